@@ -1,0 +1,153 @@
+"""
+Raw records, as Ometria sent them: pages of the API, files of the feed.
+
+Keys are hashed from the text as received, so nothing here may rewrite it: a JSON
+number keeps its digits, a string its spaces.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+Record = dict[str, Any]
+"""A JSON object with its numbers as :class:`Number`."""
+
+
+class Number(str):
+    """A JSON number as it was written: ``1.10`` stays ``1.10``."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """
+    Records that one request brought, in the order received.
+
+    *requested_at* is our own time (UTC) just before the request left. *origin* says
+    where they came from, without a customer's data: ``GET /profiles offset=250``.
+    """
+
+    records: Sequence[Record]
+    requested_at: datetime
+    origin: str
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """
+    How a file of the feed is written.
+
+    *columns* are the names of its header, or those that the settings give where there
+    is none, in the file's order; JSON needs none. *header* says whether the first
+    line holds them. *compression* None means plain, *encoding* is DuckDB's name for it.
+    """
+
+    format: Literal["csv", "json", "parquet"]
+    compression: Literal["gzip", "zstd"] | None = None
+    columns: tuple[str, ...] = ()
+    header: bool = True
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    null: str = ""
+
+
+@dataclass(frozen=True)
+class FeedObject:
+    """
+    A file as the bucket lists it. Its version is *etag* and *size*; *modified_at* is UTC.
+
+    Ordered by time, then name: the order in which newer replaces older.
+    """
+
+    name: str
+    etag: str
+    size: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class FeedFile:
+    """A file of the feed that is on this machine at *path* and can be read as *dialect*."""
+
+    origin: FeedObject
+    path: Path
+    dialect: Dialect
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file of the feed that cannot be read, and why, without its contents."""
+
+    origin: FeedObject
+    reason: str
+
+
+def parse(body: str | bytes) -> Any:
+    """
+    Read JSON with its numbers as written.
+
+    Raises ValueError for what is no JSON, bad UTF-8 included.
+    """
+    return json.loads(body, parse_int=Number, parse_float=Number, parse_constant=Number)
+
+
+def field_text(record: Mapping[str, Any], source: str) -> str | None:
+    """
+    Read the field *source* (``a::b`` for ``b`` inside ``a``) as text, as it was received.
+
+    None where it is null or absent, or where its parent is no object. An array or an
+    object is its JSON text, without the spaces between elements.
+    """
+    value: Any = record
+    for name in source.split("::"):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return _text(value)
+
+
+def json_text(value: Any) -> str:
+    """Write JSON with its numbers as they were read."""
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, dict):
+        members = (f"{_quoted(name)}:{json_text(member)}" for name, member in value.items())
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(json_text(element) for element in value) + "]"
+    return _quoted(value)
+
+
+def _quoted(value: object) -> str:
+    return _encodable(json.dumps(value, ensure_ascii=False))
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _encodable(value)
+    return json_text(value)
+
+
+def _encodable(text: str) -> str:
+    """
+    Replace half of a surrogate pair by U+FFFD.
+
+    JSON can escape one alone, but no UTF-8 exists for it, hence no MD5 and no column.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

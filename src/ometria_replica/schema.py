@@ -1,0 +1,140 @@
+"""The vocabulary in which tables are written: Table, Column, Md5, and the ways to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["text", "boolean", "date", "timestamptz"]
+
+
+@dataclass(frozen=True)
+class Md5:
+    """
+    A key: the MD5 of *parts* joined with nothing between them, in lower-case hex.
+
+    Each part names a source as a :class:`Column` does, or is ``source_id``.
+    """
+
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"MD5({' + '.join(self.parts)})"
+
+
+def md5(*parts: str) -> Md5:
+    """Write a key as the specification page writes it: ``md5("source_id", "id")``."""
+    return Md5(parts)
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    One column and where it comes from.
+
+    *source* is a field of the record, ``a::b`` for field ``b`` inside object ``a``,
+    or the table's key. A *stamp* is no field of the record but what we know of the
+    request that brought it: it moves only when the rest of the row does, and a read
+    that does not know it never turns a known value into null.
+    """
+
+    source: str | Md5
+    name: str
+    type: ColumnType = "text"
+    stamp: bool = False
+
+
+@dataclass(frozen=True)
+class Pages:
+    """
+    Read a collection by offset pages.
+
+    *since* names the parameter that asks for records updated since a date, and
+    *since_field* the field under which the records carry it on to the mapping.
+    *query* holds fixed parameters, as ``("mode", "all")``.
+    """
+
+    endpoint: str
+    since: str | None = None
+    since_field: str | None = None
+    query: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Read a stream of events by windows of time, between *since* and *before*."""
+
+    endpoint: str
+    since: str
+    before: str
+
+
+@dataclass(frozen=True)
+class PerParent:
+    """
+    Read one collection for each record of a parent: ``lists/{id}/changes``.
+
+    The parent's ``id`` joins each record as its field ``id``.
+    """
+
+    parent: Pages
+    endpoint: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Read a dataset of the self-serve export, file by file."""
+
+    dataset: str
+
+
+Read = Pages | Windows | PerParent | Feed
+
+LINEAGE = (
+    Column("account_id", "_account_id"),
+    Column("source_id", "__source_id"),
+    Column("sync_key", "__sync_key"),
+    Column("synced_at", "__synced_at", "timestamptz"),
+)
+"""The last four columns of every table: who, by which connection, the key, when loaded."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    One table of the replica.
+
+    *columns* are those of the page, without the last four, which every table has.
+    A record is identified when, of each group in *identity*, at least one field is
+    there; others go whole to the rejects. *events* says that the records are events,
+    which never change: two different ones under one key are two things that the key
+    merged, and are counted as such. *time* names the column that holds an event's
+    time; the key holds it too, so rows with equal keys have equal times.
+    """
+
+    name: str
+    read: Read
+    sync_key: Md5
+    columns: tuple[Column, ...]
+    identity: tuple[tuple[str, ...], ...]
+    events: bool = False
+    time: str | None = None
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """The columns as the warehouse has them, the last four included."""
+        return self.columns + LINEAGE
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that the mapping reads, without repeats, in the page's order."""
+        named = [column.source for column in self.columns if isinstance(column.source, str)]
+        keyed = [part for part in self.sync_key.parts if part != "source_id"]
+        return tuple(dict.fromkeys([*named, *keyed]))
+
+    def column(self, name: str) -> Column:
+        """Find a column by its name; raises KeyError."""
+        for column in self.all_columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
