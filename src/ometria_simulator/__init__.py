@@ -1,0 +1,34 @@
+"""
+A retailer's Ometria account that lives in memory.
+
+Served over HTTP with :func:`serve`, exported with :class:`Feed`; written from
+what is publicly known of Ometria, and from nobody's reader of it.
+"""
+
+from __future__ import annotations
+
+from ometria_simulator.account import Account
+from ometria_simulator.dialect import Dialect
+from ometria_simulator.faults import Fault, Faults
+from ometria_simulator.feed import Delivered, Feed
+from ometria_simulator.quirks import Quirks
+from ometria_simulator.records import ABSENT
+from ometria_simulator.server import Server, serve
+from ometria_simulator.storage import S3Access, S3Server, StorageError, s3_server
+
+__all__ = [
+    "ABSENT",
+    "Account",
+    "Delivered",
+    "Dialect",
+    "Fault",
+    "Faults",
+    "Feed",
+    "Quirks",
+    "S3Access",
+    "S3Server",
+    "Server",
+    "StorageError",
+    "s3_server",
+    "serve",
+]

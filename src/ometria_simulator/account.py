@@ -1,0 +1,368 @@
+"""The account: what tests hold in their hands, safe to change while it is being read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from threading import RLock
+from typing import TYPE_CHECKING, Self
+
+from ometria_simulator import generate, happenings, people, segments, time_passes
+from ometria_simulator.records import (
+    API_OPT_OUT,
+    Absent,
+    DeletionRequest,
+    EmailEvent,
+    Json,
+    ListChange,
+    Profile,
+    Segment,
+    Unsubscribe,
+)
+from ometria_simulator.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+DEFAULT_NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+"""The simulated time of an account made without one: never the wall clock."""
+
+
+class Account:
+    """
+    One seeded Ometria account.
+
+    Every reading property gives a copy as of now, every method holds one lock,
+    and the same calls on the same seed give the same account.
+    """
+
+    def __init__(self, seed: int = 7, *, now: datetime = DEFAULT_NOW) -> None:
+        """Make an empty account; :meth:`create` makes one with a past."""
+        self.lock = RLock()
+        self.state = State(now.astimezone(UTC), Random(seed))  # noqa: S311 -- seeded on purpose
+
+    @classmethod
+    def create(
+        cls,
+        seed: int = 7,
+        *,
+        profiles: int = 1_000,
+        lists: int = 10,
+        email_events: int = 5_000,
+        now: datetime = DEFAULT_NOW,
+        history_days: int = 180,
+        nul_characters: bool = False,
+    ) -> Self:
+        """Make a shop with *history_days* of past; ``nul_characters`` puts U+0000 in some names."""
+        account = cls(seed, now=now)
+        account.state.nul_characters = nul_characters
+        generate.populate(
+            account.state,
+            profiles=profiles,
+            lists=lists,
+            email_events=email_events,
+            history_days=history_days,
+        )
+        return account
+
+    # Reading
+
+    @property
+    def now(self) -> datetime:
+        """The simulated time, in UTC."""
+        with self.lock:
+            return self.state.now
+
+    @property
+    def profiles(self) -> list[Profile]:
+        """All profiles, in internal-id order."""
+        with self.lock:
+            return list(self.state.profiles.values())
+
+    @property
+    def lists(self) -> list[Segment]:
+        """All lists, archived ones too, in internal-id order."""
+        with self.lock:
+            return list(self.state.segments.values())
+
+    @property
+    def changes(self) -> list[ListChange]:
+        """All changes, list by list, each list's in the order they were recorded."""
+        with self.lock:
+            return [change for changes in self.state.changes.values() for change in changes]
+
+    @property
+    def unsubscribes(self) -> list[Unsubscribe]:
+        """All opt-outs, those by API too."""
+        with self.lock:
+            return list(self.state.unsubscribes)
+
+    @property
+    def events(self) -> list[EmailEvent]:
+        """All mail events that an export may contain by now, oldest availability first."""
+        with self.lock:
+            return list(self.state.events)
+
+    @property
+    def deletion_requests(self) -> list[DeletionRequest]:
+        """All requests to anonymise somebody."""
+        with self.lock:
+            return list(self.state.deletion_requests)
+
+    def profile(self, profile_id: str) -> Profile:
+        """Find a profile; KeyError when there is none, or none any more."""
+        with self.lock:
+            return self.state.profile(profile_id)
+
+    def changes_of(self, list_id: str) -> list[ListChange]:
+        """Give one list's changes; KeyError when the list does not exist."""
+        with self.lock:
+            return list(self.state.changes[list_id])
+
+    def members(self, list_id: str) -> list[str]:
+        """Give the ids of those in a list now."""
+        with self.lock:
+            return list(self.state.members[list_id])
+
+    def unsubscribes_visible(self) -> list[Unsubscribe]:
+        """Give the opt-outs that ``GET /unsubscribes`` shows: all but those by API."""
+        return [u for u in self.unsubscribes if u.type != API_OPT_OUT]
+
+    def lists_of(self, profile_id: str) -> list[Json]:
+        """Give the ``lists`` of a profile as a single-profile answer shows them."""
+        with self.lock:
+            return [
+                {"id": segment.id, "title": segment.title, "type": segment.type}
+                for segment in self.state.segments.values()
+                if profile_id in self.state.members[segment.id]
+            ]
+
+    def counts(self) -> dict[str, int]:
+        """Count what there is."""
+        with self.lock:
+            return {
+                "profiles": len(self.state.profiles),
+                "lists": len(self.state.segments),
+                "changes": sum(map(len, self.state.changes.values())),
+                "unsubscribes": len(self.unsubscribes_visible()),
+                "email_events": len(self.state.events),
+                "deletion_requests": len(self.state.deletion_requests),
+            }
+
+    # Time
+
+    def advance(self, span: timedelta) -> None:
+        """Let *span* pass, with everything that happens in it."""
+        with self.lock:
+            time_passes.advance(self.state, span)
+
+    def set_time(self, now: datetime) -> None:
+        """Move the clock and nothing else; events whose time has come become available."""
+        with self.lock:
+            self.state.now = now.astimezone(UTC)
+            self.state.release_events()
+
+    # Profiles
+
+    def add_profile(
+        self,
+        id: str | None = None,  # noqa: A002 -- Ometria's own word
+        *,
+        created_at: datetime | None = None,
+        **fields: Json,
+    ) -> Profile:
+        """Add a profile with just these fields, at the end of the internal order."""
+        with self.lock:
+            created = created_at or self.state.now
+            return self.state.add_profile(
+                id or people.profile_id(self.state.random),
+                fields,
+                created_at=created,
+                updated_at=max(created, self.state.now),
+            )
+
+    def update_profile(
+        self,
+        id: str,  # noqa: A002 -- Ometria's own word
+        /,
+        **fields: Json | Absent,
+    ) -> Profile:
+        """
+        Change fields now and mark the profile as updated.
+
+        ``properties``, ``dates`` and ``stats`` are laid over the old ones;
+        ``ABSENT`` takes a field away. KeyError when there is no such profile.
+        """
+        with self.lock:
+            return self.state.update_profile(id, fields, at=self.state.now)
+
+    def delete_profile(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
+        """Let a profile vanish without a trace. KeyError when there is none."""
+        with self.lock:
+            self.state.remove_profile(id)
+
+    def merge_profiles(self, survivor: str, losers: Sequence[str]) -> Profile:
+        """Merge *losers* into *survivor*; they vanish without a tombstone."""
+        with self.lock:
+            return happenings.merge(self.state, survivor, losers, self.state.now)
+
+    def anonymise_profile(self, id: str) -> DeletionRequest:  # noqa: A002 -- Ometria's own word
+        """Replace a person's address by its hash and record the request."""
+        with self.lock:
+            return happenings.anonymise(self.state, self.state.profile(id), self.state.now)
+
+    # Lists
+
+    def add_list(
+        self,
+        id: str | None = None,  # noqa: A002 -- Ometria's own word
+        *,
+        title: str = "Made by a test",
+        description: str | None = None,
+        type: str = "STATIC",  # noqa: A002 -- Ometria's own word
+        status: str = "READY",
+        size: int = 0,
+        total_orders: int = 0,
+        total_revenue: float = 0.0,
+        created_at: datetime | None = None,
+        refreshed_at: datetime | None = None,
+        stats_updated_at: datetime | None = None,
+        refresh_every: timedelta | None = None,
+        archived: bool = False,
+    ) -> Segment:
+        """Add a list without members; with ``refresh_every`` it refreshes as time passes."""
+        with self.lock:
+            created = created_at or self.state.now
+            list_id = id or self.state.new_list_id()
+            if list_id in self.state.segments:
+                message = f"list {list_id!r} exists already"
+                raise ValueError(message)
+            if refresh_every:
+                self.state.next_refresh[list_id] = self.state.now + refresh_every
+            return self.state.put_segment(
+                Segment(
+                    id=list_id,
+                    title=title,
+                    description=description,
+                    type=type,
+                    status=status,
+                    size=size,
+                    total_orders=total_orders,
+                    total_revenue=total_revenue,
+                    created_at=created,
+                    refreshed_at=refreshed_at or created,
+                    stats_updated_at=stats_updated_at or created,
+                    archived=archived,
+                    refresh_every=refresh_every,
+                )
+            )
+
+    def update_list(self, id: str, **fields: object) -> Segment:  # noqa: A002 -- Ometria's own word
+        """Change a list's own fields, named as in :class:`Segment`. KeyError when there is none."""
+        with self.lock:
+            return self.state.put_segment(replace(self.state.segments[id], **fields))  # type: ignore[arg-type]
+
+    def archive_list(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
+        """Archive a list: ``mode=active`` shows it no more."""
+        with self.lock:
+            time_passes.archive(self.state, id)
+
+    def delete_list(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
+        """Delete a list and its changes: both are a 404 from now on."""
+        with self.lock:
+            self.state.remove_segment(id)
+
+    def refresh_list(
+        self,
+        id: str,  # noqa: A002 -- Ometria's own word
+        *,
+        enter: Iterable[str] | None = None,
+        leave: Iterable[str] | None = None,
+    ) -> list[ListChange]:
+        """
+        Refresh a list now and give its new changes.
+
+        With neither *enter* nor *leave*, profile ids, chance decides. Whoever is
+        in both leaves and enters at one timestamp.
+        """
+        with self.lock:
+            state, before = self.state, len(self.state.changes[id])
+            if enter is None and leave is None:
+                everyone = list(state.profiles.values())
+                segments.natural_refresh(state, id, state.now, everyone)
+            else:
+                entering = [state.profile(profile_id) for profile_id in enter or ()]
+                segments.refresh(state, id, state.now, leave=leave or (), enter=entering)
+            return state.changes[id][before:]
+
+    def add_change(
+        self,
+        list_id: str,
+        profile_id: str,
+        event: str,
+        *,
+        at: datetime | None = None,
+        email: str | None = None,
+    ) -> ListChange:
+        """Record one change as given; without *email* it takes the profile's, if there is one."""
+        with self.lock:
+            internal_id = self.state.internal_ids.get(profile_id)
+            if email is None and internal_id is not None:
+                email = self.state.profiles[internal_id].email
+            change = ListChange(list_id, profile_id, email, event, at or self.state.now)
+            self.state.add_change(change)
+            return change
+
+    # Opt-outs and mails
+
+    def add_unsubscribe(
+        self,
+        profile_id: str | None,
+        type: str = "link_unsubscribe",  # noqa: A002 -- Ometria's own word
+        *,
+        email_address: str | None = None,
+        at: datetime | None = None,
+        reason: str | None = None,
+        reason_text: str | None = None,
+        send_id: str | None = None,
+        mass_campaign_id: int | str | None = None,
+        trigger_campaign_id: int | str | None = None,
+    ) -> Unsubscribe:
+        """Record one opt-out as given, changing no profile; type ``"api"`` is never shown."""
+        unsubscribe = Unsubscribe(
+            profile_id=profile_id,
+            email_address=email_address,
+            type=type,
+            at=at or self.now,
+            reason=reason,
+            reason_text=reason_text,
+            send_id=send_id,
+            mass_campaign_id=mass_campaign_id,
+            trigger_campaign_id=trigger_campaign_id,
+        )
+        with self.lock:
+            self.state.add_unsubscribe(unsubscribe)
+        return unsubscribe
+
+    def add_event(
+        self,
+        to_address: str | None,
+        event_type: str,
+        *,
+        occurred_at: datetime | None = None,
+        available_at: datetime | None = None,
+        **columns: str | None,
+    ) -> EmailEvent:
+        """Record one mail event; it is exportable from *available_at* on, by default now."""
+        with self.lock:
+            event = EmailEvent(
+                to_address=to_address,
+                event_type=event_type,
+                dt_occurred=occurred_at or self.state.now,
+                available_at=available_at or self.state.now,
+                **columns,
+            )
+            self.state.add_event(event)
+            self.state.release_events()
+            return event

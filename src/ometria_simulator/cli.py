@@ -1,0 +1,229 @@
+# ruff: noqa: T201  # A command prints.
+"""The command ``ometria-simulator``: standard output is data, standard error is for people."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ometria_simulator import moments
+from ometria_simulator.account import Account
+from ometria_simulator.dialect import Dialect
+from ometria_simulator.feed import Feed
+from ometria_simulator.quirks import Quirks
+from ometria_simulator.server import REQUESTS_PER_SECOND, SIMULATED_KEY, serve
+from ometria_simulator.storage import S3Access, StorageError, s3_server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ometria_simulator.records import Json
+    from ometria_simulator.storage import S3Server
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code: 0, 1 when something failed, 2 for bad arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _feed(options) if options.command == "feed" else _serve(options)
+    except (StorageError, OSError) as error:
+        _say(f"ometria-simulator: {error}")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ometria-simulator",
+        description="A retailer's Ometria account that lives in memory: its API and its S3 feed.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser(
+        "serve",
+        help="serve the API, and with --feed the export, until stopped",
+        description="Prints one JSON line with every address and key when ready.",
+    )
+    _add_account(serving)
+    serving.add_argument("--host", default="127.0.0.1")
+    serving.add_argument("--port", type=int, default=0, help="default: any free one")
+    serving.add_argument(
+        "--requests-per-second", type=_rate, default=REQUESTS_PER_SECOND, help="0 is no limit"
+    )
+    serving.add_argument("--key-env", metavar="NAME", help="variable that holds the API key")
+    serving.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
+    serving.add_argument(
+        "--feed",
+        metavar="TARGET",
+        help="a folder, s3://bucket/prefix, or s3 for a server of its own",
+    )
+    serving.add_argument(
+        "--until-stdin-closes", action="store_true", help="stop when the parent process is gone"
+    )
+    _add_feed(serving)
+    feeding = commands.add_parser("feed", help="write the export's whole history, serve nothing")
+    feeding.add_argument("target", help="a folder, or s3://bucket/prefix")
+    _add_account(feeding)
+    _add_feed(feeding)
+    return parser
+
+
+def _add_account(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("account")
+    group.add_argument("--seed", type=int, default=7)
+    group.add_argument("--profiles", type=_count, default=20_000)
+    group.add_argument("--lists", type=_count, default=30)
+    group.add_argument("--events", type=_count, default=100_000)
+    group.add_argument("--history-days", type=_count, default=180)
+    group.add_argument(
+        "--now", type=_time, metavar="ISO", help="simulated time; default: the present hour"
+    )
+
+
+def _add_feed(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("feed")
+    group.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv")
+    group.add_argument("--compression", choices=("none", "gzip", "zstd", "zip"), default="gzip")
+    group.add_argument("--files-per-day", type=float, default=1 / 7)
+    group.add_argument("--endpoint-url", help="S3 server of an s3:// target")
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if rate < 0:
+        raise ValueError
+    return rate
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise ValueError
+    return count
+
+
+def _time(text: str) -> datetime:
+    return moments.read(text)
+
+
+def _account(options: argparse.Namespace) -> Account:
+    now = options.now or datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return Account.create(
+        options.seed,
+        profiles=options.profiles,
+        lists=options.lists,
+        email_events=options.events,
+        now=now,
+        history_days=max(1, options.history_days),
+    )
+
+
+def _open_feed(
+    options: argparse.Namespace,
+    account: Account,
+    target: str,
+    s3: S3Access,
+) -> Feed:
+    compression = None if options.compression == "none" else options.compression
+    return Feed(account, target, Dialect(format=options.format, compression=compression), s3)
+
+
+def _feed(options: argparse.Namespace) -> int:
+    feed = _open_feed(options, _account(options), options.target, S3Access(options.endpoint_url))
+    names = feed.export_history(files_per_day=options.files_per_day)
+    _say(f"{len(names)} files with {len(feed.delivered)} records in {options.target}")
+    print(json.dumps({"feed_url": _url(options.target), "files": names}))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    key = os.environ.get(options.key_env) if options.key_env else SIMULATED_KEY
+    if not key:
+        _say(f"ometria-simulator: the variable {options.key_env} is empty; put the key into it.")
+        return 2
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    account = _account(options)
+    with contextlib.ExitStack() as stack:
+        own_s3 = stack.enter_context(s3_server()) if options.feed == "s3" else None
+        feed = _start_feed(options, account, own_s3)
+        server = stack.enter_context(
+            serve(
+                account,
+                host=options.host,
+                port=options.port,
+                key=key,
+                requests_per_second=options.requests_per_second or None,
+                quirks=Quirks(latency_seconds=options.latency),
+                feed=feed,
+            )
+        )
+        ready: dict[str, Json] = {"api_url": server.url, "api_key": key}
+        ready |= {"control_url": f"{server.root_url}/_simulator", "now": moments.iso(account.now)}
+        ready |= _feed_facts(options, feed, own_s3)
+        print(json.dumps({**ready, **account.counts()}), flush=True)
+        _say(f"Serving {server.url}; stop with Ctrl-C.")
+        if options.until_stdin_closes:
+            threading.Thread(target=_wait_for_stdin, args=(stopped,), daemon=True).start()
+        stopped.wait()
+    return 0
+
+
+def _start_feed(
+    options: argparse.Namespace,
+    account: Account,
+    own_s3: S3Server | None,
+) -> Feed | None:
+    if not options.feed:
+        return None
+    if own_s3:
+        feed = _open_feed(options, account, f"{own_s3.url}/simulated/", own_s3.access)
+    else:
+        feed = _open_feed(options, account, options.feed, S3Access(options.endpoint_url))
+    feed.export_history(files_per_day=options.files_per_day)
+    return feed
+
+
+def _feed_facts(
+    options: argparse.Namespace,
+    feed: Feed | None,
+    own_s3: S3Server | None,
+) -> dict[str, Json]:
+    if not feed:
+        return {}
+    facts: dict[str, Json] = {"feed_url": _url(str(feed.target)), "records": len(feed.delivered)}
+    if own_s3:
+        facts |= {
+            "s3_endpoint_url": own_s3.endpoint_url,
+            "aws_access_key_id": own_s3.access_key,
+            "aws_secret_access_key": own_s3.secret_key,
+            "aws_region": own_s3.region,
+        }
+    elif options.endpoint_url:
+        facts["s3_endpoint_url"] = options.endpoint_url
+    return facts
+
+
+def _url(target: str) -> str:
+    return target if "://" in target else Path(target).resolve().as_uri()
+
+
+def _wait_for_stdin(stopped: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stopped.set()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The control plane outside ``/v2``: another process can drive time, faults and changes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ometria_simulator import moments
+from ometria_simulator.faults import Fault
+from ometria_simulator.records import ABSENT
+from ometria_simulator.routes import HttpError
+
+if TYPE_CHECKING:
+    from ometria_simulator.account import Account
+    from ometria_simulator.records import Json
+    from ometria_simulator.server import Server
+
+MUTATIONS = frozenset(
+    {
+        "add_profile",
+        "update_profile",
+        "delete_profile",
+        "merge_profiles",
+        "anonymise_profile",
+        "add_list",
+        "archive_list",
+        "delete_list",
+        "refresh_list",
+        "add_change",
+        "add_unsubscribe",
+        "add_event",
+        "set_time",
+    }
+)
+"""Methods of :class:`Account` that ``POST /_simulator/mutate`` may call."""
+
+_TIMES = frozenset(
+    {"at", "now", "created_at", "refreshed_at", "stats_updated_at", "occurred_at", "available_at"}
+)
+
+
+def command(server: Server, method: str, path: str, arguments: dict[str, Any]) -> Json:
+    """Obey one command and give what it answers. Raises HttpError 404 for an unknown one."""
+    match method, path:
+        case "GET", "/_simulator/state":
+            return _state(server)
+        case "POST", "/_simulator/advance":
+            server.account.advance(timedelta(**arguments))
+            return _state(server)
+        case "POST", "/_simulator/feed":
+            if server.feed is None:
+                raise HttpError(409, "This simulator writes no feed")
+            return {"files": list(server.feed.export())}
+        case "POST", "/_simulator/faults":
+            return _faults(server, **arguments)
+        case "POST", "/_simulator/mutate":
+            return _mutate(server.account, arguments)
+    raise HttpError(404, "Not Found")
+
+
+def _state(server: Server) -> Json:
+    return {
+        "now": moments.iso(server.account.now),
+        **server.account.counts(),
+        "requests": len(server.requests),
+    }
+
+
+def _faults(
+    server: Server,
+    path_prefix: str = "/v2",
+    times: int = 1,
+    probability: float | None = None,
+    *,
+    clear: bool = False,
+    **fault: Any,
+) -> Json:
+    """Queue a fault: its own fields beside ``path_prefix`` and ``times`` or ``probability``."""
+    if clear:
+        server.faults.clear()
+    elif probability is not None:
+        server.faults.sometimes(path_prefix, Fault(**fault), probability)
+    else:
+        server.faults.next(path_prefix, Fault(**fault), times)
+    return {}
+
+
+def _mutate(account: Account, command: dict[str, Any]) -> Json:
+    """
+    Call ``{"method": name, "id": …, "arguments": {…}}`` on the account.
+
+    ``id`` is given first; times are ISO text; ``{"$absent": true}`` stands for ABSENT.
+    """
+    name = command["method"]
+    if name not in MUTATIONS:
+        message = f"unknown method {name!r}; known: {', '.join(sorted(MUTATIONS))}"
+        raise ValueError(message)
+    arguments = {key: _argument(key, v) for key, v in command.get("arguments", {}).items()}
+    first = (
+        [_argument("now" if name == "set_time" else "id", command["id"])] if "id" in command else []
+    )
+    result = getattr(account, name)(*first, **arguments)
+    return _shown(result)
+
+
+def _argument(name: str, value: Any) -> Any:
+    if value == {"$absent": True}:
+        return ABSENT
+    if name in _TIMES and isinstance(value, str):
+        return moments.read(value)
+    return timedelta(seconds=value) if name == "refresh_every" and value else value
+
+
+def _shown(result: Any) -> Json:
+    if isinstance(result, list):
+        return [_shown(item) for item in result]
+    if hasattr(result, "record"):
+        record: Json = result.record()
+        return record
+    if result is None:
+        return None
+    return {name: str(value) for name, value in asdict(result).items()}

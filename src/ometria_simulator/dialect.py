@@ -1,0 +1,157 @@
+"""How the export writes a file: nobody documents it, so everything can be chosen."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ometria_simulator.moments import TimestampForm
+
+Cells = dict[str, "str | None"]
+
+COLUMNS: Final = (
+    "event_id",
+    "uuid",
+    "to_address",
+    "event_type",
+    "dt_occurred",
+    "bounce_class",
+    "reason",
+    "device_type",
+    "geo_country",
+    "geo_region",
+    "geo_timezone",
+    "target_url",
+    "campaign_title",
+    "campaign_type",
+)
+"""The columns known from the specification page, in its order."""
+
+OLD_COLUMNS: Final = ("geo_city", "delay_class")
+"""Columns that a customer's table of 2017 had; they may still come."""
+
+_QUOTING: Final[dict[str, Literal[0, 1, 2, 3]]] = {
+    "minimal": csv.QUOTE_MINIMAL,
+    "all": csv.QUOTE_ALL,
+    "none": csv.QUOTE_NONE,
+}
+_EXTENSIONS = {None: "", "gzip": ".gz", "zstd": ".zst", "zip": ".zip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """
+    One way to write files.
+
+    ``columns`` are the columns and their order. ``name`` is a template over
+    ``{moment}`` (a datetime), ``{number}`` (of the file, from 1) and
+    ``{extension}``; it may contain folders, and may lie about the contents.
+    """
+
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    compression: Literal["gzip", "zstd", "zip"] | None = None
+    columns: tuple[str, ...] = (*COLUMNS, *OLD_COLUMNS)
+    header: bool = True
+    delimiter: str = ","
+    quoting: Literal["minimal", "all", "none"] = "minimal"
+    line_ending: Literal["\n", "\r\n", "\r"] = "\n"
+    null_marker: str = ""
+    """What a null is in CSV; JSON lines write null, Parquet has its own."""
+    omit_nulls: bool = False
+    """Whether JSON lines leave nulls out."""
+    encoding: Literal["utf-8", "utf-8-sig", "utf-16", "latin-1"] = "utf-8"
+    """``utf-8-sig`` begins with a byte order mark; latin-1 turns what it lacks into ``?``."""
+    timestamp_form: TimestampForm = "iso"
+    name: str = "email_events_{moment:%Y%m%dT%H%M%S}_{number:04d}{extension}"
+
+    @property
+    def extension(self) -> str:
+        """The file extension that tells the truth."""
+        return f".{self.format}{_EXTENSIONS[self.compression]}"
+
+    def as_written(self, cells: Cells) -> Cells:
+        """Give the chosen columns with exactly the text that a reader can find in the file."""
+        return {name: self._text(cells[name]) for name in self.columns}
+
+    def encode(self, rows: Sequence[Cells]) -> bytes:
+        """Write *rows*, which :meth:`as_written` gave, as one whole file."""
+        match self.format:
+            case "csv":
+                data = self._csv(rows).encode(self.encoding)
+            case "jsonl":
+                data = self._json_lines(rows).encode(self.encoding)
+            case "parquet":
+                return self._parquet(rows)
+        return compress(data, self.compression, f"email_events.{self.format}")
+
+    def _text(self, cell: str | None) -> str | None:
+        if cell is None or self.format == "parquet":
+            return cell
+        if self.format == "csv" and self.quoting == "none":  # Nothing can hold a line break then.
+            cell = " ".join(cell.splitlines())
+        return cell.encode(self.encoding, "replace").decode(self.encoding)
+
+    def _csv(self, rows: Sequence[Cells]) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.writer(
+            text,
+            delimiter=self.delimiter,
+            quoting=_QUOTING[self.quoting],
+            escapechar="\\" if self.quoting == "none" else None,
+            lineterminator=self.line_ending,
+        )
+        if self.header:
+            writer.writerow(self.columns)
+        null = self.null_marker
+        writer.writerows([null if cell is None else cell for cell in row.values()] for row in rows)
+        return text.getvalue()
+
+    def _json_lines(self, rows: Sequence[Cells]) -> str:
+        shown = (
+            {name: cell for name, cell in row.items() if cell is not None}
+            if self.omit_nulls
+            else row
+            for row in rows
+        )
+        lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in shown)
+        return "".join(f"{line}{self.line_ending}" for line in lines)
+
+    def _parquet(self, rows: Sequence[Cells]) -> bytes:
+        import pyarrow as pa  # noqa: PLC0415 -- heavy, and only this format needs it
+        from pyarrow import parquet  # noqa: PLC0415
+
+        table = pa.table(
+            {name: pa.array([row[name] for row in rows], pa.string()) for name in self.columns}
+        )
+        sink = io.BytesIO()
+        # Parquet compresses inside; a zip around it would be one more guess, and is not made.
+        inner: Literal["gzip", "zstd", "snappy"] = "snappy"
+        if self.compression == "gzip" or self.compression == "zstd":  # noqa: PLR1714 -- mypy narrows only so
+            inner = self.compression
+        parquet.write_table(table, sink, compression=inner)
+        return sink.getvalue()
+
+
+def compress(data: bytes, compression: str | None, inner_name: str) -> bytes:
+    """Compress *data*; the same bytes always give the same bytes."""
+    match compression:
+        case "gzip":
+            return gzip.compress(data, compresslevel=6, mtime=0)
+        case "zstd":
+            import zstandard  # noqa: PLC0415 -- an extra that few need
+
+            return zstandard.ZstdCompressor().compress(data)
+        case "zip":
+            archive = io.BytesIO()
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+                file.writestr(zipfile.ZipInfo(inner_name), data, zipfile.ZIP_DEFLATED)
+            return archive.getvalue()
+    return data
