@@ -1,0 +1,620 @@
+"""
+Which settings there are: each with its type, meaning, check and variable next to its default.
+
+``docs/reference/settings.md`` is made of these words. No message holds a value that was
+given as text: whoever pastes a key into the wrong line does not find it in a log.
+"""
+
+# ruff: noqa: RUF009  # _setting is dataclasses.field, with words.
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import difflib
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+MAX_REQUESTS_PER_SECOND: Final = 1000
+
+Reference = Literal["none", "allowed", "required"]
+
+
+class Secret:
+    """
+    A value that shows where it came from, and itself only to :meth:`reveal`.
+
+    Not a dataclass, because ``dataclasses.asdict`` would spell it out.
+    """
+
+    __slots__ = ("_value", "origin")
+
+    def __init__(self, value: str, origin: str) -> None:
+        self._value = value
+        self.origin = origin
+
+    def reveal(self) -> str:
+        """Give the value itself, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self.origin})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Invalid(ValueError):
+    """What is wrong with one value, and what is allowed; the reader adds where it stands."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    What is known of one key.
+
+    *check* takes what the file or the environment holds and gives the value, or says what
+    is allowed. *env* overrides the file. The variables in *aws* are not read here, but by
+    the S3 client, when the key is not set. With a *reference*, the value may (or must, for
+    a secret) be ``env:NAME`` or ``file:/path``, which is followed before the check.
+    *unset* says on the page what holds without a default.
+    """
+
+    check: Callable[[object], object]
+    type: str
+    meaning: str
+    env: str | None = None
+    aws: tuple[str, ...] = ()
+    reference: Reference = "none"
+    unset: str = "none"
+
+
+def _setting(
+    check: Callable[[object], object],
+    type: str,  # noqa: A002  # It is called so on the page.
+    meaning: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    env: str | None = None,
+    aws: tuple[str, ...] = (),
+    reference: Reference = "none",
+    unset: str = "none",
+) -> Any:
+    known = Setting(check, type, meaning, env, aws, reference, unset)
+    return field(default=default, metadata={"setting": known})
+
+
+def _access(check: Callable[[object], object], type: str, meaning: str, *aws: str) -> Any:  # noqa: A002  # As above.
+    """Describe a setting of the S3 client that, left out, is the client's own to find."""
+    reference: Reference = "required" if type == "secret" else "none"
+    return _setting(check, type, meaning, None, aws=aws, reference=reference, unset="the AWS chain")
+
+
+def _dialect(check: Callable[[object], object], type: str, meaning: str) -> Any:  # noqa: A002  # As above.
+    """Describe a setting that, left out, is detected in each file."""
+    return _setting(check, type, meaning, None, unset="detected")
+
+
+def settings_of(kind: type) -> dict[str, Setting]:
+    """Give the settings of a class, by key, in the order of the page."""
+    return {
+        each.name: each.metadata["setting"]
+        for each in dataclasses.fields(kind)
+        if "setting" in each.metadata
+    }
+
+
+# --- Checks: each takes a raw value and gives the clean one, or says what is allowed -----------
+
+
+def _text(value: object) -> str:
+    """Whole numbers are taken too: ``account_id = 1042`` needs no quotes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = _digits(value)
+    if not isinstance(value, str):
+        raise Invalid(f"must be text, not {kind_of(value)}")
+    if not value.strip():
+        raise Invalid("must not be empty")
+    if not value.isprintable():
+        raise Invalid("must not hold control characters or line breaks")
+    return value
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write out integers above 4,300 digits.
+        raise Invalid("is too long a number") from None
+
+
+def kind_of(value: object) -> str:
+    """Name the TOML type of a value, so that a message can do without the value."""
+    names = ((bool, "a boolean"), ((int, float), "a number"), (str, "text"), (list, "a list"))
+    return next(
+        (name for types, name in names if isinstance(value, types)),
+        "a table" if isinstance(value, dict) else "a date or time",
+    )
+
+
+def _one_of(*allowed: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in allowed:
+            return value
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise Invalid(f"must be one of {', '.join(allowed)}{hint}")
+
+    return check
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid(f"must be true or false, not {kind_of(value)}")
+    return value
+
+
+def _rate(value: object) -> float:
+    try:
+        # A number in the file, text in the environment.
+        number = 0.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not 0 < number <= MAX_REQUESTS_PER_SECOND:
+        raise Invalid(f"must be a number above 0 and at most {MAX_REQUESTS_PER_SECOND}")
+    return number
+
+
+def _key(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    if not text:
+        raise Invalid("must not be empty")
+    if not all("!" <= character <= "~" for character in text):
+        raise Invalid(
+            "must be printable ASCII without white space: a line break or a stray character"
+            " was copied along"
+        )
+    return text
+
+
+def _http_url(value: object) -> str:
+    text = _text(value)
+    allowed = "must be a URL such as https://host/path, without user, password, query or fragment"
+    try:
+        url = urlsplit(text)
+        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        clean = False
+    if not clean or re.search(r"[\s@?#\\]", text):
+        raise Invalid(allowed)
+    return text.rstrip("/")
+
+
+def _api_url(value: object) -> str:
+    text = _http_url(value)
+    url = urlsplit(text)
+    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+        raise Invalid(
+            "must be https: the API key would cross the network in the clear"
+            " (http is for localhost)"
+        )
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _feed_url(value: object) -> str:
+    text = _text(value)
+    scheme, separator, rest = text.partition("://")
+    bucket = rest.partition("/")[0]
+    allowed = "must be s3://bucket/prefix, file:///folder or the path of a folder"
+    if not separator:
+        if re.match(r"(s3|file|https?):", text):
+            raise Invalid(allowed)
+    elif scheme == "s3":
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+            raise Invalid(f"{allowed}; no bucket is named, or with characters that none can have")
+    elif scheme != "file" or bucket not in {"", "localhost"} or not rest.strip("/"):
+        raise Invalid(allowed)
+    return text
+
+
+def _warehouse_url(value: object) -> str:
+    text = _text(value)
+    allowed = "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db"
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if not text.endswith((".duckdb", ".db")):
+            raise Invalid(allowed)
+        return f"duckdb:///{text}"
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
+        raise Invalid(allowed)
+    if scheme == "duckdb" and not re.match(r"/.", rest):
+        raise Invalid("needs three slashes and a path: duckdb:///ometria.duckdb")
+    try:
+        _ = urlsplit(text).port
+    except ValueError:
+        raise Invalid(
+            "is not a URL that can be read: percent-encode what the password holds of / ? # @ :"
+        ) from None
+    return text
+
+
+def _parameter(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", text):
+        raise Invalid("must be the name of a query parameter: letters, digits and _ . -")
+    return text
+
+
+def _arn(value: object) -> str:
+    text = _text(value)
+    if not text.startswith("arn:"):
+        raise Invalid("must be the role's ARN, such as arn:aws:iam::123456789012:role/reader")
+    return text
+
+
+def _delimiter(value: object) -> str:
+    if value in ("tab", "\\t"):
+        return "\t"
+    if not isinstance(value, str) or len(value) != 1 or value in "\r\n":
+        raise Invalid('must be one character, or the word "tab"')
+    return value
+
+
+def _quote(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 1 or value in {"\r", "\n"}:
+        raise Invalid('must be one character, or "" for none')
+    return value
+
+
+def _null(value: object) -> str:
+    if not isinstance(value, str):
+        raise Invalid(f"must be text, not {kind_of(value)}")
+    return value
+
+
+def _encoding(value: object) -> str:
+    text = _text(value)
+    try:
+        codecs.lookup(text)
+    except (LookupError, ValueError):
+        raise Invalid("must be a known encoding, such as utf-8, utf-16 or latin-1") from None
+    return text
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
+    names = [name for name in value if isinstance(name, str) and name and name.isprintable()]
+    if len(names) < len(value):
+        raise Invalid("must be a list of column names: each of them text, and none empty")
+    if len(set(names)) < len(names):
+        raise Invalid("must name no column twice")
+    return tuple(names)
+
+
+# --- The settings ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """
+    The bucket or folder that holds the self-serve export.
+
+    What is None of the access is left to the ordinary AWS chain;
+    what is None of the dialect is detected, file by file.
+    """
+
+    url: str = _setting(
+        _feed_url,
+        "URL or path",
+        "The bucket or folder of the export: `s3://bucket/prefix`, `file:///folder` or a path.",
+        env="OMETRIA_FEED_URL",
+        unset="required",
+    )
+    endpoint_url: str | None = _access(
+        _http_url,
+        "URL",
+        "The address of an S3-compatible store.",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+    )
+    region: str | None = _access(
+        _text, "text", "The bucket's region.", "AWS_REGION", "AWS_DEFAULT_REGION"
+    )
+    access_key_id: Secret | None = _access(
+        _key, "secret", "The access key, together with `secret_access_key`.", "AWS_ACCESS_KEY_ID"
+    )
+    secret_access_key: Secret | None = _access(
+        _key, "secret", "The access key's secret.", "AWS_SECRET_ACCESS_KEY"
+    )
+    session_token: Secret | None = _access(
+        _key, "secret", "The token of temporary credentials.", "AWS_SESSION_TOKEN"
+    )
+    profile: str | None = _access(
+        _text, "text", "A profile of the AWS configuration files.", "AWS_PROFILE"
+    )
+    role_arn: str | None = _setting(
+        _arn, "ARN", "A role to assume with the credentials above.", None
+    )
+    pattern: str | None = _setting(
+        _text,
+        "text",
+        "Read only files whose name matches, such as `*email_events*`.",
+        None,
+        unset="every file",
+    )
+    format: str | None = _dialect(
+        _one_of("csv", "jsonl", "parquet"), "`csv`, `jsonl`, `parquet`", "The files' format."
+    )
+    compression: str | None = _dialect(
+        _one_of("none", "gzip", "zstd", "zip"),
+        "`none`, `gzip`, `zstd`, `zip`",
+        "How the files are compressed.",
+    )
+    delimiter: str | None = _dialect(
+        _delimiter, "character", 'What separates the cells of a CSV file; `"tab"` is a word for it.'
+    )
+    header: bool | None = _dialect(
+        _boolean, "boolean", "Whether the first line of a CSV file names its columns."
+    )
+    encoding: str | None = _dialect(_encoding, "text", "The encoding of CSV and JSON files.")
+    quote: str | None = _dialect(_quote, "character", 'What quotes a CSV cell; `""` for nothing.')
+    escape: str | None = _dialect(
+        _quote, "character", 'What escapes a quote inside a CSV cell; `""` for nothing.'
+    )
+    null: str | None = _dialect(_null, "text", "The CSV text that stands for no value.")
+    columns: tuple[str, ...] | None = _dialect(
+        _columns, "list of text", "The columns of CSV files without a header, in order."
+    )
+
+
+@dataclass(frozen=True)
+class AccountSettings:
+    """One Ometria account, read by its API key, by its feed, or by both."""
+
+    account_id: str = _setting(
+        _text,
+        "text",
+        "The account that owns the data: the column `_account_id`.",
+        "default",
+        env="OMETRIA_ACCOUNT_ID",
+    )
+    source_id: str = _setting(
+        _text,
+        "text",
+        "The connection: the column `__source_id`, and a part of every key.",
+        "",  # __post_init__ makes it the account_id.
+        env="OMETRIA_SOURCE_ID",
+        unset="the `account_id`",
+    )
+    api_key: Secret | None = _setting(
+        _key,
+        "secret",
+        "The key of the Data API, sent as `X-Ometria-Auth`.",
+        None,
+        env="OMETRIA_API_KEY",
+        reference="required",
+    )
+    api_url: str = _setting(
+        _api_url,
+        "URL",
+        "The address of the Data API; https, but for localhost.",
+        "https://api.ometria.com/v2",
+        env="OMETRIA_API_URL",
+    )
+    requests_per_second: float = _setting(
+        _rate,
+        "number",
+        "The pace that all programs on this machine keep together; above 0, at most 1000."
+        " Ometria allows an account 4, which its other integrations share.",
+        4.0,
+        env="OMETRIA_REQUESTS_PER_SECOND",
+    )
+    changes_parameter: str = _setting(
+        _parameter,
+        "text",
+        "The query parameter that asks for a list's changes since a date. Its name is inferred.",
+        "since",
+    )
+    feed: FeedSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Name the connection as the account, unless it has a name of its own."""
+        if not self.source_id:
+            object.__setattr__(self, "source_id", self.account_id)
+
+
+@dataclass(frozen=True)
+class WarehouseSettings:
+    """Where the tables go. The URL may hold a password, so the repr masks it."""
+
+    url: str = _setting(
+        _warehouse_url,
+        "URL or path",
+        "The warehouse: `duckdb:///relative.duckdb`, `duckdb:////absolute.duckdb`,"
+        " or a path ending in `.duckdb` or `.db`.",
+        "duckdb:///ometria.duckdb",
+        env="OMETRIA_WAREHOUSE_URL",
+        reference="allowed",
+    )
+
+    def __repr__(self) -> str:
+        return f"WarehouseSettings(url={masked(self.url)!r})"
+
+
+@dataclass(frozen=True)
+class Config:
+    """
+    All settings of a run, checked.
+
+    *path* is the file that was read, None if there was none. *origins* tells by dotted key
+    where a value came from; a key that is not in it has its default.
+    """
+
+    accounts: tuple[AccountSettings, ...]
+    warehouse: WarehouseSettings = WarehouseSettings()
+    path: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+ACCOUNT_VARIABLES: Final = {
+    known.env: key
+    for prefix, kind in (("", AccountSettings), ("feed.", FeedSettings))
+    for key, known in ((prefix + name, each) for name, each in settings_of(kind).items())
+    if known.env
+}
+"""The variables that speak of the one account, and the keys they stand for."""
+
+VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG")
+"""Every variable of ours."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give the nearest known name as the end of a message, or nothing if none is near."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def masked(url: str) -> str:
+    """Hide the password of a URL, and the parameters whose names sound like one."""
+    # Greedy up to the last @: a password may hold / or @ without being encoded.
+    url = re.sub(r"(://[^:/@]*):.+@", r"\1:***@", url, flags=re.DOTALL)
+    return _REVEALING.sub(r"\1***", url)
+
+
+_REVEALING: Final = re.compile(
+    r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature)[^=&]*=)[^&#]+", re.IGNORECASE
+)
+
+
+def reference() -> str:
+    """Write the page ``docs/reference/settings.md``."""
+    return _PAGE.format(
+        warehouse=_rows(WarehouseSettings),
+        account=_rows(AccountSettings),
+        feed=_rows(FeedSettings),
+    )
+
+
+def _rows(kind: type) -> str:
+    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
+    lines = ["| key | variable | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, known in settings_of(kind).items():
+        variables = [*([known.env] if known.env else []), *known.aws]
+        shown = ", ".join(f"`{variable}`" for variable in variables)
+        default = _default(defaults[name], known)
+        lines.append(f"| `{name}` | {shown} | {known.type} | {default} | {known.meaning} |")
+    return "\n".join(lines)
+
+
+def _default(default: object, known: Setting) -> str:
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{default}`" if isinstance(default, str) and default else known.unset
+
+
+_PAGE: Final = """\
+# Settings
+
+One account needs no file: `OMETRIA_API_KEY` alone makes `ometria-replica sync` write `ometria.duckdb`.
+More is said in `ometria.toml`, or in environment variables, or in both.
+`ometria-replica config` shows every setting and where its value came from.
+All settings are checked before anything is contacted, and all problems are listed at once.
+
+This page is made from `ometria_replica.settings`.
+
+## Which value holds
+
+The first of these that gives a value:
+
+1. the command line, for the warehouse's URL;
+2. the environment;
+3. the file;
+4. the default.
+
+The file is the one that `--config` names, else the one that `OMETRIA_CONFIG` names, which must then exist.
+Else it is `ometria.toml` in the working directory, if there is one.
+Relative paths start from the working directory.
+A variable that is set but empty is a problem, not a default.
+So is a variable of ours that is misspelt; one that begins with `OMETRIA_` and is like none of ours is ignored with a warning.
+
+## An example
+
+```toml
+[warehouse]
+url = "duckdb:///ometria.duckdb"
+
+[[accounts]]
+account_id = "1042"
+source_id  = "ometria-uk"
+api_key    = "env:OMETRIA_API_KEY"
+requests_per_second = 4
+
+[accounts.feed]
+url = "s3://acme-exports/ometria/"
+```
+
+## `[warehouse]`
+
+{warehouse}
+
+## `[[accounts]]`
+
+An account has an `api_key`, a feed, or both.
+`account_id` and `source_id` are text, and a whole number is kept as its digits.
+
+{account}
+
+## `[accounts.feed]`
+
+What is left out of the access is found by the S3 client itself, in the `AWS_*` variables named here and the AWS configuration files.
+An access key or a profile of the feed's own takes the place of those in the environment.
+What is left out of the dialect is detected in each file.
+
+{feed}
+
+## Secrets
+
+A secret is never given on the command line, and never written into `ometria.toml` itself.
+The file says where it is:
+
+- `"env:NAME"`: in the environment variable `NAME`, in capitals;
+- `"file:/path"`: in a file, whose last line break does not count; a file that everybody can read brings a warning.
+
+`OMETRIA_API_KEY` holds the key itself, or `file:/path`.
+The URL of a warehouse that holds a password is a secret too: give it in `OMETRIA_WAREHOUSE_URL`, or as `"env:NAME"` or `"file:/path"`.
+No message, log line or answer of `ometria-replica config` holds a secret; a password inside a URL is shown as `***`.
+
+## Several accounts
+
+Each `[[accounts]]` has an `account_id` and a `source_id` of its own; all share one warehouse.
+With exactly one account in the file, the variables of the tables above override it.
+With several, a variable such as `OMETRIA_API_KEY` could mean any of them, and is a problem unless an account says `api_key = "env:OMETRIA_API_KEY"`.
+
+```toml
+[[accounts]]
+account_id = "1042"
+source_id  = "ometria-uk"
+api_key    = "env:OMETRIA_UK_KEY"
+
+[[accounts]]
+account_id = "1043"
+source_id  = "ometria-us"
+api_key    = "file:/run/secrets/ometria-us"
+```
+"""  # noqa: E501  # One sentence per line, as the docs are written.
