@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -38,11 +38,6 @@ COLUMNS: Final = (
 OLD_COLUMNS: Final = ("geo_city", "delay_class")
 """Columns that a customer's table of 2017 had; they may still come."""
 
-_QUOTING: Final[dict[str, Literal[0, 1, 2, 3]]] = {
-    "minimal": csv.QUOTE_MINIMAL,
-    "all": csv.QUOTE_ALL,
-    "none": csv.QUOTE_NONE,
-}
 _EXTENSIONS = {None: "", "gzip": ".gz", "zstd": ".zst", "zip": ".zip"}
 
 
@@ -62,9 +57,10 @@ class Dialect:
     header: bool = True
     delimiter: str = ","
     quoting: Literal["minimal", "all", "none"] = "minimal"
+    """``none`` puts a backslash before what would end a cell; line breaks become spaces."""
     line_ending: Literal["\n", "\r\n", "\r"] = "\n"
     null_marker: str = ""
-    """What a null is in CSV; JSON lines write null, Parquet has its own."""
+    """What a null is in CSV, never quoted; JSON lines write null, Parquet has its own."""
     omit_nulls: bool = False
     """Whether JSON lines leave nulls out."""
     encoding: Literal["utf-8", "utf-8-sig", "utf-16", "latin-1"] = "utf-8"
@@ -100,19 +96,24 @@ class Dialect:
         return cell.encode(self.encoding, "replace").decode(self.encoding)
 
     def _csv(self, rows: Sequence[Cells]) -> str:
-        text = io.StringIO(newline="")
-        writer = csv.writer(
-            text,
-            delimiter=self.delimiter,
-            quoting=_QUOTING[self.quoting],
-            escapechar="\\" if self.quoting == "none" else None,
-            lineterminator=self.line_ending,
-        )
+        escaped = re.compile(f'[{re.escape(self.delimiter)}"\\\\]')
+        special = re.compile(f'[{re.escape(self.delimiter)}"\r\n]')
+        end = self.line_ending
+
+        def field(cell: str | None) -> str:
+            """Quote so that a null never looks like a text, as databases that export do."""
+            if cell is None:
+                return self.null_marker
+            if self.quoting == "none":
+                return escaped.sub(r"\\\g<0>", cell)
+            if self.quoting == "all" or cell == self.null_marker or special.search(cell):
+                return '"' + cell.replace('"', '""') + '"'
+            return cell
+
+        lines = [self.delimiter.join(map(field, row.values())) + end for row in rows]
         if self.header:
-            writer.writerow(self.columns)
-        null = self.null_marker
-        writer.writerows([null if cell is None else cell for cell in row.values()] for row in rows)
-        return text.getvalue()
+            lines.insert(0, self.delimiter.join(map(field, self.columns)) + end)
+        return "".join(lines)
 
     def _json_lines(self, rows: Sequence[Cells]) -> str:
         shown = (
