@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import md5
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ UNSUBSCRIBE_TYPES = (
     "stopword_unsubscribe_DO",
     API_OPT_OUT,
 )
-_TYPE_WEIGHTS = (45, 18, 12, 4, 5, 3, 13)
+_TYPE_WEIGHTS = (40, 17, 12, 6, 6, 6, 13)
 
 
 def join(state: State, created_at: datetime, *, shared_email: str | None = None) -> Profile:
@@ -115,6 +116,8 @@ def mail(
 ) -> None:
     """Send one mail, and let everything that follows from it happen in its time."""
     address = messages.address_as_sent(state.random, profile)
+    if state.nul_characters and state.random.random() < 0.01:
+        campaign = replace(campaign, title=vocabulary.NUL_TEXT)
     for event in messages.message_events(state.random, campaign, address, sent_at):
         state.add_event(event)
         answered = event.event_type in {"open", "click"}

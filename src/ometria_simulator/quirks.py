@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ometria_simulator.moments import TimestampForm
     from collections.abc import Mapping
+
+    from ometria_simulator.moments import TimestampForm
 
 Endpoint = Literal["profiles", "lists", "changes", "unsubscribes", "data-deletion-requests"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ometria_simulator import moments
 
 if TYPE_CHECKING:
-    from datetime import date, datetime, timedelta
     from collections.abc import Mapping
+    from datetime import date, datetime, timedelta
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Record: TypeAlias = "dict[str, Json]"
