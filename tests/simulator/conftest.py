@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_simulator import Account, Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def account() -> Account:
+    """Make an account with nothing in it."""
+    return Account()
+
+
+@pytest.fixture
+def server(account: Account) -> Iterator[Server]:
+    """Put the empty account behind HTTP, without a request limit."""
+    with serve(account, requests_per_second=None) as running:
+        yield running
+
+
+@pytest.fixture
+def shop() -> Account:
+    """Make a small shop with a past."""
+    return Account.create(profiles=300, lists=5, email_events=800)

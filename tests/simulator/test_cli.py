@@ -1,0 +1,153 @@
+"""The command, run as another process runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from ometria_simulator import S3Access
+from ometria_simulator.cli import main
+from ometria_simulator.storage import S3Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SMALL = ("--profiles", "50", "--lists", "2", "--events", "100", "--now", "2026-03-02T09:00:00")
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    source = Path(__file__).parents[2] / "src"
+    return subprocess.Popen(
+        [sys.executable, "-m", "ometria_simulator", "serve", *SMALL, *arguments],
+        env={**os.environ, "PYTHONPATH": str(source), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout
+    facts: dict[str, Any] = json.loads(process.stdout.readline())
+    return facts
+
+
+def get(url: str, key: str) -> Any:
+    with urlopen(Request(url, headers={"X-Ometria-Auth": key}), timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_serve_prints_one_line_and_stops_on_a_signal(tmp_path: Path) -> None:
+    """The ready line tells where everything is; SIGTERM ends it with 0 and no other output."""
+    folder = tmp_path / "feed"
+    with start("--feed", str(folder), "--key-env", "SIM_KEY", SIM_KEY="given") as process:
+        facts = ready(process)
+        profiles = get(f"{facts['api_url']}/profiles?limit=250", "given")
+        process.send_signal(signal.SIGTERM)
+        rest, people = process.communicate(timeout=20)
+
+    assert len(profiles) == facts["profiles"] == 50
+    assert facts["api_key"] == "given"
+    assert facts["now"] == "2026-03-02T09:00:00+00:00"
+    assert facts["feed_url"] == folder.as_uri()
+    assert list(folder.iterdir())
+    assert (process.returncode, rest) == (0, "")
+    assert people.startswith("Serving http://127.0.0.1:")
+
+
+def test_serve_brings_its_own_s3_and_ends_with_its_parent() -> None:
+    """With ``--feed s3`` the ready line has keys that open the bucket; closed stdin ends it."""
+    with start("--feed", "s3", "--until-stdin-closes") as process:
+        facts = ready(process)
+        s3 = S3Server(
+            facts["s3_endpoint_url"],
+            "ometria-exports",
+            facts["aws_access_key_id"],
+            facts["aws_secret_access_key"],
+            facts["aws_region"],
+        )
+        found = s3.client().list_objects_v2(Bucket="ometria-exports", Prefix="simulated/")
+        _, people = process.communicate(timeout=20)
+
+    assert facts["feed_url"] == "s3://ometria-exports/simulated/"
+    assert found["KeyCount"] > 1
+    assert facts["records"] >= facts["email_events"] == 100
+    assert process.returncode == 0
+    assert people.count("\n") == 1, people
+
+
+def test_feed_writes_files_and_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``feed`` writes the history and prints the names; the same seed, the same names."""
+    code = main(["feed", str(tmp_path), *SMALL, "--format", "jsonl", "--compression", "none"])
+
+    printed = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert sorted(printed["files"]) == sorted(path.name for path in tmp_path.iterdir())
+    assert all(name.endswith(".jsonl") for name in printed["files"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--profiles", "-1"],
+        ["serve", "--now", "yesterday"],
+        ["serve", "--requests-per-second", "fast"],
+        ["feed"],
+        [],
+    ],
+)
+def test_wrong_arguments_are_explained(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong argument ends with 2 and usage on standard error; standard output stays empty."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+
+    out, err = capsys.readouterr()
+    assert (stopped.value.code, out) == (2, "")
+    assert err.startswith("usage: ometria-simulator")
+
+
+def test_a_target_that_cannot_be_used_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong target ends with 1 and one line that says what to do."""
+    code = main(["feed", "ftp://there/x", *SMALL])
+
+    out, err = capsys.readouterr()
+    assert (code, out) == (1, "")
+    assert err == (
+        "ometria-simulator: The feed cannot go to 'ftp://there/x'."
+        " Give a folder, file:// or s3://bucket/prefix.\n"
+    )
+
+
+def test_an_empty_key_variable_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key variable that is not set is named, with exit code 2."""
+    monkeypatch.delenv("SIM_KEY", raising=False)
+
+    code = main(["serve", *SMALL, "--key-env", "SIM_KEY"])
+
+    assert code == 2
+    assert capsys.readouterr().err == (
+        "ometria-simulator: the variable SIM_KEY is empty; put the key into it.\n"
+    )
+
+
+def test_access_shows_where_and_how() -> None:
+    """What a server tells of itself is what the feed needs to reach it."""
+    server = S3Server("http://127.0.0.1:1", "b", "k", "s", "r")
+
+    assert server.url == "s3://b"
+    assert server.access == S3Access("http://127.0.0.1:1", "k", "s", "r")

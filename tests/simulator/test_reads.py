@@ -1,0 +1,319 @@
+"""How the reads of ``/v2`` behave: pages, order, dates, modes, windows, errors."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.simulator.client import ask, ids
+
+from ometria_simulator import Account, Quirks, Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def many(account: Account) -> list[str]:
+    """Add 260 profiles and give their ids in the order in which they came."""
+    return [account.add_profile(email=f"p{n}@example.com").id for n in range(260)]
+
+
+def test_a_page_holds_ten_by_default_and_250_at_most(server: Server, many: list[str]) -> None:
+    """Without a limit a page has 10 profiles; a limit above 250 counts as 250."""
+    assert ids(ask(server, "/profiles")) == many[:10]
+    assert ids(ask(server, "/profiles", limit=250)) == many[:250]
+    assert ids(ask(server, "/profiles", limit=251)) == many[:250]
+
+
+def test_a_limit_above_the_maximum_can_be_an_error(server: Server, many: list[str]) -> None:
+    """Where the documentation is silent on a limit above 250, a quirk makes it a 400."""
+    server.quirks = Quirks(above_max_limit="reject")
+
+    assert ask(server, "/profiles", limit=251).status == 400
+    assert ask(server, "/profiles", limit=250).status == 200
+
+
+def test_the_path_of_profiles_may_end_with_a_slash(server: Server, many: list[str]) -> None:
+    """Both spellings of the path give the same page."""
+    assert ask(server, "/profiles/").body == ask(server, "/profiles").body
+
+
+@pytest.fixture(scope="module")
+def paged() -> Iterator[tuple[Server, list[str]]]:
+    """Forty profiles behind HTTP, for many questions."""
+    account = Account()
+    expected = [account.add_profile().id for _ in range(40)]
+    with serve(account, requests_per_second=None) as server:
+        yield server, expected
+
+
+@given(limit=st.integers(1, 300), offset=st.integers(0, 60))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_page_is_that_slice_of_the_internal_order(
+    paged: tuple[Server, list[str]], limit: int, offset: int
+) -> None:
+    """Whatever limit and offset, a page is the slice of all profiles in internal order."""
+    server, expected = paged
+
+    found = ids(ask(server, "/profiles", limit=limit, offset=offset))
+
+    assert found == expected[offset : offset + min(limit, 250)]
+
+
+@pytest.mark.parametrize("query", [{"limit": "ten"}, {"limit": 0}, {"offset": -1}])
+def test_a_page_that_makes_no_sense_is_refused(server: Server, query: dict[str, Any]) -> None:
+    """A limit or an offset that is no sensible number is a 400, with a text that names it."""
+    answer = ask(server, "/profiles", **query)
+
+    assert answer.status == 400
+    assert next(iter(query)) in answer.text
+
+
+def test_update_since_is_a_day_and_includes_it(account: Account, server: Server) -> None:
+    """``updateSince`` gives whole days: also what was updated before the time it names."""
+    account.set_time(datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
+    account.add_profile(id="day-before")
+    account.set_time(datetime(2026, 3, 2, 0, 0, 0, tzinfo=UTC))
+    account.add_profile(id="midnight")
+    account.set_time(datetime(2026, 3, 2, 18, 0, 0, tzinfo=UTC))
+    account.add_profile(id="evening")
+
+    assert ids(ask(server, "/profiles", updateSince="2026-03-02")) == ["midnight", "evening"]
+    at_noon = ask(server, "/profiles", updateSince="2026-03-02T12:00:00")
+    assert ids(at_noon) == ["midnight", "evening"]
+    assert ids(ask(server, "/profiles", updateSince="2026-03-03")) == []
+    assert ask(server, "/profiles", updateSince="yesterday").status == 400
+
+
+def test_orderby_moves_what_was_updated_to_the_end(account: Account, server: Server) -> None:
+    """The default order never moves; with ``orderby=timestamp_update`` the updated is last."""
+    for profile_id in ("a", "b", "c"):
+        account.add_profile(id=profile_id)
+    account.update_profile("a", firstname="Ann")
+
+    assert ids(ask(server, "/profiles")) == ["a", "b", "c"]
+    assert ids(ask(server, "/profiles", orderby="timestamp_update")) == ["b", "c", "a"]
+
+
+def test_no_answer_shows_when_a_profile_was_updated(shop: Account) -> None:
+    """The update time and the internal id order things and are never shown."""
+    with serve(shop, requests_per_second=None) as server:
+        fields = {name for record in ask(server, "/profiles", limit=250).data for name in record}
+
+    assert not {"update_since", "updated_at", "internal_id", "created_at"} & fields
+    assert "lifecycle_status" in fields
+
+
+def test_moving_in_or_out_of_a_list_is_no_update(account: Account, server: Server) -> None:
+    """A refresh records the entry and leaves ``updateSince`` blind to it."""
+    account.add_profile(id="a", email="a@example.com")
+    account.add_list(id="1")
+    account.set_time(account.now + 2 * DAY)
+    today = f"{account.now:%Y-%m-%d}"
+
+    account.refresh_list("1", enter=["a"])
+
+    assert ids(ask(server, "/profiles", updateSince=today)) == []
+    assert [change["event"] for change in ask(server, "/lists/1/changes").data] == ["list_enter"]
+    assert ask(server, "/lists/1").data["size"] == 1
+
+
+def test_one_refresh_can_let_one_person_out_and_in(account: Account, server: Server) -> None:
+    """An exit and an entry of one person at one refresh share their timestamp."""
+    account.add_profile(id="a", email="a@example.com")
+    account.add_list(id="1")
+    account.refresh_list("1", enter=["a"])
+    account.set_time(account.now + DAY)
+
+    account.refresh_list("1", leave=["a"], enter=["a"])
+
+    changes = ask(server, "/lists/1/changes").data[1:]
+    assert [change["event"] for change in changes] == ["list_exit", "list_enter"]
+    assert len({change["timestamp"] for change in changes}) == 1
+
+
+def test_a_single_profile_shows_its_lists(account: Account, server: Server) -> None:
+    """The single profile carries its lists, the page of profiles does not, unless told to."""
+    account.add_profile(id="a", email="a@example.com")
+    account.add_list(id="1", title="VIP")
+    account.refresh_list("1", enter=["a"])
+    expected = [{"id": "1", "title": "VIP", "type": "STATIC"}]
+
+    assert ask(server, "/profiles/a").data["lists"] == expected
+    assert "lists" not in ask(server, "/profiles").data[0]
+
+
+def test_one_address_may_find_several_profiles(account: Account, server: Server) -> None:
+    """``?email=`` gives an array, for an address is not unique; its case does not matter."""
+    account.add_profile(id="a", email="Ann+x@example.com")
+    account.add_profile(id="b", email="ann+x@example.com")
+    account.add_profile(id="c")
+
+    assert ids(ask(server, "/profiles", email="ann+x@EXAMPLE.com")) == ["a", "b"]
+    assert ask(server, "/profiles", email="nobody@example.com").status == 404
+    server.quirks = Quirks(email_lookup="object")
+    assert ask(server, "/profiles", email="ann+x@example.com").data["id"] == "a"
+
+
+def test_merged_and_deleted_profiles_leave_no_trace(account: Account, server: Server) -> None:
+    """Losers of a merge and deleted profiles vanish; the survivor stays and is updated."""
+    for profile_id in ("a", "b", "c", "d"):
+        account.add_profile(id=profile_id, stats={"orders": 2, "revenue": 10.5})
+    account.set_time(account.now + DAY)
+
+    account.merge_profiles("b", ["a", "c"])
+    account.delete_profile("d")
+
+    [survivor] = ask(server, "/profiles").data
+    assert survivor["id"] == "b"
+    assert survivor["stats"]["orders"] == 6
+    assert survivor["stats"]["revenue"] == 31.5
+    assert ids(ask(server, "/profiles", updateSince=f"{account.now:%Y-%m-%d}")) == ["b"]
+    missing = ask(server, "/profiles/a")
+    assert (missing.status, missing.text) == (404, "List with specified ID was not found")
+
+
+def test_a_delete_between_pages_hides_a_profile(server: Server, many: list[str]) -> None:
+    """Pages drift: after a delete on page one, page two begins one profile too late."""
+    first = ids(ask(server, "/profiles", limit=10))
+    server.account.delete_profile(first[0])
+    second = ids(ask(server, "/profiles", limit=10, offset=10))
+
+    assert many[10] not in first + second
+
+
+def test_mode_chooses_between_active_and_archived(account: Account, server: Server) -> None:
+    """Only active lists come by default; ``mode`` gives the archived ones or all."""
+    for list_id in ("1", "2", "3"):
+        account.add_list(id=list_id)
+    account.archive_list("2")
+
+    assert ids(ask(server, "/lists")) == ["1", "3"]
+    assert ids(ask(server, "/lists", mode="active")) == ["1", "3"]
+    assert ids(ask(server, "/lists", mode="archived")) == ["2"]
+    assert ids(ask(server, "/lists", mode="all")) == ["1", "2", "3"]
+    assert ask(server, "/lists", mode="none").status == 400
+
+
+def test_a_deleted_list_is_gone_with_its_changes(account: Account, server: Server) -> None:
+    """A list deleted between ``/lists`` and ``/changes`` answers 404 on both paths."""
+    account.add_list(id="1")
+    account.delete_list("1")
+
+    assert ask(server, "/lists/1").status == 404
+    assert ask(server, "/lists/1/changes").status == 404
+
+
+def test_changes_since_includes_its_moment(account: Account, server: Server) -> None:
+    """``since`` keeps what happened at that second or later; without it everything comes."""
+    account.add_list(id="1")
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for days in range(3):
+        account.add_change("1", f"p{days}", "list_enter", at=start + days * DAY)
+
+    def people(**query: Any) -> list[str]:
+        return [change["profile_id"] for change in ask(server, "/lists/1/changes", **query).data]
+
+    assert people() == ["p0", "p1", "p2"]
+    assert people(since="2026-01-02") == ["p1", "p2"]
+    assert people(since="2026-01-02T00:00:01") == ["p2"]
+    server.quirks = Quirks(changes_since_param="from")
+    assert people(since="2026-01-02") == ["p0", "p1", "p2"]
+    assert people(**{"from": "2026-01-02"}) == ["p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    ("quirks", "expected"),
+    [
+        (Quirks(), ["p1", "p2"]),
+        (Quirks(before_inclusive=True), ["p1", "p2", "p3"]),
+        (Quirks(since_inclusive=False), ["p2"]),
+        (Quirks(since_inclusive=False, before_inclusive=True), ["p2", "p3"]),
+    ],
+)
+def test_the_bounds_of_unsubscribes_are_a_choice(
+    account: Account, server: Server, quirks: Quirks, expected: list[str]
+) -> None:
+    """Nobody documents whether ``since`` and ``before`` are inclusive, so each can be either."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for days in range(5):
+        account.add_unsubscribe(f"p{days}", at=start + days * DAY)
+    server.quirks = quirks
+
+    window: dict[str, Any] = {"since": "2026-01-02T00:00:00", "before": "2026-01-04T00:00:00"}
+    found = ask(server, "/unsubscribes", **window).data
+
+    assert [record["profile_id"] for record in found] == expected
+
+
+def test_opt_outs_by_api_are_never_shown(account: Account, server: Server) -> None:
+    """``/unsubscribes`` leaves out what came through the API, and can be asked for one type."""
+    account.add_unsubscribe("a", "api", email_address="a@example.com")
+    account.add_unsubscribe("b", "app", email_address="b@example.com")
+    account.add_unsubscribe("c", "stopword_unsubscribe_TF", email_address="")
+
+    assert [r["profile_id"] for r in ask(server, "/unsubscribes").data] == ["b", "c"]
+    assert [r["profile_id"] for r in ask(server, "/unsubscribes", type="app").data] == ["b"]
+    assert ask(server, "/unsubscribes", type="api").data == []
+    assert len(account.unsubscribes) == 3
+    assert len(account.unsubscribes_visible()) == 2
+
+
+def test_lists_and_unsubscribes_know_no_pages(account: Account, server: Server) -> None:
+    """``limit`` and ``offset`` do nothing where they are not documented, but for a quirk."""
+    for number in range(12):
+        account.add_list(id=f"{number}")
+        account.add_unsubscribe(f"p{number}")
+
+    assert len(ask(server, "/lists", limit=5, offset=5).data) == 12
+    assert len(ask(server, "/unsubscribes", limit=5, offset=5).data) == 12
+    server.quirks = Quirks(paged=frozenset({"profiles", "lists"}))
+    assert ids(ask(server, "/lists", limit=2, offset=5)) == ["5", "6"]
+
+
+def test_an_answer_may_be_cut_without_a_word(account: Account, server: Server) -> None:
+    """A silent cap gives the first records only, with nothing that tells of the rest."""
+    for number in range(12):
+        account.add_unsubscribe(f"p{number}")
+    server.quirks = Quirks(silent_caps={"unsubscribes": 5})
+
+    answer = ask(server, "/unsubscribes")
+
+    assert (answer.status, len(answer.data)) == (200, 5)
+
+
+def test_a_page_may_repeat_for_ever(server: Server, many: list[str]) -> None:
+    """Ignoring the offset, or freezing the first answer, gives the same page again and again."""
+    server.quirks = Quirks(ignore_offset=frozenset({"profiles"}))
+    assert ids(ask(server, "/profiles", offset=50)) == many[:10]
+
+    server.quirks = Quirks(frozen_first_page=frozenset({"profiles"}))
+    before = ask(server, "/profiles", limit=20).body
+    server.account.delete_profile(many[0])
+    assert ask(server, "/profiles", limit=20, offset=20).body == before
+
+
+def test_numbers_may_come_as_text_and_fields_not_at_all(account: Account, server: Server) -> None:
+    """A quirk writes numbers as strings, leaves booleans alone and takes fields away."""
+    account.add_profile(id="a", seen=True, stats={"orders": 2, "aov": 1.5}, gender="f")
+    server.quirks = Quirks(numbers_as_strings=True, missing_fields=frozenset({"gender"}))
+
+    [record] = ask(server, "/profiles").data
+
+    assert record["stats"] == {"orders": "2", "aov": "1.5"}
+    assert record["seen"] is True
+    assert "gender" not in record
+
+
+@pytest.mark.parametrize("path", ["", "/", "/profile", "/lists/", "/lists/1/members", "/orders"])
+def test_an_unknown_path_is_a_404(server: Server, path: str) -> None:
+    """What no source documents does not exist here, the members of a list included."""
+    server.account.add_list(id="1")
+
+    assert ask(server, path).status == 404
