@@ -7,6 +7,7 @@ What can go wrong, and the exit code that says so.
     │   ├── AccessDenied                      401, 403, a bucket that refuses: never retried
     │   ├── Unavailable              exit 75  outlasted the retries: try again later
     │   └── UnexpectedResponse                not what Ometria documents: never retried
+    │       └── NotFound                      404: what was asked for is not there, or not any more
     ├── RejectedRecords              exit 4   with --strict: records or values were set aside
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         └── Busy                     exit 75  another run holds the lease, or the file's lock
@@ -22,13 +23,20 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ometria_replica.report import RunReport
+
 TRY_AGAIN_LATER = 75  # EX_TEMPFAIL of sysexits.h: schedulers know it as "not a failure, retry".
 
 
 class ReplicaError(Exception):
-    """The root. Raised itself only when nothing below fits, which is a bug of ours."""
+    """
+    The root. Raised itself only when nothing below fits, which is a bug of ours.
+
+    *report* is what the run did before it failed, None outside a run.
+    """
 
     exit_code: ClassVar[int] = 1
+    report: RunReport | None = None
 
 
 class ConfigError(ReplicaError):
@@ -63,6 +71,10 @@ class Unavailable(OmetriaError):
 
 class UnexpectedResponse(OmetriaError):
     """An answer arrived that Ometria does not document. Retrying would not help."""
+
+
+class NotFound(UnexpectedResponse):
+    """There is no such thing, or not any more. A list may vanish between two requests."""
 
 
 class RejectedRecords(ReplicaError):

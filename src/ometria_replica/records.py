@@ -86,10 +86,16 @@ class FeedFile:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file of the feed that cannot be read, and why, without its contents."""
+    """
+    A file of the feed that cannot be read, and why, without its contents.
+
+    *again* says that this version is no longer there, so that nothing of it belongs
+    into the ledger: the next run lists what took its place.
+    """
 
     origin: FeedObject
     reason: str
+    again: bool = False
 
 
 def parse(body: str | bytes) -> Any:

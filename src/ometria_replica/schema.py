@@ -109,7 +109,8 @@ class Table:
     there; others go whole to the rejects. *events* says that the records are events,
     which never change: two different ones under one key are two things that the key
     merged, and are counted as such. *time* names the column that holds an event's
-    time; the key holds it too, so rows with equal keys have equal times.
+    time; the key holds it too, so rows with equal keys have equal times. *unmapped*
+    are the fields that Ometria documents and the page does not take: any other is news.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Table:
     identity: tuple[tuple[str, ...], ...]
     events: bool = False
     time: str | None = None
+    unmapped: tuple[str, ...] = ()
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -138,3 +140,12 @@ class Table:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Join:
+    """Two columns, as ``table.column``, that hold the same thing: *one* side and *many*."""
+
+    one: str
+    many: str
+    best_effort: bool = False

@@ -7,7 +7,7 @@ Left the element in the source, right the column. Whatever else shows the tables
 
 from __future__ import annotations
 
-from ometria_replica.schema import Column, Feed, Pages, PerParent, Table, Windows, md5
+from ometria_replica.schema import Column, Feed, Join, Pages, PerParent, Table, Windows, md5
 
 LISTS_ENDPOINT = Pages("lists", query=(("mode", "all"),))  # The default mode hides archived lists.
 
@@ -17,6 +17,11 @@ PROFILES = Table(
     read=Pages("profiles", since="updateSince", since_field="update_since"),
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
+    unmapped=(
+        "@type", "middlename", "prefix", "suffix", "tags", "identities", "stats", "lists",
+        "phone_number_country", "default_store", "preferred_lang", "first_visit",
+        "dt_predicted_next_order",
+    ),
     columns=(
         Column("id",                       "profile_id"),
         Column("email",                    "email"),
@@ -55,6 +60,7 @@ MEMBER_LISTS = Table(
     identity=(("id",), ("profile_id",)),
     events=True,
     time="event_at",
+    unmapped=("@type", "list_id", "email"),
     columns=(
         Column(_CHANGE_KEY,  "member_list_id"),
         Column("id",         "list_id"),
@@ -69,6 +75,9 @@ LISTS = Table(
     read=LISTS_ENDPOINT,
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
+    unmapped=(
+        "@type", "size", "total_orders", "total_revenue", "timestamp_last_refreshed", "public_id",
+    ),
     columns=(
         Column("id",                      "list_id"),
         Column("title",                   "list_title"),
@@ -89,6 +98,7 @@ EMAIL_EVENTS = Table(
     identity=(("to_address", "dt_occurred"),),
     events=True,
     time="event_at",
+    unmapped=("geo_city", "delay_class"),
     columns=(
         Column(_EVENT_KEY,       "email_event_id"),
         Column("event_id",       "event_id"),
@@ -117,6 +127,7 @@ UNSUBSCRIBES = Table(
     identity=(("profile_id", "timestamp"),),
     events=True,
     time="event_at",
+    unmapped=("@type", "type"),
     columns=(
         Column(_UNSUBSCRIBE_KEY,      "unsubscribe_id"),
         Column("profile_id",          "profile_id"),
@@ -133,3 +144,18 @@ UNSUBSCRIBES = Table(
 
 TABLES = (PROFILES, MEMBER_LISTS, LISTS, EMAIL_EVENTS, UNSUBSCRIBES)
 """All of them, in the page's order."""
+
+JOINS = (
+    Join("profiles.profile_id", "member_lists.profile_id"),
+    Join("profiles.profile_id", "unsubscribes.profile_id"),
+    Join("lists.list_id", "member_lists.list_id"),
+    Join("profiles.email", "email_events.email", best_effort=True),
+    Join("profiles.email", "unsubscribes.email", best_effort=True),
+    Join("email_events.send_id", "unsubscribes.send_id", best_effort=True),
+)
+"""
+How the tables join, always together with ``__source_id``.
+
+By email is best effort: case and spacing may differ, and one address may belong to
+several profiles. A send has several events, so by it neither side is unique.
+"""

@@ -1,0 +1,222 @@
+"""
+The front door: parse, call one function, print, exit code.
+
+Standard output carries the answer, standard error everything else. Whatever is heavy
+is imported by the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import datetime  # noqa: TC003 -- Typer reads the annotation.
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ometria_replica import __version__
+from ometria_replica.errors import RejectedRecords, ReplicaError
+
+if TYPE_CHECKING:
+    from ometria_replica.config import Config
+    from ometria_replica.report import RunReport
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
+
+app = typer.Typer(
+    help="Replicate an Ometria account into your own warehouse.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # Rich help costs 100 ms.
+    pretty_exceptions_enable=False,  # They print local variables, and those hold people's data.
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """The forms in which ``tables`` answers."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    SQL = "sql"
+    MERMAID = "mermaid"
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Settings file; default ometria.toml, if it is there."),
+]
+WarehouseOption = Annotated[
+    str | None, typer.Option("--warehouse", help="Warehouse URL; wins over the settings.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def main_options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    """Replicate an Ometria account into your own warehouse."""
+    if version:
+        typer.echo(f"ometria-replica {__version__}")
+        raise typer.Exit
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def sync(  # noqa: PLR0917 -- Typer passes options by name.
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE...", help="Only these tables.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again.")] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", formats=["%Y-%m-%d"], help="Read again from this day on."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; say what would.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 4 when anything was set aside.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Read what is new, and merge it into the warehouse."""
+    from ometria_replica.progress import watching
+    from ometria_replica.replication import sync as run_sync
+
+    settings = _settings(config, warehouse)
+    try:
+        with watching() as progress:
+            report = run_sync(
+                settings,
+                tables or (),
+                full=full,
+                since=since.date() if since else None,
+                dry_run=dry_run,
+                progress=progress,
+            )
+    except ReplicaError as error:
+        if error.report:
+            _print_report(error.report, as_json=as_json)
+        raise
+    _print_report(report, as_json=as_json)
+    if strict and report.set_aside:
+        raise RejectedRecords(
+            f"{report.set_aside} values, records or files were set aside, and --strict was asked"
+            " for. Everything else is loaded. See ometria_replica.rejects in the warehouse."
+        )
+
+
+@app.command()
+def check(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+    """Try the key, the bucket and the warehouse, and change nothing."""
+    from ometria_replica.check import check as run_check
+
+    failures = []
+    for finding in run_check(_settings(config, warehouse)):
+        typer.echo(f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}")
+        if finding.error is not None:
+            typer.echo(f"        {finding.error}")
+            failures.append(finding.error)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+@app.command()
+def tables(
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this one.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to show them.")] = Format.TEXT,
+) -> None:
+    """Show the tables: columns, types, sources, keys, or a diagram."""
+    from ometria_replica.describe import describe
+
+    try:
+        typer.echo(describe(table, form.value))
+    except KeyError:
+        raise typer.BadParameter(
+            f"there is no table '{table}'; see `ometria-replica tables`"
+        ) from None
+
+
+@app.command()
+def config(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+    """Show every setting, its value, and where it came from. Secrets stay secret."""
+    from ometria_replica.config import explain
+
+    lines = list(explain(_settings(config, warehouse)))
+    widths = [max(len(line[place]) for line in lines) for place in (0, 1)]
+    for key, value, origin in lines:
+        typer.echo(f"{key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 10,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Show the last runs."""
+    from ometria_replica.report import history_as_json, history_as_text
+    from ometria_replica.warehouse import open_warehouse
+
+    with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
+        history = [run.report for run in opened.runs(limit)]
+    typer.echo(history_as_json(history) if as_json else history_as_text(history))
+
+
+@app.command()
+def demo(
+    warehouse: Annotated[
+        str, typer.Option("--warehouse", help="Where the rows go.")
+    ] = "duckdb:///ometria.duckdb",
+    profiles: Annotated[int, typer.Option(help="Simulated profiles.")] = 20_000,
+    lists: Annotated[int, typer.Option(help="Simulated lists.")] = 30,
+    events: Annotated[int, typer.Option(help="Simulated email events, about.")] = 100_000,
+) -> None:
+    """Sync a simulated account, without a key or a bucket."""
+    from ometria_replica.demo import demo as run_demo
+    from ometria_replica.progress import watching
+
+    with watching() as progress:
+        report, samples = run_demo(
+            warehouse, profiles=profiles, lists=lists, events=events, progress=progress
+        )
+    _print_report(report, as_json=False)
+    typer.echo(samples)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become a sentence and an exit code."""
+    try:
+        app()
+    except ReplicaError as error:
+        typer.echo(f"{error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What was loaded stays; the next run goes on from there.", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # The reader of our answer went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def _settings(path: Path | None, warehouse: str | None) -> Config:
+    from ometria_replica.config import load_config
+
+    return load_config(path, os.environ, warehouse)
+
+
+def _print_report(report: RunReport, *, as_json: bool) -> None:
+    typer.echo(report.to_json() if as_json else report.to_text())

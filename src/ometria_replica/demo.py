@@ -1,0 +1,157 @@
+"""A whole sync without an account: the simulator runs beside us, over HTTP and S3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import ConfigError, ReplicaError
+from ometria_replica.replication import sync
+from ometria_replica.settings import (
+    AccountSettings,
+    Config,
+    FeedSettings,
+    Secret,
+    WarehouseSettings,
+)
+from ometria_replica.tables import TABLES
+from ometria_replica.warehouse import duckdb_path
+from ometria_replica.warehouse.state import DATA_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ometria_replica.replication import Progress
+    from ometria_replica.report import RunReport
+
+DEMO = "demo"
+SAMPLE_ROWS = 3
+SAMPLE_WIDTH = 24  # Characters of a value: four columns and a key fit a terminal.
+
+_SAMPLES = {
+    "profiles": ("profile_id", "email", "first_name", "country", "updated_at"),
+    "member_lists": ("list_id", "profile_id", "event", "event_at"),
+    "lists": ("list_id", "list_title", "list_status", "list_type", "updated_at"),
+    "email_events": ("email", "event_type", "event_at", "campaign_title"),
+    "unsubscribes": ("profile_id", "email", "event_at", "unsubscribe_reason"),
+}
+
+_CLOSING = """\
+That account was simulated. For yours:
+
+    export OMETRIA_API_KEY=...                     # Ometria: Settings > API keys
+    export OMETRIA_FEED_URL=s3://bucket/prefix     # where the self-serve export goes
+    export OMETRIA_WAREHOUSE_URL=duckdb:///shop.duckdb
+    ometria-replica check
+    ometria-replica sync
+
+Look around in {path}:  python -c "import duckdb; duckdb.connect('{path}', read_only=True).sql(
+    'FROM ometria.profiles LIMIT 5').show()\""""
+
+
+def demo(
+    warehouse_url: str, *, profiles: int, lists: int, events: int, progress: Progress
+) -> tuple[RunReport, str]:
+    """
+    Simulate an account and its bucket, sync both, and show a few rows of each table.
+
+    Raises ConfigError when the simulator's extra is not installed, or the warehouse is
+    not a DuckDB file of the demo's own.
+    """
+    path = duckdb_path(warehouse_url)
+    if path is None:
+        raise ConfigError("The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.")
+    _refuse_other_accounts(path)
+    with _simulator(profiles, lists, events) as ready:
+        report = sync(_settings(ready, warehouse_url), progress=progress)
+    return report, "\n\n".join([*_samples(path), _CLOSING.format(path=path)])
+
+
+@contextmanager
+def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, str]]:
+    """Run the simulator in a process of its own, for as long as we hold its input open."""
+    if find_spec("moto") is None or find_spec("boto3") is None:
+        raise ConfigError(
+            "The demo needs the simulator's S3 server: pip install 'ometria-replica[simulator]'."
+        )
+    command = [sys.executable, "-m", "ometria_simulator", "serve", "--feed", "s3"]
+    command += ["--profiles", str(profiles), "--lists", str(lists), "--events", str(events)]
+    command += ["--until-stdin-closes", "--compression", "gzip"]
+    with subprocess.Popen(  # noqa: S603 -- Our own module, numbers as arguments.
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield _ready(process)
+        finally:
+            process.communicate(timeout=30)
+
+
+def _ready(process: subprocess.Popen[str]) -> Mapping[str, str]:
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise ReplicaError("The simulator ended before it was ready; its reason is above.")
+    ready: dict[str, str] = json.loads(line)
+    return ready
+
+
+def _settings(ready: Mapping[str, str], warehouse_url: str) -> Config:
+    def secret(name: str) -> Secret:
+        return Secret(ready[name], "the simulator")
+
+    feed = FeedSettings(
+        url=ready["feed_url"],
+        endpoint_url=ready["s3_endpoint_url"],
+        region=ready["aws_region"],
+        access_key_id=secret("aws_access_key_id"),
+        secret_access_key=secret("aws_secret_access_key"),
+    )
+    account = AccountSettings(
+        account_id=DEMO, api_key=secret("api_key"), api_url=ready["api_url"], feed=feed
+    )
+    return Config(accounts=(account,), warehouse=WarehouseSettings(url=warehouse_url))
+
+
+def _refuse_other_accounts(path: str) -> None:
+    from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
+
+    with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
+        others = [account for account, _ in warehouse.accounts() if account != DEMO]
+    if others:
+        raise ConfigError(
+            f"{path} holds account '{others[0]}', and the demo would put invented people beside"
+            " yours. Give another file: --warehouse duckdb:///demo.duckdb."
+        )
+
+
+def _samples(path: str) -> Iterator[str]:
+    import duckdb  # noqa: PLC0415 -- 130 ms, and only the demo's end needs it.
+
+    with duckdb.connect(path, read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for table in TABLES:
+            names = _SAMPLES[table.name]
+            columns = ", ".join(f"left({name}::VARCHAR, {SAMPLE_WIDTH})" for name in names)
+            rows = connection.execute(
+                f"SELECT {columns} FROM {DATA_SCHEMA}.{table.name}"
+                f" ORDER BY __sync_key LIMIT {SAMPLE_ROWS}"
+            ).fetchall()
+            yield "\n".join([f"{DATA_SCHEMA}.{table.name}", *_aligned([names, *rows])])
+
+
+def _aligned(lines: list[tuple[str | None, ...]]) -> list[str]:
+    shown = [[_printable(cell) for cell in line] for line in lines]
+    widths = [max(len(line[place]) for line in shown) for place in range(len(shown[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in shown
+    ]
+
+
+def _printable(cell: str | None) -> str:
+    if cell is None:
+        return "-"
+    return "".join(sign if sign.isprintable() else "·" for sign in cell)

@@ -1,0 +1,204 @@
+"""What an account can be read from, and from when on each table is read."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Self
+
+from ometria_replica.ometria.client import Client
+from ometria_replica.ometria.feed import Feed, FeedOptions
+from ometria_replica.ometria.pages import Parent, read_pages, read_per_parent, read_windows
+from ometria_replica.records import field_text
+from ometria_replica.schema import Feed as FeedRead
+from ometria_replica.schema import Pages, PerParent, Windows
+from ometria_replica.settings import Secret
+from ometria_replica.tables import EMAIL_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from ometria_replica.records import Page
+    from ometria_replica.schema import Table
+    from ometria_replica.settings import AccountSettings, FeedSettings
+
+OVERLAP = timedelta(days=1)
+"""`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""
+
+LOOK_BACK = timedelta(days=8)
+"""Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
+
+BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
+"""Before Ometria was. What is asked for when everything is."""
+
+AHEAD = timedelta(days=1)
+"""How far past now a window reaches, in case a clock is wrong."""
+
+
+@dataclass
+class Reading:
+    """
+    A table being read. *total* counts its *unit*, None where nobody knows it before.
+
+    *whole* says that nothing is left out; *done* counts units so far.
+    """
+
+    pages: Iterator[Page]
+    whole: bool
+    unit: str = "records"
+    total: int | None = None
+    done: int = 0
+
+
+class Inputs:
+    """
+    The API and the feed of one account: opened when first asked for, closed together.
+
+    *started_at* is our own time at the start of the run.
+    """
+
+    def __init__(self, account: AccountSettings, started_at: datetime) -> None:
+        self._account = account
+        self._started_at = started_at
+        self._open = ExitStack()
+        self._client: Client | None = None
+        self._feed: Feed | None = None
+        self._whole: dict[Pages, list[Page]] = {}
+
+    @property
+    def client(self) -> Client:
+        """The API. Its first use opens it."""
+        if self._client is None:
+            key = self._account.api_key
+            self._client = self._open.enter_context(
+                Client(
+                    api_url=self._account.api_url,
+                    api_key=key.reveal() if key else "",
+                    requests_per_second=self._account.requests_per_second,
+                )
+            )
+        return self._client
+
+    @property
+    def feed(self) -> Feed:
+        """The bucket. Its first use opens it."""
+        if self._feed is None:
+            if self._account.feed is None:
+                raise LookupError("the account has no feed")
+            options = feed_options(self._account.feed)
+            self._feed = self._open.enter_context(Feed(options, EMAIL_EVENTS.fields))
+        return self._feed
+
+    @property
+    def requests(self) -> int:
+        """Requests sent to the API so far, repeats included."""
+        return self._client.requests if self._client else 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the API did that a person should know."""
+        return list(self._client.warnings) if self._client else []
+
+    @property
+    def read_until(self) -> datetime:
+        """
+        Tell up to when a table read now is complete, in Ometria's own time.
+
+        The earlier of the two clocks, so that one that is fast never skips anything.
+        """
+        server = self._client.server_time() if self._client else None
+        return min(self._started_at, server or self._started_at)
+
+    def can_read(self, table: Table) -> bool:
+        """Tell whether the account's settings hold what the table is read from."""
+        if isinstance(table.read, FeedRead):
+            return self._account.feed is not None
+        return self._account.api_key is not None
+
+    def read(self, table: Table, watermark: datetime | None, since: date | None) -> Reading:
+        """
+        Start reading a table of the API.
+
+        From *since* on if it is given, else from *watermark* less a look-back, else
+        everything. Nothing is sent before the first page is asked for, except lists
+        where their changes are read.
+        """
+        from_day = datetime.combine(since, time(), UTC) if since else None
+        match table.read:
+            case Pages() as pages if pages.since is None:
+                return Reading(iter(self._read_whole(pages)), whole=True)
+            case Pages() as pages:
+                start = from_day or (watermark - OVERLAP if watermark else None)
+                return Reading(
+                    read_pages(self.client, pages, since=start.date() if start else None),
+                    whole=start is None,
+                )
+            case Windows() as windows:
+                start = from_day or (watermark - LOOK_BACK if watermark else BEGINNING)
+                until = max(self._started_at, self.client.server_time() or start) + AHEAD
+                return Reading(
+                    read_windows(self.client, windows, since=start, until=until),
+                    whole=start == BEGINNING,
+                )
+            case PerParent() as per_parent:
+                start = from_day or (watermark - LOOK_BACK if watermark else None)
+                return self._read_per_parent(per_parent, start)
+            case FeedRead():
+                raise LookupError(f"{table.name} is not read from the API")
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read_whole(self, pages: Pages) -> list[Page]:
+        """Read a small collection once a run, however many tables want it."""
+        if pages not in self._whole:
+            self._whole[pages] = list(read_pages(self.client, pages))
+        return self._whole[pages]
+
+    def _read_per_parent(self, per_parent: PerParent, start: datetime | None) -> Reading:
+        ids = [
+            field_text(record, "id")
+            for page in self._read_whole(per_parent.parent)
+            for record in page.records
+        ]
+        parents = [Parent(found, start) for found in dict.fromkeys(ids) if found]
+        reading = Reading(iter(()), whole=start is None, unit="lists", total=len(parents))
+
+        def counted() -> Iterable[Parent]:
+            for parent in parents:
+                yield parent
+                reading.done += 1
+
+        reading.pages = read_per_parent(
+            self.client,
+            per_parent,
+            counted(),
+            since_parameter=self._account.changes_parameter,
+        )
+        return reading
+
+
+def feed_options(settings: FeedSettings) -> FeedOptions:
+    """Hand the settings of a feed to its reader, secrets revealed."""
+    given = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
+    return FeedOptions(
+        **{
+            name: value.reveal() if isinstance(value, Secret) else value
+            for name, value in given.items()
+            if value is not None
+        }
+    )

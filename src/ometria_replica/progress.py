@@ -1,0 +1,99 @@
+"""
+A run, watched: a bar per table on a terminal, a line per table elsewhere.
+
+On standard error, so that standard output holds nothing but the report.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from ometria_replica.replication import Progress
+    from ometria_replica.report import TableReport
+
+
+@contextmanager
+def watching() -> Iterator[Progress]:
+    """Show a run to whoever reads standard error."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console  # noqa: PLC0415 -- 60 ms, and only for a terminal.
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[rows]} rows"),
+        TextColumn("{task.fields[requests]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """One bar per table. Without a known total it moves to and fro."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
+        self._task = self._bars.add_task(
+            f"{source_id} {table}", total=total, rows="0", requests="", unit=unit
+        )
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        if self._task is not None:
+            self._bars.update(
+                self._task, completed=done, rows=f"{records:,}", requests=_requests(requests)
+            )
+
+    def finish(self, report: TableReport) -> None:
+        if self._task is None:  # It failed before it began.
+            return
+        total = self._bars.tasks[-1].total
+        done = total if total is not None and not report.error else max(report.records, 1)
+        self._bars.update(
+            self._task,
+            total=done if not report.error else total,
+            completed=done,
+            rows=f"{report.records:,}",
+            requests=_requests(report.requests),
+        )
+        self._bars.stop_task(self._task)
+        self._task = None
+
+
+class _Lines:
+    """One line per table, when it is done."""
+
+    def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
+        pass
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        pass
+
+    def finish(self, report: TableReport) -> None:
+        outcome = "failed after" if report.error else "read"
+        more = f", {_requests(report.requests)}" if report.requests else ""
+        files = f", {report.files:,} files" if report.files else ""
+        print(  # noqa: T201 -- To standard error: for a log file, as it goes on.
+            f"{report.source_id} {report.table}: {outcome} {report.records:,} records{more}{files},"
+            f" {report.seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}" if number else ""
