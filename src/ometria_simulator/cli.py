@@ -148,10 +148,11 @@ def _serve(options: argparse.Namespace) -> int:
         _say(f"ometria-simulator: the variable {options.key_env} is empty; put the key into it.")
         return 2
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    account = _account(options)
     with contextlib.ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.signal(number, lambda *_: stopped.set())
+            stack.callback(signal.signal, number, before)
+        account = _account(options)
         own_s3 = stack.enter_context(s3_server()) if options.feed == "s3" else None
         feed = _start_feed(options, account, own_s3)
         server = stack.enter_context(

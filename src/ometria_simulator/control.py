@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,8 @@ def command(server: Server, method: str, path: str, arguments: dict[str, Any]) -
             return {"files": list(server.feed.export())}
         case "POST", "/_simulator/faults":
             return _faults(server, **arguments)
+        case "POST", "/_simulator/quirks":
+            return _quirks(server, arguments)
         case "POST", "/_simulator/mutate":
             return _mutate(server.account, arguments)
     raise HttpError(404, "Not Found")
@@ -83,6 +85,15 @@ def _faults(
         server.faults.sometimes(path_prefix, Fault(**fault), probability)
     else:
         server.faults.next(path_prefix, Fault(**fault), times)
+    return {}
+
+
+def _quirks(server: Server, changed: dict[str, Any]) -> Json:
+    """Change some quirks, named as in :class:`Quirks`, and leave the others."""
+    sets: dict[str, Any] = {
+        name: frozenset(v) if isinstance(v, list) else v for name, v in changed.items()
+    }
+    server.quirks = replace(server.quirks, **sets)
     return {}
 
 

@@ -55,6 +55,10 @@ class Quirks:
     """Days for which list changes are kept; None keeps all."""
     ignore_update_since: bool = False
     """Whether ``updateSince`` is ignored, so that every read is a full one."""
+    update_since_inclusive: bool = True
+    """Whether the day that ``updateSince`` names belongs to the answer."""
+    update_since_utc_offset_hours: float = 0.0
+    """Where that day begins, as hours ahead of UTC: its zone is not documented."""
 
     # Shapes
     numbers_as_strings: bool = False

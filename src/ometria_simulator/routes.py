@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta, timezone
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -154,7 +154,7 @@ class Api:
         if version != self._account.state.version:
             profiles = self._account.profiles
             if since is not None:
-                start = _start_of_day(since)
+                start = self._start_of_day(since)
                 profiles = [profile for profile in profiles if profile.updated_at >= start]
             if by_update:
                 profiles.sort(key=attrgetter("updated_at", "update_sequence"))
@@ -162,6 +162,16 @@ class Api:
                 profiles.reverse()
             self._sorted = {question: (self._account.state.version, profiles)}
         return profiles
+
+    def _start_of_day(self, text: str) -> datetime:
+        quirks = self._quirks
+        zone = timezone(timedelta(hours=quirks.update_since_utc_offset_hours))
+        try:
+            day = moments.read_date(text)
+        except ValueError:
+            raise HttpError(400, f"Invalid date: {text}") from None
+        first = day if quirks.update_since_inclusive else day + timedelta(days=1)
+        return datetime.combine(first, time(), zone)
 
     def _by_update(self, query: Query, endpoint: Endpoint) -> bool:
         order = query.get("orderby")
@@ -287,13 +297,6 @@ def _with_text_numbers(record: Record) -> Record:
         return str(value) if is_number else value
 
     return cast("Record", shown(record))
-
-
-def _start_of_day(text: str) -> datetime:
-    try:
-        return datetime.combine(moments.read_date(text), time(), UTC)
-    except ValueError:
-        raise HttpError(400, f"Invalid date: {text}") from None
 
 
 def _moment(text: str) -> datetime:

@@ -24,7 +24,7 @@ from ometria_simulator.quirks import Endpoint, Quirks
 from ometria_simulator.routes import NO_RIGHTS, Api, HttpError, Query, Route, find_route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ometria_simulator.account import Account
     from ometria_simulator.feed import Feed
@@ -65,6 +65,8 @@ class Server:
 
     ``url`` is the API's base, ending in ``/v2``; ``requests`` is the log, in the
     order of the answers. ``quirks`` and ``faults`` may be changed while it runs.
+    ``after_request`` is called when an answer is made and before it is sent, so
+    that what it does to the account lies exactly between two requests.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Server:
         self.no_rights = no_rights
         self.feed = feed
         self.requests: list[LoggedRequest] = []
+        self.after_request: Callable[[LoggedRequest], object] | None = None
         self.stopping = threading.Event()
         self.quirks = quirks or Quirks()
         self.limiter = (
@@ -95,7 +98,11 @@ class Server:
             else None
         )
         self.deletion_limiter = Limiter(DELETION_REQUESTS_PER_MINUTE, 60.0)
-        self._listener = _Listener((host, port), self)
+        try:
+            self._listener = _Listener((host, port), self)
+        except OSError as error:
+            message = f"Port {port} of {host} cannot be used ({error.strerror}). Choose another."
+            raise OSError(message) from error
         self.port: int = self._listener.server_address[1]
         self.root_url = f"http://{host}:{self.port}"
         self.url = f"{self.root_url}/v2"
@@ -302,9 +309,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _log(self, at: float, path: str, query: Query, status: int) -> None:
         simulator = self.server.simulator
-        simulator.requests.append(
-            LoggedRequest(at, simulator.account.now, self.command, path, query, status)
-        )
+        request = LoggedRequest(at, simulator.account.now, self.command, path, query, status)
+        simulator.requests.append(request)
+        if simulator.after_request:
+            simulator.after_request(request)
 
     def _send(self, answer: _Answer, *, truncate: bool = False) -> None:
         """Send head and body in one write, so that no answer waits for a second packet."""

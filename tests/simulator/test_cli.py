@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_a_target_that_cannot_be_used_is_one_line(capsys: pytest.CaptureFixture[
         "ometria-simulator: The feed cannot go to 'ftp://there/x'."
         " Give a folder, file:// or s3://bucket/prefix.\n"
     )
+
+
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that somebody else has is named, with exit code 1; signals are as before."""
+    before = signal.getsignal(signal.SIGINT)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = main(["serve", *SMALL, "--port", str(port)])
+
+    out, err = capsys.readouterr()
+    assert (code, out) == (1, "")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert err.startswith(f"ometria-simulator: Port {port} of 127.0.0.1 cannot be used (")
 
 
 def test_an_empty_key_variable_is_one_line(

@@ -91,6 +91,29 @@ def test_update_since_is_a_day_and_includes_it(account: Account, server: Server)
     assert ask(server, "/profiles", updateSince="yesterday").status == 400
 
 
+@pytest.mark.parametrize(
+    ("quirks", "expected"),
+    [
+        (Quirks(update_since_inclusive=False), ["c"]),
+        (Quirks(update_since_utc_offset_hours=2), ["a", "b", "c"]),
+        (Quirks(update_since_utc_offset_hours=-2), ["c"]),
+        (Quirks(ignore_update_since=True), ["long-ago", "a", "b", "c"]),
+    ],
+)
+def test_the_day_of_update_since_is_a_choice(
+    account: Account, server: Server, quirks: Quirks, expected: list[str]
+) -> None:
+    """Nobody documents where the day begins or whether it counts, so each can be otherwise."""
+    midnight = datetime(2026, 3, 3, tzinfo=UTC)
+    hours = {"long-ago": -40, "a": -1, "b": 1, "c": 25}
+    for profile_id, hour in hours.items():
+        account.set_time(midnight + timedelta(hours=hour))
+        account.add_profile(id=profile_id)
+    server.quirks = quirks
+
+    assert ids(ask(server, "/profiles", updateSince="2026-03-03")) == expected
+
+
 def test_orderby_moves_what_was_updated_to_the_end(account: Account, server: Server) -> None:
     """The default order never moves; with ``orderby=timestamp_update`` the updated is last."""
     for profile_id in ("a", "b", "c"):

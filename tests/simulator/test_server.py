@@ -168,6 +168,15 @@ def test_the_log_counts_requests_and_keeps_no_key(server: Server) -> None:
     assert "a-secret" not in repr(server.requests)
 
 
+def test_something_can_happen_exactly_between_two_requests(server: Server) -> None:
+    """What ``after_request`` does is seen by the next request, not by the one that caused it."""
+    server.account.add_profile(id="a")
+    server.after_request = lambda request: server.account.add_profile(id=request.query["limit"])
+
+    assert ids(ask(server, "/profiles", limit=5)) == ["a"]
+    assert ids(ask(server, "/profiles", limit=6)) == ["a", "5"]
+
+
 def test_a_status_fault_happens_as_often_as_asked(server: Server) -> None:
     """Two queued 503s meet the next two requests of that path, and no other path."""
     server.faults.next("/v2/lists", Fault(status=503, retry_after="7", body="down"), times=2)
@@ -298,6 +307,7 @@ def test_another_process_can_drive_it(account: Account, tmp_path: Path) -> None:
         event = {"to_address": "a@example.com", "event_type": "send"}
         command(server, "mutate", {"method": "add_event", "arguments": event})
         command(server, "faults", {"path_prefix": "/v2/lists", "status": 502})
+        command(server, "quirks", {"missing_fields": ["firstname"], "error_body": "html"})
         state = command(server, "advance", {"hours": 2}).data
         files = command(server, "feed").data["files"]
 
@@ -305,7 +315,6 @@ def test_another_process_can_drive_it(account: Account, tmp_path: Path) -> None:
         assert ask(server, "/profiles/a").data == {
             "@type": "profile",
             "id": "a",
-            "firstname": "Ann",
             "lists": [],
         }
         assert ask(server, "/lists").status == 502
@@ -322,6 +331,7 @@ def test_another_process_can_drive_it(account: Account, tmp_path: Path) -> None:
         ("mutate", {"method": "__init__"}, 400),
         ("mutate", {"method": "delete_profile", "id": "nobody"}, 400),
         ("advance", {"fortnights": 1}, 400),
+        ("quirks", {"mood": "bad"}, 400),
     ],
 )
 def test_a_wrong_command_is_explained(
