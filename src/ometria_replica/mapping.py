@@ -122,7 +122,7 @@ class Staging:
         self.connection.execute("BEGIN")
         try:
             records = self._read_file(file, synced_at)
-        except (duckdb.Error, ValueError) as error:
+        except (duckdb.InvalidInputException, duckdb.ConversionException, ValueError) as error:
             self.connection.execute("ROLLBACK")
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
             return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
@@ -171,16 +171,13 @@ class Staging:
 
     def _read_csv(self, file: FeedFile, synced_at: datetime) -> int:
         names = file.dialect.columns
-        self.connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS csv_errors AS SELECT 1 WHERE false"
-        )
         inserted = self._insert(_csv(file), names, _json_object(names), synced_at)
         self._set_aside_lines(
             file.origin.name,
             "SELECT line, csv_line, string_agg(DISTINCT lower(error_type::VARCHAR), ', ')"
-            " FROM csv_errors GROUP BY ALL",
+            " FROM reject_errors GROUP BY ALL",
         )
-        self.connection.execute("DROP TABLE csv_errors; DROP TABLE csv_scans")
+        self.connection.execute("DELETE FROM reject_errors; DELETE FROM reject_scans")
         return inserted
 
     def _read_json(self, file: FeedFile, synced_at: datetime) -> int:
@@ -456,7 +453,7 @@ def _csv(file: FeedFile) -> str:
         f" header = {str(dialect.header).lower()}, delim = {_literal(dialect.delimiter)},"
         f" quote = {_literal(dialect.quote)}, escape = {_literal(dialect.escape)},"
         f" nullstr = {_literal(dialect.null)}, store_rejects = true,"
-        " rejects_table = 'csv_errors', rejects_scan = 'csv_scans', rejects_limit = 0)"
+        " rejects_limit = 0)"
     )
 
 
