@@ -1,0 +1,83 @@
+# Each target sets up what it needs, the first time and whenever the lock changes.
+# Needed beforehand: Python 3.11 or newer, make, and a package index that pip can reach.
+
+VENV   ?= .venv
+# The first of these that is new enough; or say which: make PYTHON=python3.12 demo
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	command -v $$p >/dev/null 2>&1 \
+	&& $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$p && break; done)
+DEMO   ?=
+TESTS  ?=
+
+bin   := $(VENV)/bin
+ready := $(VENV)/.ready
+code  := src tests scripts $(wildcard bench)
+# Universal: one file for every platform and Python. Hashes: nothing else gets in.
+# Where packages come from is each machine's own affair, so no address is written.
+compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | \
+		while IFS='	' read -r name words; do printf '  make %-11s %s\n' "$$name" "$$words"; done
+
+setup: $(ready)  ## Set up .venv; every other target does this by itself
+
+demo: $(ready)  ## Sync a simulated account into ometria.duckdb and show it
+	@$(bin)/ometria-replica demo $(DEMO)
+
+test: $(ready)  ## Run all tests, offline (TESTS="tests/docs -x" runs some)
+	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --quiet $(TESTS)
+
+check: lint types imports docs-check test  ## Everything that CI checks
+
+format: $(ready)  ## Put the code into shape
+	@$(bin)/ruff format $(code)
+	@$(bin)/ruff check --fix --quiet $(code)
+
+lint: $(ready)  ## Check the code's shape and habits
+	@$(bin)/ruff format --check $(code)
+	@$(bin)/ruff check $(code)
+
+types: $(ready)  ## Check the types
+	@$(bin)/mypy
+
+imports: $(ready)  ## Check that imports flow one way
+	@$(bin)/lint-imports --no-logo
+
+docs: $(ready)  ## Write the pages that are made from the program
+	@$(bin)/python scripts/reference.py
+
+docs-check: $(ready)  ## Check that those pages are current
+	@$(bin)/python scripts/reference.py --check
+
+diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
+	@$(bin)/python scripts/diagram.py
+
+lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade takes newer versions)
+	@$(compile) --all-extras --group dev --output-file requirements/dev.txt
+	@$(compile) --constraints requirements/dev.txt --no-annotate --output-file requirements/runtime.txt
+
+clean:  ## Remove .venv, caches and the demo's file
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -f ometria.duckdb ometria.duckdb.wal
+
+$(ready): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { \
+		echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is too old or cannot run: Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@echo "Setting up $(VENV), which takes about a minute and happens once ..." >&2
+	@test -x $(bin)/python || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; }
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
