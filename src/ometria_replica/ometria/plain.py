@@ -1,0 +1,310 @@
+"""
+A file of the feed becomes a plain one: not compressed, UTF-8, no byte order mark.
+
+What a file is, its bytes say and never its name. It is expanded whole before
+anything is read from it, so that a truncated one is caught before its first row
+counts; a plain file also lets DuckDB read it on every core. Parquet stays as it is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+CHUNK = 1 << 20  # Bytes held at a time, whatever the file's size.
+LAYERS = 3  # A zip of a gzip is known; deeper nests are nobody's export.
+MAX_BYTES = 20 << 30  # Expanded. A bomb stops here, long after any hour of a retailer's events.
+
+PARQUET = b"PAR1"
+_UNKNOWN = (
+    (b"BZh", "is compressed with bzip2"),
+    (b"\xfd7zXZ\x00", "is compressed with xz"),
+    (b"\x04\x22\x4d\x18", "is compressed with lz4"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive"),
+    (b"Rar!", "is a RAR archive"),
+    (b"Obj\x01", "is Avro"),
+    (b"ORC", "is ORC"),
+    (b"PARE", "is Parquet with an encrypted footer"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel workbook"),
+    (b"%PDF", "is a PDF"),
+)
+_MARKS = (  # UTF-32's begins with UTF-16's, so it goes first.
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WESTERN = "western"
+_JUNK = bytes(byte for byte in range(1, 32) if byte not in b"\t\n\v\f\r\x1a\x1b\x1c\x1d\x1e\x1f")
+
+
+class UnfitError(Exception):
+    """A file that cannot be read. The message says why, and quotes none of it."""
+
+
+def make_plain(
+    path: Path,
+    *,
+    compression: str | None = None,
+    encoding: str | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """
+    Write *path* again, plain, where it is not plain already.
+
+    *compression* and *encoding* are what the settings say; None means to look.
+    Raises :class:`UnfitError`.
+    """
+    _expand(path, compression, max_bytes)
+    start = head(path)
+    if not start.startswith(PARQUET):
+        _refuse_what_is_no_text(start)
+        _to_utf8(path, start, encoding)
+
+
+def head(path: Path, size: int = 4096) -> bytes:
+    """Read the first *size* bytes."""
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def rewrite(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write *chunks*, which may be read from *path*, in its place."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        with fresh.open("wb") as file:
+            file.writelines(chunks)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+# --- Compression -------------------------------------------------------------------------------
+
+
+def _expand(path: Path, compression: str | None, max_bytes: int) -> None:
+    """Take off one layer after the other; with *compression* set, exactly that one."""
+    if compression == "none":
+        return
+    for _ in range(1 if compression else LAYERS):
+        found = _compression(head(path))
+        if compression and compression != found:
+            raise UnfitError(f"is not {compression}, which the setting compression says it is")
+        if found is None:
+            return
+        rewrite(path, _limited(_EXPAND[found](path), max_bytes))
+    if compression is None and _compression(head(path)):
+        raise UnfitError(f"is compressed more than {LAYERS} times over")
+
+
+def _compression(start: bytes) -> str | None:
+    if start.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return None
+
+
+def _gunzip(path: Path) -> Iterator[bytes]:
+    """Expand gzip, of several members too. zlib lets other threads run; its checksum is checked."""
+    expander = zlib.decompressobj(wbits=31)
+    pending = b""
+    with path.open("rb") as file:
+        try:
+            while data := pending or file.read(CHUNK):
+                if expander.eof:
+                    if not data.strip(b"\0"):
+                        pending = b""
+                        continue  # Some writers pad the end with zeros, and gzip allows it.
+                    expander = zlib.decompressobj(wbits=31)
+                yield expander.decompress(data, CHUNK)
+                pending = expander.unconsumed_tail or expander.unused_data
+            yield expander.flush()
+        except zlib.error:
+            raise UnfitError("is damaged: its gzip data does not expand") from None
+    if not expander.eof:
+        raise UnfitError("is truncated: its gzip data ends too early")
+
+
+def _unzstd(path: Path) -> Iterator[bytes]:
+    import pyarrow as pa  # noqa: PLC0415 -- 80 ms; Python has zstd from 3.14 on.
+
+    try:
+        with pa.OSFile(str(path), "rb") as file, pa.CompressedInputStream(file, "zstd") as stream:
+            while data := stream.read(CHUNK):
+                yield data
+    except OSError as error:
+        if error.errno is not None:
+            raise  # A disk's trouble is not the file's.
+        raise UnfitError("is truncated or damaged: its zstd data does not expand") from None
+
+
+def _unzip(path: Path) -> Iterator[bytes]:
+    """Expand the one file in a zip. Several would be several versions of one name in the ledger."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as member:
+            while data := member.read(CHUNK):
+                yield data
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise UnfitError("is truncated or damaged: its zip data does not expand") from None
+    except NotImplementedError:
+        raise UnfitError("is a zip with a compression that is not supported") from None
+    except RuntimeError:
+        raise UnfitError("is a zip with a password") from None
+
+
+def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    members = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+    ]
+    if any(member.filename == "[Content_Types].xml" for member in members):
+        raise UnfitError("is an Excel workbook; export it as CSV")
+    if len(members) != 1:
+        raise UnfitError(f"is a zip of {len(members)} files; one file is expected in each")
+    return members[0]
+
+
+_EXPAND: dict[str, Callable[[Path], Iterator[bytes]]] = {
+    "gzip": _gunzip,
+    "zstd": _unzstd,
+    "zip": _unzip,
+}
+
+
+def _limited(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise UnfitError(f"expands to more than {max_bytes:,} bytes")
+        yield chunk
+
+
+# --- Text --------------------------------------------------------------------------------------
+
+
+def _refuse_what_is_no_text(start: bytes) -> None:
+    for magic, reason in _UNKNOWN:
+        if start.startswith(magic):
+            raise UnfitError(f"{reason}, which is not supported")
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    if re.match(rb"<(!doctype|html|head|body|\?xml|!--|[a-z]+[ >/])", text, re.IGNORECASE):
+        raise UnfitError("is an HTML or XML page, not data; perhaps an error message was saved")
+
+
+def _to_utf8(path: Path, start: bytes, encoding: str | None) -> None:
+    mark, marked = next(((m, name) for m, name in _MARKS if start.startswith(m)), (b"", None))
+    found = marked or _unmarked_utf16(start)
+    if found in {None, "utf-8"}:
+        if _is_binary(start):
+            raise UnfitError("is binary data of no known format")
+        found = _codec(encoding) if encoding and marked is None else _utf8_or_western(path)
+    if found != "utf-8":
+        rewrite(path, _decoded(path, found or "utf-8", len(mark)))
+    elif mark:
+        rewrite(path, _chunks(path, len(mark)))
+
+
+def _is_binary(start: bytes) -> bool:
+    """Whether there are many control characters that no text holds, or some and no UTF-8."""
+    junk = len(start) - len(start.translate(None, _JUNK + b"\0"))
+    return junk * 3 > len(start) or (junk * 100 > len(start) and not _is_utf8(start))
+
+
+def _is_utf8(start: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")("strict").decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unmarked_utf16(start: bytes) -> str | None:
+    """Tell UTF-16 without a mark by its zero bytes, which Western text has in every other place."""
+    half = len(start) // 2
+    low, high = start[1::2].count(0), start[0::2].count(0)
+    if low * 2 > half and high * 20 < half:
+        return "utf-16-le"
+    if high * 2 > half and low * 20 < half:
+        return "utf-16-be"
+    return None
+
+
+def _codec(encoding: str) -> str:
+    name = codecs.lookup(encoding).name  # The settings have checked that there is one.
+    return {"utf-8-sig": "utf-8", "cp1252": _WESTERN, "iso8859-1": _WESTERN}.get(name, name)
+
+
+def _utf8_or_western(path: Path) -> str:
+    """
+    Tell UTF-8 from the Western encodings by the whole file: an ``é`` may come late.
+
+    A file that is UTF-8 but for a few damaged characters stays UTF-8. The mapping
+    sets the damaged lines aside; to read it as Western would garble all the others.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    try:
+        for chunk in _chunks(path):
+            if not chunk.isascii() or decoder.getstate()[0]:
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return _by_count(path)
+    return "utf-8"
+
+
+def _by_count(path: Path) -> str:
+    good = bad = 0
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    for chunk in _chunks(path):
+        text = decoder.decode(chunk)
+        strays = len(re.findall("[\udc80-\udcff]", text))
+        bad += strays
+        good += len(re.findall(r"[^\x00-\x7f]", text)) - strays
+    return "utf-8" if good > bad else _WESTERN
+
+
+def _decoded(path: Path, encoding: str, skip: int) -> Iterator[bytes]:
+    """
+    Read text of *encoding* as UTF-8.
+
+    Windows-1252 stands for Latin-1 as well, as browsers have it; its five
+    undefined bytes are Latin-1's control characters.
+    """
+    western = encoding == _WESTERN
+    decoder = codecs.getincrementaldecoder("latin-1" if western else encoding)("strict")
+    try:
+        for chunk in _chunks(path, skip):
+            text = decoder.decode(chunk)
+            yield (text.translate(_WINDOWS_1252) if western else text).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        raise UnfitError(f"is not {encoding} text throughout, or is truncated") from None
+
+
+_WINDOWS_1252 = {
+    byte: text for byte in range(0x80, 0xA0) if (text := bytes([byte]).decode("cp1252", "ignore"))
+}
+
+
+def _chunks(path: Path, skip: int = 0) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(skip)
+        yield from _read(file)
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
