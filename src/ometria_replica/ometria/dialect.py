@@ -1,0 +1,258 @@
+"""
+How a plain file of the feed is written: found out here, the settings permitting.
+
+Ometria documents none of it publicly (facts, section 3), so what decides is which
+reading makes the columns appear that the table knows. Nothing is guessed by position.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
+
+from ometria_replica.ometria.lines import first_record, unfold_json, unify_line_ends
+from ometria_replica.ometria.plain import CHUNK, PARQUET, UnfitError, head
+from ometria_replica.records import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from ometria_replica.ometria.feed import FeedOptions
+
+SAMPLE = 64 << 10  # Bytes that the delimiter is told from.
+OVERLAP = 4 << 10  # Bytes of a chunk looked at again with the next, for what the cut parts.
+DELIMITERS = (",", ";", "\t", "|")
+
+Format = Literal["csv", "json", "parquet"]
+EMPTY = Dialect("csv", columns=(), header=False)
+"""A file without a single character: readable, and without rows."""
+
+
+def find_dialect(
+    path: Path, options: FeedOptions, known: Sequence[str], required: Sequence[str] = ()
+) -> Dialect:
+    """
+    Find out how the plain file at *path* is written; give it one record a line.
+
+    *known* are the columns that the table reads, *required* those without which its
+    rows would have no key. Raises :class:`UnfitError`, which names columns of the
+    table only: in a file without a header the first line is a customer's data.
+    """
+    match _format(path, options):
+        case None:
+            return EMPTY
+        case "parquet":
+            return _parquet(path, known, required)
+        case "json":
+            return _json(path, known)
+        case "csv":
+            return _csv(path, options, known, required)
+
+
+def _format(path: Path, options: FeedOptions) -> Format | None:
+    start = head(path)
+    if options.format in {"json", "jsonl"}:
+        return "json"
+    if options.format == "parquet" or (options.format is None and start.startswith(PARQUET)):
+        return "parquet"
+    if options.format is None and start.lstrip().startswith((b"{", b"[")):
+        return "json"
+    return "csv" if start.strip() or path.stat().st_size > len(start) else None
+
+
+# --- Parquet and JSON --------------------------------------------------------------------------
+
+
+def _parquet(path: Path, known: Sequence[str], required: Sequence[str]) -> Dialect:
+    import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only Parquet needs it.
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (pa.ArrowException, OSError):
+        raise UnfitError("is truncated or damaged: it is not whole Parquet") from None
+    spelled = {name.lower(): name for name in known}
+    columns = tuple(spelled.get(name.lower(), name) for name in names)
+    _require(columns, required)
+    return Dialect("parquet", columns=columns)
+
+
+def _json(path: Path, known: Sequence[str]) -> Dialect:
+    unfold_json(path)
+    record = first_record(path)
+    if isinstance(record, dict) and not record.keys() & set(known):
+        raise UnfitError(f"is JSON, but its first record has none of the fields {', '.join(known)}")
+    return Dialect("json")
+
+
+# --- CSV ---------------------------------------------------------------------------------------
+
+
+def _csv(
+    path: Path, options: FeedOptions, known: Sequence[str], required: Sequence[str]
+) -> Dialect:
+    sample = _sample(path)
+    quote = options.quote if options.quote is not None else _quote(sample)
+    delimiter = options.delimiter or _delimiter(sample, quote, options.columns, known)
+    escape = options.escape if options.escape is not None else _escape(path, delimiter, quote)
+    names = next(iter(_rows(sample, delimiter, quote)), [])
+    header, columns = _columns(names, options, known)
+    _require(columns, required)
+    unify_line_ends(path, delimiter=delimiter, quote=quote, escape=escape)
+    return Dialect(
+        "csv",
+        columns=columns,
+        header=header,
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        null=options.null or "",
+    )
+
+
+def _sample(path: Path) -> str:
+    """Read whole lines from the start of the file; a cut one would count too few cells."""
+    text = head(path, SAMPLE)
+    if len(text) == SAMPLE and (end := max(text.rfind(b"\n"), text.rfind(b"\r"))) > 0:
+        text = text[: end + 1]
+    return text.decode("utf-8", "replace").lstrip("\r\n")
+
+
+def _rows(sample: str, delimiter: str, quote: str, escape: str = "") -> Iterable[list[str]]:
+    reader = csv.reader(
+        io.StringIO(sample, newline=""),
+        delimiter=delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        doublequote=not escape or escape == quote,
+        escapechar=escape if escape != quote and escape else None,
+    )
+    try:
+        yield from (row for row in reader if row)
+    except csv.Error:
+        return  # What has been read so far is sample enough.
+
+
+def _quote(sample: str) -> str:
+    """Take the single quote only where the header's first name stands between two of them."""
+    return "'" if re.match(r"\s*'[^'\r\n]*'", sample) else '"'
+
+
+def _delimiter(sample: str, quote: str, columns: Sequence[str] | None, known: Sequence[str]) -> str:
+    """Take the delimiter that makes most known columns appear, or else most rows alike."""
+
+    def fitness(delimiter: str) -> tuple[int, float]:
+        rows = list(_rows(sample, delimiter, quote))
+        found = len(_spelled(rows[0], known)) if rows else 0
+        widths = Counter(len(row) for row in rows)
+        width, alike = max(widths.items(), key=lambda item: item[1], default=(0, 0))
+        expected = len(columns) if columns else max(width, 2)
+        return found, alike if width == expected else 0
+
+    return max(DELIMITERS, key=fitness)
+
+
+def _escape(path: Path, delimiter: str, quote: str) -> str:
+    r"""
+    Tell ``\"`` from ``""`` by the whole file: the first escaped quote may come late.
+
+    In a file that doubles quotes, what follows ``\"`` inside a cell is another quote,
+    or the cell's end. Any other character there means that the backslash escapes.
+    """
+    if not quote:
+        return ""
+    escaped, doubled = _evidence(delimiter, quote)
+    needle, before = ("\\" + quote).encode(), b""
+    balance = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            text = before + chunk
+            if needle in text:
+                balance += len(escaped.findall(text)) - len(doubled.findall(text))
+            before = text[-OVERLAP:]
+    return "\\" if balance > 0 else quote
+
+
+def _evidence(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    q, end = re.escape(quote), re.escape(delimiter[:1])
+    ordinary = rf"[^{q}{end}\r\n]"
+    # Possessive, so that a cell is walked through once: time stays in step with size.
+    escaped = rf"(?:^|[{end}\r\n]){q}(?:[^{q}\\]|{q}{q}|\\(?!{q}{ordinary})[\s\S])*+\\{q}{ordinary}"
+    doubled = rf"[^{q}{end}\r\n\\]{q}{q}{ordinary}"
+    return re.compile(escaped.encode()), re.compile(doubled.encode())
+
+
+def _columns(
+    names: Sequence[str], options: FeedOptions, known: Sequence[str]
+) -> tuple[bool, tuple[str, ...]]:
+    """
+    Tell whether *names* is a header, and give the columns their names.
+
+    Two columns that the table knows make a header. The setting ``columns`` names
+    those of a file without one, or, with ``header`` set, stands in for the header's.
+    """
+    spelled = _spelled(names, known)
+    header = len(spelled) > 1 if options.header is None else options.header
+    if options.columns and (options.header or not header):
+        if len(options.columns) != len(names):
+            raise UnfitError(
+                f"has {len(names)} cells in its first line,"
+                f" but the feed's setting columns names {len(options.columns)}"
+            )
+        return header, options.columns
+    if not header:
+        raise UnfitError(
+            "has no header that names at least two columns of the table;"
+            " name its columns in the feed's setting columns"
+        )
+    _refuse_doubles(spelled.values())
+    return True, tuple(_unique(names, spelled))
+
+
+def _spelled(names: Sequence[str], known: Sequence[str]) -> dict[int, str]:
+    """Which positions hold which known columns. Case, spaces and quotes don't matter."""
+    exact = {place: name for place, name in enumerate(names) if name in known}
+    free = {_folded(name): name for name in known if name not in exact.values()}
+    loose = {
+        place: free[fold] for place, name in enumerate(names) if (fold := _folded(name)) in free
+    }
+    return exact | loose
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip("\ufeff\"'` \t").lower())
+
+
+def _refuse_doubles(names: Iterable[str]) -> None:
+    doubles = [name for name, count in Counter(names).items() if count > 1]
+    if doubles:
+        raise UnfitError(f"names {', '.join(doubles)} twice in its header")
+
+
+def _unique(names: Sequence[str], spelled: dict[int, str]) -> Iterator[str]:
+    """Give unknown columns names that DuckDB takes: not empty, not twice in any case."""
+    taken = {name.lower() for name in spelled.values()}
+    for place, name in enumerate(names):
+        if place in spelled:
+            yield spelled[place]
+            continue
+        free = plain = re.sub(r"[\x00-\x1f\x7f]", " ", name).strip() or f"column_{place + 1}"
+        number = 1
+        while free.lower() in taken:
+            number += 1
+            free = f"{plain}_{number}"
+        taken.add(free.lower())
+        yield free
+
+
+def _require(columns: Sequence[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise UnfitError(
+            f"has no column {', '.join(missing)};"
+            " if it is there by another name, set the feed's columns and header"
+        )

@@ -1,0 +1,271 @@
+"""
+The export in its bucket or folder: list its files, bring them here, ready to be read.
+
+``s3://`` and ``file://`` take the same path. A file's name is what follows the url,
+so that a bucket which moves keeps its ledger.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import tempfile
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
+from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.dialect import find_dialect
+from ometria_replica.ometria.plain import CHUNK, MAX_BYTES, UnfitError, make_plain
+from ometria_replica.records import FeedFile, FeedObject, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from obstore import GetResult, ObjectMeta
+
+    from ometria_replica.ometria.bucket import Bucket
+    from ometria_replica.records import Dialect
+
+AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
+TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.
+LISTED_AT_ONCE = 1000  # S3's own page.
+# A program that writes into a folder leaves these behind while it works.
+_UNFINISHED = re.compile(
+    r"(^|/)\.|(\.(part|partial|tmp|temp|filepart|crdownload)|~)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class FeedOptions:
+    """
+    Where the export is, who asks, and what of its dialect is known.
+
+    None leaves the access to the ordinary AWS chain, and the dialect to detection.
+    *pattern* is matched with the whole name below *url*; its ``*`` crosses folders.
+    *columns* are those of CSV files without a header, in order.
+    """
+
+    url: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    role_arn: str | None = None
+    pattern: str | None = None
+    format: str | None = None
+    compression: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    null: str | None = None
+    columns: tuple[str, ...] | None = None
+
+
+class Feed:
+    """
+    The feed of one account. A context manager; leaving it ends what it still downloads.
+
+    *columns* are the fields that the table reads, *required* those its key is made of.
+    A file in a folder may still be written to: until it is *settle_seconds* old, it
+    is waited for. In S3 an object appears whole or not at all.
+    """
+
+    def __init__(
+        self,
+        options: FeedOptions,
+        columns: tuple[str, ...],
+        *,
+        required: tuple[str, ...] = (),
+        max_bytes: int = MAX_BYTES,
+        settle_seconds: float = 1.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.options = options
+        self.columns = columns
+        self.required = required
+        self.max_bytes = max_bytes
+        self.settle_seconds = settle_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._bucket: Bucket | None = None
+        self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.shutdown(cancel_futures=True)
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket, opened when first needed: it takes credentials."""
+        if self._bucket is None:
+            self._bucket = open_bucket(self.options)
+        return self._bucket
+
+    def list(self, start_after: str | None = None) -> Iterator[FeedObject]:
+        """
+        Yield the files below the url as the listing brings them, in no promised order.
+
+        *start_after* leaves out the names up to it, in the order of their characters.
+        Empty files are left out, and with them the markers that stand for folders:
+        they hold no rows, and one that is filled later has another version.
+        """
+        from obstore.exceptions import BaseError, InvalidPathError  # noqa: PLC0415 -- 30 ms.
+
+        try:
+            stream = self.bucket.store.list(offset=start_after, chunk_size=LISTED_AT_ONCE)
+            for chunk in stream:
+                yield from (_object(meta) for meta in chunk if self._wanted(meta))
+        except InvalidPathError:
+            raise OmetriaError(
+                f"{self.bucket.place}: a file below it has a name that cannot be asked for:"
+                " with an empty part, '.', '..' or a control character."
+                " Rename it, or narrow the feed's url."
+            ) from None
+        except (BaseError, OSError) as error:
+            raise self.bucket.refusal(error, "listing its files") from None
+
+    def _wanted(self, meta: ObjectMeta) -> bool:
+        name = meta["path"]
+        if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
+            return False
+        return fnmatch.fnmatchcase(name, self.options.pattern or "*")
+
+    def fetch(self, objects: Sequence[FeedObject], folder: Path) -> Iterator[FeedFile | Unreadable]:
+        """
+        Bring *objects* into *folder*, plain and with their dialect, in the order given.
+
+        The next few are brought while the caller works on one. The caller deletes
+        what it was given; what it did not take is deleted here.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        _ = self.bucket  # Opened here, once, before several threads ask for it.
+        waiting = iter(objects)
+        brought: deque[Future[FeedFile | Unreadable]] = deque()
+
+        def bring_next() -> None:
+            if (origin := next(waiting, None)) is not None:
+                brought.append(self._workers.submit(self._bring, origin, folder))
+
+        try:
+            for _ in range(AHEAD):
+                bring_next()
+            while brought:
+                file = brought.popleft().result()
+                bring_next()
+                yield file
+        finally:
+            _discard(brought)
+
+    def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
+        handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
+        os.close(handle)
+        path = Path(name)
+        try:
+            self._let_settle(origin)
+            self._download(origin, path)
+            return FeedFile(origin, path, self._prepare(path))
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            match error:
+                case UnfitError():
+                    return Unreadable(origin, str(error))
+                case _MovedOnError():
+                    return Unreadable(origin, str(error), again=True)
+                case OSError():
+                    raise ReplicaError(
+                        f"{folder}: bringing a file of the feed here failed ({error.strerror})."
+                        " Check the room on the disk and the folder's permissions."
+                    ) from None
+            raise
+
+    def _let_settle(self, origin: FeedObject) -> None:
+        """Wait, at most *settle_seconds*, for whoever is writing a file into a folder."""
+        age = (self._clock() - origin.modified_at).total_seconds()
+        if self.bucket.local and 0 <= age < self.settle_seconds:
+            self._sleep(self.settle_seconds - age)
+
+    def _download(self, origin: FeedObject, path: Path) -> None:
+        """Download the version that was listed, whole; never half of one and half of another."""
+        from obstore.exceptions import BaseError  # noqa: PLC0415 -- 30 ms, and only a sync needs it.
+
+        for tries_left in reversed(range(TRIES)):
+            try:
+                size = _write(self._get(origin), path)
+                if self.bucket.local:
+                    self._get(origin)  # Someone may have gone on writing while we read.
+            except BaseError as error:
+                refusal = self.bucket.refusal(error, f"reading {origin.name}")
+                if tries_left and isinstance(refusal, Unavailable):
+                    continue
+                raise refusal from None
+            if size != origin.size:
+                raise _MovedOnError(CHANGED)
+            return
+
+    def _get(self, origin: FeedObject) -> GetResult:
+        from obstore.exceptions import PreconditionError  # noqa: PLC0415 -- As above.
+
+        try:
+            found = self.bucket.store.get(origin.name, options={"if_match": origin.etag or None})
+        except FileNotFoundError:
+            raise _MovedOnError(GONE) from None
+        except PreconditionError:
+            raise _MovedOnError(CHANGED) from None
+        if (found.meta["e_tag"] or "") != origin.etag:  # A store may not know If-Match.
+            raise _MovedOnError(CHANGED)
+        return found
+
+    def _prepare(self, path: Path) -> Dialect:
+        options = self.options
+        make_plain(
+            path,
+            compression=options.compression,
+            encoding=options.encoding,
+            max_bytes=self.max_bytes,
+        )
+        return find_dialect(path, options, self.columns, self.required)
+
+
+class _MovedOnError(Exception):
+    """The bucket no longer holds the version that was listed. The next run sees what it holds."""
+
+
+GONE = "gone since it was listed"
+CHANGED = "changed since it was listed; the next run takes the new version"
+
+
+def _object(meta: ObjectMeta) -> FeedObject:
+    return FeedObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
+
+
+def _write(found: GetResult, path: Path) -> int:
+    with path.open("wb") as file:
+        return sum(file.write(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+
+
+def _discard(brought: deque[Future[FeedFile | Unreadable]]) -> None:
+    for future in brought:
+        future.cancel()
+    for future in brought:
+        if future.cancelled():
+            continue
+        with suppress(Exception):
+            file = future.result()
+            if isinstance(file, FeedFile):
+                file.path.unlink(missing_ok=True)

@@ -1,0 +1,472 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import random
+import string
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ometria_replica.ometria.dialect import EMPTY, find_dialect
+from ometria_replica.ometria.feed import FeedOptions
+from ometria_replica.ometria.plain import UnfitError, make_plain
+from ometria_replica.tables import EMAIL_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ometria_replica.records import Dialect
+
+DUCKDB = duckdb.connect(config={"threads": 2})
+KNOWN = EMAIL_EVENTS.fields
+KEY = ("to_address", "event_type", "dt_occurred")
+HEADER = ("to_address", "event_type", "dt_occurred", "reason")
+ROW = ("a@x.test", "open", "2026-01-01T00:00:00Z", "café")
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: data,
+    "gzip": gzip.compress,
+    "gzip of two members": lambda d: (
+        gzip.compress(d[: len(d) // 2]) + gzip.compress(d[len(d) // 2 :])
+    ),
+    "zstd": zstandard.compress,
+    "zip": lambda data: zipped({"events.csv": data}),
+    "zip of gzip": lambda data: zipped({"events.csv.gz": gzip.compress(data)}),
+}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+def written(rows: Sequence[Sequence[str]], *, backslash: bool = False, **dialect: str) -> str:
+    target = io.StringIO()
+    escaping = {"doublequote": False, "escapechar": "\\"} if backslash else {}
+    # Python's writer leaves a lone \r or \n bare where the lines end in the other.
+    spans = any(end in cell for row in rows for cell in row for end in "\r\n")
+    quoting = csv.QUOTE_ALL if backslash or spans else csv.QUOTE_MINIMAL
+    csv.writer(target, quoting=quoting, **dialect, **escaping).writerows(rows)  # type: ignore[arg-type]
+    return target.getvalue()
+
+
+def prepare(
+    data: bytes, folder: Path, required: tuple[str, ...] = KEY, **options: object
+) -> Dialect:
+    """Do to a file what the feed does to a downloaded one."""
+    chosen = FeedOptions("folder", **options)  # type: ignore[arg-type]
+    path = folder / "file"
+    path.write_bytes(data)
+    make_plain(path, compression=chosen.compression, encoding=chosen.encoding)
+    return find_dialect(path, chosen, KNOWN, required)
+
+
+def read_back(path: Path, dialect: Dialect) -> list[tuple[str, ...]]:
+    """Read a plain file with DuckDB as the mapping does; fail if it sets a line aside."""
+    with DUCKDB.cursor() as connection:
+        rows = connection.execute(
+            "SELECT * FROM read_csv($path, auto_detect=false, header=$header, delim=$delimiter,"
+            " quote=$quote, escape=$escape, columns=$columns, nullstr=$null,"
+            " max_line_size=16777216, store_rejects=true, rejects_limit=0)",
+            {
+                "path": str(path),
+                "header": dialect.header,
+                "delimiter": dialect.delimiter,
+                "quote": dialect.quote,
+                "escape": dialect.escape,
+                "columns": dict.fromkeys(dialect.columns, "VARCHAR"),
+                "null": dialect.null,
+            },
+        ).fetchall()
+        assert connection.execute("SELECT count(*) FROM reject_errors").fetchone() == (0,)
+        connection.execute("DROP TABLE reject_errors; DROP TABLE reject_scans")
+    return [tuple(cell or "" for cell in row) for row in rows]
+
+
+def csv_of(*rows: Sequence[str], lineterminator: str = "\n") -> bytes:
+    return written([HEADER, *rows], lineterminator=lineterminator).encode()
+
+
+# --- What comes back ---------------------------------------------------------------------------
+
+CELLS = st.one_of(
+    st.sampled_from(["", '"', "\n", "\r\n", "\r", ",", ";", "\t", "|", "\\", '\\"', "é", "😀"]),
+    st.sampled_from(['",\n"', "NULL", "\\N", " x ", "'", "a,b;c", '""', "\x00", "#1"]),
+    st.text(st.characters(codec="utf-8"), max_size=12),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=6),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    lineterminator=st.sampled_from(["\n", "\r\n", "\r"]),
+    compression=st.sampled_from(list(COMPRESS)),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    order=st.permutations(range(4)),
+)
+def test_every_cell_comes_back_as_it_was_written(
+    *,
+    rows: list[tuple[str, ...]],
+    delimiter: str,
+    lineterminator: str,
+    compression: str,
+    encoding: str,
+    order: list[int],
+) -> None:
+    """Whatever the dialect, the encoding and the compression, DuckDB reads the same cells."""
+    table = [[line[place] for place in order] for line in (HEADER, *rows)]
+    text = written(table, delimiter=delimiter, lineterminator=lineterminator)
+    with TemporaryDirectory() as folder:
+        dialect = prepare(COMPRESS[compression](text.encode(encoding)), Path(folder))
+        back = read_back(Path(folder, "file"), dialect)
+
+    assert dialect.columns == tuple(table[0])
+    assert dialect.delimiter == delimiter
+    assert back == [tuple(line) for line in table[1:]]
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=6))
+def test_a_backslash_that_escapes_is_told_from_one_that_does_not(
+    rows: list[tuple[str, ...]],
+) -> None:
+    r"""A file that writes a quote as ``\"`` gives back its cells, backslashes included."""
+    table = [HEADER, ('he said "so" twice', "", "", ""), *rows]
+    with TemporaryDirectory() as folder:
+        data = written(table, backslash=True, lineterminator="\n").encode()
+        dialect = prepare(data, Path(folder))
+        back = read_back(Path(folder, "file"), dialect)
+
+    assert dialect.escape == "\\"
+    assert back == [tuple(row) for row in table[1:]]
+
+
+def test_a_backslash_before_a_doubled_quote_is_a_backslash(tmp_path: Path) -> None:
+    """Windows paths and JSON in cells do not make a file that doubles its quotes another."""
+    rows = [("C:\\", '{"a": "\\"b\\""}', '\\"', "x"), ('ends in \\"', "", "", '"\\')]
+    dialect = prepare(csv_of(*rows), tmp_path)
+
+    assert dialect.escape == '"'
+    assert read_back(tmp_path / "file", dialect) == rows
+
+
+def test_line_ends_may_be_mixed(tmp_path: Path) -> None:
+    """Files put together on several systems read whole; a cell's own line ends stay."""
+    cells = [("1", "x\r\ny", "z\r", ""), ("2", "\n", "", "a\nb"), ("3", "", "", '"\r\n"')]
+    for ends in itertools.product(["\n", "\r\n", "\r"], repeat=3):
+        lines = [written([HEADER], lineterminator="\r\n")]
+        lines += [written([row], lineterminator=end) for row, end in zip(cells, ends, strict=True)]
+        dialect = prepare("".join(lines).encode(), tmp_path)
+
+        assert read_back(tmp_path / "file", dialect) == cells
+
+
+def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut at any place, a mixed file becomes the same."""
+    rows = [("1", 'a"b', "x\r\ny", ""), ("2", "\r\n", '""', "é"), ("3", "", "", "")]
+    data = written([HEADER], lineterminator="\r\n") + written(rows, lineterminator="\n")
+    for size in range(1, 40):
+        monkeypatch.setattr("ometria_replica.ometria.lines.CHUNK", size)
+        monkeypatch.setattr("ometria_replica.ometria.plain.CHUNK", size)
+        dialect = prepare(gzip.compress(data.encode()), tmp_path)
+
+        assert read_back(tmp_path / "file", dialect) == rows
+
+
+def test_a_large_file_with_lines_inside_cells_is_read_in_parallel(tmp_path: Path) -> None:
+    """Cells that look like rows don't mislead the threads that start in the middle of a file."""
+    chance = random.Random(7)
+    bait = ['x","y\n1,"z', "\n", "a\n1,2,3,4\nb", '""","","",""\n', "plain", "1\r\n2", "\\"]
+    rows = [
+        (str(number), chance.choice(bait), "p" * chance.randint(0, 90), chance.choice(bait))
+        for number in range(600_000)
+    ]
+    dialect = prepare(csv_of(*rows), tmp_path)
+
+    assert (tmp_path / "file").stat().st_size > 32 << 20
+    assert read_back(tmp_path / "file", dialect) == rows
+
+
+def test_a_cell_of_three_megabytes_is_read(tmp_path: Path) -> None:
+    """A line may be longer than DuckDB's default of 2 MB."""
+    row = ("a", "x" * 3_000_000, "b", "")
+    dialect = prepare(csv_of(row, ROW), tmp_path)
+
+    assert read_back(tmp_path / "file", dialect) == [row, ROW]
+
+
+# --- Encodings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_unicode_in_any_form_is_found(tmp_path: Path, encoding: str) -> None:
+    """A mark or the pattern of zero bytes tells the encoding."""
+    dialect = prepare(csv_of(ROW).decode().encode(encoding), tmp_path)
+
+    assert read_back(tmp_path / "file", dialect) == [ROW]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_western_text_is_found_even_where_its_first_accent_comes_late(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Three megabytes of ASCII do not make the é after them UTF-8."""
+    rows = [("a@x.test", "open", "t", "x" * 1000)] * 3000 + [ROW]
+    dialect = prepare(csv_of(*rows).decode().encode(encoding), tmp_path)
+
+    assert read_back(tmp_path / "file", dialect)[-1] == ROW
+
+
+def test_one_damaged_character_does_not_garble_the_others(tmp_path: Path) -> None:
+    """UTF-8 with a broken line stays UTF-8: the mapping sets that line aside."""
+    data = csv_of(ROW, ROW, ROW) + b"b,click,t,\xff\n"
+    dialect = prepare(data, tmp_path)
+
+    assert (tmp_path / "file").read_bytes() == data
+    assert dialect.encoding == "utf-8"
+
+
+def test_the_setting_encoding_overrides_what_is_found(tmp_path: Path) -> None:
+    """Cyrillic Windows text can't be told from Western, so it is said."""
+    row = ("a@x.test", "open", "t", "почта")
+    dialect = prepare(csv_of(row).decode().encode("cp1251"), tmp_path, encoding="windows-1251")
+
+    assert read_back(tmp_path / "file", dialect) == [row]
+
+
+# --- Headers -----------------------------------------------------------------------------------
+
+
+def test_a_header_may_be_spelled_in_another_way(tmp_path: Path) -> None:
+    """Case, spaces and quotes don't matter; unknown, empty and repeated names are kept apart."""
+    header = b' To Address ,"EVENT_TYPE",dt-occurred,,Other,other,,\n'
+    dialect = prepare(header + b"a,b,c,d,e,f,g,h\n", tmp_path)
+
+    assert dialect.columns == (
+        *KEY,
+        "column_4",
+        "Other",
+        "other_2",
+        "column_7",
+        "column_8",
+    )
+    assert read_back(tmp_path / "file", dialect) == [tuple("abcdefgh")]
+
+
+def test_the_exact_name_goes_before_a_similar_one(tmp_path: Path) -> None:
+    """``reason`` is the reason, even if a ``Reason`` stands before it."""
+    dialect = prepare(b"Reason,to_address,event_type,dt_occurred,reason\n1,2,3,4,5\n", tmp_path)
+
+    assert dialect.columns == ("Reason_2", *KEY, "reason")
+
+
+def test_a_header_in_single_quotes_means_cells_in_single_quotes(tmp_path: Path) -> None:
+    """The first name tells."""
+    dialect = prepare(b"'to_address';'event_type';'dt_occurred'\n'a;b';'it''s';'\"'\n", tmp_path)
+
+    assert read_back(tmp_path / "file", dialect) == [("a;b", "it's", '"')]
+
+
+def test_blank_lines_before_the_header_are_not_the_header(tmp_path: Path) -> None:
+    """DuckDB would take the first of them for it."""
+    dialect = prepare(b"\n\r\n" + csv_of(ROW), tmp_path)
+
+    assert read_back(tmp_path / "file", dialect) == [ROW]
+
+
+def test_without_a_header_the_settings_name_the_columns(tmp_path: Path) -> None:
+    """Nothing is told from a column's place."""
+    data = written([ROW, ROW], delimiter=";").encode()
+    dialect = prepare(data, tmp_path, columns=HEADER)
+
+    assert not dialect.header
+    assert dialect.delimiter == ";"
+    assert read_back(tmp_path / "file", dialect) == [ROW, ROW]
+
+
+def test_a_header_that_is_there_goes_before_the_columns_of_the_settings(tmp_path: Path) -> None:
+    """A file that names its columns knows better, unless the settings insist."""
+    backwards = HEADER[::-1]
+
+    assert prepare(csv_of(ROW), tmp_path, columns=backwards).columns == HEADER
+    insisted = prepare(csv_of(ROW), tmp_path, columns=backwards, header=True)
+    assert insisted.columns == backwards
+    assert insisted.header
+
+
+def test_null_is_what_the_settings_say_and_nothing_else(tmp_path: Path) -> None:
+    r"""``NULL`` and ``\N`` are text until somebody says otherwise."""
+    assert prepare(csv_of(ROW), tmp_path).null == ""
+    assert prepare(csv_of(ROW), tmp_path, null="\\N").null == "\\N"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\n\n",
+        b"  \r\n",
+        gzip.compress(b""),
+        zstandard.compress(b""),
+    ],
+)
+def test_a_file_of_nothing_is_readable_and_has_no_rows(tmp_path: Path, data: bytes) -> None:
+    """Empty is no error."""
+    assert prepare(data, tmp_path) == EMPTY
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, end: bytes) -> None:
+    """A quiet hour's export."""
+    dialect = prepare(",".join(HEADER).encode() + end, tmp_path)
+
+    assert dialect.columns == HEADER
+    assert read_back(tmp_path / "file", dialect) == []
+
+
+# --- JSON and Parquet --------------------------------------------------------------------------
+
+RECORDS = [
+    '{"to_address": "a@x.test", "n": 1.10, "deep": {"a": [1, 2]}}',
+    '{"to_address": "b]}, {\\"", "n": 1e400}',
+    '{"to_address": "\\ud83d\\ude00 é"}',
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(RECORDS),
+        "[" + ",".join(RECORDS) + "]",
+        " [\n  " + ",\n  ".join(RECORDS) + "\n]\n",
+        "[" + ",".join(json.dumps(json.loads(r), indent=2) for r in RECORDS[::2]) + "]",
+        json.dumps(json.loads(RECORDS[0]), indent=4) + "\n" + RECORDS[2],
+    ],
+)
+@pytest.mark.parametrize("chunk", [3, 1 << 20])
+def test_json_becomes_json_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
+) -> None:
+    """Lines, arrays and records spread over lines all become one record a line."""
+    monkeypatch.setattr("ometria_replica.ometria.lines.CHUNK", chunk)
+    expected = json.loads(text) if text.lstrip().startswith("[") else None
+    dialect = prepare(text.encode(), tmp_path)
+    lines = (tmp_path / "file").read_text().splitlines()
+
+    assert dialect.format == "json"
+    assert len(lines) in {2, 3}
+    records = [json.loads(line) for line in lines]
+    assert records == (expected or [json.loads(r) for r in RECORDS if json.loads(r) in records])
+
+
+def test_an_array_keeps_the_text_of_its_numbers(tmp_path: Path) -> None:
+    """``1.10`` is part of a key, and stays ``1.10``."""
+    prepare(f"[{RECORDS[0]},{RECORDS[1]}]".encode(), tmp_path)
+
+    assert (tmp_path / "file").read_text() == f"{RECORDS[0]}\n{RECORDS[1]}\n"
+
+
+def test_parquet_stays_and_names_its_columns(tmp_path: Path) -> None:
+    """Also inside gzip, with the names spelled as the table has them."""
+    target = io.BytesIO()
+    pq.write_table(
+        pa.table({"TO_ADDRESS": ["a"], "event_type": ["b"], "dt_occurred": ["c"]}), target
+    )
+    dialect = prepare(gzip.compress(target.getvalue()), tmp_path)
+
+    assert dialect.format == "parquet"
+    assert dialect.columns == KEY
+    assert (tmp_path / "file").read_bytes() == target.getvalue()
+
+
+# --- Poison ------------------------------------------------------------------------------------
+
+GOOD = csv_of(*[ROW] * 5000)
+PARQUET = io.BytesIO()
+pq.write_table(pa.table({name: ["x"] for name in KEY}), PARQUET)
+FLIPPED = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(GOOD))
+FLIPPED[len(FLIPPED) // 2] ^= 0xFF
+POISON = {
+    "a truncated gzip": (gzip.compress(GOOD)[:-9], "truncated"),
+    "a gzip of one byte less": (gzip.compress(GOOD)[:-1], "truncated"),
+    "a gzip with a wrong checksum": (gzip.compress(GOOD)[:-8] + b"\0" * 8, "damaged"),
+    "a gzip with a tail": (gzip.compress(GOOD) + b"tail", "damaged"),
+    "a truncated zstd": (zstandard.compress(GOOD)[:-5], "truncated or damaged"),
+    "a damaged zstd": (bytes(FLIPPED), "truncated or damaged"),
+    "a truncated zip": (zipped({"a.csv": GOOD})[:-30], "truncated or damaged"),
+    "a zip of two": (zipped({"a.csv": GOOD, "b.csv": GOOD}), "a zip of 2 files"),
+    "a workbook": (zipped({"[Content_Types].xml": b"", "xl": b""}), "Excel"),
+    "an HTML page": (b"\n<!DOCTYPE html><html>SECRET</html>", "HTML"),
+    "an XML error": (b'<?xml version="1.0"?><Error>SECRET</Error>', "XML"),
+    "random bytes": (random.Random(3).randbytes(5000), "no known format"),
+    "bzip2": (b"BZh91AY&SY", "bzip2"),
+    "truncated Parquet": (PARQUET.getvalue()[:-20], "not whole Parquet"),
+    "no header": (written([ROW]).encode(), "no header"),
+    "a header without the key": (b"to_address,reason\na,SECRET\n", "event_type, dt_occurred"),
+    "a header with a column twice": (b"to_address,to_address,event_type,dt_occurred\n", "twice"),
+    "a truncated array": (b'[{"to_address": "a"}, {"to_', "truncated"),
+    "an array without its end": (b'[{"to_address": "a"},', "truncated"),
+    "a strange object": (b'{"error": "SECRET"}', "none of the fields"),
+    "half of UTF-16": (csv_of(ROW).decode().encode("utf-16")[:-1], "truncated"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), POISON.values(), ids=POISON)
+def test_poison_is_refused_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
+    """Each says what is wrong; none says what is in it, or leaves anything behind."""
+    with pytest.raises(UnfitError, match=reason) as caught:
+        prepare(data, tmp_path)
+
+    assert "SECRET" not in str(caught.value)
+    assert "x.test" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
+    """What expands beyond the limit is refused before it fills the disk."""
+    path = tmp_path / "file"
+    for name in ("gzip", "zstd", "zip"):
+        path.write_bytes(COMPRESS[name](b"\0" * 50_000_000))
+        with pytest.raises(UnfitError, match="expands to more than 10,000,000 bytes"):
+            make_plain(path, max_bytes=10_000_000)
+
+
+def test_the_setting_compression_is_held_to(tmp_path: Path) -> None:
+    """``gzip`` refuses what is no gzip; ``none`` leaves even a gzip alone."""
+    with pytest.raises(UnfitError, match="is not gzip"):
+        prepare(csv_of(ROW), tmp_path, compression="gzip")
+    with pytest.raises(UnfitError, match="binary"):
+        prepare(gzip.compress(random.Random(1).randbytes(3000)), tmp_path, compression="none")
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=400) | st.text(string.printable, max_size=200).map(str.encode))
+def test_no_bytes_lead_to_anything_but_a_dialect_or_a_reason(data: bytes) -> None:
+    """Nothing a bucket can hold is a crash."""
+    with TemporaryDirectory() as folder:
+        for attempt in (data, b"to_address,event_type,dt_occurred\n" + data):
+            try:
+                prepare(attempt, Path(folder))
+            except UnfitError as unfit:
+                assert str(unfit)  # noqa: PT017 -- Either end is fine; a crash is not.
