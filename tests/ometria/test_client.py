@@ -1,0 +1,351 @@
+"""What one request does, for each thing that can come back."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ometria_replica.errors import (
+    AccessDenied,
+    ConfigError,
+    NotFound,
+    OmetriaError,
+    Unavailable,
+    UnexpectedResponse,
+)
+from ometria_replica.ometria.client import Client
+from ometria_replica.records import Number
+from ometria_simulator import Account, Fault, serve
+from tests.ometria.listener import KEY, Asked, Clock, Reply, client_of, json_reply, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PROFILE = {"id": "19e53-b37265-160", "email": "ann@example.com"}
+GOOD = json_reply([PROFILE])
+
+
+def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
+    """Answer with each reply once, and with the last for ever."""
+    left = list(replies)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def busy(status: int = 429, **headers: str) -> Reply:
+    return Reply(b"Too many requests", status, headers, "text/plain")
+
+
+def test_an_array_is_its_records_with_numbers_as_written(tmp_path: Path) -> None:
+    """Records come as Ometria wrote them, digits included, and say where they came from."""
+    body = b'[{"id":"1","aov":1.10},{"id":"2","aov":12345678901234567890}]'
+    with listening(lambda _: Reply(body)) as server, client_of(server.url, tmp_path) as client:
+        answer = client.get("profiles", {"limit": "250", "offset": "250"})
+
+    assert answer.records == [
+        {"id": "1", "aov": Number("1.10")},
+        {"id": "2", "aov": Number("12345678901234567890")},
+    ]
+    assert answer.origin == "GET /profiles offset=250"
+    assert not answer.single
+
+
+def test_the_key_and_a_name_travel_in_headers(tmp_path: Path) -> None:
+    """Each request carries the documented header, and says who asks."""
+    with listening(lambda _: GOOD) as server, client_of(server.url, tmp_path) as client:
+        client.get("profiles")
+
+    assert server.asked[0].headers["X-Ometria-Auth"] == KEY
+    assert server.asked[0].headers["User-Agent"] == "ometria-replica"
+
+
+def test_one_object_is_a_single_record(tmp_path: Path) -> None:
+    """A profile asked for by its id comes as an object, which is told from an array of one."""
+    reply = json_reply(PROFILE)
+    with listening(lambda _: reply) as server, client_of(server.url, tmp_path) as client:
+        answer = client.get("profiles/19e53-b37265-160")
+
+    assert answer.records == [PROFILE]
+    assert answer.single
+
+
+def test_an_element_that_is_no_object_is_kept_for_the_rejects(tmp_path: Path) -> None:
+    """Null and numbers among the records stop nothing: they are wrapped, without an identity."""
+    reply = json_reply([None, 7, PROFILE, "x", [1]])
+    with listening(lambda _: reply) as server, client_of(server.url, tmp_path) as client:
+        answer = client.get("profiles")
+
+    assert answer.records == [{"_": None}, {"_": "7"}, PROFILE, {"_": "x"}, {"_": ["1"]}]
+
+
+PASSING = {
+    "reset": Reply(harm="reset"),
+    "truncated": Reply(GOOD.body, harm="truncate"),
+    "no answer in time": Reply(harm="hang"),
+    "JSON that breaks off": Reply(GOOD.body[:-5]),
+    "nothing at all": Reply(b""),
+    "408": busy(408),
+    "429": busy(),
+    "500": Reply(b"<html>oops</html>", 500, content_type="text/html"),
+    "502": busy(502),
+    "503 and seconds": busy(503, Retry_After="7"),
+    "504": busy(504),
+    "garbage in Retry-After": busy(429, Retry_After="soon"),
+}
+
+
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
+def test_what_may_pass_is_tried_again(trouble: Reply, tmp_path: Path) -> None:
+    """Resets, cut bodies, silence, 5xx and 429 cost another attempt, and then the records come."""
+    clock = Clock()
+    with (
+        listening(in_turn(trouble, trouble, GOOD)) as server,
+        client_of(server.url, tmp_path, clock, timeout_seconds=0.3) as client,
+    ):
+        assert client.get("profiles").records == [PROFILE]
+
+    assert client.requests == 3
+    assert clock.slept
+
+
+FINAL = {
+    "401": (busy(401), AccessDenied),
+    "403": (busy(403), AccessDenied),
+    "404": (busy(404), NotFound),
+    "400": (busy(400), UnexpectedResponse),
+    "418": (busy(418), UnexpectedResponse),
+    "204": (Reply(b"", 204), UnexpectedResponse),
+    "HTML": (Reply(b"<html>ann@example.com</html>", content_type="text/html"), UnexpectedResponse),
+    "text": (Reply(b"ann@example.com"), UnexpectedResponse),
+    "null": (Reply(b"null"), UnexpectedResponse),
+    "a string": (Reply(b'"ann@example.com"'), UnexpectedResponse),
+    "binary": (Reply(b"\x00\xffann@example.com"), UnexpectedResponse),
+}
+
+
+@pytest.mark.parametrize(("reply", "error"), FINAL.values(), ids=FINAL)
+def test_what_will_not_pass_is_asked_once(
+    reply: Reply, error: type[OmetriaError], tmp_path: Path
+) -> None:
+    """A refusal or an undocumented answer is an error at once, which tells nobody's data."""
+    with (
+        listening(lambda _: reply) as server,
+        client_of(server.url, tmp_path) as client,
+        pytest.raises(error) as caught,
+    ):
+        client.get("profiles", {"email": PROFILE["email"]})
+
+    assert client.requests == 1
+    assert "GET /profiles" in str(caught.value)
+    assert PROFILE["email"] not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
+    """The message for a wrong key names the kind of path and the next step, not the person."""
+    with (
+        listening(lambda _: busy(403)) as server,
+        client_of(server.url, tmp_path) as client,
+        pytest.raises(AccessDenied) as caught,
+    ):
+        client.get("profiles/19e53-b37265-160")
+
+    assert str(caught.value) == (
+        "Ometria refused the API key for GET /profiles/{id} (403)."
+        " Check the key's permissions, then run `ometria-replica check`."
+    )
+
+
+def test_a_redirect_is_refused_and_the_key_stays_home(tmp_path: Path) -> None:
+    """The host that a redirect points to never hears from us."""
+    with listening(lambda _: GOOD) as elsewhere:
+        moved = Reply(b"", 302, {"Location": elsewhere.url})
+        with (
+            listening(lambda _: moved) as server,
+            client_of(server.url, tmp_path) as client,
+            pytest.raises(UnexpectedResponse, match="redirect"),
+        ):
+            client.get("profiles")
+
+    assert client.requests == 1
+    assert elsewhere.asked == []
+
+
+def test_broken_json_for_ever_is_no_outage(tmp_path: Path) -> None:
+    """Three bodies in a row that break off are how the server is, not how the network was."""
+    with (
+        listening(lambda _: Reply(b'[{"email":"ann@example.com"')) as server,
+        client_of(server.url, tmp_path) as client,
+        pytest.raises(UnexpectedResponse, match="3 times in a row") as caught,
+    ):
+        client.get("profiles")
+
+    assert client.requests == 3
+    assert "ann@example.com" not in str(caught.value)
+
+
+def test_retry_after_is_waited_for_in_seconds(tmp_path: Path) -> None:
+    """The server's number of seconds is the wait."""
+    clock = Clock()
+    with (
+        listening(in_turn(busy(Retry_After="17"), GOOD)) as server,
+        client_of(server.url, tmp_path, clock) as client,
+    ):
+        client.get("profiles")
+
+    assert sum(clock.slept) == pytest.approx(17, abs=0.1)
+
+
+def test_retry_after_as_a_date_counts_on_the_servers_clock(tmp_path: Path) -> None:
+    """A date is measured against the answer's own Date, however wrong our clock is."""
+    clock = Clock()
+    refused = busy(
+        503, Retry_After="Mon, 01 Jan 2001 00:00:21 GMT", Date="Mon, 01 Jan 2001 00:00:00 GMT"
+    )
+    with (
+        listening(in_turn(refused, GOOD)) as server,
+        client_of(server.url, tmp_path, clock) as client,
+    ):
+        client.get("profiles")
+
+    assert sum(clock.slept) == pytest.approx(21, abs=0.1)
+
+
+def test_an_absurd_retry_after_is_capped(tmp_path: Path) -> None:
+    """An hour asked for by mistake does not stop a run for an hour."""
+    clock = Clock()
+    with (
+        listening(in_turn(busy(Retry_After="360000"), GOOD)) as server,
+        client_of(server.url, tmp_path, clock) as client,
+    ):
+        client.get("profiles")
+
+    assert sum(clock.slept) == pytest.approx(120, abs=0.1)
+
+
+def test_a_storm_of_refusals_never_fails_a_run(tmp_path: Path) -> None:
+    """Twelve 429 in a row are sat out, with waits that grow."""
+    clock = Clock()
+    with serve(Account()) as server:
+        server.faults.storm(12)
+        with client_of(server.url, tmp_path, clock, api_key=server.key) as client:
+            client.get("lists")
+
+    assert client.requests == 13
+    assert len(set(clock.slept)) > 5
+
+
+def test_refusals_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> None:
+    """After five minutes the run ends with "try again later", which exit code 75 also says."""
+    clock = Clock()
+    with (
+        listening(lambda _: busy()) as server,
+        client_of(server.url, tmp_path, clock) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        client.get("profiles")
+
+    assert 250 < sum(clock.slept) <= 300
+    assert caught.value.exit_code == 75
+    assert "127.0.0.1" in str(caught.value)
+    assert "answered 429" in str(caught.value)
+
+
+def test_an_address_where_nobody_is_fails_soon(tmp_path: Path) -> None:
+    """A closed port is tried for half a minute, then the message asks about api_url."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v2"
+    clock = Clock()
+    with (
+        client_of(url, tmp_path, clock) as client,
+        pytest.raises(Unavailable, match=r"Is api_url right\?"),
+    ):
+        client.get("profiles")
+
+    assert sum(clock.slept) <= 30
+
+
+def test_servers_clock_is_read_from_the_first_answer(tmp_path: Path) -> None:
+    """What the run must see again next time is told on Ometria's clock."""
+    with serve(Account()) as server, client_of(server.url, tmp_path, api_key=server.key) as client:
+        assert client.server_time() is None
+        first = client.get("lists").served_at
+        client.get("lists")
+
+    assert client.server_time() == first == server.account.now.replace(microsecond=0)
+    assert client.started_at() == first
+
+
+def test_without_a_date_our_own_clock_stands_in(tmp_path: Path) -> None:
+    """A run has a beginning even if the server never tells the time."""
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    with Client(
+        api_url="http://127.0.0.1:9/v2", api_key=KEY, pace_folder=tmp_path, now=lambda: noon
+    ) as client:
+        assert client.server_time() is None
+        assert client.started_at() == noon
+
+
+def test_a_key_that_no_header_can_carry_is_a_wrong_setting(tmp_path: Path) -> None:
+    """A pasted line break is found before anything is sent, and the key is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        Client(api_url="http://127.0.0.1:9/v2", api_key="canary\n", pace_folder=tmp_path)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_the_key_and_people_stay_out_of_logs_and_errors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the most talkative level, through retries and failures, no key, address or id shows."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx2", "httpcore2", "httpcore2.http11", "httpcore2.connection"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    shown: list[Any] = []
+    troubles = [*PASSING.values(), *(reply for reply, _ in FINAL.values()), busy()]
+    for trouble in troubles:
+        with (
+            listening(in_turn(trouble, trouble)) as server,
+            client_of(server.url, tmp_path, timeout_seconds=0.1, give_up_after_seconds=2) as client,
+            pytest.raises(OmetriaError) as caught,
+        ):
+            client.get(f"profiles/{PROFILE['id']}", {"email": PROFILE["email"]})
+        shown += [client, *traceback.format_exception(caught.value)]
+    shown += [caplog.text, *client.warnings, *(path.name for path in tmp_path.iterdir())]
+    shown += [path.read_text() for path in tmp_path.iterdir()]
+
+    everything = "\n".join(str(each) + repr(each) for each in shown)
+    assert "again in" in everything
+    for secret in (KEY, PROFILE["email"], "ann%40example.com", PROFILE["id"]):
+        assert secret not in everything
+
+
+def test_connections_are_kept(tmp_path: Path) -> None:
+    """Requests one after another share a connection, so that none pays for a handshake."""
+    ports: list[str] = []
+
+    def answer(asked: Asked) -> Reply:
+        ports.append(asked.headers["Connection"])
+        return GOOD
+
+    with listening(answer) as server, client_of(server.url, tmp_path) as client:
+        client.get("profiles")
+        client.get("profiles")
+
+    assert ports == ["keep-alive", "keep-alive"]
+
+
+def test_simulated_faults_are_survived_together(tmp_path: Path) -> None:
+    """Against the simulator, every passing fault one after another costs attempts, no records."""
+    with serve(Account()) as server:
+        for fault in (Fault.reset(), Fault.truncate(), Fault.bad_json(), Fault(status=503)):
+            server.faults.next("/v2/lists", fault)
+        with client_of(server.url, tmp_path, api_key=server.key) as client:
+            assert client.get("lists").records == []
+
+    assert client.requests == 5

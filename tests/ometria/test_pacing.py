@@ -1,0 +1,212 @@
+"""Who may send when: evenly spaced, agreed on by threads and processes."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_replica.ometria.pacing import ROOM, Pace, Stopped
+from tests.ometria.listener import KEY, Clock, client_of, json_reply, listening
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URL = "https://api.ometria.test/v2"
+
+
+class Watch(Clock):
+    """A clock that stands still: sleeping is only written down."""
+
+    def sleep(self, seconds: float) -> None:
+        """Write it down."""
+        self.slept.append(seconds)
+
+
+def pace_of(folder: Path, clock: Clock, rate: float = 4.0, key: str = KEY) -> Pace:
+    return Pace(URL, key, rate, folder, clock=clock, sleep=clock.sleep)
+
+
+def turns(pace: Pace, clock: Clock, count: int) -> list[float]:
+    """Let *count* requests leave one after another, and tell when."""
+    left = []
+    for _ in range(count):
+        pace.wait()
+        left.append(clock())
+    return left
+
+
+def gaps(moments: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(moments)]
+
+
+def test_turns_are_evenly_spaced_and_a_little_wide(tmp_path: Path) -> None:
+    """Four a second means one each 0.2575 s: a fifth never falls into a sliding second."""
+    clock = Clock()
+    moments = turns(pace_of(tmp_path, clock), clock, 9)
+
+    assert gaps(moments) == pytest.approx([ROOM / 4] * 8)
+    assert all(fifth - first > 1.0 for first, fifth in zip(moments, moments[4:], strict=False))
+
+
+def test_at_least_95_percent_of_the_budget_is_used() -> None:
+    """The room that is left for the network costs less than five percent."""
+    assert 0.95 <= 1 / ROOM < 1.0
+
+
+def test_turns_are_given_in_advance(tmp_path: Path) -> None:
+    """Requests that wait together leave one interval apart, however slow the answers are."""
+    clock = Watch()
+    pace = pace_of(tmp_path, clock)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: pace.wait(), range(4)))
+
+    assert sorted(clock.slept) == pytest.approx([ROOM / 4 * turn for turn in (1, 2, 3)])
+
+
+def test_idle_time_is_not_saved_up(tmp_path: Path) -> None:
+    """After a pause requests do not leave in a burst."""
+    clock = Clock()
+    pace = pace_of(tmp_path, clock)
+    pace.wait()
+    clock.seconds += 60
+
+    assert gaps(turns(pace, clock, 4)) == pytest.approx([ROOM / 4] * 3)
+
+
+def test_two_of_the_same_key_share_one_budget(tmp_path: Path) -> None:
+    """Two paces, as two processes have them, take turns."""
+    clock = Clock()
+    one, other = pace_of(tmp_path, clock), pace_of(tmp_path, clock)
+    moments = [
+        moment for _ in range(4) for pace in (one, other) for moment in turns(pace, clock, 1)
+    ]
+
+    assert gaps(moments) == pytest.approx([ROOM / 4] * 7)
+
+
+def test_another_key_has_its_own_budget(tmp_path: Path) -> None:
+    """Accounts do not slow each other down."""
+    clock = Watch()
+    pace_of(tmp_path, clock).wait()
+    pace_of(tmp_path, clock, key="another").wait()
+
+    assert clock.slept == []
+
+
+def test_a_refusal_holds_everybody(tmp_path: Path) -> None:
+    """After a 429 nobody sends before the hold is over, not even who already had a turn."""
+    clock = Clock()
+    one, other = pace_of(tmp_path, clock), pace_of(tmp_path, clock)
+    one.wait()
+    start = clock()
+
+    def refuse_once(seconds: float) -> None:
+        if not clock.slept:
+            one.hold_off(30)
+        clock.slept.append(seconds)
+        clock.seconds += seconds
+
+    other._sleep = refuse_once
+    other.wait()
+
+    assert clock() >= start + 30
+
+
+def test_the_key_is_in_no_file(tmp_path: Path) -> None:
+    """Neither the name nor the content of what processes share tells the key."""
+    pace_of(tmp_path, Clock()).wait()
+
+    for path in tmp_path.iterdir():
+        assert KEY not in path.name
+        assert KEY not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["", "{", "[]", '{"next_free": 1}', '{"next_free": "x", "held_until": null}', "\x00\x01",
+     '{"next_free": NaN, "held_until": NaN}', '{"next_free": 1e300, "held_until": 0}',
+     '{"next_free": 0, "held_until": Infinity}', '{"next_free": -5, "held_until": -5}'],
+)  # fmt: skip
+def test_garbage_in_the_file_is_forgotten(garbage: str, tmp_path: Path) -> None:
+    """A half-written file, or one from a clock that has jumped, delays nobody."""
+    clock = Clock()
+    pace = pace_of(tmp_path, clock)
+    pace.wait()
+    next(tmp_path.glob("*.json")).write_text(garbage)
+    moments = turns(pace, clock, 3)
+
+    assert all(math.isfinite(moment) for moment in moments)
+    assert gaps(moments) == pytest.approx([ROOM / 4] * 2)
+
+
+def test_a_clock_that_goes_back_delays_nobody_for_long(tmp_path: Path) -> None:
+    """After a boot the clock starts again, and the file's turns lie far ahead: they are void."""
+    clock = Clock()
+    clock.seconds = 1e6
+    pace = pace_of(tmp_path, clock)
+    turns(pace, clock, 3)
+    clock.seconds = 5.0
+    clock.slept.clear()
+    turns(pace, clock, 2)
+
+    assert sum(clock.slept) < 1
+
+
+def test_without_a_usable_folder_it_paces_alone_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the folder can't be made, the process keeps its own pace, with one warning."""
+    (tmp_path / "file").write_text("")
+    clock = Clock()
+    moments = turns(pace_of(tmp_path / "file", clock), clock, 4)
+
+    assert gaps(moments) == pytest.approx([ROOM / 4] * 3)
+    assert len(caplog.records) == 1
+    assert "can't be shared" in caplog.text
+
+
+def test_whoever_waits_can_be_called_off(tmp_path: Path) -> None:
+    """A read that is abandoned wakes its requests; none of them leaves."""
+    stop = threading.Event()
+    pace = Pace(URL, KEY, 0.01, tmp_path)
+    pace.wait()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(pace.wait, stop) for _ in range(2)]
+        stop.set()
+
+        assert all(isinstance(each.exception(timeout=10), Stopped) for each in waiting)
+
+
+def _send(url: str, folder: Path, count: int) -> None:
+    clock = Clock()
+    with client_of(url, folder, requests_per_second=50.0) as client:
+        client._pace = Pace(url, KEY, 50.0, folder)  # Real time: two processes share no clock.
+        for _ in range(count):
+            client.get("lists")
+    assert clock.slept == []
+
+
+def test_two_processes_share_one_pace(tmp_path: Path) -> None:
+    """What two processes send together was given turns one interval apart, none twice."""
+    before = Pace(URL, KEY, 50.0, tmp_path)
+    with listening(lambda _: json_reply([])) as server:
+        shared = Pace(server.url, KEY, 50.0, tmp_path)
+        shared.wait()
+        first = shared._take_turn()
+        spawn = multiprocessing.get_context("spawn")
+        processes = [spawn.Process(target=_send, args=(server.url, tmp_path, 8)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        last = shared._take_turn()
+
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(server.asked) == 16
+    assert last - first >= before.interval_seconds * 17 * 0.999
