@@ -1,0 +1,646 @@
+"""Collections that change while they are read, and servers that do not do as documented."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
+from ometria_replica.ometria.pages import (
+    IN_FLIGHT,
+    Parent,
+    read_pages,
+    read_per_parent,
+    read_windows,
+)
+from ometria_replica.tables import LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
+from ometria_simulator import Account, Fault, Quirks, serve
+from tests.ometria.listener import Asked, Reply, client_of, json_reply, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from ometria_replica.ometria.client import Client
+    from ometria_replica.records import Page
+    from tests.ometria.listener import Listener
+
+Change = tuple[str, float, int]
+
+
+@dataclass
+class Shop:
+    """
+    A collection in a fixed order that changes after each request, as *changes* say.
+
+    *page* is the most records that it gives at once, whatever was asked for.
+    """
+
+    order: list[str]
+    page: int = 250
+    changes: list[Change] = field(default_factory=list)
+    versions: Counter[str] = field(default_factory=Counter)
+    gone: set[str] = field(default_factory=set)
+    born: int = 0
+
+    def answer(self, asked: Asked) -> Reply:
+        """Give a page, then let the next change happen."""
+        size = min(asked.limit, self.page)
+        names = self.order[asked.offset : asked.offset + size]
+        reply = json_reply([{"id": name, "version": self.versions[name]} for name in names])
+        if self.changes:
+            self.change(*self.changes.pop(0))
+        return reply
+
+    def change(self, kind: str, where: float, count: int) -> None:
+        """Change *count* records, from so far along the collection."""
+        at = int(where * len(self.order))
+        if kind == "insert":
+            new = [f"new{self.born + index}" for index in range(count)]
+            self.born += count
+            self.order[at:at] = new
+        elif kind == "delete":
+            self.gone |= set(self.order[at : at + count])
+            del self.order[at : at + count]
+        else:
+            self.versions.update(self.order[at : at + count])
+
+
+def shop_of(size: int, **given: Any) -> Shop:
+    return Shop([f"p{index}" for index in range(size)], **given)
+
+
+@contextmanager
+def reading(answer: Callable[[Asked], Reply], folder: Path) -> Iterator[tuple[Listener, Client]]:
+    with listening(answer) as server, client_of(server.url, folder) as client:
+        yield server, client
+
+
+def ids(pages: Iterable[Page]) -> list[str]:
+    return [record["id"] for page in pages for record in page.records]
+
+
+def offsets(server: Listener) -> list[int]:
+    return [asked.offset for asked in server.asked]
+
+
+def profiles(client: Client, since: date | None = None) -> Iterator[Page]:
+    assert PROFILES.read is not None
+    return read_pages(client, PROFILES.read, since=since)  # type: ignore[arg-type]
+
+
+def lists(client: Client) -> Iterator[Page]:
+    return read_pages(client, LISTS.read)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- a collection at rest
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 6, 100, 249, 250, 251, 495, 496, 1300])
+@pytest.mark.parametrize("page", [250, 100, 10])
+def test_every_record_comes_once(size: int, page: int, tmp_path: Path) -> None:
+    """Whether it obeys ``limit``, clamps it to 100 or ignores it: all records, none doubled."""
+    shop = shop_of(size, page=page)
+    with reading(shop.answer, tmp_path) as (_, client):
+        found = ids(profiles(client))
+
+    assert sorted(set(found)) == sorted(shop.order)
+
+
+def test_the_largest_page_is_always_asked_for(tmp_path: Path) -> None:
+    """Ometria's default of ten would cost 25 times the requests."""
+    with reading(shop_of(600).answer, tmp_path) as (server, client):
+        list(profiles(client))
+
+    assert {asked.query["limit"] for asked in server.asked} == {"250"}
+
+
+@pytest.mark.parametrize(("size", "requests"), [(0, 1), (1, 1), (30, 2), (250, 2), (400, 2)])
+def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_path: Path) -> None:
+    """Nothing is asked for in advance before it is likely to be there."""
+    with reading(shop_of(size).answer, tmp_path) as (server, client):
+        list(profiles(client))
+
+    assert len(server.asked) == requests
+
+
+def test_a_page_shorter_than_one_before_is_the_last(tmp_path: Path) -> None:
+    """Once the endpoint has sent 30 records, an answer of 20 needs no second look."""
+    shop = shop_of(30)
+    with reading(shop.answer, tmp_path) as (server, client):
+        list(profiles(client))
+        asked_before = len(server.asked)
+        del shop.order[20:]
+        list(profiles(client))
+
+    assert len(server.asked) == asked_before + 1
+
+
+def test_a_long_collection_is_read_ahead_but_not_far(tmp_path: Path) -> None:
+    """A consumer that stops early has cost no more than the requests in flight."""
+    with reading(shop_of(20_000).answer, tmp_path) as (server, client):
+        pages = profiles(client)
+        for _ in range(10):
+            next(pages)
+        pages.close()  # type: ignore[attr-defined]
+
+        assert len(server.asked) <= 10 + IN_FLIGHT
+
+
+def test_nothing_is_sent_before_the_first_page_is_wanted(tmp_path: Path) -> None:
+    """Readers are lazy: making one costs no request."""
+    with reading(shop_of(3).answer, tmp_path) as (server, client):
+        profiles(client)
+
+    assert server.asked == []
+
+
+def test_the_since_date_is_sent_and_stamped(tmp_path: Path) -> None:
+    """``updateSince`` goes out as a date, and onto the records that do not tell their own."""
+    records = [
+        {"id": "1"},
+        {"id": "2", "update_since": None},
+        {"id": "3", "update_since": "2026-04-30"},
+    ]
+    with reading(lambda asked: json_reply(records[asked.offset :]), tmp_path) as (server, client):
+        found = [record for page in profiles(client, date(2026, 5, 1)) for record in page.records]
+
+    assert server.asked[0].query["updateSince"] == "2026-05-01"
+    assert "orderby" not in server.asked[0].query
+    stamps = {record["id"]: record["update_since"] for record in found}
+    assert stamps == {"1": "2026-05-01", "2": "2026-05-01", "3": "2026-04-30"}
+
+
+def test_odd_records_pass_through(tmp_path: Path) -> None:
+    """Records without an id, with an empty one, or that are none at all are handed on."""
+    records = [{"id": ""}, {"name": "no id"}, None, 5, {"id": None}, {"id": "1"}]
+    with reading(lambda asked: json_reply(records[asked.offset :]), tmp_path) as (_, client):
+        found = [record for page in profiles(client) for record in page.records]
+
+    for expected in ({"id": ""}, {"name": "no id"}, {"_": None}, {"_": "5"}, {"id": None}):
+        assert expected in found
+
+
+def test_an_object_in_place_of_the_array_is_an_error(tmp_path: Path) -> None:
+    """An error told with status 200 never becomes a profile."""
+    with (
+        reading(lambda _: json_reply({"error": "ann@example.com"}), tmp_path) as (_, client),
+        pytest.raises(UnexpectedResponse, match="one object") as caught,
+    ):
+        list(profiles(client))
+
+    assert "ann@example.com" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- a collection that moves
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["delete", "insert", "update"]),
+        st.floats(0, 0.999),
+        st.integers(1, 40),
+    ),
+    max_size=25,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.integers(0, 300), page=st.sampled_from([6, 10, 25, 100, 250]), changes=CHANGES)
+def test_whoever_was_there_throughout_is_read(
+    size: int, page: int, changes: list[Change], tmp_path: Path
+) -> None:
+    """Deletions, merges, insertions and updates between any two requests lose no survivor."""
+    shop = shop_of(size, page=page, changes=list(changes))
+    before = set(shop.order)
+    with reading(shop.answer, tmp_path) as (_, client):
+        pages = list(profiles(client))
+
+    assert before - shop.gone <= set(ids(pages))
+    newest: dict[str, datetime] = {}
+    for seen in pages:
+        for record in seen.records:
+            assert newest.get(record["id"], seen.requested_at) <= seen.requested_at
+            newest[record["id"]] = seen.requested_at
+
+
+def test_the_gap_that_deletions_open_is_closed(tmp_path: Path) -> None:
+    """A hundred profiles deleted behind the reader shift the rest left; none of it is skipped."""
+    shop = shop_of(900, changes=[("delete", 0.0, 100)])
+    survivors = set(shop.order[100:])
+    with reading(shop.answer, tmp_path) as (server, client):
+        found = ids(profiles(client))
+
+    assert survivors <= set(found)
+    assert sorted(offsets(server))[1] < 245, "it stepped back to look for the seam"
+
+
+def test_a_reader_that_trusts_its_offsets_would_lose_records() -> None:
+    """The checker is checked: plain offset paging over the same changes skips survivors."""
+    shop = shop_of(900, changes=[("delete", 0.0, 100)])
+    survivors = set(shop.order[100:])
+    found: set[str] = set()
+    for offset in range(0, 1000, 250):
+        query = {"limit": "250", "offset": str(offset)}
+        body = shop.answer(Asked("/v2/profiles", query, {})).body
+        found |= {name for name in survivors if f'"{name}"'.encode() in body}
+
+    assert survivors - found
+
+
+def test_a_collection_that_shrinks_to_nothing_ends_the_read(tmp_path: Path) -> None:
+    """If all is deleted between two pages there is nothing to join, and nothing to lose."""
+    shop = shop_of(500, changes=[("delete", 0.0, 500)])
+    with reading(shop.answer, tmp_path) as (_, client):
+        assert len(ids(profiles(client))) == 250
+
+
+def test_of_a_record_read_twice_the_newer_copy_is_last(tmp_path: Path) -> None:
+    """A profile updated while its page was being passed is handed on again, after the old copy."""
+    shop = shop_of(400, changes=[("update", 0.6225, 1)])  # p249, in the overlap.
+    with reading(shop.answer, tmp_path) as (_, client):
+        copies = [
+            record["version"]
+            for page in profiles(client)
+            for record in page.records
+            if record["id"] == "p249"
+        ]
+
+    assert copies == ["0", "1"]
+
+
+# ---------------------------------------------------------------- servers that will not page
+
+
+def test_a_server_that_ignores_offset_is_an_error_for_profiles(tmp_path: Path) -> None:
+    """The same page for ever ends in a clear message, not in a loop or a loss."""
+    shop = shop_of(900)
+    with (
+        reading(lambda asked: shop.answer(first_page(asked)), tmp_path) as (server, client),
+        pytest.raises(UnexpectedResponse, match="offset is ignored"),
+    ):
+        list(profiles(client))
+
+    assert len(server.asked) < 10
+
+
+def first_page(asked: Asked) -> Asked:
+    return Asked(asked.path, {**asked.query, "offset": "0"}, asked.headers)
+
+
+def test_a_highest_offset_is_an_error_not_a_loss(tmp_path: Path) -> None:
+    """If pages beyond some offset are empty, the read says so instead of ending early."""
+    shop = shop_of(2000)
+
+    def answer(asked: Asked) -> Reply:
+        return shop.answer(asked) if asked.offset <= 1000 else json_reply([])
+
+    with (
+        reading(answer, tmp_path) as (server, client),
+        pytest.raises(UnexpectedResponse, match="can't be read whole"),
+    ):
+        list(profiles(client))
+
+    assert len(server.asked) < 80
+
+
+@pytest.mark.parametrize("answer_size", [1, 2, 3, 30, 250, 350])
+def test_a_list_of_lists_that_does_not_page_is_taken_whole(
+    answer_size: int, tmp_path: Path
+) -> None:
+    """Paging of lists is undocumented: an identical answer means that there is no more."""
+    shop = shop_of(answer_size, page=350)
+
+    def answer(asked: Asked) -> Reply:
+        return shop.answer(Asked(asked.path, {"limit": "350"}, asked.headers))
+
+    with reading(answer, tmp_path) as (server, client):
+        found = ids(lists(client))
+        once = len(server.asked)
+        list(lists(client))
+
+    assert set(found) == set(shop.order)
+    assert once <= 2
+    assert len(server.asked) == once + 1, "the habit is remembered for the run"
+    assert bool(client.warnings) == (answer_size == 250), "250 may be where it cuts"
+
+
+@pytest.mark.parametrize("size", [30, 260, 600])
+def test_a_list_of_lists_that_does_page_is_read_to_its_end(size: int, tmp_path: Path) -> None:
+    """If lists page after all, all pages are read."""
+    shop = shop_of(size)
+    with reading(shop.answer, tmp_path) as (server, client):
+        found = ids(lists(client))
+
+    assert set(found) == set(shop.order)
+    assert server.asked[0].query["mode"] == "all"
+
+
+# ---------------------------------------------------------------- one collection per parent
+
+
+def changes_of(client: Client, parents: list[Parent], **given: Any) -> list[Page]:
+    return list(read_per_parent(client, MEMBER_LISTS.read, parents, **given))  # type: ignore[arg-type]
+
+
+def test_each_parents_records_carry_its_id(tmp_path: Path) -> None:
+    """The list's id joins its changes, and replaces an id of the change's own."""
+
+    def answer(asked: Asked) -> Reply:
+        return json_reply([{"id": "change 7", "profile_id": unquote(asked.path).split("/")[3]}])
+
+    with reading(answer, tmp_path) as (server, client):
+        since = datetime(2026, 5, 1, 2, 0, 0, tzinfo=UTC)
+        pages = changes_of(client, [Parent("1", since), Parent("a/b ü")])
+
+    records = [record for page in pages for record in page.records]
+    assert records == [{"id": "1", "profile_id": "1"}, {"id": "a/b ü", "profile_id": "a"}]
+    queries = {asked.path: asked.query.get("since") for asked in server.asked}
+    assert queries["/v2/lists/1/changes"] == "2026-05-01T02:00:00"
+    assert queries["/v2/lists/a%2Fb%20%C3%BC/changes"] is None
+
+
+def test_the_since_parameter_of_changes_can_be_named(tmp_path: Path) -> None:
+    """Its name is inferred, so it is a setting."""
+    with reading(lambda _: json_reply([]), tmp_path) as (server, client):
+        changes_of(client, [Parent("1", datetime(2026, 5, 1, tzinfo=UTC))], since_parameter="from")
+
+    assert server.asked[0].query["from"] == "2026-05-01T00:00:00"
+
+
+def test_a_list_that_vanished_is_passed_over(tmp_path: Path) -> None:
+    """A 404 for one list is a warning; the other lists are read."""
+
+    def answer(asked: Asked) -> Reply:
+        gone = "/2/" in asked.path
+        return Reply(b"", 404) if gone else json_reply([{"profile_id": "p"}])
+
+    with reading(answer, tmp_path) as (_, client):
+        found = ids(changes_of(client, [Parent("1"), Parent("2"), Parent("3")]))
+
+    assert found == ["1", "3"]
+    assert client.warnings == ["lists/2/changes is gone (404); nothing was read from it"]
+
+
+def test_refused_everywhere_is_an_error_refused_once_a_warning(tmp_path: Path) -> None:
+    """A key without rights to changes fails; one list that is closed to it does not."""
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(b"", 403) if "/2/" in asked.path else json_reply([{"profile_id": "p"}])
+
+    with reading(answer, tmp_path) as (_, client):
+        assert ids(changes_of(client, [Parent("1"), Parent("2")])) == ["1"]
+        assert "lists/2/changes is refused" in client.warnings[0]
+        with pytest.raises(AccessDenied):
+            changes_of(client, [Parent("2")])
+
+
+def test_a_parent_without_a_usable_id_is_not_asked_for(tmp_path: Path) -> None:
+    """An id that would name another path is never sent."""
+    with reading(lambda _: json_reply([]), tmp_path) as (server, client):
+        changes_of(client, [Parent(""), Parent(".."), Parent("1")])
+
+    assert [asked.path for asked in server.asked] == ["/v2/lists/1/changes"]
+
+
+def test_one_request_for_each_quiet_list(tmp_path: Path) -> None:
+    """Lists without changes cost one request each, and no second look."""
+    with reading(lambda _: json_reply([]), tmp_path) as (server, client):
+        changes_of(client, [Parent(str(number)) for number in range(20)])
+
+    assert len(server.asked) == 20
+
+
+def test_changes_longer_than_a_page_are_read_to_their_end(tmp_path: Path) -> None:
+    """Each list's collection is paged on its own, with equal records in different lists."""
+    shops = {name: shop_of(size) for name, size in (("1", 700), ("2", 3), ("3", 251))}
+
+    def answer(asked: Asked) -> Reply:
+        return shops[asked.path.split("/")[3]].answer(asked)
+
+    with reading(answer, tmp_path) as (_, client):
+        pages = changes_of(client, [Parent(name) for name in shops])
+
+    found = Counter((record["id"]) for page in pages for record in page.records)
+    assert {name: found[name] >= len(shop.order) for name, shop in shops.items()} == {
+        "1": True,
+        "2": True,
+        "3": True,
+    }
+
+
+# ---------------------------------------------------------------- windows of time
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Leavers:
+    """Unsubscribes at given seconds after START, cut without a word at *cap*."""
+
+    seconds: list[int]
+    cap: int = 10**9
+    pages: bool = False
+    inclusive: bool = True
+    bounded: bool = True
+    newest_first: bool = False
+
+    def answer(self, asked: Asked) -> Reply:
+        """Give what lies in the window, or the page of it."""
+        since, before = (
+            (datetime.fromisoformat(asked.query[name]).replace(tzinfo=UTC) - START).total_seconds()
+            for name in ("since", "before")
+        )
+        inside = [
+            (index, second)
+            for index, second in enumerate(self.seconds)
+            if not self.bounded
+            or since < second < before
+            or (self.inclusive and second in {since, before})
+        ]
+        inside = inside[::-1] if self.newest_first else inside
+        offset, size = (asked.offset, min(asked.limit, self.cap)) if self.pages else (0, self.cap)
+        return json_reply([self.record(*each) for each in inside[offset : offset + size]])
+
+    @staticmethod
+    def record(index: int, second: int) -> dict[str, str]:
+        """Write an event as Ometria documents it."""
+        text = (START + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M:%S+00")
+        return {"profile_id": f"p{index}", "timestamp": text}
+
+
+def leavers_read(leavers: Leavers, folder: Path, days: int = 30) -> tuple[list[str], Client, int]:
+    with reading(leavers.answer, folder) as (server, client):
+        pages = read_windows(
+            client,
+            UNSUBSCRIBES.read,  # type: ignore[arg-type]
+            since=START,
+            until=START + timedelta(days=days),
+        )
+        found = [record["profile_id"] for page in pages for record in page.records]
+    return found, client, len(server.asked)
+
+
+@pytest.mark.parametrize("pages", [True, False])
+@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (2, 1), (3, 3), (40, 3), (200, 3)])
+def test_a_quiet_account_costs_few_requests(
+    count: int, requests: int, pages: bool, tmp_path: Path
+) -> None:
+    """No unsubscribes cost one request, and what fits in one answer at most three."""
+    found, client, asked = leavers_read(
+        Leavers([index * 3600 for index in range(count)], pages=pages), tmp_path
+    )
+
+    assert len(found) == len(set(found)) == count
+    assert asked <= requests
+    assert client.warnings == []
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seconds=st.lists(st.integers(0, 30 * 86_400), max_size=150, unique_by=lambda s: s // 3),
+    cap=st.sampled_from([10, 50, 100, 250]),
+    pages=st.booleans(),
+    inclusive=st.booleans(),
+    newest_first=st.booleans(),
+)
+def test_no_event_is_lost_to_a_silent_cap(  # noqa: PLR0917  # hypothesis names them.
+    seconds: list[int], cap: int, pages: bool, inclusive: bool, newest_first: bool, tmp_path: Path
+) -> None:
+    """Whatever the cap, the order, the bounds, and whether it pages: all events, none twice."""
+    leavers = Leavers(
+        sorted(seconds), cap=cap, pages=pages, inclusive=inclusive, newest_first=newest_first
+    )
+    found, client, _ = leavers_read(leavers, tmp_path)
+
+    assert set(found) == {f"p{index}" for index in range(len(seconds))}
+    assert client.warnings == []
+
+
+def test_many_events_at_once_are_told_apart_by_the_second(tmp_path: Path) -> None:
+    """Forty in one second among few others are found, at the price of some requests."""
+    found, _, asked = leavers_read(Leavers([5000] * 40 + [9000, 20_000]), tmp_path)
+
+    assert len(set(found)) == 42
+    assert asked < 20
+
+
+def test_more_events_in_one_second_than_an_answer_holds_is_said(tmp_path: Path) -> None:
+    """A window of one second can't be parted: what may be missing is told."""
+    _, client, asked = leavers_read(Leavers([5000] * 80, cap=50), tmp_path)
+
+    assert any("one second" in warning for warning in client.warnings)
+    assert asked < 100
+
+
+def test_a_server_that_ignores_the_bounds_is_said(tmp_path: Path) -> None:
+    """If every window brings everything, the read ends soon, with a warning."""
+    leavers = Leavers([index * 3600 for index in range(40)], bounded=False)
+    found, client, asked = leavers_read(leavers, tmp_path)
+
+    assert len(set(found)) == 40
+    assert asked < 10
+    assert any("ignored" in warning for warning in client.warnings)
+
+
+def test_a_busy_account_that_pages_is_read_by_pages(tmp_path: Path) -> None:
+    """Two thousand events in pages of 250 cost little more than eight requests."""
+    leavers = Leavers([index * 600 for index in range(2000)], pages=True)
+    found, _, asked = leavers_read(leavers, tmp_path)
+
+    assert len(set(found)) == 2000
+    assert asked <= 8 + 1 + IN_FLIGHT
+
+
+def test_windows_are_utc_and_a_second_wider(tmp_path: Path) -> None:
+    """Bounds go out in UTC whole seconds, one more on each side, whatever zone they came in."""
+    with reading(lambda _: json_reply([]), tmp_path) as (server, client):
+        list(
+            read_windows(
+                client,
+                UNSUBSCRIBES.read,  # type: ignore[arg-type]
+                since=datetime.fromisoformat("2026-05-01T02:00:00+02:00"),
+                until=datetime.fromisoformat("2026-05-02T00:00:00.5+00:00"),
+            )
+        )
+
+    assert server.asked[0].query["since"] == "2026-04-30T23:59:59"
+    assert server.asked[0].query["before"] == "2026-05-02T00:00:02"
+
+
+# ---------------------------------------------------------------- failures, and the simulator
+
+
+def test_an_error_in_a_page_read_ahead_surfaces_in_its_place(tmp_path: Path) -> None:
+    """The pages before a failing one are delivered; then the error is raised, and all is joined."""
+    shop = shop_of(5000)
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(b"", 400) if asked.offset >= 1225 else shop.answer(asked)
+
+    seen: list[str] = []
+    with reading(answer, tmp_path) as (_, client), pytest.raises(UnexpectedResponse):
+        seen.extend(record["id"] for page in profiles(client) for record in page.records)
+
+    assert set(seen) == set(shop.order[:1230])
+
+
+def test_a_missing_collection_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A 404 for profiles themselves is an error."""
+    with reading(lambda _: Reply(b"", 404), tmp_path) as (_, client), pytest.raises(NotFound):
+        list(profiles(client))
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        Quirks(),
+        Quirks(paged=frozenset({"profiles", "lists", "changes", "unsubscribes"})),
+        Quirks(silent_caps={"profiles": 100}, ignore_limit=frozenset({"lists"})),
+        Quirks(ignore_limit=frozenset({"profiles"}), reversed_order=frozenset({"unsubscribes"})),
+        Quirks(silent_caps={"unsubscribes": 25}, before_inclusive=True, since_inclusive=False),
+    ],
+    ids=["documented", "all page", "clamped", "limit ignored", "unsubscribes cut"],
+)
+def test_a_simulated_account_is_read_whole(quirks: Quirks, tmp_path: Path) -> None:
+    """Each possible Ometria gives exactly what the simulated account holds."""
+    account = Account.create(profiles=700, lists=12, email_events=300)
+    with serve(account, quirks=quirks, requests_per_second=None) as server:
+        server.faults.sometimes("/v2/", Fault.reset(), 0.05)
+        with client_of(server.url, tmp_path, api_key=server.key) as client:
+            found = {
+                "profiles": set(ids(profiles(client))),
+                "lists": set(ids(lists(client))),
+            }
+            parents = [Parent(name) for name in sorted(found["lists"])]
+            changes = sum(len(page.records) for page in changes_of(client, parents))
+            leavers = {
+                (record["profile_id"], record["timestamp"])
+                for page in read_windows(
+                    client,
+                    UNSUBSCRIBES.read,  # type: ignore[arg-type]
+                    since=account.now - timedelta(days=4000),
+                    until=account.now,
+                )
+                for record in page.records
+            }
+
+    assert found["profiles"] == {profile.id for profile in account.profiles}
+    assert len(found["lists"]) == 12
+    assert changes >= len(account.changes)
+    assert len(leavers) == len(
+        {(each.profile_id, each.at) for each in account.unsubscribes_visible()}
+    )
