@@ -317,6 +317,13 @@ def test_a_bucket_that_is_not_there(endpoint: str) -> None:
     )
 
 
+def test_a_name_that_cannot_be_asked_for(s3: S3Client, endpoint: str) -> None:
+    """S3 allows names that no path can have; better to stop than to miss one unseen."""
+    s3.put_object(Bucket="exports", Key="acme//1.csv", Body=CSV)
+
+    assert "an empty part" in refusal(s3_feed(endpoint), OmetriaError)
+
+
 def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
     """Three different mistakes with three different messages, none with a key in it."""
     iam = boto3.client(

@@ -170,7 +170,8 @@ def _escape(path: Path, delimiter: str, quote: str) -> str:
     balance = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            text = before + chunk
+            # One byte is searched for eight times as fast as two, and most files hold none.
+            text = before + chunk if b"\\" in chunk or before else b""
             if needle in text:
                 balance += len(escaped.findall(text)) - len(doubled.findall(text))
             before = text[-OVERLAP:]

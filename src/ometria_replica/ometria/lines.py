@@ -41,13 +41,16 @@ def unify_line_ends(path: Path, *, delimiter: str, quote: str, escape: str) -> N
 
 def _mixes_line_ends(path: Path) -> bool:
     """Count the ends; those inside quotes too, so that a doubtful file is looked at closely."""
+    if head(path, 1) in {b"\r", b"\n"}:
+        return True
+    if not any(b"\r" in chunk for chunk in _chunks(path)):
+        return False
     pairs = returns = feeds = 0
-    starts_blank = head(path, 1) in {b"\r", b"\n"}
     for chunk in _chunks(path):
         pairs += chunk.count(b"\r\n")
         returns += chunk.count(b"\r")
         feeds += chunk.count(b"\n")
-    return starts_blank or (returns > 0 and not pairs == returns == feeds)
+    return not pairs == returns == feeds
 
 
 def _with_one_end(path: Path, quotes: _Quotes, quote: bytes) -> Iterator[bytes]:
