@@ -1,0 +1,84 @@
+"""Stage records through the real mapping, in a DuckDB in memory, and look at what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from ometria_replica.mapping import Staging
+from ometria_replica.records import Dialect, FeedFile, FeedObject, Page, Unreadable, parse
+from tests.duck import Row, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.mapping import Staged
+    from ometria_replica.schema import Table
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ORIGIN = "GET /somewhere offset=0"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The counts, the staged rows in their order, and what was set aside."""
+
+    counts: Staged
+    rows: list[Row]
+    rejects: list[Row]
+
+    @property
+    def row(self) -> Row:
+        """The only row."""
+        assert len(self.rows) == 1
+        return self.rows[0]
+
+
+def page(*records: str, at: datetime = NOON, origin: str = ORIGIN) -> Page:
+    """Make a page of records given as JSON text, so that their numbers are as written."""
+    return Page([parse(record) for record in records], at, origin)
+
+
+def stage(table: Table, *pages: Page, source_id: str = "uk") -> Outcome:
+    """Stage *pages* as one batch."""
+    with duckdb.connect() as connection:
+        staging = Staging(connection, table, "1042", source_id)
+        staging.add_pages(pages, NOON)
+        return finish(staging)
+
+
+def stage_records(table: Table, *records: str, source_id: str = "uk") -> Outcome:
+    """Stage records, given as JSON text, as one page."""
+    return stage(table, page(*records), source_id=source_id)
+
+
+def stage_file(table: Table, file: FeedFile, source_id: str = "uk") -> Outcome:
+    """Stage one file, which must be readable."""
+    with duckdb.connect() as connection:
+        staging = Staging(connection, table, "1042", source_id)
+        assert not isinstance(staging.add_file(file, NOON), Unreadable)
+        return finish(staging)
+
+
+def finish(staging: Staging) -> Outcome:
+    """Finish a batch and read its two tables."""
+    counts = staging.finish()
+    names = [column.name for column in staging.table.all_columns]
+    rows = read(staging.connection, "staged")
+    return Outcome(
+        counts,
+        [{name: row[name] for name in names} for row in rows],
+        read(staging.connection, "rejected"),
+    )
+
+
+def file_of(
+    folder: Path, content: bytes, dialect: Dialect, name: str = "events", at: datetime = NOON
+) -> FeedFile:
+    """Write a file as the feed hands it over."""
+    path = folder / name
+    path.write_bytes(content)
+    return FeedFile(FeedObject(name, "etag", len(content), at), path, dialect)
