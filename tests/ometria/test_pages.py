@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
+from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.pages import (
     IN_FLIGHT,
     Parent,
@@ -23,13 +24,12 @@ from ometria_replica.ometria.pages import (
 )
 from ometria_replica.tables import LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from ometria_simulator import Account, Fault, Quirks, serve
-from tests.ometria.listener import Asked, Reply, client_of, json_reply, listening
+from tests.ometria.listener import KEY, Asked, Reply, client_of, json_reply, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ometria_replica.ometria.client import Client
     from ometria_replica.records import Page
     from tests.ometria.listener import Listener
 
@@ -93,7 +93,6 @@ def offsets(server: Listener) -> list[int]:
 
 
 def profiles(client: Client, since: date | None = None) -> Iterator[Page]:
-    assert PROFILES.read is not None
     return read_pages(client, PROFILES.read, since=since)  # type: ignore[arg-type]
 
 
@@ -421,6 +420,17 @@ def test_one_request_for_each_quiet_list(tmp_path: Path) -> None:
     assert len(server.asked) == 20
 
 
+def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
+    """Where nothing pages, the longest size coming twice may be a cap, and is told."""
+    changes = [{"profile_id": f"p{index}"} for index in range(137)]
+    with reading(lambda _: json_reply(changes), tmp_path) as (_, client):
+        changes_of(client, [Parent("1")])
+        assert client.warnings == []
+        changes_of(client, [Parent("2")])
+
+    assert "lists/2/changes does not page and sent exactly 137" in client.warnings[0]
+
+
 def test_changes_longer_than_a_page_are_read_to_their_end(tmp_path: Path) -> None:
     """Each list's collection is paged on its own, with equal records in different lists."""
     shops = {name: shop_of(size) for name, size in (("1", 700), ("2", 3), ("3", 251))}
@@ -596,6 +606,28 @@ def test_an_error_in_a_page_read_ahead_surfaces_in_its_place(tmp_path: Path) -> 
         seen.extend(record["id"] for page in profiles(client) for record in page.records)
 
     assert set(seen) == set(shop.order[:1230])
+
+
+def test_a_read_that_is_abandoned_wakes_whoever_waits(tmp_path: Path) -> None:
+    """Requests that were told to come back in 100 seconds do not keep their reader that long."""
+    shop = shop_of(5000)
+
+    def answer(asked: Asked) -> Reply:
+        busy = Reply(b"", 429, {"Retry-After": "100"})
+        return busy if asked.offset > 490 else shop.answer(asked)
+
+    with (
+        listening(answer) as server,
+        Client(
+            api_url=server.url, api_key=KEY, requests_per_second=1000, pace_folder=tmp_path
+        ) as client,
+    ):
+        pages = profiles(client)
+        for _ in range(3):
+            next(pages)
+        pages.close()  # type: ignore[attr-defined]
+
+    assert client.requests < 10
 
 
 def test_a_missing_collection_is_not_an_empty_one(tmp_path: Path) -> None:

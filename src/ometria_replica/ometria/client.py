@@ -80,10 +80,12 @@ class Habits:
     *longest* is the size of the longest answer so far. No page is longer than the
     server's page size, so one that is shorter than this is not a full one.
     *pages* says whether the endpoint obeys ``offset``; None is not known yet.
+    *unproven* are the sizes of answers that may have been cut, with whose they were.
     """
 
     longest: int = 0
     pages: bool | None = None
+    unproven: dict[int, str] = field(default_factory=dict)
 
     def is_last(self, size: int) -> bool:
         """
@@ -117,7 +119,7 @@ class _Effort:
 
     began: float
     attempts: int = 0
-    damaged: int = field(default=0)
+    damaged: int = 0
 
 
 class Client:

@@ -50,7 +50,7 @@ PAGED_AS_DOCUMENTED = frozenset({"profiles"})
 
 # Sizes at which servers are fond of cutting.
 SMALLEST_CUT = 3  # Two events in an answer are all there are; no server cuts at two.
-USUAL_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10000})
+USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
 
 TIME_FIELD = "timestamp"  # Of an unsubscribe: support.ometria.com, "Unsubscribe API".
 
@@ -363,10 +363,18 @@ def _readers(
 
 
 def _warn_if_cut(client: Client, path: str, reader: _Reader) -> None:
-    if reader.unproven is not None and len(reader.unproven) in USUAL_CAPS:
+    """
+    Say when an answer that can't be proven whole looks cut.
+
+    It does at a round size, or when another collection's was exactly as long, the longest.
+    """
+    if reader.unproven is None:
+        return
+    size, sizes = len(reader.unproven), reader.collection.habits.unproven
+    same_as = sizes.setdefault(size, path)
+    if size in USUAL_CAPS or (size > min(USUAL_CAPS) and same_as != path):
         client.warn(
-            f"{path} does not page and sent exactly {len(reader.unproven)} records;"
-            " Ometria may have cut the answer"
+            f"{path} does not page and sent exactly {size} records; Ometria may have cut the answer"
         )
 
 
