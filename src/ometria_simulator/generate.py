@@ -31,6 +31,7 @@ def populate(
 ) -> None:
     """Fill an empty state; exactly *email_events* events are available at its ``now``."""
     start = state.now - timedelta(days=history_days)
+    state.usual_lists = lists
     state.events_per_day = email_events / history_days
     _people(state, profiles, start)
     _mails(state, email_events, start)

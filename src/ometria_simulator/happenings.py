@@ -38,7 +38,7 @@ def join(state: State, created_at: datetime, *, shared_email: str | None = None)
         random,
         number=state.version + 1,
         created_at=created_at,
-        now=max(state.now, created_at),
+        now=state.now,
         shared_email=shared_email,
         nul_characters=state.nul_characters,
     )

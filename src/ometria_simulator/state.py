@@ -51,6 +51,7 @@ class State:
     pending: list[tuple[datetime, int, EmailEvent]] = field(default_factory=list)
     campaigns: list[Campaign] = field(default_factory=list)
     events_per_day: float = 0.0
+    usual_lists: int = 0
     nul_characters: bool = False
     version: int = 0
     _last_internal_id: int = 0

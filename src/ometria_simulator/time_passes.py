@@ -21,8 +21,8 @@ _TICK = timedelta(hours=4)  # No list refreshes more often: article "Refresh you
 # Shares of all profiles, a day. Guesses at a mid-sized shop; no source gives any.
 _JOIN, _CHANGE, _OPT_OUT = 0.002, 0.01, 0.0005
 _MERGE, _DELETE, _ANONYMISE = 0.0003, 0.0001, 0.00005
-# Shares of all lists, a day.
-_NEW_LIST, _ARCHIVE_LIST, _DELETE_LIST = 0.01, 0.005, 0.002
+# Shares a day: of the usual number of lists, and of the active ones, so that the two balance.
+_NEW_LIST, _ARCHIVE_LIST, _DELETE_LIST = 0.01, 0.008, 0.002
 
 
 def advance(state: State, span: timedelta) -> None:
@@ -55,7 +55,8 @@ def _people_live(state: State, start: datetime, days: float) -> None:
         if survivor.id != loser.id:
             happenings.merge(state, survivor.id, [loser.id], at)
     for _ in _moments(state, start, amount * _DELETE):
-        state.remove_profile(_anyone(state).id)
+        if len(state.profiles) > 1:  # The shop stays alive.
+            state.remove_profile(_anyone(state).id)
 
 
 def _lists_refresh(state: State) -> None:
@@ -68,13 +69,15 @@ def _lists_refresh(state: State) -> None:
 
 
 def _lists_come_and_go(state: State, days: float) -> None:
-    random, amount = state.random, len(state.segments) * days
-    for _ in range(about(random, amount * _NEW_LIST)):
+    random = state.random
+    active = [segment.id for segment in state.segments.values() if not segment.archived]
+    amount = len(active) * days
+    for _ in range(about(random, state.usual_lists * days * _NEW_LIST)):
         segment = segments.new_segment(state, state.now)
         everyone = list(state.profiles.values())
         segments.fill(state, segment.id, state.now, random.sample(everyone, len(everyone) // 50))
     for _ in range(about(random, amount * _ARCHIVE_LIST)):
-        archive(state, random.choice(list(state.segments)))
+        archive(state, random.choice(active))
     for _ in range(about(random, amount * _DELETE_LIST)):
         state.remove_segment(random.choice(list(state.segments)))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ometria_simulator import Account
+from ometria_simulator import Account, time_passes
 from ometria_simulator.records import API_OPT_OUT, ListChange
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -105,6 +105,46 @@ def test_tiny_accounts_live_too(profiles: int, events: int) -> None:
 
     assert account.now == NOW + timedelta(days=2)
     assert len(account.events) >= (events if profiles else 0)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_any_number_of_events_is_exact(count: int) -> None:
+    """Mails have several events; the last mail's surplus does not count."""
+    account = Account.create(count, profiles=30, lists=0, email_events=count)
+
+    assert len(account.events) == count
+
+
+@pytest.mark.parametrize("fate", ["_MERGE", "_DELETE"])
+def test_a_small_shop_outlives_its_people(fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are merged and deleted, somebody is left and nobody is merged with himself."""
+    monkeypatch.setattr(time_passes, fate, 0.5)
+    account = Account.create(profiles=5, lists=2, email_events=40)
+    account.advance(timedelta(days=60))
+
+    assert len(account.profiles) == 1
+    assert account.now == NOW + timedelta(days=60)
+
+
+def test_years_do_not_bury_a_shop_in_lists() -> None:
+    """New, archived and deleted lists balance: after three years there are not many more."""
+    account = Account.create(profiles=3, lists=10, email_events=0)
+    account.advance(timedelta(days=1_000))
+
+    assert 0 < sum(not segment.archived for segment in account.lists) < 40
+
+
+def test_who_vanishes_leaves_lists_without_an_exit() -> None:
+    """A deleted profile is no member any more, yet its changes still say that it entered."""
+    account = Account()
+    account.add_profile(id="a")
+    account.add_list(id="1")
+    account.refresh_list("1", enter=["a"])
+
+    account.delete_profile("a")
+
+    assert account.members("1") == []
+    assert [change.event for change in account.changes_of("1")] == ["list_enter"]
 
 
 def test_people_come_in_every_documented_shape(big: Account) -> None:
