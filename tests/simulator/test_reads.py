@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.simulator.client import ask, ids
 
 from ometria_simulator import Account, Quirks, Server, serve
+from tests.simulator.client import ask, ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from tests.simulator.client import ask, command, ids
 
 from ometria_simulator import ABSENT, Account, Dialect, Fault, Feed, Quirks, Server, serve
 from ometria_simulator.limiter import Limiter
+from tests.simulator.client import ask, command, ids
 
 if TYPE_CHECKING:
     from pathlib import Path
