@@ -345,6 +345,20 @@ def test_a_list_of_lists_that_does_page_is_read_to_its_end(size: int, tmp_path: 
     assert server.asked[0].query["mode"] == "all"
 
 
+def test_where_paging_is_refused_the_collection_is_asked_for_without(tmp_path: Path) -> None:
+    """Lists may not know ``limit`` at all and say 400; profiles, where it is documented, must."""
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(b"", 400) if "limit" in asked.query else json_reply([{"id": "1"}, {"id": "2"}])
+
+    with reading(answer, tmp_path) as (server, client):
+        assert ids(lists(client)) == ["1", "2"]
+        assert ids(lists(client)) == ["1", "2"]
+        assert len(server.asked) == 3
+        with pytest.raises(UnexpectedResponse, match="400"):
+            list(profiles(client))
+
+
 # ---------------------------------------------------------------- one collection per parent
 
 

@@ -80,11 +80,13 @@ class Habits:
     *longest* is the size of the longest answer so far. No page is longer than the
     server's page size, so one that is shorter than this is not a full one.
     *pages* says whether the endpoint obeys ``offset``; None is not known yet.
+    *bare* says that it refuses ``limit`` and ``offset`` as such.
     *unproven* are the sizes of answers that may have been cut, with whose they were.
     """
 
     longest: int = 0
     pages: bool | None = None
+    bare: bool = False
     unproven: dict[int, str] = field(default_factory=dict)
 
     def is_last(self, size: int) -> bool:
@@ -96,6 +98,10 @@ class Habits:
         last = size < max(self.longest, 2)
         self.longest = max(self.longest, size)
         return last
+
+
+class BadRequest(UnexpectedResponse):
+    """The server does not understand the request (400, 422), perhaps a parameter of it."""
 
 
 class _Setback(Exception):  # Not yet an error: the next attempt may succeed.
@@ -316,7 +322,8 @@ class Client:
                 f"Ometria's answer to {origin} is a redirect ({status}). It is not followed,"
                 " because the API key would travel with it. Check api_url."
             )
-        raise UnexpectedResponse(
+        error = BadRequest if status in {400, 422} else UnexpectedResponse
+        raise error(
             f"Ometria's answer to {origin} has the status {status}, which is not documented"
             f" ({_described(response, body)}). Run `ometria-replica check`."
         )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
+from ometria_replica.ometria.client import BadRequest
 from ometria_replica.ometria.seam import Seam, by_all, by_id, overlap_of
 from ometria_replica.records import Page, field_text
 
@@ -244,6 +245,8 @@ class _Reader:
 
     def _ask(self, offset: int) -> Future[Answer]:
         page = {"limit": str(PAGE_SIZE), "offset": str(offset)}
+        if self.collection.habits.bare:
+            page = {}
         return self._ahead.ask(self.collection.path, {**self.collection.query, **page})
 
     def _take(self, offset: int) -> tuple[int, Answer]:
@@ -254,13 +257,23 @@ class _Reader:
             at, future = self._planned.popleft()
         else:
             at, future = offset, self._ask(offset)
-        answer = future.result()
+        answer = self._answer(at, future)
         if answer.single:
             raise UnexpectedResponse(
                 f"Ometria's answer to {answer.origin} is one object, where an array is"
                 " documented. Run `ometria-replica check`."
             )
         return at, answer
+
+    def _answer(self, offset: int, future: Future[Answer]) -> Answer:
+        """Wait. Where paging is not documented and refused, ask once more without."""
+        try:
+            return future.result()
+        except BadRequest:
+            if offset > 0 or self.collection.must_page:
+                raise
+        self.collection.habits.bare, self.collection.habits.pages = True, False
+        return self._ask(0).result()
 
     @property
     def _stride(self) -> int:
