@@ -11,6 +11,7 @@ from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.replication import utc_now
 from ometria_replica.settings import masked
 from ometria_replica.warehouse import duckdb_path, open_warehouse
+from ometria_replica.warehouse.state import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,8 @@ def _open(config: Config) -> str:
     path = duckdb_path(config.warehouse.url)
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
         for account in config.accounts:
-            warehouse.prepare(account.account_id, account.source_id, utc_now())
+            owner = Owner(account.account_id, account.source_id, account.wide_keys)
+            warehouse.prepare(owner, utc_now())
     return "can be opened" if path else "answers"
 
 

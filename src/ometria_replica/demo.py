@@ -119,7 +119,7 @@ def _refuse_other_accounts(path: str) -> None:
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
     with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
-        others = [account for account, _ in warehouse.accounts() if account != DEMO]
+        others = [owner.account_id for owner in warehouse.owners() if owner.account_id != DEMO]
     if others:
         raise ConfigError(
             f"{path} holds account '{others[0]}', and the demo would put invented people beside"

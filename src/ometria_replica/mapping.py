@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB sets aside lines of more than two.
 JSON_BATCH = 20_000  # Records held as Python objects at once: some 40 MB.
 STAGED = "staged"
 REJECTED = "rejected"
+SWEPT = "swept"
 _SPANS = "staged_spans"
 
 SQL_TYPES: Mapping[str, str] = {
@@ -104,7 +106,7 @@ class Staging:
         if not records:
             return 0
         first = self._next_row()
-        for page in pages:
+        for page in (page for page in pages if page.records):  # No two spans begin alike.
             self._note_span(first, page.origin)
             first += len(page.records)
         self._unknown |= _unknown_fields(self.table, records)
@@ -126,7 +128,8 @@ class Staging:
             self.connection.execute("ROLLBACK")
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
             return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
-        self._note_span(first, file.origin.name)
+        if records:
+            self._note_span(first, file.origin.name)
         self.connection.execute("COMMIT")
         self._unknown |= set(file.dialect.columns) - set(self.table.fields + self.table.unmapped)
         return records
@@ -148,6 +151,17 @@ class Staging:
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
         )
+
+    def sweep(self, *, afresh: bool) -> None:
+        """
+        Remember the keys of this batch in the temporary table ``swept``; *afresh* forgets others.
+
+        After the last batch of a whole read, a row without its key there is of a record
+        that is gone.
+        """
+        if afresh:
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {SWEPT} (__sync_key VARCHAR)")
+        self.connection.execute(f"INSERT INTO {SWEPT} SELECT __sync_key FROM {STAGED}")
 
     def rows(self) -> pa.RecordBatchReader:
         """Read the staged rows as Arrow, for warehouses that are not DuckDB."""
@@ -452,8 +466,9 @@ def _csv(file: FeedFile) -> str:
         f"read_csv({_literal(str(file.path))}, auto_detect = false, columns = {{{columns}}},"
         f" header = {str(dialect.header).lower()}, delim = {_literal(dialect.delimiter)},"
         f" quote = {_literal(dialect.quote)}, escape = {_literal(dialect.escape)},"
-        f" nullstr = {_literal(dialect.null)}, store_rejects = true,"
-        " rejects_limit = 0)"
+        f" nullstr = [{', '.join(_literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
+        " allow_quoted_nulls = false,"  # What is quoted is text, and may be an empty one.
+        f" max_line_size = {MAX_LINE_BYTES}, store_rejects = true, rejects_limit = 0)"
     )
 
 
@@ -467,7 +482,7 @@ def _parquet(file: FeedFile) -> str:
 def _json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Record]]:
     """Yield the objects of a file of JSON lines; add other lines to *bad*, with their numbers."""
     batch: list[Record] = []
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             record = _json_object_or_none(line)
             if record is not None:

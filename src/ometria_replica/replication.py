@@ -8,6 +8,7 @@ else is independent: a table that Ometria refuses does not hold back the next.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import tempfile
 import time
@@ -26,11 +27,12 @@ from ometria_replica.schema import Feed
 from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.state import Batch, LedgerEntry, Run
+from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry, Memory, Owner, Run, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ometria_replica.ometria.inputs import Reading
     from ometria_replica.records import FeedFile, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
@@ -43,6 +45,9 @@ BATCH_RECORDS = 20_000  # Of the API: some 80 pages, 20 seconds of the account's
 BATCH_BYTES = 64 * 2**20  # Of the feed, as listed: five files of the usual size. Bounds memory.
 BATCH_FILES = 500  # Of the feed: thousands of tiny files still become few transactions.
 TICK = timedelta(microseconds=1)
+
+LEASE = timedelta(minutes=15)
+"""Longer than any batch takes: five minutes of retries, and a slow download."""
 
 READING_ORDER = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 
@@ -83,7 +88,9 @@ def sync(
     tables: Sequence[str] = (),
     *,
     full: bool = False,
+    sweep: bool = False,
     since: date | None = None,
+    until: date | None = None,
     dry_run: bool = False,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
@@ -91,15 +98,17 @@ def sync(
     """
     Replicate every account of *config*, and report what was done.
 
-    *tables* names some of the five; none means all. *full* reads everything again,
-    *since* all from that day on without moving the watermark; otherwise each table
-    goes on where it stopped. *dry_run* reads, maps and compares, and writes nothing.
+    *tables* names some of the five; none means all. Each goes on where it stopped,
+    unless *full* reads everything again, or *since* all from that day on; with *until*
+    up to the end of that day, where Ometria can be asked so. Neither moves the watermark.
+    *sweep* reads profiles and lists whole, and so notices which are gone. *dry_run*
+    reads, maps and compares, and writes nothing.
 
     Raises ConfigError before anything is contacted. Any other error of ours is raised
     when all tables were tried, with what was done as its attribute ``report``.
     """
     chosen = _chosen(tables)
-    run = _Run(clock(), full, since, clock, progress or Unwatched())
+    run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched())
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
         for account in config.accounts:
             _sync_account(run, warehouse, account, chosen)
@@ -128,13 +137,23 @@ class _Run:
 
     started_at: datetime
     full: bool
+    sweep: bool
     since: date | None
+    until: date | None
     clock: Callable[[], datetime]
     progress: Progress
     tables: list[TableReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[ReplicaError] = field(default_factory=list)
     run_id: str = field(init=False)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the run reads a stretch of time that somebody chose."""
+        return self.since is not None or self.until is not None
+
+    def lease(self, source_id: str) -> Lease:
+        return Lease(source_id, self.run_id, os.uname().nodename, os.getpid(), self.clock() + LEASE)
 
     def __post_init__(self) -> None:
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -166,19 +185,47 @@ def _history(report: RunReport) -> Run:
 def _sync_account(
     run: _Run, warehouse: Warehouse, account: AccountSettings, tables: Iterable[Table]
 ) -> None:
-    warehouse.prepare(account.account_id, account.source_id, run.clock())
-    with Inputs(account, run.started_at) as inputs:
-        for table in tables:
-            if not inputs.can_read(table):
-                continue
-            try:
-                _TableSync(run, warehouse, account, inputs, table).go()
-            except (AccessDenied, UnexpectedResponse) as error:
-                run.errors.append(error)  # The next table may well be allowed.
-            except ReplicaError as error:
-                run.errors.append(error)  # Without a network or a disk, none is.
-                break
-        run.warnings += inputs.warnings
+    owner = Owner(account.account_id, account.source_id, account.wide_keys)
+    warehouse.prepare(owner, run.clock())
+    lease = run.lease(account.source_id)
+    warehouse.take_lease(lease, run.clock())
+    try:
+        with Inputs(account, run.started_at) as inputs:
+            _sync_tables(run, warehouse, account, tables, inputs)
+            run.warnings += inputs.warnings
+    finally:
+        warehouse.give_back(lease)
+
+
+def _sync_tables(
+    run: _Run,
+    warehouse: Warehouse,
+    account: AccountSettings,
+    tables: Iterable[Table],
+    inputs: Inputs,
+) -> None:
+    for specified in tables:
+        table = specified.with_wide_keys() if account.wide_keys else specified
+        if not inputs.can_read(table):
+            continue
+        try:
+            _TableSync(run, warehouse, account, inputs, table).go()
+        except (AccessDenied, UnexpectedResponse) as error:
+            run.errors.append(error)  # The next table may well be allowed.
+        except ReplicaError as error:
+            run.errors.append(error)  # Without a network or a disk, none is.
+            return
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What becomes true with a batch. *collect* remembers its keys for the sweep."""
+
+    watermark: datetime | None = None
+    whole_at: datetime | None = None
+    sweep: Sweep | None = None
+    files: tuple[LedgerEntry, ...] = ()
+    collect: bool = False
 
 
 @dataclass
@@ -216,28 +263,53 @@ class _TableSync:
     def _api(self, requests_before: int) -> None:
         """Read pages in batches; the watermark moves with the last of them."""
         source, name = self.account.source_id, self.table.name
-        watermark = None if self.run.full else self.warehouse.watermark(source, name)
-        reading = self.inputs.read(self.table, watermark, self.run.since)
-        known = self.warehouse.row_count(source, name) if reading.whole else 0
+        memory = self.warehouse.recall(source, name)
+        whole = self.run.full or self._is_due_whole(memory.whole_at)
+        reading = self.inputs.read(
+            self.table, Memory() if whole else memory, self.run.since, self.run.until
+        )
+        known = memory.rows if reading.whole else 0
         self.run.progress.start(source, name, reading.total or known or None, reading.unit)
+        self.warehouse.release()
+        first = True
         for pages, last in _in_batches(reading.pages):
             now = self.run.clock()
             staging = self._staging()
             staging.add_pages(pages, now)
-            moves = last and self.run.since is None
-            self._load(staging, now, watermark=self.inputs.read_until if moves else None)
+            self._load(staging, now, self._marks(reading, last=last), swept_first=first)
+            first = False
+            if not last:
+                self.warehouse.release()
             self.run.progress.advance(
                 self.report.records,
                 self.inputs.requests - requests_before,
                 reading.done if reading.total else self.report.records,
             )
 
+    def _is_due_whole(self, whole_at: datetime | None) -> bool:
+        if self.table.record_id is None:
+            return False
+        days = self.account.sweep_every_days
+        if self.run.sweep or whole_at is None or days is None:
+            return self.run.sweep
+        return self.run.started_at - whole_at >= timedelta(days=days)
+
+    def _marks(self, reading: Reading, *, last: bool) -> _Marks:
+        """Tell what becomes true with a batch: nothing, before the last one."""
+        if not last:
+            return _Marks(collect=reading.whole)
+        until = None if self.run.is_partial else self.inputs.read_until
+        sweep = None
+        if reading.whole and self.table.record_id is not None:
+            sweep = Sweep(self.account.deletes == "remove", self.account.max_deleted_share)
+        return _Marks(until, until if reading.whole else None, sweep, collect=reading.whole)
+
     def _feed(self) -> None:
         """Read the files whose version the ledger lacks, oldest first, in batches."""
         source, name = self.account.source_id, self.table.name
         files = self._files_to_read()
         self.run.progress.start(source, name, sum(file.size for file in files), "bytes")
-        loaded_at, done = self.warehouse.last_loaded_at(source), 0
+        loaded_at, done = self.warehouse.recall(source, name).loaded_at, 0
         with tempfile.TemporaryDirectory(prefix="ometria-replica-") as folder:
             for batch in _in_file_batches(self.inputs.feed.fetch(files, Path(folder))):
                 staging, entries = self._staging(), []
@@ -248,20 +320,18 @@ class _TableSync:
                     entries.append(self._stage(staging, file, loaded_at))
                     done += file.origin.size
                 known = tuple(entry for entry in entries if entry is not None)
-                self._load(staging, now, files=known)
+                self._load(staging, now, _Marks(files=known))
                 self.run.progress.advance(self.report.records, 0, done)
 
     def _files_to_read(self) -> list[FeedObject]:
-        listed = list(self.inputs.feed.list())
-        fresh = self.warehouse.unseen(self.account.source_id, self.table.name, listed)
-        if self.run.full:
-            chosen = listed
-        elif self.run.since:
-            midnight = datetime.combine(self.run.since, datetime.min.time(), UTC)
-            chosen = [file for file in listed if file.modified_at >= midnight]
-        else:
-            chosen = fresh
-        return sorted(chosen, key=lambda file: (file.modified_at, file.name))
+        """Choose by the ledger, or by the days on which the files were written."""
+        files = list(self.inputs.feed.list())
+        if self.run.is_partial:
+            first, last = self.run.since or date.min, self.run.until or date.max
+            files = [file for file in files if first <= file.modified_at.date() <= last]
+        elif not self.run.full:
+            files = self.warehouse.unseen(self.account.source_id, self.table.name, files)
+        return sorted(files, key=lambda file: (file.modified_at, file.name))
 
     def _stage(
         self, staging: Staging, file: FeedFile | Unreadable, loaded_at: datetime
@@ -284,22 +354,22 @@ class _TableSync:
         return Staging(self.warehouse.staging, self.table, account.account_id, account.source_id)
 
     def _load(
-        self,
-        staging: Staging,
-        now: datetime,
-        *,
-        watermark: datetime | None = None,
-        files: tuple[LedgerEntry, ...] = (),
+        self, staging: Staging, now: datetime, marks: _Marks, *, swept_first: bool = True
     ) -> None:
         staged = staging.finish()
+        if marks.collect:
+            staging.sweep(afresh=swept_first)
         batch = Batch(
             table=self.table,
             source_id=self.account.source_id,
             staging=staging,
             run_id=self.run.run_id,
             synced_at=now,
-            watermark=watermark,
-            files=files,
+            watermark=marks.watermark,
+            whole_at=marks.whole_at,
+            files=marks.files,
+            sweep=marks.sweep,
+            lease=self.run.lease(self.account.source_id),
         )
         loaded = self.warehouse.load(batch)
         self._add(
@@ -309,10 +379,18 @@ class _TableSync:
             unchanged=loaded.unchanged,
             older=loaded.older,
             merged=staged.merged + loaded.merged,
+            missing=loaded.missing,
+            removed=loaded.removed,
             records_rejected=staged.records_rejected,
             values_rejected=staged.values_rejected,
             nuls_removed=staged.nuls_removed,
         )
+        if loaded.sweep_refused:
+            self.run.warnings.append(
+                f"{self.table.name}: {loaded.missing:,} rows were not found in Ometria, more than"
+                f" max_deleted_share ({self.account.max_deleted_share:.0%}) of the table. None was"
+                " removed. If so many are really gone, raise the setting for one run with --sweep."
+            )
         unknown = staged.unknown_fields | set(self.report.unknown_fields)
         self.report = replace(self.report, unknown_fields=tuple(sorted(unknown)))
         logger.info(

@@ -31,6 +31,7 @@ class TableReport:
     *records* were read; *inserted*, *updated* and *unchanged* count rows, the last
     being those that were there with the same contents. *older* rows gave way to one
     from a newer file. *merged* counts distinct events that the key made one row of.
+    *missing* rows are of records that Ometria no longer has; *removed* ones were taken out.
     *records_rejected* and *values_rejected* are in the rejects table. *error* is None
     for a table that went through.
     """
@@ -46,6 +47,8 @@ class TableReport:
     unchanged: int = 0
     older: int = 0
     merged: int = 0
+    missing: int = 0
+    removed: int = 0
     records_rejected: int = 0
     values_rejected: int = 0
     nuls_removed: int = 0
@@ -160,6 +163,10 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.older:
         rows = _counted(table.older, "row")
         yield f"{table.table}: {rows} came from an older file, and stayed out."
+    if table.missing:
+        rows = _counted(table.missing, "row")
+        what = f"; {table.removed:,} were removed" if table.removed else " (see missing)"
+        yield f"{table.table}: {rows} of records that Ometria no longer has{what}."
     if table.nuls_removed:
         texts = _counted(table.nuls_removed, "text")
         yield f"{table.table}: a NUL character was removed from {texts}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
@@ -111,6 +111,8 @@ class Table:
     merged, and are counted as such. *time* names the column that holds an event's
     time; the key holds it too, so rows with equal keys have equal times. *unmapped*
     are the fields that Ometria documents and the page does not take: any other is news.
+    *wide_parts* are added to the key for an account that asks for wide keys. Where records
+    can go, *record_id* names the column that tells which did.
     """
 
     name: str
@@ -121,6 +123,8 @@ class Table:
     events: bool = False
     time: str | None = None
     unmapped: tuple[str, ...] = ()
+    wide_parts: tuple[str, ...] = ()
+    record_id: str | None = None
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -133,6 +137,17 @@ class Table:
         named = [column.source for column in self.columns if isinstance(column.source, str)]
         keyed = [part for part in self.sync_key.parts if part != "source_id"]
         return tuple(dict.fromkeys([*named, *keyed]))
+
+    def with_wide_keys(self) -> Table:
+        """Make the table that keeps apart what the specified key merges."""
+        if not self.wide_parts:
+            return self
+        wide = Md5(self.sync_key.parts + self.wide_parts)
+        columns = tuple(
+            replace(column, source=wide) if column.source == self.sync_key else column
+            for column in self.columns
+        )
+        return replace(self, sync_key=wide, columns=columns)
 
     def column(self, name: str) -> Column:
         """Find a column by its name; raises KeyError."""

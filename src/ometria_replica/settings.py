@@ -173,6 +173,18 @@ def _rate(value: object) -> float:
     return number
 
 
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise Invalid("must be a number from 0 to 1")
+    return float(value)
+
+
+def _days(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise Invalid("must be a whole number of days, at least 1")
+    return value
+
+
 def _key(value: object) -> str:
     text = value if isinstance(value, str) else ""
     if not text:
@@ -430,6 +442,31 @@ class AccountSettings:
         "text",
         "The query parameter that asks for a list's changes since a date. Its name is inferred.",
         "since",
+    )
+    wide_keys: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Keep events apart that the specified keys merge. Chosen before the first load, for good.",
+        False,
+    )
+    deletes: Literal["report", "remove"] = _setting(
+        _one_of("report", "remove"),
+        "`report`, `remove`",
+        "What becomes of rows whose profile or list is gone from Ometria: noted, or taken out.",
+        "report",
+    )
+    max_deleted_share: float = _setting(
+        _share,
+        "number",
+        "The share of a table's rows beyond which a sweep removes nothing, and warns.",
+        0.1,
+    )
+    sweep_every_days: int | None = _setting(
+        _days,
+        "whole number",
+        "After how many days profiles are read whole, so that deleted ones are noticed.",
+        None,
+        unset="only with `--sweep` or `--full`",
     )
     feed: FeedSettings | None = None
 

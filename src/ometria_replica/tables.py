@@ -17,6 +17,7 @@ PROFILES = Table(
     read=Pages("profiles", since="updateSince", since_field="update_since"),
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
+    record_id="profile_id",
     unmapped=(
         "@type", "middlename", "prefix", "suffix", "tags", "identities", "stats", "lists",
         "phone_number_country", "default_store", "preferred_lang", "first_visit",
@@ -60,6 +61,7 @@ MEMBER_LISTS = Table(
     identity=(("id",), ("profile_id",)),
     events=True,
     time="event_at",
+    wide_parts=("event",),
     unmapped=("@type", "list_id", "email"),
     columns=(
         Column(_CHANGE_KEY,  "member_list_id"),
@@ -75,6 +77,7 @@ LISTS = Table(
     read=LISTS_ENDPOINT,
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
+    record_id="list_id",
     unmapped=(
         "@type", "size", "total_orders", "total_revenue", "timestamp_last_refreshed", "public_id",
     ),
@@ -98,6 +101,7 @@ EMAIL_EVENTS = Table(
     identity=(("to_address", "dt_occurred"),),
     events=True,
     time="event_at",
+    wide_parts=("uuid", "event_id", "target_url"),
     unmapped=("geo_city", "delay_class"),
     columns=(
         Column(_EVENT_KEY,       "email_event_id"),
@@ -127,6 +131,7 @@ UNSUBSCRIBES = Table(
     identity=(("profile_id", "timestamp"),),
     events=True,
     time="event_at",
+    wide_parts=("email_address", "type", "send_id"),
     unmapped=("@type", "type"),
     columns=(
         Column(_UNSUBSCRIBE_KEY,      "unsubscribe_id"),

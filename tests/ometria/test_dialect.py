@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.ometria.dialect import EMPTY, find_dialect
-from ometria_replica.ometria.feed import FeedOptions
 from ometria_replica.ometria.plain import UnfitError, make_plain
+from ometria_replica.settings import FeedSettings
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def prepare(
     data: bytes, folder: Path, required: tuple[str, ...] = KEY, **options: object
 ) -> Dialect:
     """Do to a file what the feed does to a downloaded one."""
-    chosen = FeedOptions("folder", **options)  # type: ignore[arg-type]
+    chosen = FeedSettings("folder", **options)  # type: ignore[arg-type]
     path = folder / "file"
     path.write_bytes(data)
     make_plain(path, compression=chosen.compression, encoding=chosen.encoding)

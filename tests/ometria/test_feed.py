@@ -21,8 +21,9 @@ from ometria_replica.errors import (
     ReplicaError,
     Unavailable,
 )
-from ometria_replica.ometria.feed import Feed, FeedOptions
+from ometria_replica.ometria.feed import Feed
 from ometria_replica.records import FeedFile, Unreadable
+from ometria_replica.settings import FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
@@ -78,13 +79,23 @@ def tell(url: str, body: bytes = b"") -> None:
 
 def s3_feed(endpoint: str, prefix: str = "acme/", **options: str) -> Feed:
     keys = {"access_key_id": "key", "secret_access_key": SECRET} | options
-    url = f"s3://exports/{prefix}"
-    return Feed(FeedOptions(url, endpoint, **keys), EMAIL_EVENTS.fields, required=KEY)  # type: ignore[arg-type]
+    settings = settings_of(f"s3://exports/{prefix}", endpoint_url=endpoint, **keys)
+    return Feed(settings, EMAIL_EVENTS.fields, required=KEY)
+
+
+def settings_of(url: str, **options: str | None) -> FeedSettings:
+    """Make a feed's settings, with what is secret as a secret."""
+    secret = {"access_key_id", "secret_access_key", "session_token"}
+    given = {
+        name: Secret(value, "the test") if name in secret and value else value
+        for name, value in options.items()
+    }
+    return FeedSettings(url, **given)  # type: ignore[arg-type]
 
 
 def folder_feed(folder: Path, *, settle_seconds: float = 0, **options: str) -> Feed:
     return Feed(
-        FeedOptions(str(folder), **options),  # type: ignore[arg-type]
+        FeedSettings(str(folder), **options),  # type: ignore[arg-type]
         EMAIL_EVENTS.fields,
         required=KEY,
         settle_seconds=settle_seconds,
@@ -147,7 +158,7 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
     expected = ["1.csv", "2026/2 %20.csv", "_3"]
     assert names(folder_feed(folder)) == expected
     assert names(folder_feed(folder), "1.csv") == expected[1:]
-    feed = Feed(FeedOptions(folder.as_uri()), EMAIL_EVENTS.fields)
+    feed = Feed(FeedSettings(folder.as_uri()), EMAIL_EVENTS.fields)
     assert names(feed) == expected
 
 
@@ -241,7 +252,7 @@ def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> No
         os.utime(path, ((now.timestamp() - age),) * 2)
     waits: list[float] = []
     feed = Feed(
-        FeedOptions(str(tmp_path)),
+        FeedSettings(str(tmp_path)),
         EMAIL_EVENTS.fields,
         settle_seconds=1,
         clock=lambda: now,
@@ -263,7 +274,7 @@ def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path
         path.write_bytes(CSV + CSV)
 
     feed = Feed(
-        FeedOptions(str(tmp_path)),
+        FeedSettings(str(tmp_path)),
         EMAIL_EVENTS.fields,
         settle_seconds=5,
         sleep=go_on_writing,
@@ -308,7 +319,9 @@ def refusal(feed: Feed, kind: type[ReplicaError]) -> str:
 
 def test_a_bucket_that_is_not_there(endpoint: str) -> None:
     """Named, with its address, and what to check."""
-    options = FeedOptions("s3://nowhere/x", endpoint, None, "key", SECRET)
+    options = settings_of(
+        "s3://nowhere/x", endpoint_url=endpoint, access_key_id="key", secret_access_key=SECRET
+    )
     message = refusal(Feed(options, EMAIL_EVENTS.fields), OmetriaError)
 
     assert message == (
@@ -395,7 +408,7 @@ def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
 def test_no_credentials_at_all_is_said_at_once() -> None:
     """Every place that was looked at is named."""
     started = time.monotonic()
-    message = refusal(Feed(FeedOptions("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied)
+    message = refusal(Feed(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied)
 
     assert time.monotonic() - started < 3
     for place in ("access_key_id", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "web identity", "instance"):
@@ -412,7 +425,7 @@ def test_an_instance_that_does_not_answer_is_not_waited_for(
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{port}")
 
-    message = refusal(Feed(FeedOptions("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied)
+    message = refusal(Feed(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied)
     assert "no AWS credentials were found" in message
 
 
@@ -435,7 +448,7 @@ def test_the_chain_goes_from_the_settings_outwards(
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
 
     def feed(**options: str) -> Feed:
-        found = Feed(FeedOptions("s3://exports/acme", **options), EMAIL_EVENTS.fields)  # type: ignore[arg-type]
+        found = Feed(settings_of("s3://exports/acme", **options), EMAIL_EVENTS.fields)
         assert names(found) == ["1.csv"]
         return found
 
@@ -455,7 +468,7 @@ def test_the_chain_goes_from_the_settings_outwards(
 def test_a_profile_that_is_not_there_is_named() -> None:
     """A setting to change."""
     message = refusal(
-        Feed(FeedOptions("s3://exports/x", profile="acme"), EMAIL_EVENTS.fields), ConfigError
+        Feed(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS.fields), ConfigError
     )
     assert "no profile 'acme'" in message
 
@@ -472,7 +485,9 @@ def test_a_role_is_assumed(s3: S3Client, endpoint: str, monkeypatch: pytest.Monk
 
 def test_options_hide_their_secrets() -> None:
     """They may end up in a log or a traceback."""
-    options = FeedOptions("s3://b/", None, None, "AKIAHIDDEN", SECRET, "TOKEN")
+    options = settings_of(
+        "s3://b/", access_key_id="AKIAHIDDEN", secret_access_key=SECRET, session_token="TOKEN"
+    )
 
     assert "HIDDEN" not in repr(options)
     assert SECRET not in repr(options)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from obstore.store import LocalStore, S3Config, S3Credential, S3Store
 
-    from ometria_replica.ometria.feed import FeedOptions
+    from ometria_replica.settings import FeedSettings
 
 METADATA = "http://169.254.169.254"
 METADATA_SECONDS = 1.0  # Amazon's own answer within a millisecond; elsewhere nobody does.
@@ -108,7 +108,7 @@ NO_CREDENTIALS = (
 )
 
 
-def open_bucket(options: FeedOptions, environ: Mapping[str, str] = os.environ) -> Bucket:
+def open_bucket(options: FeedSettings, environ: Mapping[str, str] = os.environ) -> Bucket:
     """Open what ``options.url`` names; nothing is asked of it yet but a folder's existence."""
     if options.url.startswith("s3://"):
         return _open_s3(options, environ)
@@ -144,7 +144,7 @@ class Credentials:
     region: str | None = None
 
 
-def _open_s3(options: FeedOptions, environ: Mapping[str, str]) -> Bucket:
+def _open_s3(options: FeedSettings, environ: Mapping[str, str]) -> Bucket:
     from obstore.store import S3Store  # noqa: PLC0415 -- Only a sync needs it.
 
     name, _, prefix = options.url.removeprefix("s3://").partition("/")
@@ -180,7 +180,7 @@ def _open_s3(options: FeedOptions, environ: Mapping[str, str]) -> Bucket:
     return Bucket(store, place, found.signed_by)
 
 
-def _credentials(options: FeedOptions, environ: Mapping[str, str], place: str) -> Credentials:
+def _credentials(options: FeedSettings, environ: Mapping[str, str], place: str) -> Credentials:
     """Follow the settings first, then the ordinary AWS chain, in Amazon's order."""
     base = _base_credentials(options, environ, place)
     if options.role_arn:
@@ -188,7 +188,7 @@ def _credentials(options: FeedOptions, environ: Mapping[str, str], place: str) -
     return base
 
 
-def _base_credentials(options: FeedOptions, environ: Mapping[str, str], place: str) -> Credentials:
+def _base_credentials(options: FeedSettings, environ: Mapping[str, str], place: str) -> Credentials:
     found = (
         _of_the_settings(options, environ)
         or _of_the_environment(environ)
@@ -200,9 +200,10 @@ def _base_credentials(options: FeedOptions, environ: Mapping[str, str], place: s
     return found
 
 
-def _of_the_settings(options: FeedOptions, environ: Mapping[str, str]) -> Credentials | None:
+def _of_the_settings(options: FeedSettings, environ: Mapping[str, str]) -> Credentials | None:
     if options.access_key_id and options.secret_access_key:
-        keys = (options.access_key_id, options.secret_access_key, options.session_token)
+        token = options.session_token.reveal() if options.session_token else None
+        keys = (options.access_key_id.reveal(), options.secret_access_key.reveal(), token)
         return Credentials("the feed's access_key_id", _constant(*keys))
     if options.profile:
         return _profile(options.profile, environ, "the feed's profile")
@@ -327,7 +328,7 @@ def _by_boto3(name: str, section: Mapping[str, str], signed_by: str) -> Credenti
     return Credentials(signed_by, _tried(provide, signed_by), section.get("region"))
 
 
-def _assumed(options: FeedOptions, base: Credentials, role: str) -> Credentials:
+def _assumed(options: FeedSettings, base: Credentials, role: str) -> Credentials:
     """Sign in as *role*, by the token service, with the credentials found so far."""
     boto3 = _boto3("The feed's role_arn needs the token service")
 

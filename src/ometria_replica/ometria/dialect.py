@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ometria_replica.ometria.feed import FeedOptions
+    from ometria_replica.settings import FeedSettings
 
 SAMPLE = 64 << 10  # Bytes that the delimiter is told from.
 OVERLAP = 4 << 10  # Bytes of a chunk looked at again with the next, for what the cut parts.
@@ -33,7 +33,7 @@ EMPTY = Dialect("csv", columns=(), header=False)
 
 
 def find_dialect(
-    path: Path, options: FeedOptions, known: Sequence[str], required: Sequence[str] = ()
+    path: Path, options: FeedSettings, known: Sequence[str], required: Sequence[str] = ()
 ) -> Dialect:
     """
     Find out how the plain file at *path* is written; give it one record a line.
@@ -53,7 +53,7 @@ def find_dialect(
             return _csv(path, options, known, required)
 
 
-def _format(path: Path, options: FeedOptions) -> Format | None:
+def _format(path: Path, options: FeedSettings) -> Format | None:
     start = head(path)
     if options.format in {"json", "jsonl"}:
         return "json"
@@ -93,7 +93,7 @@ def _json(path: Path, known: Sequence[str]) -> Dialect:
 
 
 def _csv(
-    path: Path, options: FeedOptions, known: Sequence[str], required: Sequence[str]
+    path: Path, options: FeedSettings, known: Sequence[str], required: Sequence[str]
 ) -> Dialect:
     sample = _sample(path)
     quote = options.quote if options.quote is not None else _quote(sample)
@@ -188,7 +188,7 @@ def _evidence(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern
 
 
 def _columns(
-    names: Sequence[str], options: FeedOptions, known: Sequence[str]
+    names: Sequence[str], options: FeedSettings, known: Sequence[str]
 ) -> tuple[bool, tuple[str, ...]]:
     """
     Tell whether *names* is a header, and give the columns their names.

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
+    from ometria_replica.settings import FeedSettings
 
 AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.
@@ -42,36 +42,6 @@ LISTED_AT_ONCE = 1000  # S3's own page.
 _UNFINISHED = re.compile(
     r"(^|/)\.|(\.(part|partial|tmp|temp|filepart|crdownload)|~)$", re.IGNORECASE
 )
-
-
-@dataclass(frozen=True)
-class FeedOptions:
-    """
-    Where the export is, who asks, and what of its dialect is known.
-
-    None leaves the access to the ordinary AWS chain, and the dialect to detection.
-    *pattern* is matched with the whole name below *url*; its ``*`` crosses folders.
-    *columns* are those of CSV files without a header, in order.
-    """
-
-    url: str
-    endpoint_url: str | None = None
-    region: str | None = None
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    profile: str | None = None
-    role_arn: str | None = None
-    pattern: str | None = None
-    format: str | None = None
-    compression: str | None = None
-    delimiter: str | None = None
-    header: bool | None = None
-    encoding: str | None = None
-    quote: str | None = None
-    escape: str | None = None
-    null: str | None = None
-    columns: tuple[str, ...] | None = None
 
 
 class Feed:
@@ -85,7 +55,7 @@ class Feed:
 
     def __init__(
         self,
-        options: FeedOptions,
+        options: FeedSettings,
         columns: tuple[str, ...],
         *,
         required: tuple[str, ...] = (),

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica.ometria.client import Client
-from ometria_replica.ometria.feed import Feed, FeedOptions
+from ometria_replica.ometria.feed import Feed
 from ometria_replica.ometria.pages import Parent, read_pages, read_per_parent, read_windows
 from ometria_replica.records import field_text
 from ometria_replica.schema import Feed as FeedRead
 from ometria_replica.schema import Pages, PerParent, Windows
-from ometria_replica.settings import Secret
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from ometria_replica.records import Page
+    from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, FeedSettings
+    from ometria_replica.settings import AccountSettings
+    from ometria_replica.warehouse.state import Memory
 
 OVERLAP = timedelta(days=1)
 """`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""
 
 LOOK_BACK = timedelta(days=8)
 """Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
+
+FULL_ROUND = timedelta(days=7)
+"""How often every list is asked for its changes, refreshed or not."""
 
 BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
 """Before Ometria was. What is asked for when everything is."""
@@ -87,8 +90,9 @@ class Inputs:
         if self._feed is None:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            options = feed_options(self._account.feed)
-            self._feed = self._open.enter_context(Feed(options, EMAIL_EVENTS.fields))
+            keyed = tuple(part for part in EMAIL_EVENTS.sync_key.parts if part != "source_id")
+            feed = Feed(self._account.feed, EMAIL_EVENTS.fields, required=keyed)
+            self._feed = self._open.enter_context(feed)
         return self._feed
 
     @property
@@ -117,15 +121,19 @@ class Inputs:
             return self._account.feed is not None
         return self._account.api_key is not None
 
-    def read(self, table: Table, watermark: datetime | None, since: date | None) -> Reading:
+    def read(
+        self, table: Table, memory: Memory, since: date | None = None, until: date | None = None
+    ) -> Reading:
         """
         Start reading a table of the API.
 
-        From *since* on if it is given, else from *watermark* less a look-back, else
-        everything. Nothing is sent before the first page is asked for, except lists
-        where their changes are read.
+        From *since* on if it is given, else from the watermark in *memory* less a
+        look-back, else everything. *until* ends what can be asked for by windows.
+        Nothing is sent before the first page is asked for, except lists where their
+        changes are read.
         """
         from_day = datetime.combine(since, time(), UTC) if since else None
+        watermark = memory.watermark
         match table.read:
             case Pages() as pages if pages.since is None:
                 return Reading(iter(self._read_whole(pages)), whole=True)
@@ -137,14 +145,17 @@ class Inputs:
                 )
             case Windows() as windows:
                 start = from_day or (watermark - LOOK_BACK if watermark else BEGINNING)
-                until = max(self._started_at, self.client.server_time() or start) + AHEAD
+                end = max(self._started_at, self.client.server_time() or start)
+                if until:
+                    end = datetime.combine(until, time(), UTC)
                 return Reading(
-                    read_windows(self.client, windows, since=start, until=until),
-                    whole=start == BEGINNING,
+                    read_windows(self.client, windows, since=start, until=end + AHEAD),
+                    whole=start == BEGINNING and until is None,
                 )
+            case PerParent() as per_parent if from_day:
+                return self._read_per_parent(per_parent, lambda _: from_day)
             case PerParent() as per_parent:
-                start = from_day or (watermark - LOOK_BACK if watermark else None)
-                return self._read_per_parent(per_parent, start)
+                return self._read_per_parent(per_parent, Refreshed(memory, self.read_until).since)
             case FeedRead():
                 raise LookupError(f"{table.name} is not read from the API")
 
@@ -169,16 +180,23 @@ class Inputs:
             self._whole[pages] = list(read_pages(self.client, pages))
         return self._whole[pages]
 
-    def _read_per_parent(self, per_parent: PerParent, start: datetime | None) -> Reading:
-        ids = [
-            field_text(record, "id")
-            for page in self._read_whole(per_parent.parent)
-            for record in page.records
+    def _read_per_parent(
+        self, per_parent: PerParent, since: Callable[[Record], datetime | None]
+    ) -> Reading:
+        """Read the lists that *since* gives a time for; BEGINNING asks for everything."""
+        starts = {}
+        for page in self._read_whole(per_parent.parent):
+            for record in page.records:
+                found, start = field_text(record, "id"), since(record)
+                if found and start:
+                    starts[found] = start
+        parents = [
+            Parent(found, None if start == BEGINNING else start) for found, start in starts.items()
         ]
-        parents = [Parent(found, start) for found in dict.fromkeys(ids) if found]
-        reading = Reading(iter(()), whole=start is None, unit="lists", total=len(parents))
+        whole = all(start == BEGINNING for start in starts.values())
+        reading = Reading(iter(()), whole=whole, unit="lists", total=len(parents))
 
-        def counted() -> Iterable[Parent]:
+        def counted() -> Iterator[Parent]:
             for parent in parents:
                 yield parent
                 reading.done += 1
@@ -192,13 +210,36 @@ class Inputs:
         return reading
 
 
-def feed_options(settings: FeedSettings) -> FeedOptions:
-    """Hand the settings of a feed to its reader, secrets revealed."""
-    given = {setting.name: getattr(settings, setting.name) for setting in fields(settings)}
-    return FeedOptions(
-        **{
-            name: value.reveal() if isinstance(value, Secret) else value
-            for name, value in given.items()
-            if value is not None
-        }
-    )
+@dataclass(frozen=True)
+class Refreshed:
+    """
+    Since when to ask a list for its changes: never, if nothing refreshed it.
+
+    A dynamic list changes only when it is refreshed, so one that was not has no news.
+    Every week all are asked all the same, in case that is not the whole truth.
+    """
+
+    memory: Memory
+    now: datetime
+
+    def since(self, record: Record) -> datetime | None:
+        """Tell the time from which to ask for a list's changes; None to leave it out."""
+        watermark, whole_at = self.memory.watermark, self.memory.whole_at
+        if watermark is None or whole_at is None:
+            return BEGINNING
+        if self.now - whole_at >= FULL_ROUND:
+            return min(watermark, whole_at) - LOOK_BACK
+        refreshed_at = time_of(record, "timestamp_last_refreshed")
+        is_dynamic = field_text(record, "type") == "DYNAMIC"
+        if is_dynamic and refreshed_at is not None and refreshed_at < watermark - OVERLAP:
+            return None
+        return watermark - LOOK_BACK
+
+
+def time_of(record: Record, source: str) -> datetime | None:
+    """Read a time of Ometria's; None where there is none that Python can read."""
+    try:
+        found = datetime.fromisoformat(field_text(record, source) or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

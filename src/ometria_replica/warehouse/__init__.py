@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.records import FeedObject
-    from ometria_replica.warehouse.state import Batch, Loaded, Run
+    from ometria_replica.warehouse.state import Batch, Lease, Loaded, Memory, Owner, Run
 
 __all__ = ["Warehouse", "open_warehouse"]
 
@@ -30,39 +30,50 @@ class Warehouse(Protocol):
 
     staging: DuckDBPyConnection
 
-    def prepare(self, account_id: str, source_id: str, now: datetime) -> None:
+    def prepare(self, owner: Owner, now: datetime) -> None:
         """
-        Make what is missing, and note which source the account is.
+        Make what is missing, and note how the owner's keys are made.
 
-        Raises ConfigError when the account was loaded under another source id, and
+        Raises ConfigError when its rows were loaded with other keys, and
         WarehouseError when a table is there with other columns than ours.
         """
 
-    def accounts(self) -> list[tuple[str, str]]:
-        """List the accounts that were loaded here: account id and source id."""
+    def owners(self) -> list[Owner]:
+        """List whose rows are here."""
 
-    def watermark(self, source_id: str, table_name: str) -> datetime | None:
-        """Tell up to when a table has been read; None if it never was."""
+    def take_lease(self, lease: Lease, now: datetime) -> None:
+        """
+        Let one run write, and no other; take over what a dead or silent run left.
+
+        Raises Busy, with who holds it, while another run is at work.
+        """
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease; nothing happens if it is no longer ours."""
+
+    def recall(self, source_id: str, table_name: str) -> Memory:
+        """Tell what is known of a table of a source."""
 
     def unseen(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
     ) -> list[FeedObject]:
-        """Keep the files of which this version is not in the ledger, oldest first."""
-
-    def last_loaded_at(self, source_id: str) -> datetime | None:
-        """Tell the newest ``loaded_at`` in the ledger, since each file's must be its own."""
-
-    def row_count(self, source_id: str, table_name: str) -> int:
-        """Count the rows that a source has in a table; 0 if there is no table yet."""
+        """Keep the files of which the ledger lacks this version, or is to read it again."""
 
     def load(self, batch: Batch) -> Loaded:
-        """Merge a batch and move its state, in one transaction."""
+        """
+        Merge a batch and move its state, in one transaction.
+
+        Raises Busy, with nothing written, when the batch's lease is no longer ours.
+        """
 
     def record_run(self, run: Run) -> None:
         """Add a run to the history, or replace it."""
 
     def runs(self, limit: int) -> list[Run]:
         """Read the newest runs, newest first."""
+
+    def release(self) -> None:
+        """Let other programs in until the next call of ours, where one at a time may write."""
 
     def close(self) -> None:
         """Let go of connections and locks. Safe to call twice."""

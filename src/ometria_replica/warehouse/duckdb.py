@@ -7,42 +7,45 @@ A merge is delete and insert in one transaction, without a primary key: 2.0 s fo
 
 from __future__ import annotations
 
-import re
+import os
 import tempfile
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
-from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, SQL_TYPES, STAGED
+from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, SQL_TYPES, STAGED, SWEPT
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import sql
+from ometria_replica.warehouse.attached import CATALOG, WAIT_SECONDS, AttachedFile
 from ometria_replica.warehouse.state import (
     ACCOUNTS,
     DATA_SCHEMA,
     FILES,
+    LEASES,
+    MARKS,
+    MISSING,
     REJECTS,
     RUNS,
     STATE_SCHEMA,
     STATE_TABLES,
-    WATERMARKS,
     Batch,
+    Lease,
     Loaded,
+    Memory,
+    Owner,
     Run,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.state import LedgerEntry, StateTable
 
-CATALOG = "warehouse"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,125 +53,149 @@ class DuckDBWarehouse:
     """
     The file at *path*, made if it is not there.
 
-    It is locked from the first statement to :meth:`close`, as DuckDB locks a file for
-    the one process that writes it. With *dry_run* it is opened to read only, or not
-    made at all, and every statement that writes is left out.
+    With *dry_run* it is opened to read only, or not made at all, and every statement
+    that writes is left out. Another program's lock on it is waited for *wait_seconds*.
     """
 
-    def __init__(self, path: str, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, path: str, *, dry_run: bool = False, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
         self.path = path
         self._dry_run = dry_run
         self._spill = tempfile.TemporaryDirectory(prefix="ometria-replica-")
         self.staging = duckdb.connect(
             config={"temp_directory": self._spill.name, "autoinstall_known_extensions": "false"}
         )
-        try:
-            self._attach()
-        except BaseException:
-            self.close()
-            raise
+        self._file = AttachedFile(self.staging, path, read_only=dry_run, wait_seconds=wait_seconds)
 
-    def prepare(self, account_id: str, source_id: str, now: datetime) -> None:
+    # --- the protocol ---
+
+    def prepare(self, owner: Owner, now: datetime) -> None:
         """See the protocol."""
-        with self._guarded("preparing the schemas"):
+        with self._file.using("preparing the schemas"):
             if not self._dry_run:
                 self._create_what_is_missing()
             for table in TABLES:
                 self._check_columns(table)
-            self._claim(account_id, source_id, now)
+            if not self._is_known(owner) and not self._dry_run:
+                self._insert(ACCOUNTS, [owner.account_id, owner.source_id, owner.wide_keys, now])
 
-    def accounts(self) -> list[tuple[str, str]]:
+    def owners(self) -> list[Owner]:
         """See the protocol."""
-        if not self._exists(ACCOUNTS.name, STATE_SCHEMA):
-            return []
-        return self.staging.execute(
-            f"SELECT account_id, source_id FROM {self._state(ACCOUNTS)} ORDER BY 1"
-        ).fetchall()
+        with self._file.using("reading the accounts"):
+            if not self._has(ACCOUNTS):
+                return []
+            return [
+                Owner(*row)
+                for row in self._rows(
+                    f"SELECT account_id, source_id, wide_keys FROM {self._state(ACCOUNTS)}"
+                    " ORDER BY account_id"
+                )
+            ]
 
-    def watermark(self, source_id: str, table_name: str) -> datetime | None:
+    def take_lease(self, lease: Lease, now: datetime) -> None:
         """See the protocol."""
-        return self._moment(
-            f"SELECT epoch_us(watermark) FROM {self._state(WATERMARKS)}"
-            " WHERE source_id = ? AND table_name = ?",
-            [source_id, table_name],
-        )
+        if self._dry_run:
+            return
+        with self._file.using("taking the lease"), self._file.transaction():
+            for held in self._leases(lease.source_id):
+                if held.run_id != lease.run_id and held.expires_at > now and _is_alive(held):
+                    raise Busy(
+                        f"{held} is loading '{lease.source_id}' into {self.path}, until"
+                        f" {held.expires_at:%H:%M:%S} UTC at the latest. Run again when it is done."
+                    )
+            row = [lease.source_id, lease.run_id, lease.host, lease.pid, now, lease.expires_at]
+            self._replace(LEASES, row)
+
+    def give_back(self, lease: Lease) -> None:
+        """See the protocol."""
+        if self._dry_run:
+            return
+        with self._file.using("giving back the lease"):
+            self._delete(LEASES, source_id=lease.source_id, run_id=lease.run_id)
+
+    def recall(self, source_id: str, table_name: str) -> Memory:
+        """See the protocol."""
+        with self._file.using("reading the state"):
+            rows = 0
+            if self._exists(table_name, DATA_SCHEMA):
+                rows = self._scalar(
+                    f"SELECT count(*) FROM {self._data(table_name)} WHERE __source_id = ?",
+                    [source_id],
+                )
+            if not self._has(MARKS):
+                return Memory(rows=rows)
+            key = [source_id, table_name]
+            marks = dict(
+                self._rows(
+                    f"SELECT mark, epoch_us(reached_at) FROM {self._state(MARKS)}"
+                    " WHERE source_id = ? AND table_name = ?",
+                    key,
+                )
+            )
+            loaded_at = self._rows(
+                f"SELECT epoch_us(max(loaded_at)) FROM {self._state(FILES)}"
+                " WHERE source_id = ? AND table_name = ?",
+                key,
+            )[0][0]
+            return Memory(
+                watermark=_moment(marks.get("watermark")),
+                whole_at=_moment(marks.get("whole")),
+                loaded_at=_moment(loaded_at),
+                rows=rows,
+            )
 
     def unseen(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
     ) -> list[FeedObject]:
         """See the protocol."""
-        seen: set[tuple[Any, ...]] = set()
-        if files and self._exists(FILES.name, STATE_SCHEMA):
-            rows = self.staging.execute(
-                f"SELECT name, etag, size FROM {self._state(FILES)}"
-                " WHERE source_id = ? AND table_name = ?",
-                [source_id, table_name],
-            ).fetchall()
-            seen = set(rows)
-        fresh = [file for file in files if (file.name, file.etag, file.size) not in seen]
-        return sorted(fresh, key=lambda file: (file.modified_at, file.name))
-
-    def last_loaded_at(self, source_id: str) -> datetime | None:
-        """See the protocol."""
-        return self._moment(
-            f"SELECT epoch_us(max(loaded_at)) FROM {self._state(FILES)} WHERE source_id = ?",
-            [source_id],
-        )
-
-    def row_count(self, source_id: str, table_name: str) -> int:
-        """See the protocol."""
-        if not self._exists(table_name, DATA_SCHEMA):
-            return 0
-        return self._scalar(
-            f"SELECT count(*) FROM {self._data(table_name)} WHERE __source_id = ?", [source_id]
-        )
+        with self._file.using("reading the ledger"):
+            if not files or not self._has(FILES):
+                return list(files)
+            seen = set(
+                self._rows(
+                    f"SELECT name, etag, size FROM {self._state(FILES)}"
+                    " WHERE source_id = ? AND table_name = ? AND NOT read_again",
+                    [source_id, table_name],
+                )
+            )
+            return [file for file in files if (file.name, file.etag, file.size) not in seen]
 
     def load(self, batch: Batch) -> Loaded:
         """See the protocol."""
-        with self._guarded(f"loading {batch.table.name}"):
-            found = self._exists(batch.table.name, DATA_SCHEMA)
-            older, updated, unchanged = self._compare(batch) if found else (0, 0, 0)
-            rows = self._scalar(f"SELECT count(*) FROM {STAGED}")
+        with self._file.using(f"loading {batch.table.name}"):
+            loaded = self._compare(batch)
             if not self._dry_run:
-                self._merge(batch)
-            return Loaded(
-                inserted=rows - updated - unchanged,
-                updated=0 if batch.table.events else updated,
-                unchanged=unchanged,
-                older=older,
-                merged=updated if batch.table.events else 0,
-            )
+                with self._file.transaction():
+                    self._write(batch, loaded)
+            return loaded
 
     def record_run(self, run: Run) -> None:
         """See the protocol."""
         if self._dry_run:
             return
-        with self._guarded("recording the run"), self._transaction():
-            self._replace(
-                RUNS,
-                "run_id = ?",
-                [run.run_id],
-                [
-                    run.run_id,
-                    run.started_at,
-                    run.finished_at,
-                    run.outcome,
-                    run.version,
-                    run.report,
-                ],
-            )
+        row = [run.run_id, run.started_at, run.finished_at, run.outcome, run.version, run.report]
+        with self._file.using("recording the run"), self._file.transaction():
+            self._replace(RUNS, row)
 
     def runs(self, limit: int) -> list[Run]:
         """See the protocol."""
-        if not self._exists(RUNS.name, STATE_SCHEMA):
-            return []
-        with self._guarded("reading the run history"):
-            rows = self.staging.execute(
-                "SELECT run_id, epoch_us(started_at), epoch_us(finished_at), outcome, version,"
-                f" report FROM {self._state(RUNS)} ORDER BY started_at DESC, run_id DESC LIMIT ?",
-                [limit],
-            ).fetchall()
-        return [Run(row[0], _moment(row[1]), _moment(row[2]), *row[3:]) for row in rows]
+        with self._file.using("reading the run history"):
+            if not self._has(RUNS):
+                return []
+            return [
+                Run(row[0], _at(row[1]), _at(row[2]), *row[3:])
+                for row in self._rows(
+                    "SELECT run_id, epoch_us(started_at), epoch_us(finished_at), outcome, version,"
+                    f" report FROM {self._state(RUNS)}"
+                    " ORDER BY started_at DESC, run_id DESC LIMIT ?",
+                    [limit],
+                )
+            ]
+
+    def release(self) -> None:
+        """See the protocol."""
+        self._file.release()
 
     def close(self) -> None:
         """See the protocol."""
@@ -176,7 +203,6 @@ class DuckDBWarehouse:
         self._spill.cleanup()
 
     def __enter__(self) -> Self:
-        """See the protocol."""
         return self
 
     def __exit__(
@@ -185,23 +211,9 @@ class DuckDBWarehouse:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """See the protocol."""
         self.close()
 
-    # --- how ---
-
-    def _attach(self) -> None:
-        target, options = self.path, ""
-        if self._dry_run:
-            exists = Path(self.path).exists()
-            target, options = (self.path, " (READ_ONLY)") if exists else (":memory:", "")
-        elif self.path != ":memory:" and not Path(self.path).absolute().parent.is_dir():
-            raise WarehouseError(
-                f"Cannot make {self.path}: its folder is not there."
-                " Make the folder, or change warehouse.url."
-            )
-        with self._guarded("opening the file"):
-            self.staging.execute(f"ATTACH {sql.literal(target)} AS {CATALOG}{options}")
+    # --- schemas and owners ---
 
     def _create_what_is_missing(self) -> None:
         for schema in (DATA_SCHEMA, STATE_SCHEMA):
@@ -214,11 +226,11 @@ class DuckDBWarehouse:
     def _check_columns(self, table: Table) -> None:
         if not self._exists(table.name, DATA_SCHEMA):
             return
-        there = self.staging.execute(
+        there = self._rows(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
             " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
             [CATALOG, DATA_SCHEMA, table.name],
-        ).fetchall()
+        )
         ours = [(column.name, SQL_TYPES[column.type]) for column in table.all_columns]
         if there != ours:
             odd = sorted({f"{name} {kind}" for name, kind in set(there) ^ set(ours)})
@@ -228,48 +240,71 @@ class DuckDBWarehouse:
                 " Rename it or drop it, then run again with --full."
             )
 
-    def _claim(self, account_id: str, source_id: str, now: datetime) -> None:
-        owners = [
-            known for known in self.accounts() if account_id == known[0] or source_id == known[1]
-        ]
-        for known_account, known_source in owners:
-            if (known_account, known_source) != (account_id, source_id):
+    def _is_known(self, owner: Owner) -> bool:
+        for known in self.owners():
+            if known == owner:
+                return True
+            if known.account_id == owner.account_id and known.source_id == owner.source_id:
                 raise ConfigError(
-                    f"source_id: account '{account_id}' with source '{source_id}' does not fit"
-                    f" {self.path}, which holds account '{known_account}' as source"
-                    f" '{known_source}'. Every key contains the source id, so another would load"
-                    " every row a second time. Put the old value back, or use a new warehouse."
+                    f"wide_keys: {self.path} holds account '{owner.account_id}' with wide_keys ="
+                    f" {str(known.wide_keys).lower()}. Other keys would load every event a second"
+                    " time. Put the old value back, or use a new warehouse."
                 )
-        if not owners and not self._dry_run:
-            self._insert(ACCOUNTS, [account_id, source_id, now])
+            if owner.account_id == known.account_id or owner.source_id == known.source_id:
+                raise ConfigError(
+                    f"source_id: account '{owner.account_id}' with source '{owner.source_id}' does"
+                    f" not fit {self.path}, which holds account '{known.account_id}' as source"
+                    f" '{known.source_id}'. Every key contains the source id, so another would"
+                    " load every row a second time. Put the old value back, or use a new warehouse."
+                )
+        return False
 
-    def _compare(self, batch: Batch) -> tuple[int, int, int]:
-        """
-        Find the rows that the batch replaces: how many are older, changed and unchanged.
+    def _leases(self, source_id: str) -> list[Lease]:
+        rows = self._rows(
+            f"SELECT source_id, run_id, host, pid, epoch_us(expires_at) FROM {self._state(LEASES)}"
+            " WHERE source_id = ?",
+            [source_id],
+        )
+        return [Lease(source, run, host, pid, _at(end)) for source, run, host, pid, end in rows]
 
-        Nobody else writes the file while we hold it, so this needs no transaction.
-        """
+    # --- comparing: temporary tables only, and nobody else writes the file meanwhile ---
+
+    def _compare(self, batch: Batch) -> Loaded:
+        older = updated = unchanged = missing = removed = 0
+        if self._exists(batch.table.name, DATA_SCHEMA):
+            self._find_rows_to_replace(batch)
+            older = self._leave_out_older(batch)
+            self._settle_stamps(batch.table)
+            unchanged = self._scalar("SELECT count(*) FROM found WHERE same")
+            updated = self._scalar("SELECT count(*) FROM found") - unchanged
+            if batch.sweep:
+                missing = self._find_missing(batch)
+                removed = missing if self._may_remove(batch, missing) else 0
+        rows = self._scalar(f"SELECT count(*) FROM {STAGED}")
+        return Loaded(
+            inserted=rows - updated - unchanged,
+            updated=0 if batch.table.events else updated,
+            unchanged=unchanged,
+            older=older,
+            merged=updated if batch.table.events else 0,
+            missing=missing,
+            removed=removed,
+            sweep_refused=bool(batch.sweep and batch.sweep.remove and missing > removed),
+        )
+
+    def _find_rows_to_replace(self, batch: Batch) -> None:
         table = batch.table
-        kept = "".join(
-            f", t.{sql.quoted(c.name)} AS {sql.quoted(c.name)}" for c in sql.stamps(table)
+        stamps = "".join(
+            f", t.{sql.quoted(column.name)} AS {sql.quoted(column.name)}"
+            for column in sql.stamps(table)
         )
         self.staging.execute(
             "CREATE OR REPLACE TEMP TABLE found AS"
             " SELECT s.rowid AS staged_row, t.rowid AS target_row, t.__synced_at AS loaded_at,"
-            f" ({sql.same_contents(table, 's', 't')}) AS same{kept}"
+            f" ({sql.same_contents(table, 's', 't')}) AS same{stamps}"
             f" FROM {STAGED} s JOIN {self._data(table.name)} t ON s.__sync_key = t.__sync_key"
             f"{self._span(table)}"
         )
-        older = self._leave_out_older(batch)
-        for column in sql.stamps(table):
-            name = sql.quoted(column.name)
-            self.staging.execute(
-                f"UPDATE {STAGED} SET {name} = found.{name} FROM found"
-                f" WHERE {STAGED}.rowid = found.staged_row"
-                f" AND (found.same OR {STAGED}.{name} IS NULL)"
-            )
-        unchanged = self._scalar("SELECT count(*) FROM found WHERE same")
-        return older, self._scalar("SELECT count(*) FROM found") - unchanged, unchanged
 
     def _span(self, table: Table) -> str:
         """
@@ -280,17 +315,14 @@ class DuckDBWarehouse:
         if table.time is None:
             return ""
         time = sql.quoted(table.time)
-        bounds = self.staging.execute(
+        first, last, untimed = self._rows(
             f"SELECT min({time})::VARCHAR, max({time})::VARCHAR, count(*) > count({time})"
             f" FROM {STAGED}"
-        ).fetchone()
-        if bounds is None or bounds[0] is None:
+        )[0]
+        if first is None:
             return ""
-        untimed = f" OR t.{time} IS NULL" if bounds[2] else ""
-        return (
-            f" WHERE (t.{time} BETWEEN TIMESTAMPTZ '{bounds[0]}' AND TIMESTAMPTZ '{bounds[1]}'"
-            f"{untimed})"
-        )
+        or_null = f" OR t.{time} IS NULL" if untimed else ""
+        return f" WHERE (t.{time} BETWEEN TIMESTAMPTZ '{first}' AND TIMESTAMPTZ '{last}'{or_null})"
 
     def _leave_out_older(self, batch: Batch) -> int:
         """
@@ -299,29 +331,31 @@ class DuckDBWarehouse:
         A row's file is known by its ``__synced_at``, which no two files share. Only a
         file that arrives late, or is read again, can be older than one in the ledger.
         """
-        if not batch.files or not self._exists(FILES.name, STATE_SCHEMA):
+        if not batch.files or not self._has(FILES):
             return 0
+        key = [batch.source_id, batch.table.name]
         oldest = min(entry.file.modified_at for entry in batch.files)
         newer = self._scalar(
             f"SELECT count(*) FROM {self._state(FILES)}"
             " WHERE source_id = ? AND table_name = ? AND modified_at >= ?",
-            [batch.source_id, batch.table.name, oldest],
+            [*key, oldest],
         )
         if not newer:
             return 0
         self._stage_versions(batch)
-        older = (
-            "SELECT found.staged_row FROM found"
+        self.staging.execute(
+            "CREATE OR REPLACE TEMP TABLE older AS SELECT found.staged_row FROM found"
             f" JOIN {STAGED} ON {STAGED}.rowid = found.staged_row"
             f" JOIN versions mine ON mine.loaded_at = {STAGED}.__synced_at"
             f" JOIN {self._state(FILES)} theirs ON theirs.loaded_at = found.loaded_at"
             " WHERE theirs.source_id = ? AND theirs.table_name = ?"
-            " AND (theirs.modified_at, theirs.name) > (mine.modified_at, mine.name)"
+            " AND (theirs.modified_at, theirs.name) > (mine.modified_at, mine.name)",
+            key,
         )
-        parameters = [batch.source_id, batch.table.name]
-        self.staging.execute(f"CREATE OR REPLACE TEMP TABLE older AS {older}", parameters)
-        self.staging.execute(f"DELETE FROM {STAGED} WHERE rowid IN (SELECT staged_row FROM older)")
-        self.staging.execute("DELETE FROM found WHERE staged_row IN (SELECT staged_row FROM older)")
+        for table, row in ((STAGED, "rowid"), ("found", "staged_row")):
+            self.staging.execute(
+                f"DELETE FROM {table} WHERE {row} IN (SELECT staged_row FROM older)"
+            )
         return self._scalar("SELECT count(*) FROM older")
 
     def _stage_versions(self, batch: Batch) -> None:
@@ -334,61 +368,129 @@ class DuckDBWarehouse:
             [[entry.loaded_at, entry.file.modified_at, entry.file.name] for entry in batch.files],
         )
 
-    def _merge(self, batch: Batch) -> None:
-        target, names = self._data(batch.table.name), sql.names(batch.table)
-        with self._transaction():
+    def _settle_stamps(self, table: Table) -> None:
+        """Keep a stamp where the rest of the row is the same, or where nothing better is known."""
+        for column in sql.stamps(table):
+            name = sql.quoted(column.name)
             self.staging.execute(
-                f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)"
+                f"UPDATE {STAGED} SET {name} = found.{name} FROM found"
+                f" WHERE {STAGED}.rowid = found.staged_row"
+                f" AND (found.same OR {STAGED}.{name} IS NULL)"
             )
-            self.staging.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
-            self._merge_rejects(batch)
-            for entry in batch.files:
-                self._note_file(batch, entry)
-            if batch.watermark is not None:
-                self._replace(
-                    WATERMARKS,
-                    "source_id = ? AND table_name = ?",
-                    [batch.source_id, batch.table.name],
-                    [batch.source_id, batch.table.name, batch.watermark, batch.run_id],
-                )
 
-    def _merge_rejects(self, batch: Batch) -> None:
-        target, columns = self._state(REJECTS), ", ".join(REJECT_COLUMNS)
+    def _find_missing(self, batch: Batch) -> int:
+        record_id = sql.quoted(batch.table.record_id or "__sync_key")
         self.staging.execute(
-            f"DELETE FROM {target} WHERE reject_id IN (SELECT reject_id FROM {REJECTED})"
+            f"CREATE OR REPLACE TEMP TABLE gone AS SELECT __sync_key, {record_id} AS record_id"
+            f" FROM {self._data(batch.table.name)} WHERE __source_id = ?"
+            f" AND __sync_key NOT IN (SELECT __sync_key FROM {SWEPT})",
+            [batch.source_id],
+        )
+        return self._scalar("SELECT count(*) FROM gone")
+
+    def _may_remove(self, batch: Batch, missing: int) -> bool:
+        if not batch.sweep or not batch.sweep.remove:
+            return False
+        rows = self._scalar(
+            f"SELECT count(*) FROM {self._data(batch.table.name)} WHERE __source_id = ?",
+            [batch.source_id],
+        )
+        return missing <= batch.sweep.max_share * rows
+
+    # --- writing: within one transaction ---
+
+    def _write(self, batch: Batch, loaded: Loaded) -> None:
+        if batch.lease:
+            self._renew(batch.lease)
+        target, names = self._data(batch.table.name), sql.names(batch.table)
+        self.staging.execute(f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)")
+        self.staging.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
+        self._write_rejects(batch)
+        for entry in batch.files:
+            self._write_file(batch, entry)
+        if batch.sweep:
+            self._write_missing(batch, removed=loaded.removed > 0)
+        for mark, at in (("watermark", batch.watermark), ("whole", batch.whole_at)):
+            if at is not None:
+                row = [batch.source_id, batch.table.name, mark, at, batch.run_id]
+                self._replace(MARKS, row)
+
+    def _renew(self, lease: Lease) -> None:
+        """Fence off a run that slept through its lease: what it would write may be old."""
+        if [held.run_id for held in self._leases(lease.source_id)] != [lease.run_id]:
+            raise Busy(
+                f"Another run took over '{lease.source_id}' in {self.path}, because this one was"
+                " silent for too long. Nothing of this batch was written. Run again."
+            )
+        self.staging.execute(
+            f"UPDATE {self._state(LEASES)} SET expires_at = ? WHERE source_id = ?",
+            [lease.expires_at, lease.source_id],
+        )
+
+    def _write_rejects(self, batch: Batch) -> None:
+        """Note what was set aside; forget what these rows and files now bring without fault."""
+        rejects, key = self._state(REJECTS), [batch.source_id, batch.table.name]
+        self.staging.execute(
+            f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ?"
+            f" AND (sync_key IN (SELECT __sync_key FROM {STAGED})"
+            f" OR reject_id IN (SELECT reject_id FROM {REJECTED})"
+            " OR list_contains(?, origin))",
+            [*key, [entry.file.name for entry in batch.files]],
         )
         self.staging.execute(
-            f"INSERT INTO {target} SELECT DISTINCT ON (reject_id) {columns}, ?, ? FROM {REJECTED}",
+            f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
+            f" ?, ? FROM {REJECTED}",
             [batch.synced_at, batch.run_id],
         )
 
-    def _note_file(self, batch: Batch, entry: LedgerEntry) -> None:
-        file, key = entry.file, [batch.source_id, batch.table.name]
-        version = [file.name, file.etag, file.size]
-        self._replace(
-            FILES,
-            "source_id = ? AND table_name = ? AND name = ? AND etag = ? AND size = ?",
-            [*key, *version],
-            [
-                *key,
-                *version,
-                file.modified_at,
-                entry.loaded_at,
-                entry.records,
-                entry.unreadable_because,
-                batch.run_id,
-            ],
-        )
+    def _write_file(self, batch: Batch, entry: LedgerEntry) -> None:
+        file = entry.file
+        row = [batch.source_id, batch.table.name, file.name, file.etag, file.size]
+        row += [file.modified_at, entry.loaded_at, entry.records]
+        row += [entry.unreadable_because, False, batch.run_id]
+        self._replace(FILES, row)
 
-    def _replace(
-        self, table: StateTable, where: str, key: Sequence[object], row: Sequence[object]
-    ) -> None:
-        self.staging.execute(f"DELETE FROM {self._state(table)} WHERE {where}", list(key))
+    def _write_missing(self, batch: Batch, *, removed: bool) -> None:
+        missing, key = self._state(MISSING), [batch.source_id, batch.table.name]
+        self.staging.execute(
+            f"DELETE FROM {missing} WHERE source_id = ? AND table_name = ?"
+            f" AND sync_key IN (SELECT __sync_key FROM {SWEPT})",
+            key,
+        )
+        self.staging.execute(
+            f"INSERT INTO {missing} SELECT ?, ?, __sync_key, record_id, ?, NULL, ? FROM gone"
+            f" WHERE __sync_key NOT IN (SELECT sync_key FROM {missing}"
+            " WHERE source_id = ? AND table_name = ?)",
+            [*key, batch.synced_at, batch.run_id, *key],
+        )
+        if removed:
+            self.staging.execute(
+                f"DELETE FROM {self._data(batch.table.name)}"
+                " WHERE __sync_key IN (SELECT __sync_key FROM gone)"
+            )
+            self.staging.execute(
+                f"UPDATE {missing} SET removed_at = ? WHERE source_id = ? AND table_name = ?"
+                " AND sync_key IN (SELECT __sync_key FROM gone)",
+                [batch.synced_at, *key],
+            )
+
+    # --- statements ---
+
+    def _replace(self, table: StateTable, row: Sequence[object]) -> None:
+        values = dict(zip(table.column_names, row, strict=True))
+        self._delete(table, **{name: values[name] for name in table.key})
         self._insert(table, row)
+
+    def _delete(self, table: StateTable, **key: object) -> None:
+        where = " AND ".join(f"{sql.quoted(name)} = ?" for name in key)
+        self.staging.execute(f"DELETE FROM {self._state(table)} WHERE {where}", list(key.values()))
 
     def _insert(self, table: StateTable, row: Sequence[object]) -> None:
         places = ", ".join("?" for _ in table.columns)
         self.staging.execute(f"INSERT INTO {self._state(table)} VALUES ({places})", list(row))
+
+    def _has(self, table: StateTable) -> bool:
+        return self._exists(table.name, STATE_SCHEMA)
 
     def _exists(self, name: str, schema: str) -> bool:
         return bool(
@@ -399,15 +501,11 @@ class DuckDBWarehouse:
             )
         )
 
-    def _moment(self, statement: str, parameters: Sequence[object]) -> datetime | None:
-        if not self._exists(FILES.name, STATE_SCHEMA):
-            return None
-        row = self.staging.execute(statement, list(parameters)).fetchone()
-        return None if row is None or row[0] is None else _moment(row[0])
+    def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        return self.staging.execute(statement, list(parameters)).fetchall()
 
     def _scalar(self, statement: str, parameters: Sequence[object] = ()) -> int:
-        row = self.staging.execute(statement, list(parameters)).fetchone()
-        return int(row[0]) if row else 0
+        return int(self._rows(statement, parameters)[0][0])
 
     def _data(self, table_name: str) -> str:
         return sql.qualified(table_name, CATALOG)
@@ -415,65 +513,23 @@ class DuckDBWarehouse:
     def _state(self, table: StateTable) -> str:
         return sql.state(table, CATALOG)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.staging.execute("BEGIN")
-        try:
-            yield
-            self.staging.execute("COMMIT")
-        except BaseException:
-            _roll_back(self.staging)
-            raise
 
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        """Turn the driver's errors into ours; its texts may quote values, so they stay out."""
-        try:
-            yield
-        except duckdb.IOException as error:
-            raise _from_io(error, self.path, doing) from error
-        except duckdb.Error as error:
-            raise WarehouseError(
-                f"DuckDB refused while {doing} in {self.path} ({type(error).__name__})."
-                " The batch was rolled back. Run again; if it happens again, report it."
-            ) from error
-
-
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """Roll back, unless the failure already ended the transaction."""
+def _is_alive(lease: Lease) -> bool:
+    """Tell whether the process of a lease may still run; of another machine, we cannot know."""
+    if lease.host != os.uname().nodename:
+        return True
     try:
-        connection.execute("ROLLBACK")
-    except duckdb.Error:
-        return
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
-def _from_io(error: duckdb.IOException, path: str, doing: str) -> WarehouseError:
-    text = str(error)
-    if "lock" in text:
-        return Busy(
-            f"{path} is open in another program{_holder(text)}, and DuckDB lets one write at a"
-            " time. Close it there, or open it read-only, then run again."
-        )
-    if "not a valid DuckDB database" in text:
-        return WarehouseError(
-            f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url, or move it."
-        )
-    if "No space left" in text or "could not allocate block" in text.lower():
-        return WarehouseError(
-            f"No space is left on the disk of {path}. The batch was rolled back and nothing is"
-            " lost. Make room, then run again."
-        )
-    return WarehouseError(
-        f"Cannot read or write {path} while {doing}. Check that the file and its folder can be"
-        " written, then run again."
-    )
-
-
-def _holder(text: str) -> str:
-    """Read who holds the lock out of DuckDB's message, if it says so."""
-    found = re.search(r"held in ([^(]*\(PID \d+\))", text)
-    return f" ({found.group(1).strip()})" if found else ""
-
-
-def _moment(microseconds: int) -> datetime:
+def _at(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _moment(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _at(microseconds)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.warehouse.state import StateTable
 
-_STATE_TYPES = {"text": "VARCHAR", "integer": "BIGINT", "timestamptz": SQL_TYPES["timestamptz"]}
+_STATE_TYPES = {**SQL_TYPES, "integer": "BIGINT"}
 
 
 def quoted(name: str) -> str:

@@ -39,22 +39,61 @@ class StateTable:
 
 ACCOUNTS = StateTable(
     "accounts",
-    (("account_id", "text"), ("source_id", "text"), ("first_run_at", "timestamptz")),
+    (
+        ("account_id", "text"),
+        ("source_id", "text"),
+        ("wide_keys", "boolean"),
+        ("first_run_at", "timestamptz"),
+    ),
     key=("account_id",),
 )
-"""Which source id an account was first loaded with: another would re-key every row."""
+"""How an account was first loaded. Another source id or other keys would load all rows again."""
 
-WATERMARKS = StateTable(
-    "watermarks",
+MARKS = StateTable(
+    "marks",
     (
         ("source_id", "text"),
         ("table_name", "text"),
-        ("watermark", "timestamptz"),
+        ("mark", "text"),
+        ("reached_at", "timestamptz"),
         ("run_id", "text"),
     ),
-    key=("source_id", "table_name"),
+    key=("source_id", "table_name", "mark"),
 )
-"""Up to when a table has been read, in Ometria's own time."""
+"""
+How far a table has been read, in Ometria's own time.
+
+``watermark``: nothing before it is unread. ``whole``: when it was last read whole.
+"""
+
+LEASES = StateTable(
+    "leases",
+    (
+        ("source_id", "text"),
+        ("run_id", "text"),
+        ("host", "text"),
+        ("pid", "integer"),
+        ("taken_at", "timestamptz"),
+        ("expires_at", "timestamptz"),
+    ),
+    key=("source_id",),
+)
+"""Which run may write a source's rows. Renewed with every batch, gone when the run ends."""
+
+MISSING = StateTable(
+    "missing",
+    (
+        ("source_id", "text"),
+        ("table_name", "text"),
+        ("sync_key", "text"),
+        ("record_id", "text"),
+        ("first_missed_at", "timestamptz"),
+        ("removed_at", "timestamptz"),
+        ("run_id", "text"),
+    ),
+    key=("source_id", "table_name", "sync_key"),
+)
+"""Profiles and lists that a whole read did not find. *removed_at* None: the row is still there."""
 
 FILES = StateTable(
     "files",
@@ -68,6 +107,7 @@ FILES = StateTable(
         ("loaded_at", "timestamptz"),
         ("records", "integer"),
         ("unreadable_because", "text"),
+        ("read_again", "boolean"),
         ("run_id", "text"),
     ),
     key=("source_id", "table_name", "name", "etag", "size"),
@@ -76,6 +116,7 @@ FILES = StateTable(
 The ledger of the feed: every version of every file that was read, or could not be.
 
 *loaded_at* is the ``__synced_at`` of the file's rows, and of no other file's.
+*read_again* asks the next run to read the file as if it were new.
 """
 
 REJECTS = StateTable(
@@ -103,7 +144,7 @@ RUNS = StateTable(
 )
 """What each run did: its report as JSON text."""
 
-STATE_TABLES = (ACCOUNTS, WATERMARKS, FILES, REJECTS, RUNS)
+STATE_TABLES = (ACCOUNTS, MARKS, LEASES, FILES, REJECTS, MISSING, RUNS)
 
 
 @dataclass(frozen=True)
@@ -121,11 +162,63 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose rows a run writes, and how their keys are made."""
+
+    account_id: str
+    source_id: str
+    wide_keys: bool = False
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right of one run to write one source's rows, until *expires_at*."""
+
+    source_id: str
+    run_id: str
+    host: str
+    pid: int
+    expires_at: datetime
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} (process {self.pid} on {self.host})"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """
+    What the warehouse knows of one table of one source.
+
+    *watermark* None: it was never read to the end. *whole_at* None: never whole.
+    *loaded_at* is the newest of the ledger. *rows* are the source's own.
+    """
+
+    watermark: datetime | None = None
+    whole_at: datetime | None = None
+    loaded_at: datetime | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """
+    What to do about rows that a whole read did not find.
+
+    The keys it did find are in the staging table ``swept``. Rows are removed only if
+    *remove*, and only if they are no more than *max_share* of the source's.
+    """
+
+    remove: bool
+    max_share: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """
     Staged rows, and the state that becomes true with them.
 
-    *watermark* None leaves it where it is.
+    *watermark* None leaves it where it is; *whole_at* is set by the last batch of a
+    whole read; *sweep* as well, for tables whose records can go.
     """
 
     table: Table
@@ -134,7 +227,10 @@ class Batch:
     run_id: str
     synced_at: datetime
     watermark: datetime | None = None
+    whole_at: datetime | None = None
     files: tuple[LedgerEntry, ...] = ()
+    sweep: Sweep | None = None
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +241,8 @@ class Loaded:
     *unchanged* rows were there already with the same contents, and have a new
     ``__synced_at``; *older* ones were left out, because the row that is there came
     from a newer file. *merged* are distinct events that replaced another under their key.
+    *missing* rows were not found by a whole read; *removed* of them were taken out,
+    unless *sweep_refused* because they were too many.
     """
 
     inserted: int = 0
@@ -152,6 +250,9 @@ class Loaded:
     unchanged: int = 0
     older: int = 0
     merged: int = 0
+    missing: int = 0
+    removed: int = 0
+    sweep_refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""
+A DuckDB file that other programs want too: attached while it is used, and no longer.
+
+DuckDB locks a file for the one process that writes it, readers included. So it is
+waited for, let go while there is nothing to write, and reported by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from ometria_replica.errors import Busy, WarehouseError
+from ometria_replica.warehouse.sql import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+CATALOG = "warehouse"
+WAIT_SECONDS = 30.0  # For a query of somebody else's to end. A dashboard's takes less.
+RETRY_SECONDS = 0.25
+
+
+class AttachedFile:
+    """
+    The file at *path*, in the catalog ``warehouse`` of *connection*; made if it is not there.
+
+    With *read_only* it is neither made nor written: one that is not there is empty.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        path: str,
+        *,
+        read_only: bool = False,
+        wait_seconds: float = WAIT_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.path = path
+        self._connection = connection
+        self._read_only = read_only
+        self._wait_seconds = wait_seconds
+        self._sleep = sleep
+        self._attached = False
+
+    @contextmanager
+    def using(self, doing: str) -> Iterator[None]:
+        """
+        Attach the file if it is not, and turn the driver's errors into ours.
+
+        The driver's texts may quote a customer's data, so they stay out of the message.
+        """
+        try:
+            if not self._attached:
+                self._attach()
+            yield
+        except duckdb.Error as error:
+            raise _explained(error, self.path, doing) from error
+
+    def release(self) -> None:
+        """Let other programs in. What is in memory only stays."""
+        if self._attached and self._exists():
+            with self.using("closing the file"):
+                self._connection.execute(f"DETACH {CATALOG}")
+            self._attached = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all that is done within, or none of it."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.Error:
+            logger.debug("the failure had ended the transaction")
+
+    def _exists(self) -> bool:
+        return Path(self.path).exists()
+
+    def _attach(self) -> None:
+        target, options = literal(self.path), ""
+        if self._read_only:
+            target, options = (target, " (READ_ONLY)") if self._exists() else ("':memory:'", "")
+        elif not Path(self.path).absolute().parent.is_dir():
+            raise WarehouseError(
+                f"Cannot make {self.path}: its folder is not there."
+                " Make the folder, or change warehouse.url."
+            )
+        patience = self._wait_seconds
+        while True:
+            try:
+                self._connection.execute(f"ATTACH {target} AS {CATALOG}{options}")
+            except duckdb.Error as error:
+                if not _is_locked(error) or patience <= 0:
+                    raise
+                if patience == self._wait_seconds:
+                    logger.warning("waiting for %s%s", self.path, _holder(str(error)))
+                patience -= RETRY_SECONDS
+                self._sleep(RETRY_SECONDS)
+            else:
+                self._attached = True
+                return
+
+
+def _is_locked(error: duckdb.Error) -> bool:
+    text = str(error)
+    return "Could not set lock" in text or "file handle conflict" in text
+
+
+def _explained(error: duckdb.Error, path: str, doing: str) -> WarehouseError:
+    text = str(error)
+    if _is_locked(error):
+        return Busy(
+            f"{path} is open in another program{_holder(text)}, and DuckDB lets one at a time"
+            f" write. It was waited for {WAIT_SECONDS:.0f} s. Close it there, then run again."
+        )
+    if "not a valid DuckDB database" in text:
+        return WarehouseError(
+            f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url, or move it."
+        )
+    if "No space left" in text or "File too large" in text:
+        return WarehouseError(
+            f"There is no room on the disk of {path}, or of the folder for temporary files."
+            " The batch was rolled back and nothing is lost. Make room, then run again."
+        )
+    if isinstance(error, duckdb.IOException):
+        return WarehouseError(
+            f"Cannot read or write {path} while {doing}. The batch was rolled back."
+            " Check that the file and its folder can be written, then run again."
+        )
+    return WarehouseError(
+        f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
+        " The batch was rolled back. Run again; if it happens again, report it."
+    )
+
+
+def _holder(text: str) -> str:
+    """Read who holds the lock out of DuckDB's message, if it says so."""
+    found = re.search(r"held in (.*?\(PID \d+\))", text)
+    return f" ({found.group(1).strip()})" if found else ""
