@@ -107,7 +107,8 @@ def convert(kind: str, text: str | None) -> Any:
         case "boolean":
             return {"true": True, "false": False}.get(text)
         case "date":
-            moment = _moment(text[:10])
+            found = re.match(r"(\d{4}-\d\d-\d\d)([T ]|$)", text)
+            moment = _moment(found.group(1)) if found else None
             return moment.date() if moment else None
         case _:
             return _moment(text)

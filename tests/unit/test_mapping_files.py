@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from ometria_replica.mapping import Staging
+from ometria_replica.records import Dialect, Unreadable
+from ometria_replica.tables import EMAIL_EVENTS
+from tests.spec import oracle
+from tests.spec.page import page_tables
+from tests.unit.staged import NOON, file_of, finish, stage_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.records import FeedFile
+
+PROMISED = next(table for table in page_tables() if table.name == "email_events")
+NAMES = ("to_address", "event_type", "dt_occurred", "reason")
+CSV = Dialect("csv", columns=NAMES)
+HEADER = b"to_address,event_type,dt_occurred,reason\n"
+GOOD = b"ann@example.com,open,2026-03-01 10:00:00+00,\n"
+
+Cells = tuple[str | None, ...]
+
+
+def test_a_csv_file_keeps_its_texts(tmp_path: Path) -> None:
+    """Quotes, line breaks, delimiters and spaces inside cells stay; an unquoted nothing is null."""
+    content = HEADER + b'" a@b ",op\'en,2026-03-01,"x""y,\nz"\n"",,2026-03-02,""\n'
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
+
+    first, second = staged.rows
+    assert (first["email"], first["event_type"], first["bounce_reason"]) == (
+        " a@b ",
+        "op'en",
+        'x"y,\nz',
+    )
+    assert (second["event_type"], second["event_at"]) == (None, datetime(2026, 3, 2, tzinfo=UTC))
+    assert staged.rejects == []
+
+
+@pytest.mark.parametrize(
+    ("line", "raw"),
+    [
+        (b"bob@example.com,open\n", "bob@example.com,open"),
+        (b"bob@example.com,open,2026-03-01,,,more\n", "bob@example.com,open,2026-03-01,,,more"),
+        (b'bob@example.com,"open"x,2026-03-01,\n', 'bob@example.com,"open"x,2026-03-01,'),
+    ],
+    ids=["short", "long", "quote"],
+)
+def test_a_malformed_line_is_set_aside_and_the_rest_is_loaded(
+    line: bytes, raw: str, tmp_path: Path
+) -> None:
+    """A line that is no row of its file is kept with its number and its text."""
+    content = HEADER + GOOD + line + GOOD.replace(b"ann", b"cat")
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV, name="march.csv"))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com", "cat@example.com"]
+    (reject,) = staged.rejects
+    assert reject["raw"].rstrip("\n") == raw
+    assert (reject["origin"], reject["position"]) == ("march.csv", 3)
+    assert reject["reason"].startswith("no row of its file: ")
+    assert (reject["sync_key"], reject["column_name"]) == (None, None)
+    assert (staged.counts.records, staged.counts.records_rejected) == (2, 1)
+
+
+def test_a_line_that_is_no_utf8_is_set_aside(tmp_path: Path) -> None:
+    """Bytes that are no text cost their own line and no other."""
+    content = HEADER + GOOD + b"b\xffb@example.com,open,2026-03-01,\n" + GOOD.replace(b"ann", b"c")
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com", "c@example.com"]
+    assert [reject["position"] for reject in staged.rejects] == [3]
+    assert staged.counts.records_rejected == 1
+
+
+def test_a_quote_that_never_closes_loses_nothing_before_it(tmp_path: Path) -> None:
+    """What stands before an unclosed quote is loaded, what follows is set aside with its line."""
+    content = HEADER + GOOD + b'bob@example.com,"open,2026-03-01,\n' + GOOD
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com"]
+    assert [reject["position"] for reject in staged.rejects] == [3]
+    assert "bob@example.com" in staged.rejects[0]["raw"]
+
+
+def test_lines_that_are_no_json_objects_are_set_aside(tmp_path: Path) -> None:
+    """A broken line, an array and a number are kept with their line; blank lines are nothing."""
+    good = b'{"to_address":"ann@example.com","event_type":"open"}\n'
+    content = good + b'{"to_address":\n' + b"\n[1]\n" + good.replace(b"ann", b"bob") + b"17\n"
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, Dialect("json"), name="m.jsonl"))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com", "bob@example.com"]
+    assert sorted((r["position"], r["raw"], r["origin"]) for r in staged.rejects) == [
+        (2, '{"to_address":', "m.jsonl"),
+        (4, "[1]", "m.jsonl"),
+        (6, "17", "m.jsonl"),
+    ]
+    assert {reject["reason"] for reject in staged.rejects} == {"no row of its file: not JSON"}
+    assert staged.counts.records == 2
+    assert staged.counts.records_rejected == 3
+
+
+def test_two_malformed_files_in_one_batch_keep_their_own_lines(tmp_path: Path) -> None:
+    """Lines set aside name their file, however many files a batch has."""
+    bad = HEADER + b"short\n" + GOOD
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        for name in ("a", "b"):
+            assert staging.add_file(file_of(tmp_path, bad, CSV, name=name), NOON) == 1
+        staged = finish(staging)
+
+    assert sorted((r["origin"], r["position"], r["raw"]) for r in staged.rejects) == [
+        ("a", 2, "short"),
+        ("b", 2, "short"),
+    ]
+
+
+def test_an_empty_file_takes_nothing_from_the_next(tmp_path: Path) -> None:
+    """A value set aside names the file it stood in, though an empty one came before."""
+    bad = HEADER + GOOD.replace(b"2026-03-01 10:00:00+00", b"soon")
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        for name, content in (("a", HEADER), ("b", bad), ("c", HEADER), ("d", HEADER)):
+            staging.add_file(file_of(tmp_path, content, CSV, name=name), NOON)
+        staged = finish(staging)
+
+    assert [(r["origin"], r["position"], r["raw"]) for r in staged.rejects] == [("b", 1, "soon")]
+
+
+def test_an_unreadable_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A file is staged whole or not at all, and the batch goes on without it."""
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        junk = file_of(tmp_path, b"PAR1junkPAR1", Dialect("parquet", columns=NAMES), name="junk")
+        refused = staging.add_file(junk, NOON)
+        late = file_of(
+            tmp_path, b'{"to_address":"x"}\n\xff\xff\n', Dialect("json"), name="latin.json"
+        )
+        staging.add_file(late, NOON)
+        assert staging.add_file(file_of(tmp_path, HEADER + GOOD, CSV), NOON) == 1
+        staged = finish(staging)
+
+    assert isinstance(refused, Unreadable)
+    assert refused.origin.name == "junk"
+    assert refused.reason == "it cannot be read as parquet"
+    assert "ann@example.com" in [row["email"] for row in staged.rows]
+    assert all(reject["origin"] != "junk" for reject in staged.rejects)
+
+
+def test_a_file_without_an_identity_goes_to_the_rejects_as_json(tmp_path: Path) -> None:
+    """A CSV record that nothing identifies is kept whole, as JSON of its cells."""
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, HEADER + b",open,,why\n", CSV, name="f"))
+
+    (reject,) = staged.rejects
+    assert json.loads(reject["raw"]) == {
+        "to_address": None,
+        "event_type": "open",
+        "dt_occurred": None,
+        "reason": "why",
+    }
+    assert (reject["origin"], reject["position"], reject["column_name"]) == ("f", 1, None)
+
+
+def test_unknown_columns_are_reported(tmp_path: Path) -> None:
+    """A column that nobody documents is named; those of old exports are not."""
+    names = ("to_address", "geo_city", "delay_class", "ip_address")
+    content = b"a@example.com,Leeds,10,::1\n"
+
+    staged = stage_file(
+        EMAIL_EVENTS, file_of(tmp_path, content, Dialect("csv", columns=names, header=False))
+    )
+
+    assert staged.counts.unknown_fields == {"ip_address"}
+    assert staged.row["email"] == "a@example.com"
+
+
+def test_parquet_of_any_type_is_read_as_text(tmp_path: Path) -> None:
+    """Numbers, times and booleans of a typed Parquet file become their text and convert."""
+    moment = datetime(2026, 3, 1, 10, tzinfo=UTC)
+    table = pa.table(
+        {
+            "to_address": ["a@example.com", "b@example.com"],
+            "dt_occurred": pa.array([moment, None], pa.timestamp("us", "UTC")),
+            "bounce_class": pa.array([10, None], pa.int64()),
+            "event_type": [True, False],
+        }
+    )
+    parquet.write_table(table, tmp_path / "made")
+    file = file_of(
+        tmp_path,
+        (tmp_path / "made").read_bytes(),
+        Dialect("parquet", columns=tuple(table.column_names)),
+    )
+
+    staged = stage_file(EMAIL_EVENTS, file)
+
+    first, second = staged.rows
+    assert (first["event_at"], first["bounce_class"], first["event_type"]) == (moment, "10", "true")
+    assert (second["event_at"], second["bounce_class"]) == (None, None)
+
+
+# --- Whatever the cells hold -------------------------------------------------------------------
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=8)
+cells = (
+    st.none()
+    | texts
+    | st.sampled_from(
+        [
+            "",
+            "a@example.com",
+            "b@example.com",
+            ",",
+            '"',
+            '""',
+            "\n",
+            "\\",
+            " x ",
+            "NULL",
+            "\0",
+            "1.10",
+        ]
+    )
+)
+times = st.sampled_from(
+    [None, "", "soon", "2026-03-01", "2026-03-01 10:00:00.5+00", "1772359200", "2026-02-30"]
+)
+rows = st.lists(st.tuples(cells, cells, times, cells), max_size=6)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+@settings(max_examples=25, deadline=None)
+@given(lines=rows)
+def test_any_cells_map_as_the_page_says(
+    form: str, lines: list[Cells], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The rows of a file are those of the oracle in each format, whatever its cells hold."""
+    file = _file(form, lines, tmp_path_factory.getbasetemp())
+    records = [
+        {name: None if cell is None else cell for name, cell in zip(NAMES, line, strict=True)}
+        for line in lines
+    ]
+
+    staged = stage_file(EMAIL_EVENTS, file)
+
+    found = {
+        row["__sync_key"]: {name: row[name] for name in row if name != "__synced_at"}
+        for row in staged.rows
+    }
+    assert found == oracle.rows_by_key(PROMISED, records, "1042", "uk")
+    assert staged.counts.records == len(records)
+    assert len([r for r in staged.rejects if r["column_name"] is None]) == len(
+        [record for record in records if not oracle.identified(PROMISED, record)]
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(4)), split=st.integers(1, 3))
+def test_the_last_file_of_a_batch_stands(
+    order: list[int], split: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of copies of an event in several files, that of the file staged last remains."""
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        for place, start in enumerate(range(0, len(order), split)):
+            lines = [
+                f'{{"to_address":"a","event_type":"open","reason":"{version}"}}'
+                for version in order[start : start + split]
+            ]
+            content = "\n".join([*lines, ""]).encode()
+            file = file_of(tmp_path_factory.getbasetemp(), content, Dialect("json"))
+            staging.add_file(file, NOON + timedelta(microseconds=place))
+        staged = finish(staging)
+
+    assert staged.row["bounce_reason"] == str(order[-1])
+    assert staged.row["__synced_at"] == NOON + timedelta(microseconds=(len(order) - 1) // split)
+    assert staged.counts.merged == 3
+
+
+def _file(form: str, lines: list[Cells], folder: Path) -> FeedFile:
+    match form:
+        case "csv":
+            text = "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
+            return file_of(folder, HEADER + text.encode(), CSV)
+        case "json":
+            objects = [json.dumps(dict(zip(NAMES, line, strict=True))) for line in lines]
+            return file_of(folder, "\n".join([*objects, ""]).encode(), Dialect("json"))
+    columns = {
+        name: pa.array([line[place] for line in lines], pa.string())
+        for place, name in enumerate(NAMES)
+    }
+    parquet.write_table(pa.table(columns), folder / "made")
+    content = (folder / "made").read_bytes()
+    return file_of(folder, content, Dialect("parquet", columns=NAMES))
+
+
+def _quoted(cell: str | None) -> str:
+    return "" if cell is None else '"' + cell.replace('"', '""') + '"'
