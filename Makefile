@@ -18,12 +18,14 @@ code  := src tests scripts $(wildcard bench)
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
+comma := ,
+headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | \
-		while IFS='	' read -r name words; do printf '  make %-11s %s\n' "$$name" "$$words"; done
+	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(ready)  ## Set up .venv; every other target does this by itself
 
@@ -60,7 +62,9 @@ diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
 
 lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade takes newer versions)
 	@$(compile) --all-extras --group dev --output-file requirements/dev.txt
-	@$(compile) --constraints requirements/dev.txt --no-annotate --output-file requirements/runtime.txt
+	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
+	@$(call headed,requirements/dev.txt,All that the tests$(comma) the checks and the simulator need.)
+	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for who wants to pin it.)
 
 clean:  ## Remove .venv, caches and the demo's file
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
@@ -73,7 +77,7 @@ $(ready): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is too old or cannot run: Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
-	@echo "Setting up $(VENV), which takes about a minute and happens once ..." >&2
+	@echo "Setting up $(VENV) (about a minute, the first time) ..." >&2
 	@test -x $(bin)/python || $(PYTHON) -m venv $(VENV) || { \
 		rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv" >&2; \
