@@ -1,0 +1,52 @@
+"""A small shop, synced once, with its simulated account still running."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_replica import load_config, sync
+from ometria_simulator import Account, Feed, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A folder with ``ometria.duckdb`` in it, and the variables of an account that can be read."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Sync a simulated account into ``ometria.duckdb``."""
+    folder = tmp_path_factory.mktemp("shop")
+    account = Account.create(profiles=600, lists=6, email_events=3_000)
+    export = folder / "export"
+    Feed(account, str(export)).export_history()
+    with serve(account, requests_per_second=None) as server:
+        environ = {
+            "OMETRIA_API_KEY": server.key,
+            "OMETRIA_API_URL": server.url,
+            "OMETRIA_FEED_URL": str(export),
+            "OMETRIA_REQUESTS_PER_SECOND": "1000",
+            "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/ometria.duckdb",
+        }
+        sync(load_config(None, environ))
+        yield Shop(folder, {**_plain_environment(), **environ})
+
+
+def _plain_environment() -> dict[str, str]:
+    """Leave out what speaks of somebody's own account."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OMETRIA_", "AWS_"))
+    }

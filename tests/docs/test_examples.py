@@ -1,0 +1,145 @@
+"""What a reader may copy works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+import typer
+
+from ometria_replica import load_config
+from ometria_replica.cli import app
+
+from .pages import DOCS, PAGES, ROOT, blocks, links, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Shop
+    from .pages import Block
+
+GROUP: Any = typer.main.get_command(app)
+TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
+MAY_BE_EMPTY = ("ATTACH", "unreadable_because IS NOT NULL", "ometria_replica.missing")
+ELSEWHERE = {"pip", "export", "source", "apt", "cd", ".venv/bin/python", "git", "ometria-simulator"}
+
+
+def commands(text: str) -> list[list[str]]:
+    """Split a shell block into its commands' words."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def parse(words: list[str]) -> None:
+    """Let the program read a command line, and run nothing."""
+    if not words or words == ["--help"]:
+        return
+    context = GROUP.make_context("ometria-replica", list(words))
+    name, command, rest = GROUP.resolve_command(context, list(words))
+    while hasattr(command, "resolve_command") and rest:
+        name, command, rest = command.resolve_command(context, rest)
+    command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("block", [*blocks("shell"), *blocks("sh")], ids=str)
+def test_the_commands_of_a_shell_block_exist(block: Block) -> None:
+    """Each line is a command of ours with options that it has, a make target, or well known."""
+    for words in commands(block.text):
+        match words:
+            case ["ometria-replica", *rest]:
+                parse(rest)
+            case ["make", *rest]:
+                assert {word for word in rest if "=" not in word} <= TARGETS
+            case [first, *_]:
+                assert first in ELSEWHERE or "=" in first
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
+    """`ometria-replica sync --full` in running text is a command with an option that it has."""
+    for words in re.findall(r"`ometria-replica ([^`]+)`", read(page)):
+        if "TABLE" not in words and "DATE" not in words and "…" not in words:
+            parse(shlex.split(words))
+    for target in re.findall(r"`make ([a-z-]+)", read(page)):
+        assert target in TARGETS
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_a_python_block_runs(block: Block, shop: Shop) -> None:
+    """Each block stands alone, in a folder with a synced ``ometria.duckdb``."""
+    if block.page.name == "CONTRIBUTING.md":  # Shows style, and does nothing.
+        compile(block.text, str(block), "exec")
+        return
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", block.text],
+        cwd=shop.folder,
+        env={**shop.environ, "PYTHONPATH": str(ROOT / "src")},
+        check=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+def test_an_sql_block_runs_against_a_synced_account(
+    block: Block, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the questions that have an answer in a small account get one."""
+    monkeypatch.chdir(shop.folder)
+    connection = duckdb.connect()
+    if "ATTACH" not in block.text:
+        connection.execute(f"ATTACH '{shop.folder}/ometria.duckdb' AS shop (READ_ONLY); USE shop")
+
+    rows = connection.execute(block.text).fetchall()
+
+    assert rows or any(words in block.text for words in MAY_BE_EMPTY)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
+    """Each block is a whole file, or one account's section of it."""
+    (tmp_path / "secret").write_text("a-key\n")
+    text = re.sub(r'"file:/[^/"][^"]*"', f'"file:{tmp_path}/secret"', block.text)
+    if "[[accounts]]" not in text:
+        text = f'[[accounts]]\napi_key = "env:A_KEY"\n\n{text}'
+    names = re.findall(r'"env:(\w+)"', text)
+    path = tmp_path / "ometria.toml"
+    path.write_text(text)
+
+    config = load_config(path, dict.fromkeys(names, "a-key"))
+
+    assert config.accounts
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=str)
+def test_a_json_block_is_json(block: Block) -> None:
+    """It can be pasted."""
+    assert json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links to other pages and pictures of this repository resolve."""
+    inside = [link.partition("#")[0] for link in links(page) if "://" not in link]
+
+    assert [link for link in inside if link and not (page.parent / link).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_first() -> None:
+    """Nobody has to know that a page is there."""
+    first = DOCS / "index.md"
+    reached, waiting = {first}, [first]
+    while waiting:
+        page = waiting.pop()
+        for link in links(page):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.exists() and target not in reached:
+                reached.add(target)
+                waiting.append(target)
+
+    assert [page for page in DOCS.rglob("*.md") if page not in reached] == []

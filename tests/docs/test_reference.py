@@ -1,0 +1,145 @@
+"""Everything that a user can meet has its place in the docs, and the docs name nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+import typer
+from scripts import diagram, reference
+
+from ometria_replica import errors
+from ometria_replica.cli import INTERRUPTED, app
+from ometria_replica.describe import describe
+from ometria_replica.errors import ReplicaError
+from ometria_replica.settings import (
+    VARIABLES,
+    AccountSettings,
+    FeedSettings,
+    WarehouseSettings,
+    settings_of,
+)
+from ometria_replica.tables import TABLES
+from ometria_replica.warehouse.state import STATE_SCHEMA, STATE_TABLES
+
+from .pages import DOCS, ROOT, read, written_by_hand
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+ERRORS = [
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, ReplicaError)
+]
+
+
+def test_the_pages_made_from_the_program_are_current() -> None:
+    """`make docs` would write the same pages again."""
+    assert reference.stale() == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_told_of_by_hand_too(name: str) -> None:
+    """A command is not only listed, some page says what it is for."""
+    assert f"ometria-replica {name}" in written_by_hand()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_option_is_in_the_reference(name: str) -> None:
+    """The reference shows each option of each command."""
+    page = read(DOCS / "reference" / "commands.md")
+    section = page.partition(f"## `ometria-replica {name}`")[2].partition("\n## ")[0]
+    options = [
+        option
+        for parameter in COMMANDS[name].params
+        for option in parameter.opts
+        if option.startswith("--")
+    ]
+
+    assert [option for option in options if option not in section] == []
+
+
+@pytest.mark.parametrize("kind", [WarehouseSettings, AccountSettings, FeedSettings])
+def test_each_setting_is_in_the_reference(kind: type) -> None:
+    """The page of settings has each key."""
+    page = read(DOCS / "reference" / "settings.md")
+
+    assert [name for name in settings_of(kind) if f"`{name}`" not in page] == []
+
+
+def test_each_variable_is_in_the_reference() -> None:
+    """The page of settings has each environment variable of ours."""
+    page = read(DOCS / "reference" / "settings.md")
+
+    assert [name for name in VARIABLES if f"`{name}`" not in page] == []
+
+
+def test_the_dialect_of_the_feed_is_told_setting_by_setting() -> None:
+    """The page on buckets names each setting of the feed, not only the reference."""
+    page = read(DOCS / "how-to" / "your-bucket.md")
+
+    assert [name for name in settings_of(FeedSettings) if name not in page] == []
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_each_table_is_in_the_readme_and_in_a_query(table: Any) -> None:
+    """A reader of the first page knows all five, and of each there is a question asked."""
+    assert f"`ometria.{table.name}`" in read(ROOT / "README.md")
+    assert f"ometria.{table.name}" in read(DOCS / "how-to" / "query.md")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_each_error_is_told_with_its_exit_code(error: type[ReplicaError]) -> None:
+    """The page of errors has a line for each class, with the code that it ends with."""
+    page = read(DOCS / "reference" / "errors.md")
+
+    assert f"| {error.exit_code} | `{error.__name__}` |" in page
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "reference" / "errors.md"], ids=str)
+def test_the_exit_codes_are_all_there_and_no_others(page: Any) -> None:
+    """The tables of exit codes hold each code that the program can end with."""
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", read(page), re.MULTILINE)}
+
+    assert told == {0, INTERRUPTED} | {error.exit_code for error in ERRORS}
+
+
+@pytest.mark.parametrize("table", STATE_TABLES, ids=lambda table: table.name)
+def test_each_state_table_is_told_column_by_column(table: Any) -> None:
+    """Who looks into the state schema finds out what is there."""
+    page = read(DOCS / "reference" / "state.md")
+    section = page.partition(f"## `{STATE_SCHEMA}.{table.name}`")[2].partition("\n## ")[0]
+
+    assert [name for name in table.column_names if f"`{name}`" not in section] == []
+
+
+def test_the_house_has_a_line_for_each_file() -> None:
+    """A new module must say what it is for."""
+    package = ROOT / "src" / "ometria_replica"
+    page = read(DOCS / "explanation" / "house.md")
+    files = [str(path.relative_to(package)) for path in package.rglob("*.py")]
+    untold = {"__init__.py", "__main__.py", "ometria/__init__.py"}
+    told = {
+        name
+        for line in re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", line)
+    }
+
+    assert told == set(files) - untold
+
+
+def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
+    """The picture carries the hash of the text that the program gives now."""
+    text = describe(None, "mermaid")
+
+    assert read(DOCS / "assets" / "erd.svg").startswith(diagram.mark(text))
+    assert f"```mermaid\n{text}\n```" in read(DOCS / "reference" / "tables.md")
+
+
+def test_the_tests_that_a_page_names_exist() -> None:
+    """What a page says is shown by a test, is shown by one."""
+    named = set(re.findall(r"`(test_\w+)`", written_by_hand()))
+    tests = "\n".join(read(path) for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert {name for name in named if f"def {name}(" not in tests} == set()
