@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import ReplicaError, WarehouseError
+from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.replication import utc_now
 from ometria_replica.settings import masked
@@ -44,10 +44,13 @@ def check(config: Config) -> Iterator[Finding]:
 
 def _check_api(account: AccountSettings, inputs: Inputs) -> Iterator[Finding]:
     for endpoint in ("profiles", "lists", "unsubscribes"):
-        yield _tried(
+        finding = _tried(
             f"{account.source_id}: GET {account.api_url}/{endpoint}",
             lambda endpoint=endpoint: _get(inputs, endpoint),  # type: ignore[misc] # mypy cannot infer a lambda's default.
         )
+        yield finding
+        if isinstance(finding.error, Unavailable):
+            return  # The others would be waited for as long.
 
 
 def _get(inputs: Inputs, endpoint: str) -> str:

@@ -13,7 +13,7 @@ import sys
 from datetime import datetime  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ometria_replica.config import Config
     from ometria_replica.report import RunReport
 
+DAY = "%Y-%m-%d"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
 
 app = typer.Typer(
@@ -34,6 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # They print local variables, and those hold people's data.
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+state_app = typer.Typer(help="Show what the replica remembers, or make it forget.")
+rejects_app = typer.Typer(help="Show what was set aside, or try it again.")
+app.add_typer(state_app, name="state")
+app.add_typer(rejects_app, name="rejects")
 
 
 class Format(StrEnum):
@@ -77,9 +84,12 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
         list[str] | None, typer.Argument(metavar="TABLE...", help="Only these tables.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Read everything again.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Read profiles whole, to notice which are gone.")
+    ] = False,
     since: Annotated[
         datetime | None,
-        typer.Option("--since", formats=["%Y-%m-%d"], help="Read again from this day on."),
+        typer.Option("--since", formats=[DAY], help="Read again from this day on."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing; say what would.")
@@ -92,30 +102,47 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
     warehouse: WarehouseOption = None,
 ) -> None:
     """Read what is new, and merge it into the warehouse."""
-    from ometria_replica.progress import watching
-    from ometria_replica.replication import sync as run_sync
-
-    settings = _settings(config, warehouse)
-    try:
-        with watching() as progress:
-            report = run_sync(
-                settings,
-                tables or (),
-                full=full,
-                since=since.date() if since else None,
-                dry_run=dry_run,
-                progress=progress,
-            )
-    except ReplicaError as error:
-        if error.report:
-            _print_report(error.report, as_json=as_json)
-        raise
-    _print_report(report, as_json=as_json)
+    report = _sync(
+        _settings(config, warehouse),
+        tables,
+        as_json=as_json,
+        full=full,
+        sweep=sweep,
+        since=since.date() if since else None,
+        dry_run=dry_run,
+    )
     if strict and report.set_aside:
         raise RejectedRecords(
             f"{report.set_aside} values, records or files were set aside, and --strict was asked"
             " for. Everything else is loaded. See ometria_replica.rejects in the warehouse."
         )
+
+
+@app.command()
+def backfill(  # noqa: PLR0917 -- Typer passes options by name.
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="TABLE...", help="Only these tables.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", formats=[DAY], help="First day to read again.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", formats=[DAY], help="Last day to read again.")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Read a stretch of time again, without moving the watermarks."""
+    if since is None:
+        raise typer.BadParameter("say from which day on: --from 2026-01-31")
+    _sync(
+        _settings(config, warehouse),
+        tables,
+        as_json=as_json,
+        since=since.date(),
+        until=until.date() if until else None,
+    )
 
 
 @app.command()
@@ -176,6 +203,58 @@ def runs(
     typer.echo(history_as_json(history) if as_json else history_as_text(history))
 
 
+@state_app.command("show")
+def state_show(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+    """Show how far each table has been read, and who is reading."""
+    from ometria_replica.upkeep import show_state
+
+    typer.echo(show_state(_settings(config, warehouse)))
+
+
+@state_app.command("rewind")
+def state_rewind(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Which table.")],
+    to: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=[DAY], help="Read again from this day on; default all."),
+    ] = None,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Make the next sync read again what it has read. No row is touched."""
+    from ometria_replica.upkeep import rewind
+
+    typer.echo(rewind(_settings(config, warehouse), table, to.date() if to else None))
+
+
+@rejects_app.command("list")
+def rejects_list(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Show what Ometria sent; it may be a person's data.")
+    ] = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Show values, records and lines that were set aside, and why."""
+    from ometria_replica.upkeep import list_rejects
+
+    typer.echo(list_rejects(_settings(config, warehouse), limit, raw=raw))
+
+
+@rejects_app.command("replay")
+def rejects_replay(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
+    """Convert values again, and read again the files that could not be read."""
+    from ometria_replica.upkeep import replay
+
+    settings = _settings(config, warehouse)
+    converted = replay(settings)
+    typer.echo(f"{converted:,} value{'s' * (converted != 1)} converted now.", err=True)
+    _sync(settings, ["email_events"], as_json=as_json)
+
+
 @app.command()
 def demo(
     warehouse: Annotated[
@@ -216,6 +295,24 @@ def _settings(path: Path | None, warehouse: str | None) -> Config:
     from ometria_replica.config import load_config
 
     return load_config(path, os.environ, warehouse)
+
+
+def _sync(
+    settings: Config, tables: list[str] | None, *, as_json: bool, **options: Any
+) -> RunReport:
+    """Sync with a progress bar, and print the report whether it failed or not."""
+    from ometria_replica.progress import watching
+    from ometria_replica.replication import sync as run_sync
+
+    try:
+        with watching() as progress:
+            report = run_sync(settings, tables or (), progress=progress, **options)
+    except ReplicaError as error:
+        if error.report:
+            _print_report(error.report, as_json=as_json)
+        raise
+    _print_report(report, as_json=as_json)
+    return report
 
 
 def _print_report(report: RunReport, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
+from ometria_replica.report import aligned
 from ometria_replica.settings import (
     AccountSettings,
     Config,
@@ -49,8 +50,10 @@ That account was simulated. For yours:
     ometria-replica check
     ometria-replica sync
 
-Look around in {path}:  python -c "import duckdb; duckdb.connect('{path}', read_only=True).sql(
-    'FROM ometria.profiles LIMIT 5').show()\""""
+Look around in {path}:
+
+    python -c "import duckdb; print(duckdb.connect('{path}').sql('FROM ometria.profiles'))"
+"""
 
 
 def demo(
@@ -139,16 +142,9 @@ def _samples(path: str) -> Iterator[str]:
                 f"SELECT {columns} FROM {DATA_SCHEMA}.{table.name}"
                 f" ORDER BY __sync_key LIMIT {SAMPLE_ROWS}"
             ).fetchall()
-            yield "\n".join([f"{DATA_SCHEMA}.{table.name}", *_aligned([names, *rows])])
-
-
-def _aligned(lines: list[tuple[str | None, ...]]) -> list[str]:
-    shown = [[_printable(cell) for cell in line] for line in lines]
-    widths = [max(len(line[place]) for line in shown) for place in range(len(shown[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in shown
-    ]
+            shown = [[_printable(cell) for cell in line] for line in [names, *rows]]
+            lines = aligned(shown, left=len(names))
+            yield "\n".join([f"{DATA_SCHEMA}.{table.name}", *(f"  {line}" for line in lines)])
 
 
 def _printable(cell: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ometria_replica.report import aligned
 from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.tables import JOINS, TABLES
 from ometria_replica.warehouse.sql import create_table
@@ -27,11 +28,11 @@ def as_text(tables: Sequence[Table]) -> str:
     if len(tables) == 1:
         return "\n".join(_one_table(tables[0]))
     lines = [
-        (f"{DATA_SCHEMA}.{table.name}", f"{len(table.all_columns)} columns", _read(table.read))
+        [f"{DATA_SCHEMA}.{table.name}", f"{len(table.all_columns)} columns", _read(table.read)]
         for table in tables
     ]
     return "\n".join(
-        [*_columns(lines), "", "ometria-replica tables TABLE shows the columns of one."]
+        [*aligned(lines, left=3), "", "ometria-replica tables TABLE shows the columns of one."]
     )
 
 
@@ -73,12 +74,12 @@ def _mark(table: Table, column: Column) -> str:
 
 
 def _one_table(table: Table) -> list[str]:
-    lines = [(column.name, column.type, _source(table, column)) for column in table.all_columns]
+    lines = [[column.name, column.type, _source(table, column)] for column in table.all_columns]
     return [
         f"{DATA_SCHEMA}.{table.name}, from {_read(table.read)}",
         f"key: {table.sync_key}",
         "",
-        *_columns([("column", "type", "source"), *lines]),
+        *aligned([["column", "type", "source"], *lines], left=3),
     ]
 
 
@@ -107,14 +108,6 @@ def _read(read: Read) -> str:
             return f"GET /{endpoint}"
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
-
-
-def _columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
 
 
 FORMATS = {"text": as_text, "markdown": as_markdown, "sql": as_sql, "mermaid": as_mermaid}

@@ -375,6 +375,11 @@ def mapping_sql(
     return f"SELECT\n  {select}\nFROM {relation}"
 
 
+def conversion(text: str, column: Column) -> str:
+    """Write the expression that turns *text*, itself an expression, into the column's type."""
+    return _CONVERSIONS[column.type].format(text=text)
+
+
 @dataclass(frozen=True)
 class _Raw:
     """Names a field of the relation, or null where it has none."""
@@ -393,8 +398,7 @@ def _key(md5: Md5, source_id: str, raw: _Raw) -> str:
 def _value(column: Column, source_id: str, raw: _Raw) -> str:
     if isinstance(column.source, Md5):
         return _key(column.source, source_id, raw)
-    text = raw(column.source)
-    return _CONVERSIONS[column.type].format(text=text)
+    return conversion(raw(column.source), column)
 
 
 # 'infinity', 'epoch' and years before 1 convert in DuckDB, but are no moment that

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 Outcome = Literal["succeeded", "failed", "dry run"]
 
 _COLUMNS = (
-    ("read", "records"),
     ("inserted", "inserted"),
     ("updated", "updated"),
     ("unchanged", "unchanged"),
@@ -119,7 +118,7 @@ class RunReport:
         for table in self.tables:
             name = f"{table.source_id} {table.table}" if several else table.table
             lines.append([name, *(f"{getattr(table, column):,}" for _, column in shown)])
-        return _aligned(lines)
+        return aligned(lines)
 
     def _has_files(self) -> bool:
         return any(table.files for table in self.tables)
@@ -174,13 +173,14 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         yield f"{table.table}: fields that nobody documents: {', '.join(table.unknown_fields)}."
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
+    """Put cells under each other: the first *left* columns to the left, numbers to the right."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return [
         "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        )
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     ]
 
@@ -214,7 +214,7 @@ def history_as_text(reports: Iterable[str]) -> str:
                 *(f"{total:,}" for total in totals),
             ]
         )
-    return "\n".join(_aligned(lines)) if len(lines) > 1 else "No run is recorded yet."
+    return "\n".join(aligned(lines)) if len(lines) > 1 else "No run is recorded yet."
 
 
 def history_as_json(reports: Iterable[str]) -> str:

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.records import FeedObject
-    from ometria_replica.warehouse.state import Batch, Lease, Loaded, Memory, Owner, Run
+    from ometria_replica.warehouse.state import (
+        Batch,
+        Lease,
+        Loaded,
+        Memory,
+        Owner,
+        Reject,
+        Run,
+    )
 
 __all__ = ["Warehouse", "open_warehouse"]
 
@@ -71,6 +79,26 @@ class Warehouse(Protocol):
 
     def runs(self, limit: int) -> list[Run]:
         """Read the newest runs, newest first."""
+
+    def holder(self, source_id: str) -> Lease | None:
+        """Tell which run holds a source's lease; None if no run is at work."""
+
+    def rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
+        """
+        Make the next run read again what came after *to*; None means everything.
+
+        The watermark moves back, never on, and files of the feed are to be read again.
+        """
+
+    def rejects(self, limit: int) -> list[Reject]:
+        """Read what was set aside, newest first."""
+
+    def replay(self, source_id: str) -> int:
+        """
+        Convert again what would not convert, and return how many values now did.
+
+        Files that could not be read, in whole or in part, are read by the next run.
+        """
 
     def release(self) -> None:
         """Let other programs in until the next call of ours, where one at a time may write."""

@@ -190,13 +190,38 @@ class Memory:
     What the warehouse knows of one table of one source.
 
     *watermark* None: it was never read to the end. *whole_at* None: never whole.
-    *loaded_at* is the newest of the ledger. *rows* are the source's own.
+    *loaded_at* is the newest of the ledger. *rows* are the source's own; the other
+    counts are of the ledger and of what was set aside or not found.
     """
 
     watermark: datetime | None = None
     whole_at: datetime | None = None
     loaded_at: datetime | None = None
     rows: int = 0
+    files: int = 0
+    unreadable: int = 0
+    rejects: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Reject:
+    """
+    Something set aside. *column_name* None: a whole record, or a line of a file.
+
+    *position* counts from 1 in *origin*, a file's name or a request. *raw* is what
+    Ometria sent, and may be a person's data.
+    """
+
+    source_id: str
+    table_name: str
+    sync_key: str | None
+    column_name: str | None
+    raw: str
+    reason: str
+    origin: str
+    position: int
+    rejected_at: datetime
 
 
 @dataclass(frozen=True)
