@@ -237,7 +237,8 @@ class DuckDBWarehouse:
                     rejected_at=instant(row[-1]),
                 )
                 for row in self._run.rows(
-                    f"SELECT {', '.join(names)}, epoch_us(rejected_at) FROM {self._run.state(REJECTS)}"
+                    f"SELECT {', '.join(names)}, epoch_us(rejected_at)"
+                    f" FROM {self._run.state(REJECTS)}"
                     " ORDER BY rejected_at DESC, source_id, table_name, origin, position LIMIT ?",
                     [limit],
                 )
