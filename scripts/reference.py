@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.testing import CliRunner
@@ -19,6 +20,9 @@ from ometria_replica import settings
 from ometria_replica.cli import app
 from ometria_replica.describe import describe
 from ometria_replica.tables import JOINS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = "ometria-replica"
@@ -88,15 +92,23 @@ def help_of(*command: str) -> str:
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
 
 
-def command_names() -> list[str]:
-    """List the commands as the help does."""
-    return list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # It is a group.
+def commands() -> dict[str, Any]:
+    """List the commands in the order of the help; those of a group follow it, as ``state show``."""
+    return dict(_commands_of(typer.main.get_command(app), ()))
+
+
+def _commands_of(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        path = (*names, name)
+        yield " ".join(path), command
+        if hasattr(command, "commands"):
+            yield from _commands_of(command, path)
 
 
 def _helps() -> list[str]:
     sections = [f"```console\n$ {PROGRAM} --help\n{help_of()}\n```"]
-    for name in command_names():
-        told = f"```console\n$ {PROGRAM} {name} --help\n{help_of(name)}\n```"
+    for name in commands():
+        told = f"```console\n$ {PROGRAM} {name} --help\n{help_of(*name.split())}\n```"
         sections.append(f"## `{PROGRAM} {name}`\n\n{told}")
     return sections
 

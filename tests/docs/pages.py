@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 MADE = {DOCS / "reference" / name for name in ("commands.md", "settings.md", "tables.md")}
+BY_HAND = [page for page in PAGES if page not in MADE]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
@@ -50,4 +51,4 @@ def read(page: Path) -> str:
 
 def written_by_hand() -> str:
     """Join all pages that no program makes."""
-    return "\n".join(read(page) for page in PAGES if page not in MADE)
+    return "\n".join(read(page) for page in BY_HAND)

@@ -7,11 +7,10 @@ import re
 from typing import Any
 
 import pytest
-import typer
 from scripts import diagram, reference
 
 from ometria_replica import errors
-from ometria_replica.cli import INTERRUPTED, app
+from ometria_replica.cli import INTERRUPTED
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.settings import (
@@ -26,7 +25,7 @@ from ometria_replica.warehouse.state import STATE_SCHEMA, STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = reference.commands()
 ERRORS = [
     error
     for _, error in inspect.getmembers(errors, inspect.isclass)
@@ -49,7 +48,7 @@ def test_each_command_is_told_of_by_hand_too(name: str) -> None:
 def test_each_option_is_in_the_reference(name: str) -> None:
     """The reference shows each option of each command."""
     page = read(DOCS / "reference" / "commands.md")
-    section = page.partition(f"## `ometria-replica {name}`")[2].partition("\n## ")[0]
+    section = page.partition(f"## `ometria-replica {name}`\n")[2].partition("\n## ")[0]
     options = [
         option
         for parameter in COMMANDS[name].params
@@ -57,6 +56,7 @@ def test_each_option_is_in_the_reference(name: str) -> None:
         if option.startswith("--")
     ]
 
+    assert section
     assert [option for option in options if option not in section] == []
 
 
