@@ -232,11 +232,8 @@ class DuckDBWarehouse:
                 return []
             names = REJECT_COLUMNS[1:]
             return [
-                Reject(
-                    **dict(zip(REJECT_COLUMNS[1:], row[1:-1], strict=True)),
-                    rejected_at=instant(row[-1]),
-                )
-                for row in self._run.rows(
+                Reject(**dict(zip(names, row, strict=True)), rejected_at=instant(at))
+                for *row, at in self._run.rows(
                     f"SELECT {', '.join(names)}, epoch_us(rejected_at)"
                     f" FROM {self._run.state(REJECTS)}"
                     " ORDER BY rejected_at DESC, source_id, table_name, origin, position LIMIT ?",
