@@ -272,7 +272,7 @@ class _TableSync:
         self.run.progress.start(source, name, reading.total or known or None, reading.unit)
         self.warehouse.release()
         first = True
-        for pages, last in _in_batches(reading.pages):
+        for pages, last in _in_batches(self._watched(reading, requests_before)):
             now = self.run.clock()
             staging = self._staging()
             staging.add_pages(pages, now)
@@ -280,11 +280,16 @@ class _TableSync:
             first = False
             if not last:
                 self.warehouse.release()
-            self.run.progress.advance(
-                self.report.records,
-                self.inputs.requests - requests_before,
-                reading.done if reading.total else self.report.records,
-            )
+
+    def _watched(self, reading: Reading, requests_before: int) -> Iterator[Page]:
+        """Pass pages on, and tell of each."""
+        records = 0
+        for page in reading.pages:
+            records += len(page.records)
+            requests = self.inputs.requests - requests_before
+            done = records if reading.unit == "records" else reading.done
+            self.run.progress.advance(records, requests, done)
+            yield page
 
     def _is_due_whole(self, whole_at: datetime | None) -> bool:
         if self.table.record_id is None:
@@ -319,9 +324,10 @@ class _TableSync:
                     loaded_at = max(now, loaded_at + TICK) if loaded_at else now
                     entries.append(self._stage(staging, file, loaded_at))
                     done += file.origin.size
+                    staged = sum(entry.records for entry in entries if entry)
+                    self.run.progress.advance(self.report.records + staged, 0, done)
                 known = tuple(entry for entry in entries if entry is not None)
                 self._load(staging, now, _Marks(files=known))
-                self.run.progress.advance(self.report.records, 0, done)
 
     def _files_to_read(self) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""

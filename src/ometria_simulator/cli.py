@@ -170,7 +170,8 @@ def _serve(options: argparse.Namespace) -> int:
         ready |= {"control_url": f"{server.root_url}/_simulator", "now": moments.iso(account.now)}
         ready |= _feed_facts(options, feed, own_s3)
         print(json.dumps({**ready, **account.counts()}), flush=True)
-        _say(f"Serving {server.url}; stop with Ctrl-C.")
+        if not options.until_stdin_closes:
+            _say(f"Serving {server.url}; stop with Ctrl-C.")
         if options.until_stdin_closes:
             threading.Thread(target=_wait_for_stdin, args=(stopped,), daemon=True).start()
         stopped.wait()
