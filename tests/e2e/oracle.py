@@ -1,0 +1,83 @@
+"""
+The rows that an account should leave, from the simulator's own state and the page.
+
+Nothing here comes from the replica: the account's records go through the oracle in
+``tests/spec``, newest last, and of equal keys the last one stands.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.spec import oracle
+from tests.spec.page import page_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from ometria_simulator import Account, Feed
+    from tests.spec.oracle import Row
+
+_PAGES = {table.name: table for table in page_tables()}
+
+
+def expected(account: Account, feed: Feed, account_id: str, source_id: str) -> dict[str, list[Row]]:
+    """Give the rows of the five tables, ordered by key, without the load time."""
+    records: dict[str, Iterable[Mapping[str, Any]]] = {
+        "profiles": (_as_sent(profile.record()) for profile in account.profiles),
+        "lists": (_as_sent(segment.record()) for segment in account.lists),
+        "member_lists": (
+            _as_sent({**change.record(), "id": change.list_id}) for change in account.changes
+        ),
+        "unsubscribes": (_as_sent(u.record()) for u in account.unsubscribes_visible()),
+        "email_events": _events(feed),
+    }
+    return {
+        name: _ordered(oracle.rows_by_key(_PAGES[name], found, account_id, source_id))
+        for name, found in records.items()
+    }
+
+
+def after(
+    before: Mapping[str, list[Row]], now: Mapping[str, list[Row]], asked_since: datetime
+) -> dict[str, list[Row]]:
+    """
+    Give the rows after an incremental sync: what has gone stays, and changes are stamped.
+
+    Decision 4: a profile that is new or other than it was has *asked_since* as its
+    ``updated_at``, the day that the request asked with; any other keeps what it had.
+    """
+    rows: dict[str, list[Row]] = {}
+    for name, found in now.items():
+        old = {row["__sync_key"]: row for row in before[name]}
+        merged = dict(old)
+        for row in found:
+            known = old.get(row["__sync_key"])
+            merged[row["__sync_key"]] = (
+                _stamped(row, known, asked_since) if name == "profiles" else row
+            )
+        rows[name] = _ordered(merged)
+    return rows
+
+
+def _stamped(row: Row, known: Row | None, asked_since: datetime) -> Row:
+    if known and {**known, "updated_at": None} == {**row, "updated_at": None}:
+        return known
+    return {**row, "updated_at": asked_since}
+
+
+def _events(feed: Feed) -> list[Mapping[str, Any]]:
+    """Decision 3: the file's time, then its name, then the line."""
+    delivered = sorted(feed.delivered, key=lambda d: (d.modified_at, d.file, d.version, d.position))
+    return [record.cells for record in delivered]
+
+
+def _as_sent(record: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = oracle.read_json(json.dumps(record))
+    return found
+
+
+def _ordered(rows: Mapping[str, Row]) -> list[Row]:
+    return [rows[key] for key in sorted(rows)]

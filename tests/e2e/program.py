@@ -1,0 +1,104 @@
+"""Run ``ometria-replica`` as a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ometria_replica
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ometria_simulator import S3Server, Server
+
+SOURCES = Path(ometria_replica.__file__).parents[1]
+IMPATIENT = """\
+from ometria_replica.ometria import client
+client.UNREACHABLE_SECONDS = 0.1
+from ometria_replica.cli import main
+main()
+"""
+"""The program, with less patience for a host that does not answer."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended: its exit code and all that it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The answer, if it is JSON."""
+        return json.loads(self.out)
+
+    @property
+    def everything(self) -> str:
+        """Both streams."""
+        return self.out + self.err
+
+
+def run(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path,
+    code: str | None = None,
+    check: bool = False,
+) -> Ended:
+    """
+    Run the command line; with *code*, run that Python text in its place.
+
+    Nothing of this environment is handed on but the way to Python and its packages.
+    With *check*, anything but exit code 0 fails the test.
+    """
+    start = ["-c", code] if code else ["-m", "ometria_replica"]
+    ended = subprocess.run(
+        [sys.executable, *start, *arguments],
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(SOURCES),
+            "HOME": str(cwd),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **(env or {}),
+        },
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    done = Ended(ended.returncode, ended.stdout, ended.stderr)
+    assert not check or done.code == 0, done
+    return done
+
+
+def api_env(server: Server, warehouse: Path) -> dict[str, str]:
+    """Give the variables that name the simulator's API and a warehouse."""
+    return {
+        "OMETRIA_API_KEY": server.key,
+        "OMETRIA_API_URL": server.url,
+        "OMETRIA_ACCOUNT_ID": "1042",
+        "OMETRIA_SOURCE_ID": "ometria-uk",
+        "OMETRIA_REQUESTS_PER_SECOND": "1000",
+        "OMETRIA_WAREHOUSE_URL": f"duckdb:///{warehouse}",
+    }
+
+
+def s3_env(s3: S3Server, prefix: str) -> dict[str, str]:
+    """Give the variables that name the feed in a bucket, by the ordinary AWS names."""
+    return {
+        "OMETRIA_FEED_URL": f"s3://{s3.bucket}/{prefix}",
+        "AWS_ENDPOINT_URL": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_REGION": s3.region,
+    }
