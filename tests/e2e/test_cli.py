@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from ometria_replica import __version__
+from ometria_simulator import Account, Server, serve
+from tests.duck import read_file
+from tests.e2e.program import api_env, run
+from tests.spec.page import page_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMANDS = ("sync", "check", "tables", "config", "runs", "demo")
+HEAVY = ("duckdb", "pyarrow", "httpx2", "obstore", "boto3", "moto", "rich.progress", "numpy")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Serve a small shop."""
+    account = Account.create(profiles=20, lists=2, email_events=10)
+    with serve(account, requests_per_second=None) as running:
+        yield running
+
+
+def test_help_is_there_for_every_command(tmp_path: Path) -> None:
+    """``--help`` answers on standard output and exits with 0, in one process for all."""
+    code = """
+import sys
+from ometria_replica.cli import app
+for name in sys.argv[1:]:
+    try:
+        app([*name.split(), "--help"], prog_name="ometria-replica")
+    except SystemExit as ended:
+        print("ended with", ended.code)
+"""
+    ended = run("", *COMMANDS, code=code, cwd=tmp_path, check=True)
+
+    assert ended.err == ""
+    assert ended.out.count("ended with 0") == len(COMMANDS) + 1
+    for command in COMMANDS:
+        assert f"Usage: ometria-replica {command} " in ended.out
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """What costs time to import is imported by the command that needs it."""
+    code = f"""
+import sys
+from ometria_replica.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    ended = run(code=code, cwd=tmp_path, check=True)
+
+    assert ended.out.splitlines()[-1] == "[]"
+
+
+def test_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
+    """``import ometria_replica`` and looking at the tables cost next to nothing."""
+    code = f"""
+import sys, ometria_replica
+assert len(ometria_replica.TABLES) == 5 and ometria_replica.ConfigError and ometria_replica.Config
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"
+
+
+def test_the_version_is_the_packages(tmp_path: Path) -> None:
+    """``--version`` tells it and nothing else."""
+    assert run("--version", cwd=tmp_path, check=True).out == f"ometria-replica {__version__}\n"
+
+
+def test_standard_output_carries_only_the_answer(server: Server, tmp_path: Path) -> None:
+    """With ``--json`` and ``-v``, standard output parses whole and all else is on the other."""
+    env = api_env(server, tmp_path / "w.duckdb")
+
+    ended = run("-v", "sync", "--json", env=env, cwd=tmp_path, check=True)
+
+    assert ended.json["outcome"] == "succeeded"
+    assert "INFO ometria_replica.replication: loaded profiles:" in ended.err
+    assert "ometria-uk profiles: read" in ended.err
+    quiet = run("sync", env=env, cwd=tmp_path, check=True)
+    assert "INFO" not in quiet.err
+    assert quiet.out.startswith("Synced to duckdb:///")
+
+
+def test_some_tables_only(server: Server, tmp_path: Path) -> None:
+    """``sync TABLE`` reads those, in the order that works, and leaves the others."""
+    env = api_env(server, tmp_path / "w.duckdb")
+
+    report = run("sync", "member_lists", "lists", "--json", env=env, cwd=tmp_path, check=True).json
+
+    assert [table["table"] for table in report["tables"]] == ["lists", "member_lists"]
+    assert read_file(tmp_path / "w.duckdb", "ometria.profiles") == []
+
+
+def test_tables_as_sql_make_the_tables(tmp_path: Path) -> None:
+    """The statements run in a fresh DuckDB and give the page's columns."""
+    statements = run("tables", "--format", "sql", cwd=tmp_path, check=True).out
+    kinds = {"text": "VARCHAR", "timestamp with time zone": "TIMESTAMP WITH TIME ZONE"}
+
+    with duckdb.connect() as connection:
+        for statement in statements.split(";"):
+            connection.execute(statement) if statement.strip() else None
+        for table in page_tables():
+            described = connection.execute(f"DESCRIBE ometria.{table.name}").fetchall()
+            assert [(column[0], column[1]) for column in described] == [
+                (name, kinds.get(kind, kind.upper())) for name, kind in table.columns
+            ]
+
+
+def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
+    """Text, markdown and the diagram show all columns of all tables."""
+    markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
+    mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
+    one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
+
+    assert mermaid.startswith("erDiagram\n")
+    for table in page_tables():
+        for name, _ in table.columns:
+            assert f"| `{name}` |" in markdown
+            assert f" {name}" in mermaid
+    lists = next(table for table in page_tables() if table.name == "lists")
+    assert [line.split()[0] for line in one.splitlines()[4:]] == [name for name, _ in lists.columns]
+
+
+def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
+    """The history begins with the last run, failed ones too, and ``--limit`` cuts it."""
+    env = api_env(server, tmp_path / "w.duckdb")
+    assert run("runs", env=env, cwd=tmp_path, check=True).out == "No run is recorded yet.\n"
+    assert not (tmp_path / "w.duckdb").exists()
+    ids = [run("sync", "--json", env=env, cwd=tmp_path).json["run_id"] for _ in range(2)]
+    refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
+    ids.append(refused.json["run_id"])
+
+    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json
+    text = run("runs", "--limit", "1", env=env, cwd=tmp_path, check=True).out
+
+    assert [each["run_id"] for each in history] == ids[::-1]
+    assert [each["outcome"] for each in history] == ["failed", "succeeded", "succeeded"]
+    assert len(text.splitlines()) == 2
+    assert "failed" in text
+
+
+def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> None:
+    """Every setting, its value and its origin; a secret is only said to be set."""
+    (tmp_path / "ometria.toml").write_text(
+        '[warehouse]\nurl = "env:WAREHOUSE"\n[[accounts]]\nsource_id = "uk"\n'
+        'api_key = "file:key.txt"\n[accounts.feed]\nurl = "s3://b/p"\n'
+        'access_key_id = "env:THEIR_ID"\nsecret_access_key = "env:THEIR_SECRET"\n'
+    )
+    (tmp_path / "key.txt").write_text("canary-key\n")
+    (tmp_path / "key.txt").chmod(0o600)
+    env = {
+        "WAREHOUSE": "duckdb:///w.duckdb?password=canary-word",
+        "THEIR_ID": "canary-id",
+        "THEIR_SECRET": "canary-secret",
+        "OMETRIA_ACCOUNT_ID": "1042",
+    }
+
+    ended = run("config", env=env, cwd=tmp_path, check=True)
+
+    lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
+    assert "canary" not in ended.everything
+    assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]
+    assert lines["accounts[0].feed.secret_access_key"].split() == ["set", "env:THEIR_SECRET"]
+    assert lines["accounts[0].account_id"].split() == ["1042", "env:OMETRIA_ACCOUNT_ID"]
+    assert lines["accounts[0].source_id"].split() == ["uk", "ometria.toml"]
+    assert lines["warehouse.url"].endswith("env:WAREHOUSE")
+
+
+def test_a_dry_run_says_what_would_be_done(server: Server, tmp_path: Path) -> None:
+    """It counts, exits with 0 and makes no file."""
+    ended = run("sync", "--dry-run", env=api_env(server, tmp_path / "w.duckdb"), cwd=tmp_path)
+
+    assert ended.code == 0
+    assert ended.out.startswith("Would sync to duckdb:///")
+    assert list(tmp_path.glob("*.duckdb*")) == []
+
+
+def test_the_default_file_can_be_asked_once_it_has_another_name(
+    server: Server, tmp_path: Path
+) -> None:
+    """A key alone makes ``ometria.duckdb``; attached as anything else, its schema has its name."""
+    env = api_env(server, tmp_path / "unused.duckdb")
+    del env["OMETRIA_WAREHOUSE_URL"]
+    run("sync", env=env, cwd=tmp_path, check=True)
+
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{tmp_path / 'ometria.duckdb'}' AS shop (READ_ONLY)")
+        connection.execute("USE shop")
+        assert connection.execute("SELECT count(*) FROM ometria.profiles").fetchall() == [(20,)]
+
+
+def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
+    """It fills ``ometria.duckdb``, shows some of each table, and its last line can be run."""
+    small = ("--profiles", "40", "--lists", "2", "--events", "60")
+
+    ended = run("demo", *small, cwd=tmp_path)
+
+    assert ended.code == 0, ended.err
+    for table in page_tables():
+        assert f"\nometria.{table.name}\n" in ended.out
+    told = re.search(r'python -c "(import duckdb; .*)"$', ended.out, re.MULTILINE)
+    assert told
+    shown = run(code=told.group(1).replace('\\"', '"'), cwd=tmp_path, check=True)
+    assert "profile_id" in shown.out
+
+
+def test_the_report_of_a_run_is_json_that_tells_all(server: Server, tmp_path: Path) -> None:
+    """Times have their zone, and every table its counts."""
+    env = api_env(server, tmp_path / "w.duckdb")
+
+    report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
+
+    assert report["started_at"].endswith("+00:00")
+    assert report["warehouse"] == env["OMETRIA_WAREHOUSE_URL"]
+    for table in report["tables"]:
+        assert table["source_id"] == "ometria-uk"
+        assert table["inserted"] + table["updated"] + table["unchanged"] <= table["records"]
+        assert table["error"] is None
+    assert (
+        json.loads(read_file(tmp_path / "w.duckdb", "ometria_replica.runs")[0]["report"]) == report
+    )

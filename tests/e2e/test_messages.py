@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+from ometria_simulator import Account, Feed, S3Server, Server, serve
+from tests.duck import read_file
+from tests.e2e.program import IMPATIENT, api_env, run, s3_env
+from tests.replicas import everything
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REFUSED = (
+    "Ometria refused the API key for GET /{} (403)."
+    " Check the key's permissions, then run `ometria-replica check`."
+)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Account:
+    """Make a small shop."""
+    return Account.create(profiles=30, lists=2, email_events=40)
+
+
+@pytest.fixture(scope="module")
+def server(shop: Account) -> Iterator[Server]:
+    """Serve it."""
+    with serve(shop, requests_per_second=None) as running:
+        yield running
+
+
+@pytest.fixture
+def env(server: Server, tmp_path: Path) -> dict[str, str]:
+    """Give an environment in which a sync goes well."""
+    return api_env(server, tmp_path / "w.duckdb")
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+def tables_of(report: dict[str, Any]) -> dict[str, Any]:
+    return {each["table"]: each for each in report["tables"]}
+
+
+def test_a_wrong_key_is_named_as_such(env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 3: the message says who refused what, and what to do; each table was tried."""
+    env["OMETRIA_API_KEY"] = "another-key"
+
+    ended = run("sync", "--json", env=env, cwd=tmp_path)
+
+    assert ended.code == 3
+    assert last_line(ended.err) == REFUSED.format("profiles offset=0")
+    tables = tables_of(ended.json)
+    assert set(tables) == {"profiles", "lists", "member_lists", "unsubscribes"}
+    for name, asked in {
+        "profiles": "profiles offset=0",
+        "lists": "lists mode=all offset=0",
+        "member_lists": "lists mode=all offset=0",
+    }.items():
+        assert tables[name]["error"] == REFUSED.format(asked)
+    assert re.fullmatch(
+        re.escape(REFUSED).replace(r"\{\}", r"unsubscribes since=\S+ before=\S+ offset=0"),
+        tables["unsubscribes"]["error"],
+    )
+    assert ended.json["outcome"] == "failed"
+    assert "another-key" not in ended.everything
+
+
+def test_an_endpoint_that_is_refused_does_not_hold_back_the_others(
+    shop: Account, tmp_path: Path
+) -> None:
+    """A key without rights to one endpoint still brings the rest, and the run fails."""
+    with serve(shop, requests_per_second=None, no_rights=frozenset({"profiles"})) as server:
+        ended = run("sync", "--json", env=api_env(server, tmp_path / "w.duckdb"), cwd=tmp_path)
+
+    assert (ended.code, last_line(ended.err)) == (3, REFUSED.format("profiles offset=0"))
+    tables = tables_of(ended.json)
+    assert [name for name, table in tables.items() if table["error"]] == ["profiles"]
+    assert len(read_file(tmp_path / "w.duckdb", "ometria.lists")) == len(shop.lists)
+
+
+def test_a_host_that_cannot_be_reached_is_named(env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 75: try again later, and perhaps look at ``api_url``; other tables are not tried."""
+    env["OMETRIA_API_URL"] = "http://127.0.0.1:9/v2"
+
+    ended = run("sync", "--json", env=env, cwd=tmp_path, code=IMPATIENT)
+
+    assert ended.code == 75
+    assert re.fullmatch(
+        r"127\.0\.0\.1 gave no good answer to GET /profiles offset=0: it could not be reached;"
+        r" tried \d+ times? in \d+ seconds?\. Is api_url right\?",
+        last_line(ended.err),
+    )
+    assert list(tables_of(ended.json)) == ["profiles"]
+
+
+def test_a_bucket_that_is_not_there_is_named(s3: S3Server, tmp_path: Path) -> None:
+    """Exit 3: the message names the bucket, where it was looked for, and the setting."""
+    env = s3_env(s3, "exports") | {"OMETRIA_FEED_URL": "s3://not-there/exports"}
+
+    ended = run("sync", env=env, cwd=tmp_path)
+
+    host = s3.endpoint_url.removeprefix("http://")
+    message = (
+        f"s3://not-there/exports at {host}: listing its files failed: there is no such bucket."
+        " Check the feed's url."
+    )
+    assert (ended.code, last_line(ended.err)) == (3, message)
+    assert f"Failed: email_events: {message}" in ended.out
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Exit 2: a folder is a setting, and the setting is wrong."""
+    env = {"OMETRIA_FEED_URL": str(tmp_path / "typo")}
+
+    ended = run("sync", env=env, cwd=tmp_path)
+
+    message = f"{tmp_path / 'typo'}: there is no such folder. Check the feed's url."
+    assert (ended.code, last_line(ended.err)) == (2, message)
+
+
+def test_an_unreadable_file_is_named_and_the_rest_is_loaded(shop: Account, tmp_path: Path) -> None:
+    """Exit 0 with a warning that names the file, 4 with ``--strict``; the others are loaded."""
+    feed = Feed(shop, tmp_path / "feed", redelivered=0, duplicate_share=0)
+    good = feed.export_history(files_per_day=1 / 90)
+    shop.add_event("new@example.com", "open")
+    bad = feed.export_truncated_gzip()
+    env = {"OMETRIA_FEED_URL": str(tmp_path / "feed")}
+
+    ended = run("sync", "--json", "--warehouse", "w.duckdb", env=env, cwd=tmp_path)
+    strict = run("sync", "--strict", "--warehouse", "s.duckdb", env=env, cwd=tmp_path)
+
+    assert ended.code == 0
+    reason = "is truncated: its gzip data ends too early"
+    assert ended.json["warnings"] == [f"email_events: {bad}: {reason}"]
+    (table,) = ended.json["tables"]
+    assert (table["files"], table["files_unreadable"]) == (len(good), 1)
+    assert table["inserted"] == len(read_file(tmp_path / "w.duckdb", "ometria.email_events")) > 0
+    ledger = read_file(tmp_path / "w.duckdb", "ometria_replica.files")
+    assert {entry["name"]: entry["unreadable_because"] for entry in ledger} == {
+        **dict.fromkeys(good),
+        bad: reason,
+    }
+    assert strict.code == 4
+    assert f"Warning: email_events: {bad}: {reason}" in strict.out
+    assert last_line(strict.err).startswith("1 ")
+    assert "set aside, and --strict was asked for. Everything else is loaded." in strict.err
+
+    feed.complete(bad)
+    healed = run("sync", "--json", "--warehouse", "w.duckdb", env=env, cwd=tmp_path).json
+    assert (healed["tables"][0]["inserted"], healed["warnings"]) == (1, [])
+
+
+def test_a_value_set_aside_is_told_and_strict_fails(server: Server, tmp_path: Path) -> None:
+    """The report says where to look, ``--strict`` exits with 4, and the row is there."""
+    account = Account()
+    account.add_profile("p-1", date_of_birth="17/05/2017")
+    with serve(account, requests_per_second=None) as running:
+        env = api_env(running, tmp_path / "w.duckdb")
+        ended = run("sync", "--strict", env=env, cwd=tmp_path)
+
+    assert ended.code == 4
+    assert "ometria_replica.rejects" in ended.out
+    (reject,) = read_file(tmp_path / "w.duckdb", "ometria_replica.rejects")
+    assert (reject["raw"], reject["column_name"]) == ("17/05/2017", "date_of_birth")
+    (row,) = read_file(tmp_path / "w.duckdb", "ometria.profiles")
+    assert (row["profile_id"], row["date_of_birth"]) == ("p-1", None)
+
+
+def test_broken_settings_are_all_told_at_once(env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 2: every problem at once, each with its variable; nothing was asked or made."""
+    env |= {
+        "OMETRIA_REQUESTS_PER_SECOND": "fast",
+        "OMETRIA_API_URL": "http://api.ometria.com",
+        "OMETRIA_API_KYE": "x",
+    }
+
+    ended = run("sync", env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        (
+            "OMETRIA_API_URL: must be https: the API key would cross the network in the clear"
+            " (http is for localhost)."
+        ),
+        "OMETRIA_REQUESTS_PER_SECOND: must be a number above 0 and at most 1000.",
+        "OMETRIA_API_KYE: is not a setting; did you mean OMETRIA_API_KEY? Rename it, or unset it.",
+    ]
+    assert not (tmp_path / "w.duckdb").exists()
+
+
+def test_without_any_settings_the_first_step_is_told(tmp_path: Path) -> None:
+    """Exit 2: what to set, by its name, and no file is left."""
+    ended = run("sync", cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "ometria.toml: accounts[0]: has neither an API key nor a feed; set OMETRIA_API_KEY or"
+        " OMETRIA_FEED_URL, or write api_key or feed.url here.\n"
+    )
+    assert list(tmp_path.glob("*.duckdb")) == []
+
+
+def test_an_unknown_table_is_told_with_those_there_are(
+    env: dict[str, str], server: Server, tmp_path: Path
+) -> None:
+    """Exit 2: each name that is no table's, before anything is asked."""
+    asked = len(server.requests)
+
+    ended = run("sync", "profile", "lists", "events", env=env, cwd=tmp_path)
+
+    tables = "The tables are profiles, member_lists, lists, email_events, unsubscribes."
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines() == [
+        f"There is no table 'profile'. {tables}",
+        f"There is no table 'events'. {tables}",
+    ]
+    assert (len(server.requests), (tmp_path / "w.duckdb").exists()) == (asked, False)
+
+
+@pytest.mark.parametrize("since", ["yesterday", "17/05/2017", "2026-02-30", "2026-3", ""])
+def test_a_since_that_is_no_day_is_told(since: str, env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 2: the option, the value and the form it should have."""
+    ended = run("sync", "--since", since, env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "Invalid value for '--since'" in last_line(ended.err)
+    assert repr(since) in last_line(ended.err)
+    assert "%Y-%m-%d" in last_line(ended.err)
+
+
+def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 75: who is loading what, where and until when, and what to do; nothing was changed."""
+    run("sync", env=env, cwd=tmp_path, check=True)
+    now = datetime.now(UTC)
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as connection:
+        connection.execute(
+            "INSERT INTO ometria_replica.leases VALUES ('ometria-uk', 'their-run', ?, ?, ?, ?)",
+            [os.uname().nodename, os.getpid(), now, now + timedelta(hours=1)],
+        )
+    before = read_file(tmp_path / "w.duckdb", "ometria.profiles")
+
+    ended = run("sync", env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (75, "")
+    assert str(os.getpid()) in last_line(ended.err)
+    assert re.search(
+        rf" is loading 'ometria-uk' into {re.escape(str(tmp_path / 'w.duckdb'))},"
+        r" until \d\d:\d\d:\d\d UTC at the latest\. Run again when it is done\.$",
+        last_line(ended.err),
+    )
+    assert read_file(tmp_path / "w.duckdb", "ometria.profiles") == before
+
+
+def test_a_warehouse_that_is_no_duckdb_file_is_told(env: dict[str, str], tmp_path: Path) -> None:
+    """Exit 5: which file, that nothing was changed, and what to do."""
+    (tmp_path / "w.duckdb").write_text("not a database\n" * 500)
+
+    ended = run("sync", env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (5, "")
+    assert ended.err == (
+        f"{tmp_path / 'w.duckdb'} is not a DuckDB file. Nothing was changed."
+        " Change warehouse.url, or move it.\n"
+    )
+
+
+def test_a_full_disk_is_told_and_the_next_run_makes_good(server: Server, tmp_path: Path) -> None:
+    """Exit 5: the first failure is the one that is told; with room, nothing is missing."""
+    account = Account.create(profiles=300, lists=2, email_events=40)
+    limited = """
+import resource, sys
+sys.dont_write_bytecode = True
+resource.setrlimit(resource.RLIMIT_FSIZE, (800 * 1024, 800 * 1024))
+from ometria_replica.cli import main
+main()
+"""
+    with serve(account, requests_per_second=None) as running:
+        env = api_env(running, tmp_path / "w.duckdb")
+        full = run("sync", env=env, cwd=tmp_path, code=limited)
+        run("sync", env=env, cwd=tmp_path, check=True)
+        run("sync", "--warehouse", "other.duckdb", env=env, cwd=tmp_path, check=True)
+
+    assert full.code == 5
+    assert last_line(full.err) == (
+        f"There is no room on the disk of {tmp_path / 'w.duckdb'}, or of the folder for temporary"
+        " files. The batch was rolled back and nothing is lost. Make room, then run again."
+    )
+    assert everything(tmp_path / "w.duckdb") == everything(tmp_path / "other.duckdb")
+
+
+def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) -> None:
+    """``check`` exits with 0 or the first failure's code, says what and why, and makes nothing."""
+    url = env["OMETRIA_API_URL"]
+    good = run("check", env=env, cwd=tmp_path)
+    bad = run("check", env=env | {"OMETRIA_API_KEY": "another-key"}, cwd=tmp_path)
+
+    assert (good.code, good.err) == (0, "")
+    assert good.out.splitlines()[:3] == [
+        f"ok      ometria-uk: GET {url}/{endpoint} answers"
+        for endpoint in ("profiles", "lists", "unsubscribes")
+    ]
+    assert bad.code == 3
+    assert (
+        f"FAILED  ometria-uk: GET {url}/profiles\n        {REFUSED.format('profiles')}" in bad.out
+    )
+    assert "ok      the warehouse" in bad.out
+    assert not (tmp_path / "w.duckdb").exists()
+
+
+# --- Secrets and people ------------------------------------------------------------------------
+
+
+def test_secrets_and_people_stay_out_of_everything_that_is_said(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    """No run, good or failing, tells a key, an address or a name; nor does the state."""
+    key, secret, person = "KEY-canary-7f3a", "SECRET-canary-91bc", "canary.person@example.com"
+    name = "Canarina Featherstone"
+    account = Account.create(profiles=20, lists=2, email_events=30)
+    account.add_profile("p-canary", email=person, name=name, seen="of course", loyalty=1)
+    account.add_profile("", email=person, name=name)
+    account.add_unsubscribe("p-canary", email_address=person, reason_text=name)
+    account.add_change(account.lists[0].id, "p-canary", "list_enter", email=person)
+    account.add_event(person, "open", campaign_title=name)
+    feed = Feed(account, f"s3://{s3.bucket}/canary", s3=s3.access)
+    feed.export_history(files_per_day=1 / 90)
+    feed.poison("aa.csv", f"{person};{name}\n{person};{name}\n".encode())
+    feed.poison("bb.jsonl", f'{{"to_address":"{person}","reason":\n{{"x":1}}\n'.encode())
+    said = []
+
+    with serve(account, key=key, requests_per_second=None) as server:
+        good = api_env(server, tmp_path / "w.duckdb") | s3_env(s3, "canary")
+        good["AWS_SECRET_ACCESS_KEY"] = secret
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "w.duckdb").write_text(person * 1000)
+        for env, arguments in [
+            (good, ("-v", "sync")),
+            (good, ("-v", "sync", "--full", "--strict", "--json")),
+            (good, ("check",)),
+            (good, ("config",)),
+            (good, ("runs", "--json")),
+            (good | {"OMETRIA_API_URL": f"{server.root_url}/v3"}, ("-v", "sync")),
+            (good | {"OMETRIA_FEED_URL": "s3://not-there/x"}, ("-v", "sync")),
+            (good | {"OMETRIA_WAREHOUSE_URL": f"duckdb:///{tmp_path}/full/w.duckdb"}, ("sync",)),
+            (good | {"OMETRIA_REQUESTS_PER_SECOND": "x"}, ("sync",)),
+            (good | {"OMETRIA_SOURCE_ID": "other"}, ("sync",)),
+        ]:
+            ended = run(*arguments, env=env, cwd=tmp_path)
+            assert "Traceback" not in ended.err, ended.err
+            said.append(ended.everything)
+
+    for told in said:
+        for planted in (key, secret, person, name):
+            assert planted not in told
+    with duckdb.connect(str(tmp_path / "w.duckdb"), read_only=True) as connection:
+        states = connection.execute(
+            "SELECT table_name FROM information_schema.tables"
+            " WHERE table_schema = 'ometria_replica' AND table_name <> 'rejects'"
+        ).fetchall()
+        assert ("runs",) in states
+        for (table,) in states:
+            rows = str(
+                connection.execute(f"SELECT t::VARCHAR FROM ometria_replica.{table} t").fetchall()
+            )
+            for planted in (key, secret, person, name):
+                assert planted not in rows, table
+    people = read_file(tmp_path / "w.duckdb", "ometria.profiles")
+    assert (person, name) in {(row["email"], row["customer_name"]) for row in people}
+    raws = [row["raw"] for row in read_file(tmp_path / "w.duckdb", "ometria_replica.rejects")]
+    assert "of course" in raws
+    assert any(person in raw for raw in raws)
+    assert json.dumps(raws).count(key) == 0
