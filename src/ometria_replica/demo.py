@@ -21,6 +21,7 @@ from ometria_replica.settings import (
 )
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import duckdb_path
+from ometria_replica.warehouse.sql import literal
 from ometria_replica.warehouse.state import DATA_SCHEMA
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ That account was simulated. For yours:
 
 Look around in {path}:
 
-    python -c "import duckdb; print(duckdb.connect('{path}').sql('FROM ometria.profiles'))"
+    python -c "import duckdb; \
+duckdb.sql(\\"ATTACH '{path}' AS shop; USE shop; FROM ometria.profiles\\").show()"
 """
 
 
@@ -133,7 +135,9 @@ def _refuse_other_accounts(path: str) -> None:
 def _samples(path: str) -> Iterator[str]:
     import duckdb  # noqa: PLC0415 -- 130 ms, and only the demo's end needs it.
 
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect() as connection:
+        # Under another name: in a file called ometria, DuckDB takes the schema for the file.
+        connection.execute(f"ATTACH {literal(path)} AS shop (READ_ONLY); USE shop")
         connection.execute("SET TimeZone = 'UTC'")
         for table in TABLES:
             names = _SAMPLES[table.name]

@@ -12,13 +12,20 @@ import os
 import secrets
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica import __version__
-from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError, UnexpectedResponse
+from ometria_replica.errors import (
+    AccessDenied,
+    ConfigError,
+    ReplicaError,
+    UnexpectedResponse,
+    WarehouseError,
+)
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH_RECORDS = 20_000  # Of the API: some 80 pages, 20 seconds of the account's budget.
+BATCH_RECORDS = 5_000  # Of the API: some 20 pages. Less than what is under way meanwhile.
 BATCH_BYTES = 64 * 2**20  # Of the feed, as listed: five files of the usual size. Bounds memory.
 BATCH_FILES = 500  # Of the feed: thousands of tiny files still become few transactions.
 TICK = timedelta(microseconds=1)
@@ -114,7 +121,8 @@ def sync(
             _sync_account(run, warehouse, account, chosen)
         outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
         report = run.report(masked(config.warehouse.url), outcome)
-        warehouse.record_run(_history(report))
+        with run.hiding_what_follows():
+            warehouse.record_run(_history(report))
     if run.errors:
         run.errors[0].report = report
         raise run.errors[0]
@@ -155,6 +163,16 @@ class _Run:
     def lease(self, source_id: str) -> Lease:
         return Lease(source_id, self.run_id, os.uname().nodename, os.getpid(), self.clock() + LEASE)
 
+    @contextmanager
+    def hiding_what_follows(self) -> Iterator[None]:
+        """Tell why the warehouse failed first, and not that it then fails at everything."""
+        try:
+            yield
+        except WarehouseError as error:
+            if not any(isinstance(earlier, WarehouseError) for earlier in self.errors):
+                raise
+            logger.info("%s", error)
+
     def __post_init__(self) -> None:
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
@@ -194,7 +212,8 @@ def _sync_account(
             _sync_tables(run, warehouse, account, tables, inputs)
             run.warnings += inputs.warnings
     finally:
-        warehouse.give_back(lease)
+        with run.hiding_what_follows():
+            warehouse.give_back(lease)
 
 
 def _sync_tables(
