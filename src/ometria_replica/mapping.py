@@ -510,11 +510,18 @@ def _json_object_or_none(line: str) -> Record | None:
 def _to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
 
-    columns = {
-        source: pa.array([field_text(record, source) for record in records], pa.string())
-        for source in table.fields
-    }
-    columns["_record"] = pa.array([json_text(record) for record in records], pa.string())
+    texts = {source: [field_text(record, source) for record in records] for source in table.fields}
+    columns = {source: pa.array(values, pa.string()) for source, values in texts.items()}
+    # Whole records are wanted only where nothing identifies them, and cost as much as the rest.
+    columns["_record"] = pa.array(
+        [
+            json_text(record)
+            if any(not any(texts[source][place] for source in group) for group in table.identity)
+            else None
+            for place, record in enumerate(records)
+        ],
+        pa.string(),
+    )
     return pa.table(columns)
 
 

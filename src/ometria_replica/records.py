@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -115,11 +116,16 @@ def field_text(record: Mapping[str, Any], source: str) -> str | None:
     object is its JSON text, without the spaces between elements.
     """
     value: Any = record
-    for name in source.split("::"):
+    for name in _path(source):
         if not isinstance(value, dict):
             return None
         value = value.get(name)
     return _text(value)
+
+
+@cache
+def _path(source: str) -> tuple[str, ...]:
+    return tuple(source.split("::"))
 
 
 def json_text(value: Any) -> str:
@@ -152,6 +158,8 @@ def _encodable(text: str) -> str:
 
     JSON can escape one alone, but no UTF-8 exists for it, hence no MD5 and no column.
     """
+    if text.isascii():  # Most are, and this takes no time.
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -210,3 +210,25 @@ def test_two_processes_share_one_pace(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(server.asked) == 16
     assert last - first >= before.interval_seconds * 17 * 0.999
+
+
+def test_each_refusal_widens_the_room_and_time_gives_it_back(tmp_path: Path) -> None:
+    """Ten refusals leave turns 13 % wide; some thousand turns later they are 3 % wide again."""
+    clock = Clock()
+    pace = pace_of(tmp_path, clock)
+    for _ in range(10):
+        pace.widen()
+
+    first, *_, last = gaps(turns(pace, clock, 1_100))
+
+    assert first == pytest.approx((ROOM + 0.10) / 4)
+    assert last == pytest.approx(ROOM / 4)
+
+
+def test_the_room_has_an_end_and_is_shared(tmp_path: Path) -> None:
+    """However often one process is refused, another with the same key goes at 87 % of the rate."""
+    clock = Clock()
+    for _ in range(100):
+        pace_of(tmp_path, clock).widen()
+
+    assert gaps(turns(pace_of(tmp_path, clock), clock, 2)) == [pytest.approx(1.15 / 4)]

@@ -361,6 +361,8 @@ class Client:
 
     def _hold(self, setback: _Setback, seconds: float, stop: threading.Event) -> None:
         """Wait: everybody, where the server says it is busy; this request alone otherwise."""
+        if setback.busy:
+            self._pace.widen()
         if setback.busy or setback.again_in is not None:
             self._pace.hold_off(seconds)
         else:

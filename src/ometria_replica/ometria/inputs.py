@@ -153,9 +153,12 @@ class Inputs:
                     whole=start == BEGINNING and until is None,
                 )
             case PerParent() as per_parent if from_day:
-                return self._read_per_parent(per_parent, lambda _: from_day)
+                return self._read_per_parent(per_parent, lambda _: from_day, whole=False)
             case PerParent() as per_parent:
-                return self._read_per_parent(per_parent, Refreshed(memory, self.read_until).since)
+                refreshed = Refreshed(memory, self.read_until)
+                return self._read_per_parent(
+                    per_parent, refreshed.since, whole=refreshed.is_full_round
+                )
             case FeedRead():
                 raise LookupError(f"{table.name} is not read from the API")
 
@@ -181,7 +184,7 @@ class Inputs:
         return self._whole[pages]
 
     def _read_per_parent(
-        self, per_parent: PerParent, since: Callable[[Record], datetime | None]
+        self, per_parent: PerParent, since: Callable[[Record], datetime | None], *, whole: bool
     ) -> Reading:
         """Read the lists that *since* gives a time for; BEGINNING asks for everything."""
         starts = {}
@@ -193,7 +196,6 @@ class Inputs:
         parents = [
             Parent(found, None if start == BEGINNING else start) for found, start in starts.items()
         ]
-        whole = all(start == BEGINNING for start in starts.values())
         reading = Reading(iter(()), whole=whole, unit="lists", total=len(parents))
 
         def counted() -> Iterator[Parent]:
@@ -222,12 +224,18 @@ class Refreshed:
     memory: Memory
     now: datetime
 
+    @property
+    def is_full_round(self) -> bool:
+        """Whether every list is asked, so that the next round is a week away."""
+        watermark, whole_at = self.memory.watermark, self.memory.whole_at
+        return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
+
     def since(self, record: Record) -> datetime | None:
         """Tell the time from which to ask for a list's changes; None to leave it out."""
         watermark, whole_at = self.memory.watermark, self.memory.whole_at
         if watermark is None or whole_at is None:
             return BEGINNING
-        if self.now - whole_at >= FULL_ROUND:
+        if self.is_full_round:
             return min(watermark, whole_at) - LOOK_BACK
         refreshed_at = time_of(record, "timestamp_last_refreshed")
         is_dynamic = field_text(record, "type") == "DYNAMIC"

@@ -32,7 +32,12 @@ logger = logging.getLogger(__name__)
 # Ometria says "4 requests per second" and not how it counts. In a sliding second the fifth
 # request is refused if it arrives a moment early, and the network shifts arrivals: so leave
 # a little room. 3 % costs less than a refusal now and then, and keeps 97 % of the budget.
+# Where the network shifts more than that, each refusal widens the room, and each turn
+# taken since then narrows it a little: 1 % is given back in 100 turns, 25 seconds.
 ROOM = 1.03
+WIDER = 0.01
+WIDEST_ROOM = 1.15
+NARROWER = 0.0001
 
 # A turn further ahead than this was left by a clock that has jumped, or by an earlier boot.
 # It is more than any queue of ours plus the longest hold.
@@ -54,11 +59,13 @@ class _Turns:
     The moments that are spoken for, on the monotonic clock.
 
     Python's monotonic clock is system-wide, so processes can compare its readings,
-    and it stands above jumps of the wall clock.
+    and it stands above jumps of the wall clock. *room* is how much wider than the rate
+    allows the turns are, as a factor.
     """
 
     next_free: float = 0.0
     held_until: float = 0.0
+    room: float = ROOM
 
 
 class Pace:
@@ -80,7 +87,7 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        self.interval_seconds = ROOM / requests_per_second
+        self.interval_seconds = 1 / requests_per_second
         self._clock = clock
         self._sleep = sleep
         self._turn_lock = threading.Lock()
@@ -104,10 +111,16 @@ class Pace:
             turns.held_until = max(turns.held_until, until)
             turns.next_free = max(turns.next_free, turns.held_until)
 
+    def widen(self) -> None:
+        """Leave more room between requests, for a while: one was refused for coming too soon."""
+        with self._turns() as turns:
+            turns.room = min(WIDEST_ROOM, turns.room + WIDER)
+
     def _take_turn(self) -> float:
         with self._turns() as turns:
             turn = max(self._clock(), turns.next_free)
-            turns.next_free = turn + self.interval_seconds
+            turns.next_free = turn + self.interval_seconds * turns.room
+            turns.room = max(ROOM, turns.room - NARROWER)
             return turn
 
     def _held_until(self) -> float:
@@ -196,7 +209,7 @@ def _read(file: Path) -> _Turns:
     """Read the turns; a file that is missing, half written or garbage holds none."""
     try:
         stored = json.loads(file.read_text())
-        return _Turns(float(stored["next_free"]), float(stored["held_until"]))
+        return _Turns(*(float(stored[name]) for name in ("next_free", "held_until", "room")))
     except (OSError, ValueError, TypeError, KeyError):
         return _Turns()
 
@@ -204,6 +217,10 @@ def _read(file: Path) -> _Turns:
 def _sane(turns: _Turns, now: float) -> _Turns:
     """Forget what no process of this boot can have meant, not-a-number included."""
     latest = now + FARTHEST_SECONDS
-    if turns.next_free <= latest and turns.held_until <= latest:
+    if (
+        turns.next_free <= latest
+        and turns.held_until <= latest
+        and ROOM <= turns.room <= WIDEST_ROOM
+    ):
         return turns
     return _Turns()
