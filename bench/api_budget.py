@@ -1,0 +1,70 @@
+"""
+How much of the account's request budget does a sync of profiles use?
+
+The simulator answers after --latency seconds and allows --rate requests in any second.
+100 % would be --rate requests in every second from the first to the last.
+
+    python bench/api_budget.py --profiles 60000 --latency 0.8 --rate 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ometria_replica.replication import sync
+from ometria_replica.settings import AccountSettings, Config, Secret, WarehouseSettings
+from ometria_simulator import Account, Quirks, serve
+
+
+def main() -> None:
+    """Run once, and print one JSON object."""
+    options = _options()
+    account = Account.create(
+        profiles=options.profiles, lists=1, email_events=0, now=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve(
+            account,
+            requests_per_second=options.rate,
+            quirks=Quirks(latency_seconds=options.latency),
+        ) as server,
+    ):
+        settings = AccountSettings(
+            api_key=Secret(server.key, "the benchmark"),
+            api_url=server.url,
+            requests_per_second=options.rate,
+        )
+        warehouse = WarehouseSettings(f"duckdb:///{Path(folder) / 'bench.duckdb'}")
+        began = time.perf_counter()
+        report = sync(Config((settings,), warehouse), ["profiles"])
+        seconds = time.perf_counter() - began
+        requests = len(server.requests)
+        refused = sum(request.status == 429 for request in server.requests)
+    answer = {
+        "profiles": report.tables[0].inserted,
+        "latency_seconds": options.latency,
+        "requests_per_second_allowed": options.rate,
+        "requests": requests,
+        "answered_429": refused,
+        "seconds": round(seconds, 1),
+        "budget_used": round((requests - refused) / (seconds * options.rate), 3),
+    }
+    print(json.dumps(answer, indent=2))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1] if __doc__ else None)
+    parser.add_argument("--profiles", type=int, default=100_000)
+    parser.add_argument("--latency", type=float, default=0.8, help="seconds")
+    parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
