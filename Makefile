@@ -31,6 +31,7 @@ setup: $(ready)  ## Set up .venv; every other target does this by itself
 
 demo: $(ready)  ## Sync a simulated account into ometria.duckdb and show it
 	@$(bin)/ometria-replica demo $(DEMO)
+	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
 test: $(ready)  ## Run all tests, offline (TESTS="tests/docs -x" runs some)
 	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --quiet $(TESTS)
