@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Pages, PerParent, Windows
 
 PAGE_SIZE = 250  # Ometria's documented maximum: support.ometria.com, "Profiles API".
-IN_FLIGHT = 8  # 4 requests a second at 800 ms need 4; twice that rides out a slow consumer.
+IN_FLIGHT = (
+    16  # At 800 ms, 4 a second need 4. The rest rides out a refused page or a busy consumer.
+)
 
 # How far to go back for the seam, in pages, try by try. Half a page closes what ordinary
 # deletions open; 32 pages are 8,000 profiles deleted between two requests.
