@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from ometria_replica import replication
+from ometria_replica.errors import AccessDenied, Busy
+from ometria_replica.mapping import Staging
+from ometria_replica.tables import PROFILES
+from ometria_replica.warehouse.attached import AttachedFile
+from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse.state import Batch, Lease, Owner
+from ometria_simulator import Account, Server, serve
+from tests.duck import read_file
+from tests.e2e.program import Ended, api_env, run
+from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, replicate, state
+from tests.replicas import everything
+from tests.unit.staged import page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HERE = os.uname().nodename
+OWNER = Owner("1042", "uk", wide_keys=False)
+
+
+def lease(run_id: str, *, host: str = HERE, pid: int | None = None, minutes: int = 15) -> Lease:
+    return Lease("uk", run_id, host, os.getpid() if pid is None else pid, NOON + minutes * MINUTE)
+
+
+def dead_process() -> int:
+    """Give the id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def hold(warehouse: Path, holder: Lease) -> None:
+    """Leave a lease in the file, as a run that goes on or crashed does."""
+    with DuckDBWarehouse(str(warehouse)) as opened:
+        opened.prepare(OWNER, NOON)
+        opened.take_lease(holder, NOON)
+
+
+# --- Who may write -----------------------------------------------------------------------------
+
+
+def test_a_second_run_says_who_is_at_work(server: Server, warehouse: Path) -> None:
+    """It names the run, the process and the host, changes nothing, and exits 75."""
+    hold(warehouse, lease("first"))
+
+    with pytest.raises(Busy) as refused:
+        replicate(warehouse, account(server), at=NOON + MINUTE)
+
+    assert str(refused.value) == (
+        f"run first (process {os.getpid()} on {HERE}) is loading 'uk' into {warehouse}, until"
+        " 12:15:00 UTC at the latest. Run again when it is done."
+    )
+    assert refused.value.exit_code == 75
+    assert server.requests == []
+    assert [row["run_id"] for row in state(warehouse, "leases")] == ["first"]
+    assert state(warehouse, "runs") == []
+
+
+def test_a_second_process_exits_75(shop: Account, server: Server, warehouse: Path) -> None:
+    """A program started while a sync is between two pages gives way, and the sync goes on."""
+    ended: list[Ended] = []
+
+    def start_another(request: object) -> None:
+        if not ended:
+            ended.append(run("sync", env=environment, cwd=warehouse.parent))
+
+    environment = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+    server.after_request = start_another
+
+    report = replicate(warehouse, account(server), at=replication.utc_now)
+
+    assert (ended[0].code, ended[0].out) == (75, "")
+    assert ended[0].err.startswith(f"run {report.run_id} (process {os.getpid()} on {HERE}) is ")
+    assert report.outcome == "succeeded"
+    assert len(everything(warehouse)["profiles"]) == 3
+
+
+def test_what_a_dead_process_left_is_taken_over_at_once(server: Server, warehouse: Path) -> None:
+    """On this machine it is known that nobody is at work, however long the lease would last."""
+    hold(warehouse, lease("crashed", pid=dead_process()))
+
+    assert replicate(warehouse, account(server), at=NOON).outcome == "succeeded"
+    assert state(warehouse, "leases") == []
+
+
+def test_another_machines_lease_is_taken_over_when_it_ran_out(
+    server: Server, warehouse: Path
+) -> None:
+    """Of another machine nobody knows what lives there, so its lease is waited out."""
+    hold(warehouse, lease("far away", host="elsewhere", pid=dead_process()))
+
+    with pytest.raises(Busy, match=r"^run far away \(process \d+ on elsewhere\) is loading"):
+        replicate(warehouse, account(server), at=NOON + 14 * MINUTE)
+
+    assert replicate(warehouse, account(server), at=NOON + 15 * MINUTE).outcome == "succeeded"
+
+
+def test_a_lease_that_ran_out_is_taken_over_from_the_living(
+    server: Server, warehouse: Path
+) -> None:
+    """A run that was silent for longer than its lease has lost it, even if it lives."""
+    hold(warehouse, lease("asleep"))
+
+    assert replicate(warehouse, account(server), at=NOON + HOUR).outcome == "succeeded"
+
+
+def batch(opened: DuckDBWarehouse, holder: Lease, profile_id: str) -> Batch:
+    staging = Staging(opened.staging, PROFILES, "1042", "uk")
+    staging.add_pages([page(f'{{"id": "{profile_id}"}}')], NOON)
+    staging.finish()
+    return Batch(PROFILES, "uk", staging, holder.run_id, NOON, watermark=NOON, lease=holder)
+
+
+def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
+    """Once another took over, a batch of the first is refused whole, its state included."""
+    first, second = lease("first"), lease("second", minutes=60)
+    with DuckDBWarehouse(str(warehouse)) as opened:
+        opened.prepare(OWNER, NOON)
+        opened.take_lease(first, NOON)
+        opened.load(batch(opened, first, "ann"))
+        opened.take_lease(second, NOON + 20 * MINUTE)
+
+        with pytest.raises(Busy) as refused:
+            opened.load(batch(opened, first, "late"))
+        opened.load(batch(opened, second, "bob"))
+        opened.give_back(first)
+
+    assert str(refused.value) == (
+        "Another run took over 'uk' in the warehouse, because this one was silent for too long."
+        " Nothing of this batch was written. Run again."
+    )
+    rows = read_file(warehouse, "ometria.profiles")
+    assert {row["profile_id"] for row in rows} == {"ann", "bob"}
+    assert [row["run_id"] for row in state(warehouse, "leases")] == ["second"]
+    assert [row["run_id"] for row in state(warehouse, "marks")] == ["second"]
+
+
+def test_every_batch_renews_the_lease(warehouse: Path) -> None:
+    """A run may take all night, as long as it writes now and then."""
+    with DuckDBWarehouse(str(warehouse)) as opened:
+        opened.prepare(OWNER, NOON)
+        opened.take_lease(lease("long"), NOON)
+        later = lease("long", minutes=600)
+        opened.load(batch(opened, later, "ann"))
+        with pytest.raises(Busy):
+            opened.take_lease(lease("other"), NOON + HOUR)
+        opened.give_back(lease("other"))
+        held = opened.holder("uk")
+        opened.give_back(later)
+        after = opened.holder("uk")
+
+    assert held == later
+    assert after is None
+
+
+def test_a_failed_run_gives_its_lease_back(shop: Account, server: Server, warehouse: Path) -> None:
+    """Nobody has to wait for a lease after an error."""
+    server.no_rights = frozenset({"profiles", "lists", "unsubscribes"})
+
+    with pytest.raises(AccessDenied):
+        replicate(warehouse, account(server), at=NOON)
+
+    assert state(warehouse, "leases") == []
+
+
+# --- Several sources in one file ---------------------------------------------------------------
+
+
+def test_two_sources_load_side_by_side(
+    shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one source is between two batches another loads whole; neither touches the other."""
+    monkeypatch.setattr(replication, "BATCH_RECORDS", 1)
+    uk, us = account(server), account(server, account_id="1043", source_id="us")
+    alone = warehouse.with_name("alone.duckdb")
+    replicate(alone, uk, at=NOON)
+    replicate(alone, us, at=NOON)
+    inner: list[Ended] = []
+
+    def load_the_other(request: object) -> None:
+        server.after_request = None
+        inner.append(run("sync", env=environment, cwd=warehouse.parent, check=True))
+
+    environment = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "us"}
+    environment["OMETRIA_ACCOUNT_ID"] = "1043"
+    server.after_request = load_the_other
+
+    replicate(warehouse, uk, at=NOON)
+
+    assert len(inner) == 1
+    assert everything(warehouse) == everything(alone)
+    assert state(warehouse, "leases") == []
+    assert {row["source_id"] for row in state(warehouse, "marks")} == {"uk", "us"}
+
+
+# --- The file's own lock -----------------------------------------------------------------------
+
+HOLD = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process hold the file until its input closes."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        yield holder
+        holder.communicate("")
+
+
+def test_a_lock_is_waited_for(warehouse: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file is opened as soon as the other program lets go; the log names who it was."""
+    with held_open(warehouse) as holder, duckdb.connect() as connection:
+        slept = []
+
+        def let_go(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                holder.communicate("")
+
+        file = AttachedFile(connection, str(warehouse), wait_seconds=10, sleep=let_go)
+        with file.using("testing"):
+            connection.execute("CREATE TABLE warehouse.there (x INTEGER)")
+
+    assert len(slept) == 3
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith(f"waiting for {warehouse} (")
+    assert warning.endswith(f"(PID {holder.pid}))")
+
+
+def test_a_lock_that_stays_is_reported_by_name(warehouse: Path) -> None:
+    """After the wait the error names the file and its holder."""
+    slept: list[float] = []
+    with held_open(warehouse) as holder, duckdb.connect() as connection:
+        file = AttachedFile(connection, str(warehouse), wait_seconds=3, sleep=slept.append)
+        with pytest.raises(Busy) as refused, file.using("testing"):
+            pass
+
+    assert sum(slept) == 3
+    assert str(refused.value).startswith(f"{warehouse} is open in another program (")
+    assert f"(PID {holder.pid})" in str(refused.value)
+    assert refused.value.exit_code == 75
+
+
+COUNT = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    print(*connection.execute("SELECT count(*) FROM ometria.profiles").fetchone())
+"""
+
+
+def test_readers_get_in_between_two_batches(
+    tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While pages are on their way, another process reads what is loaded so far."""
+    monkeypatch.setattr(replication, "BATCH_RECORDS", 250)
+    shop = Account(now=NOON - 90 * DAY)
+    for number in range(3_000):  # More pages than are asked for at once.
+        shop.add_profile(f"p{number:04}")
+    shop.set_time(NOON)
+    counts: list[str] = []
+
+    def look(request: object) -> None:
+        if len(counts) < 4 and server.requests[-1].query["offset"] in {"0", "1960", "2940"}:
+            counts.append(
+                subprocess.run(
+                    [sys.executable, "-c", COUNT, str(warehouse)],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                ).stdout
+            )
+
+    with serve(shop, requests_per_second=None) as server:
+        server.after_request = look
+        replicate(warehouse, account(server), at=NOON, tables=["profiles"])
+
+    assert counts
+    assert int(counts[0]) == 0
+    assert len(everything(warehouse)["profiles"]) == 3_000
