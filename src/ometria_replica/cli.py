@@ -120,22 +120,21 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
 
 @app.command()
 def backfill(  # noqa: PLR0917 -- Typer passes options by name.
-    tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE...", help="Only these tables.")
-    ] = None,
     since: Annotated[
-        datetime | None, typer.Option("--from", formats=[DAY], help="First day to read again.")
-    ] = None,
+        datetime, typer.Option("--from", formats=[DAY], help="First day to read again.")
+    ],
     until: Annotated[
         datetime | None, typer.Option("--to", formats=[DAY], help="Last day to read again.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="TABLE", help="Only this table; can be repeated."),
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
     """Read a stretch of time again, without moving the watermarks."""
-    if since is None:
-        raise typer.BadParameter("say from which day on: --from 2026-01-31")
     _sync(
         _settings(config, warehouse),
         tables,

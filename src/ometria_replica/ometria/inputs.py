@@ -30,6 +30,9 @@ OVERLAP = timedelta(days=1)
 LOOK_BACK = timedelta(days=8)
 """Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
 
+REFRESH_GRACE = timedelta(hours=3)
+"""How long a refresh may take to show in the changes: a list is asked again for so long."""
+
 FULL_ROUND = timedelta(days=7)
 """How often every list is asked for its changes, refreshed or not."""
 
@@ -239,7 +242,7 @@ class Refreshed:
             return min(watermark, whole_at) - LOOK_BACK
         refreshed_at = time_of(record, "timestamp_last_refreshed")
         is_dynamic = field_text(record, "type") == "DYNAMIC"
-        if is_dynamic and refreshed_at is not None and refreshed_at < watermark - OVERLAP:
+        if is_dynamic and refreshed_at is not None and refreshed_at < watermark - REFRESH_GRACE:
             return None
         return watermark - LOOK_BACK
 
