@@ -31,7 +31,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     account = Account.create(profiles=600, lists=6, email_events=3_000)
     export = folder / "export"
     Feed(account, str(export)).export_history()
-    with serve(account, requests_per_second=None) as server:
+    with serve(account, requests_per_second=None) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # Where the pace is kept.
         environ = {
             "OMETRIA_API_KEY": server.key,
             "OMETRIA_API_URL": server.url,
