@@ -1,0 +1,387 @@
+"""
+One simulated account, its export, a warehouse, and children that replicate the one into the other.
+
+The checkers know nothing of the replica: what should be there follows from the simulator's
+own state, from what it was asked, and from the specification page.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import duckdb
+
+from ometria_simulator import Account, Dialect, Feed, Quirks, Server, serve
+from tests.duck import read
+from tests.e2e.oracle import after, expected
+from tests.faults.child import Plan, Process
+from tests.spec import oracle
+from tests.spec.page import page_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ometria_simulator import S3Access
+    from tests.duck import Row
+
+Rows = dict[str, "list[Row]"]
+TABLES = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
+NOTHING: Rows = {name: [] for name in TABLES}
+EVENTS = next(table for table in page_tables() if table.name == "email_events")
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+
+class Finding(AssertionError):  # noqa: N818 -- it names what was found.
+    """Something that a checker saw, and that must not be."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child that ended: exit code (negative for a signal) and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """
+    Everything of one story. A context manager.
+
+    *known* are the rows that the warehouse should hold after the last sync that was checked.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int = 7,
+        profiles: int = 600,
+        lists: int = 6,
+        email_events: int = 300,
+        now: datetime = NOW,
+        account: Account | None = None,
+        account_id: str = "1042",
+        source_id: str = "uk",
+        settings: str = "",
+        dialect: Dialect | None = None,
+        quirks: Quirks | None = None,
+        target: str | None = None,
+        s3: S3Access | None = None,
+        warehouse: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.account = account or Account.create(
+            seed, profiles=profiles, lists=lists, email_events=email_events, now=now
+        )
+        self.account_id, self.source_id = account_id, source_id
+        self.warehouse = warehouse or folder / "replica.duckdb"
+        self.feed = Feed(
+            self.account, target or folder / "feed", dialect or Dialect(compression="gzip"), s3=s3
+        )
+        self.feed.export_history(files_per_day=1 / 60)
+        self.known: Rows = NOTHING
+        self.defect = ""
+        self.removes = 'deletes = "remove"' in settings
+        self.others: list[World] = []
+        self._settings, self._quirks, self._s3 = settings, quirks, s3
+        self._open = ExitStack()
+        self._asked = 0
+        self._marks: list[Row] = []
+        self._children = 0
+
+    server: Server
+
+    def __enter__(self) -> Self:
+        self.server = self._open.enter_context(
+            serve(self.account, requests_per_second=None, quirks=self._quirks)
+        )
+        (self.folder / "ometria.toml").write_text(self.settings())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def settings(self) -> str:
+        """Write the settings file."""
+        own = f"""\
+[warehouse]
+url = "duckdb:///{self.warehouse}"
+{self.account_settings()}"""
+        return own + "".join(other.account_settings() for other in self.others)
+
+    def account_settings(self) -> str:
+        """Write this account's part of them."""
+        feed = f"""
+[accounts.feed]
+url = "{self.feed.target}"
+"""
+        if self._s3:
+            feed += f"""\
+endpoint_url = "{self._s3.endpoint_url}"
+region = "{self._s3.region}"
+"""
+        return f"""
+[[accounts]]
+account_id = "{self.account_id}"
+source_id = "{self.source_id}"
+api_key = "env:OMETRIA_API_KEY"
+api_url = "{self.server.url}"
+requests_per_second = 1000
+{self._settings}
+{feed}"""
+
+    # --- children ---
+
+    def start(self, *arguments: str, plan: Plan | None = None) -> Process:
+        """Start the program; its clock begins at the account's own time, unless *plan* says."""
+        self._children += 1
+        plan = plan or Plan()
+        env: dict[str, str] = {"OMETRIA_API_KEY": self.server.key}
+        if self._s3:
+            env |= {
+                "AWS_ACCESS_KEY_ID": self._s3.access_key or "",
+                "AWS_SECRET_ACCESS_KEY": self._s3.secret_key or "",
+            }
+        plan = replace(
+            plan,
+            at=plan.at or self.account.now,
+            defect=plan.defect or self.defect,
+            env={**env, **plan.env},
+        )
+        return Process(plan, arguments or ("sync",), self.folder, f"child-{self._children}")
+
+    def run(self, *arguments: str, plan: Plan | None = None, code: int | None = 0) -> Ended:
+        """Run the program to its end, which must have the exit code *code*; None means any."""
+        return self.end(self.start(*arguments, plan=plan), code)
+
+    @staticmethod
+    def end(process: Process, code: int | None = 0) -> Ended:
+        """Wait for a child's end, which must have the exit code *code*."""
+        ended = Ended(*process.wait())
+        if code is not None and ended.code != code:
+            raise Finding(f"exit code {ended.code}, not {code}: {ended.err[-600:]}")
+        return ended
+
+    # --- what should be there ---
+
+    def sent(self) -> Rows:
+        """Give the rows of all that the account shows and the export ever held, now."""
+        return expected(self.account, self.feed, self.account_id, self.source_id)
+
+    def asked_since(self) -> datetime | None:
+        """Tell the day that profiles were asked since, last; forget what was asked before."""
+        requests, self._asked = self.server.requests[self._asked :], len(self.server.requests)
+        days = [
+            request.query.get("updateSince")
+            for request in requests
+            if request.path == "/v2/profiles"
+        ]
+        found = days[-1] if days else None
+        return datetime.fromisoformat(found).replace(tzinfo=UTC) if found else None
+
+    def due(self, tables: Iterable[str] = TABLES) -> Rows:
+        """Give the rows that should be there after a sync of *tables* that went through."""
+        asked, sent = self.asked_since(), self.sent()
+        rows = self._after(sent, asked)
+        if self.removes:
+            gone = {"profiles", "lists"}
+            rows |= {name: _only(rows[name], sent[name]) for name in gone}
+        return {name: rows[name] if name in tables else self.known[name] for name in TABLES}
+
+    def _after(self, sent: Rows, asked: datetime | None) -> Rows:
+        """Add what was sent to what was known; a full read leaves the days of update alone."""
+        if asked is not None:
+            return after(self.known, sent, asked)
+        stamps = {row["__sync_key"]: row["updated_at"] for row in self.known["profiles"]}
+        profiles = [{**row, "updated_at": stamps.get(row["__sync_key"])} for row in sent["profiles"]]
+        rows = after({**self.known, "profiles": []}, {**sent, "profiles": []}, self.account.now)
+        merged = {**_by_key(self.known["profiles"]), **_by_key(profiles)}
+        return {**rows, "profiles": [merged[key] for key in sorted(merged)]}
+
+    # --- checkers ---
+
+    def check(self, tables: Iterable[str] = TABLES) -> None:
+        """All five tables are what they should be after a sync of *tables* that went through."""
+        due = self.due(tables)
+        compare(self.found(), due)
+        self._check_marks()
+        self.known = due
+
+    def check_loosely(self) -> None:
+        """As :meth:`check`, but for the days of update: each is one that was asked since."""
+        found = self.found()
+        asked = {
+            datetime.fromisoformat(request.query["updateSince"]).replace(tzinfo=UTC)
+            for request in self.server.requests
+            if "updateSince" in request.query
+        } | {None}
+        for row in found["profiles"]:
+            if row["updated_at"] not in asked:
+                raise Finding("profiles: an updated_at that was never asked with")
+        due = self._after(self.sent(), None)
+        compare(_unstamped(found), _unstamped(due))
+        self._check_marks()
+        self.known = found
+
+    def check_after_crash(self) -> None:
+        """
+        What a run left that did not go through: nothing lost, nothing ahead of its data.
+
+        The account has not changed since that run began. Each row is as it was before or as
+        it should become; where a watermark moved, all of them are; and a file in the ledger
+        has all its rows.
+        """
+        if not self.warehouse.exists():
+            return
+        asked = self.asked_since()
+        due, found = self._after(self.sent(), asked), self.found()
+        before_marks = self._marks
+        self._check_marks()
+        moved = {mark["table_name"] for mark in self._marks if mark not in before_marks}
+        versions = self._versions_of_events()
+        for name in TABLES:
+            _check_unique(name, found[name])
+            before, then = _by_key(self.known[name]), _by_key(due[name])
+            have = _by_key(found[name])
+            if lost := before.keys() - have.keys():
+                raise Finding(f"{name}: {len(lost)} rows are lost that were there before")
+            for key, row in have.items():
+                if row not in (before.get(key), then.get(key), *versions.get(key, ())):
+                    raise Finding(f"{name}: a row is neither as before nor as it should become")
+            behind = [key for key, row in then.items() if have.get(key) != row]
+            if name in moved and behind:
+                raise Finding(f"{name}: state ahead of data, {len(behind)} rows behind its mark")
+        self._check_ledger(found)
+        self.known = found
+
+    def _check_marks(self) -> None:
+        """No watermark is past the clock of the one who was asked."""
+        self._marks = [
+            mark for mark in self.state("marks") if mark["source_id"] == self.source_id
+        ]
+        for mark in self._marks:
+            if mark["reached_at"] > self.account.now + timedelta(seconds=60):
+                raise Finding(f"{mark['table_name']}: a watermark past the server's clock")
+
+    def _check_ledger(self, found: Rows) -> None:
+        keys = {row["__sync_key"] for row in found["email_events"]}
+        entries = {
+            (entry["name"], entry["modified_at"])
+            for entry in self.state("files")
+            if entry["unreadable_because"] is None and entry["source_id"] == self.source_id
+        }
+        for name, modified_at in entries:
+            rows = self._keys_of_file(name, modified_at)
+            if lacking := rows - keys:
+                raise Finding(f"email_events: state ahead of data, {len(lacking)} rows of {name}")
+
+    def _keys_of_file(self, name: str, modified_at: datetime) -> set[str]:
+        return {
+            oracle.md5(EVENTS.key, each.cells, self.source_id)
+            for each in self.feed.delivered
+            if each.file == name and each.modified_at == modified_at
+            and oracle.identified(EVENTS, each.cells)
+        }  # fmt: skip
+
+    def _versions_of_events(self) -> dict[str, list[Row]]:
+        """Give every version of every event that the export ever held."""
+        versions: dict[str, list[Row]] = {}
+        for each in self.feed.delivered:
+            row = oracle.row(EVENTS, each.cells, self.account_id, self.source_id)
+            if row:
+                versions.setdefault(row["__sync_key"], []).append(row)
+        return versions
+
+    # --- what is there ---
+
+    def found(self) -> Rows:
+        """Read the five tables of this source, without the load time."""
+        with self.looking() as connection:
+            return {name: self._rows(connection, name) for name in TABLES}
+
+    def _rows(self, connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
+        try:
+            rows = read(connection, f"ometria.{name}", "__sync_key")
+        except duckdb.CatalogException:
+            return []
+        return [
+            {column: row[column] for column in row if column != "__synced_at"}
+            for row in rows
+            if row["__source_id"] == self.source_id
+        ]
+
+    def state(self, name: str) -> list[Row]:
+        """Read a table of the state."""
+        with self.looking() as connection:
+            try:
+                return read(connection, f"ometria_replica.{name}")
+            except duckdb.CatalogException:
+                return []
+
+    @contextmanager
+    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a copy of the warehouse: looking must not mend what a crash left."""
+        copy = self.folder / "copy.duckdb"
+        for suffix in ("", ".wal"):
+            source, target = self.warehouse.with_name(self.warehouse.name + suffix), copy.with_name(copy.name + suffix)
+            target.unlink(missing_ok=True)
+            if source.exists():
+                shutil.copyfile(source, target)
+        with duckdb.connect(str(copy)) as connection:
+            yield connection
+
+
+def compare(found: Rows, due: Mapping[str, list[Row]]) -> None:
+    """Hold what is there against what should be; a Finding says what is wrong, in numbers."""
+    for name in TABLES:
+        _check_unique(name, found[name])
+        have, want = _by_key(found[name]), _by_key(due[name])
+        if lost := want.keys() - have.keys():
+            raise Finding(f"{name}: {len(lost)} rows are lost")
+        if extra := have.keys() - want.keys():
+            raise Finding(f"{name}: {len(extra)} rows should not be there")
+        differing = {
+            column
+            for key, row in want.items()
+            for column in row
+            if row[column] != have[key][column]
+        }
+        if differing:
+            raise Finding(f"{name}: rows are not as they should be, in {', '.join(sorted(differing))}")
+
+
+def saw(pattern: str, check: Callable[[], Any]) -> str:
+    """Run a checker that must find something, and give its words."""
+    try:
+        check()
+    except AssertionError as finding:
+        assert re.search(pattern, str(finding)), finding
+        return str(finding)
+    raise AssertionError(f"the checker saw nothing; it should have seen: {pattern}")
+
+
+def _check_unique(name: str, rows: list[Row]) -> None:
+    doubled = len(rows) - len({row["__sync_key"] for row in rows})
+    if doubled:
+        raise Finding(f"{name}: {doubled} rows are doubled")
+
+
+def _by_key(rows: Iterable[Row]) -> dict[str, Row]:
+    return {row["__sync_key"]: row for row in rows}
+
+
+def _only(rows: list[Row], sent: list[Row]) -> list[Row]:
+    keys = {row["__sync_key"] for row in sent}
+    return [row for row in rows if row["__sync_key"] in keys]
+
+
+def _unstamped(rows: Rows) -> Rows:
+    bare = [{**row, "updated_at": None} for row in rows["profiles"]]
+    return {**rows, "profiles": bare}
