@@ -146,11 +146,17 @@ def report_from_dict(report: dict[str, Any]) -> RunReport:
     data = {name: value for name, value in report.items() if name in known}
     for name in ("started_at", "finished_at"):
         data[name] = datetime.fromisoformat(data[name])
+    data["warnings"] = tuple(data.get("warnings", ()))
     data["tables"] = tuple(
-        TableReport(**{name: value for name, value in table.items() if name in table_known})
+        TableReport(**{name: _frozen(table[name]) for name in table if name in table_known})
         for table in data["tables"]
     )
     return RunReport(**data)
+
+
+def _frozen(value: Any) -> Any:
+    """Make a tuple again of what JSON made a list."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _table_remarks(table: TableReport) -> Iterable[str]:
