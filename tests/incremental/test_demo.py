@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.duck import read_file
+from tests.e2e.program import run
+from tests.incremental.shops import NOON, account, replicate
+from tests.replicas import TABLES, everything
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_simulator import Server
+
+SMALL = ("--profiles", "50", "--lists", "3", "--events", "200")
+
+
+def test_the_demo_shows_five_tables(tmp_path: Path) -> None:
+    """Without a key or a bucket, a simulated account is synced and a few rows of each shown."""
+    ended = run("demo", *SMALL, "--warehouse", "duckdb:///x.duckdb", cwd=tmp_path, check=True)
+
+    rows = everything(tmp_path / "x.duckdb")
+    assert all(rows.values())
+    assert len(rows["profiles"]) == 50
+    assert len(rows["lists"]) == 3
+    assert ended.out.startswith("Synced to duckdb:///x.duckdb in ")
+    for name in TABLES:
+        assert f"\nometria.{name}\n  " in ended.out
+    assert "That account was simulated. For yours:" in ended.out
+    assert "\x1b" not in ended.out
+    assert {row["_account_id"] for row in rows["profiles"]} == {"demo"}
+
+
+def test_the_demo_leaves_a_real_account_alone(
+    server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """A file with an account of one's own is refused before anything is simulated."""
+    replicate(warehouse, account(server), at=NOON)
+    before = warehouse.read_bytes()
+
+    ended = run("demo", *SMALL, "--warehouse", f"duckdb:///{warehouse}", cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        f"{warehouse} holds account '1042', and the demo would put invented people beside yours."
+        " Give another file: --warehouse duckdb:///demo.duckdb.\n"
+    )
+    assert warehouse.read_bytes() == before
+
+
+def test_the_demo_writes_no_other_warehouse(tmp_path: Path) -> None:
+    """Only a DuckDB file is written."""
+    ended = run("demo", *SMALL, "--warehouse", "postgresql://somewhere/db", cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_can_be_run_again(tmp_path: Path) -> None:
+    """A second demo goes on in the file of the first."""
+    for _ in range(2):
+        run("demo", *SMALL, "--warehouse", "x.duckdb", cwd=tmp_path, check=True)
+
+    rows = read_file(tmp_path / "x.duckdb", "ometria_replica.runs")
+    assert [row["outcome"] for row in rows] == ["succeeded", "succeeded"]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ometria_replica.upkeep import replay, rewind
+from tests.duck import read_file
+from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
+from tests.replicas import of, write_feed_file
+
+FIRST = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def write(feed: Path, day: int, *who: str, seconds: int = 0) -> None:
+    """Write a file of that day of February, each event saying which file it is from."""
+    records = [
+        {
+            "to_address": name,
+            "event_type": "open",
+            "dt_occurred": "2026-01-01T00:00:00Z",
+            "reason": f"day {day}",
+        }
+        for name in who
+    ]
+    at = FIRST + (day - 1) * DAY + timedelta(seconds=seconds)
+    write_feed_file(feed, f"{day:02}.jsonl", at, records)
+
+
+def standing(warehouse: Path) -> dict[str, str]:
+    rows = read_file(warehouse, "ometria.email_events")
+    return {row["email"]: row["bounce_reason"] for row in rows}
+
+
+def test_a_backfill_reads_the_files_of_its_days(warehouse: Path, tmp_path: Path) -> None:
+    """From midnight of the first to the last second of the last day, by when files were written."""
+    feed = tmp_path / "feed"
+    for day in range(1, 6):
+        write(feed, day, f"p{day}", seconds=86_399 if day == 4 else 0)
+    everyone = account(folder=feed)
+    assert of(replicate(warehouse, everyone, at=NOON), "email_events").files == 5
+    ledger = [(row["name"], row["etag"]) for row in state(warehouse, "files")]
+
+    report = replicate(
+        warehouse, everyone, at=NOON + HOUR, since=date(2026, 2, 2), until=date(2026, 2, 4)
+    )
+
+    events = of(report, "email_events")
+    assert (events.files, events.unchanged, events.inserted) == (3, 3, 0)
+    assert [(row["name"], row["etag"]) for row in state(warehouse, "files")] == ledger
+    loaded = {
+        row["email"]: row["__synced_at"] for row in read_file(warehouse, "ometria.email_events")
+    }
+    assert sorted(name for name, at in loaded.items() if at >= NOON + HOUR) == ["p2", "p3", "p4"]
+    assert of(replicate(warehouse, everyone, at=NOON + 2 * HOUR), "email_events").files == 0
+
+
+def test_a_backfill_puts_nothing_older_over_newer(warehouse: Path, tmp_path: Path) -> None:
+    """A file that is read again gives way to what a later file said of the same event."""
+    feed = tmp_path / "feed"
+    write(feed, 1, "ann", "bob")
+    write(feed, 3, "bob", "cat")
+    replicate(warehouse, account(folder=feed), at=NOON)
+
+    report = replicate(warehouse, account(folder=feed), at=NOON, until=date(2026, 2, 1))
+
+    assert of(report, "email_events").older == 1
+    assert standing(warehouse) == {"ann": "day 1", "bob": "day 3", "cat": "day 3"}
+    assert "email_events: 1 row came from an older file, and stayed out." in report.to_text()
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("file"), st.integers(1, 5), st.sets(st.sampled_from("abc"), min_size=1)),
+        st.tuples(st.just("sync"), st.booleans(), st.none()),
+        st.tuples(st.just("backfill"), st.integers(1, 5), st.integers(0, 2)),
+        st.tuples(st.just("rewind"), st.integers(0, 5), st.none()),
+        st.tuples(st.just("replay"), st.none(), st.none()),
+    ),
+    min_size=2,
+    max_size=6,
+)
+
+
+@settings(max_examples=8, deadline=None)
+@given(steps=steps)
+def test_however_the_feed_is_read_again_the_newest_stands(
+    steps: list[tuple[str, int, object]],
+) -> None:
+    """Files, syncs, backfills, rewinds and replays in any order end in the newest of each event."""
+    with TemporaryDirectory() as folder:
+        feed, warehouse = Path(folder) / "feed", Path(folder) / "w.duckdb"
+        feed.mkdir()
+        all_of_it, newest = account(folder=feed), dict[str, int]()
+        for step, number, more in steps:
+            if (
+                step == "file"
+                and isinstance(more, set)
+                and not (feed / f"{number:02}.jsonl").exists()
+            ):
+                write(feed, number, *sorted(more))
+                newest |= {name: max(number, newest.get(name, 0)) for name in more}
+            elif step == "sync":
+                replicate(warehouse, all_of_it, at=NOON, full=bool(number))
+            elif step == "backfill" and isinstance(more, int):
+                first = date(2026, 2, number)
+                replicate(
+                    warehouse, all_of_it, at=NOON, since=first, until=first + timedelta(days=more)
+                )
+            elif step == "rewind":
+                day = date(2026, 2, number) if number else None
+                rewind(config(warehouse, all_of_it), "email_events", day)
+            elif step == "replay":
+                replay(config(warehouse, all_of_it))
+        replicate(warehouse, all_of_it, at=NOON)
+
+        assert standing(warehouse) == {name: f"day {day}" for name, day in newest.items()}

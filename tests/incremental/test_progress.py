@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from ometria_replica.progress import watching
+from tests.e2e.program import SOURCES, api_env, run
+from tests.incremental.shops import NOON, account, replicate
+from tests.replicas import write_feed_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from ometria_simulator import Account, Server
+
+SECONDS = re.compile(r"\d+\.\d s")
+
+
+def environment(server: Server, warehouse: Path, tmp_path: Path) -> dict[str, str]:
+    write_feed_file(tmp_path / "feed", "f.jsonl", NOON, [{"to_address": "ann@example.com"}])
+    return {
+        **api_env(server, warehouse),
+        "OMETRIA_SOURCE_ID": "uk",
+        "OMETRIA_FEED_URL": str(tmp_path / "feed"),
+    }
+
+
+def plainly(text: str) -> list[str]:
+    """Leave out what differs from run to run: seconds, and requests asked ahead."""
+    return [
+        re.sub(r"\d+ requests?", "N requests", SECONDS.sub("T s", x)) for x in text.splitlines()
+    ]
+
+
+def test_a_log_file_gets_a_line_a_table(server: Server, warehouse: Path, tmp_path: Path) -> None:
+    """Without a terminal there is no bar: a plain line when a table is done, on standard error."""
+    ended = run("sync", "--json", env=environment(server, warehouse, tmp_path), cwd=tmp_path)
+
+    assert ended.code == 0
+    lines = plainly(ended.err)
+    assert [line for line in lines if "profiles" not in line] == [
+        "uk lists: read 4 records, N requests, T s",
+        "uk member_lists: read 2 records, N requests, T s",
+        "uk unsubscribes: read 1 records, N requests, T s",
+        "uk email_events: read 1 records, 1 files, T s",
+    ]
+    assert "\x1b" not in ended.everything
+    assert ended.json["outcome"] == "succeeded"  # All of standard output is the answer.
+
+
+def test_a_table_that_fails_has_its_line_too(
+    server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """It says how far it came; the report on standard output says why it failed."""
+    server.no_rights = frozenset({"profiles"})
+
+    ended = run("sync", env=environment(server, warehouse, tmp_path), cwd=tmp_path)
+
+    assert ended.code == 3
+    assert plainly(ended.err)[0] == "uk profiles: failed after 0 records, N requests, T s"
+    assert ended.out.startswith("Failed syncing to duckdb:///")
+    assert "\nFailed: profiles: Ometria refused the API key" in ended.out
+    assert ended.err.splitlines()[-1].startswith("Ometria refused the API key")
+
+
+def on_a_terminal(*arguments: str, env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
+    """Run the program with a terminal as standard error; give code, output and the terminal's."""
+    ours, theirs = os.openpty()
+    seen: list[bytes] = []
+
+    def look() -> None:
+        try:
+            while found := os.read(ours, 65_536):
+                seen.append(found)
+        except OSError:  # Linux says so when the other side is closed.
+            return
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "ometria_replica", *arguments],
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(SOURCES),
+            "HOME": str(cwd),
+            "TERM": "xterm-256color",
+            "COLUMNS": "120",
+            **env,
+        },
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        out, _ = process.communicate(timeout=60)
+        watcher.join(timeout=10)
+    os.close(ours)
+    return process.returncode, out, b"".join(seen).decode()
+
+
+def test_a_terminal_gets_a_bar_a_table(server: Server, warehouse: Path, tmp_path: Path) -> None:
+    """Each table has a bar with its rows and requests; standard output has no escape code."""
+    env = environment(server, warehouse, tmp_path)
+
+    code, out, terminal = on_a_terminal("sync", env=env, cwd=tmp_path)
+
+    assert code == 0
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal).rsplit("uk profiles", 1)[-1]
+    assert re.match(r" +\S*━+\S* +\d+ rows +\d+ requests?", last), last
+    assert re.search(r"uk lists +━+ +\d+ rows +\d+ requests?", last)
+    assert re.search(r"uk member_lists +━+ +2 rows +2 requests", last)
+    assert re.search(r"uk unsubscribes +━+ +1 rows +\d+ requests?", last)
+    assert re.search(r"uk email_events +━+ +1 rows", last)
+    assert "\x1b[" in terminal
+    assert "\x1b" not in out
+    assert out.startswith("Synced to duckdb:///")
+
+
+def test_a_terminal_shows_the_tables_after_one_that_failed(
+    server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """A table without rights keeps its bar, the others go on, and the error is told at the end."""
+    server.no_rights = frozenset({"profiles"})
+
+    env = environment(server, warehouse, tmp_path)
+    code, out, terminal = on_a_terminal("sync", env=env, cwd=tmp_path)
+
+    assert code == 3
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal).rsplit("uk profiles", 1)[-1]
+    assert re.search(r"uk unsubscribes +━+ +1 rows", last)
+    assert "Ometria refused the API key" in last
+    assert "\x1b" not in out
+
+
+def test_watching_changes_nothing(
+    shop: Account,
+    server: Server,
+    warehouse: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a program of one's own, the lines go to standard error and nothing to standard output."""
+    with watching() as progress:
+        watched = replicate(warehouse, account(server), at=NOON, progress=progress)
+    told = capsys.readouterr()
+    unwatched = replicate(warehouse.with_name("other.duckdb"), account(server), at=NOON)
+
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 4
+    assert [each.inserted for each in watched.tables] == [
+        each.inserted for each in unwatched.tables
+    ]

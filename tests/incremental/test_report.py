@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ometria_replica.report import (
+    Outcome,
+    RunReport,
+    TableReport,
+    history_as_json,
+    history_as_text,
+    report_from_dict,
+)
+from tests.incremental.shops import NOON
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+PROFILES = TableReport(
+    "uk", "profiles", requests=1_204, records=300_000, inserted=299_999, updated=1
+)
+LISTS = TableReport("uk", "lists", requests=2, records=30, unchanged=30)
+
+
+def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object) -> RunReport:
+    made = RunReport(
+        run_id="20260302T120000-abc123",
+        version="1.2.3",
+        warehouse="duckdb:///shop.duckdb",
+        started_at=NOON,
+        finished_at=NOON + timedelta(seconds=301.25),
+        outcome=outcome,
+        tables=tables,
+    )
+    return replace(made, **more)  # type: ignore[arg-type] # Checked by whoever reads the text.
+
+
+SNAPSHOTS = {
+    "success": (
+        report(PROFILES, LISTS),
+        """\
+Synced to duckdb:///shop.duckdb in 5 min 1 s, with 1,206 requests.
+
+table     inserted  updated  unchanged  set aside  requests
+profiles   299,999        1          0          0     1,204
+lists            0        0         30          0         2
+
+Nothing was set aside.""",
+    ),
+    "nothing changed": (
+        report(LISTS, finished_at=NOON + timedelta(seconds=2.04)),
+        """\
+Synced to duckdb:///shop.duckdb in 2.0 s, with 2 requests.
+
+table  inserted  updated  unchanged  set aside  requests
+lists         0        0         30          0         2
+
+Nothing changed but the load time of the rows read again.
+Nothing was set aside.""",
+    ),
+    "failed": (
+        report(
+            TableReport("uk", "profiles", requests=1, error="Ometria refused the API key."),
+            LISTS,
+            outcome="failed",
+        ),
+        """\
+Failed syncing to duckdb:///shop.duckdb in 5 min 1 s, with 3 requests.
+
+table     inserted  updated  unchanged  set aside  requests
+profiles         0        0          0          0         1
+lists            0        0         30          0         2
+
+Failed: profiles: Ometria refused the API key.""",
+    ),
+    "dry run": (
+        report(replace(LISTS, requests=1), outcome="dry run"),
+        """\
+Would sync to duckdb:///shop.duckdb in 5 min 1 s, with 1 request.
+
+table  inserted  updated  unchanged  set aside  requests
+lists         0        0         30          0         1
+
+Nothing was set aside.""",
+    ),
+    "several sources": (
+        report(LISTS, replace(LISTS, source_id="france", inserted=1)),
+        """\
+Synced to duckdb:///shop.duckdb in 5 min 1 s, with 4 requests.
+
+table         inserted  updated  unchanged  set aside  requests
+uk lists             0        0         30          0         2
+france lists         1        0         30          0         2
+
+Nothing was set aside.""",
+    ),
+    "set aside": (
+        report(
+            TableReport(
+                "uk",
+                "email_events",
+                files=7,
+                files_unreadable=1,
+                inserted=5,
+                records_rejected=2,
+                values_rejected=1_000,
+            ),
+            warnings=("email_events: may.csv: it is an HTML page",),
+        ),
+        """\
+Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
+
+table         inserted  updated  unchanged  set aside  requests  files
+email_events         5        0          0      1,003         0      7
+
+Warning: email_events: may.csv: it is an HTML page
+See what was set aside: SELECT * FROM ometria_replica.rejects.""",
+    ),
+    "merged, older, NULs and unknown fields": (
+        report(
+            TableReport(
+                "uk",
+                "email_events",
+                files=2,
+                inserted=5,
+                merged=1,
+                older=2,
+                nuls_removed=1,
+                unknown_fields=("colour", "size"),
+            ),
+            TableReport("uk", "unsubscribes", merged=1_200, older=1, nuls_removed=3),
+        ),
+        """\
+Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
+
+table         inserted  updated  unchanged  set aside  requests  files
+email_events         5        0          0          0         0      2
+unsubscribes         0        0          0          0         0      0
+
+email_events: 1 distinct event had the key of another, and the newest stands (the specified key's doing).
+email_events: 2 rows came from an older file, and stayed out.
+email_events: a NUL character was removed from 1 text.
+email_events: fields that nobody documents: colour, size.
+unsubscribes: 1,200 distinct events had the key of another, and the newest stands (the specified key's doing).
+unsubscribes: 1 row came from an older file, and stayed out.
+unsubscribes: a NUL character was removed from 3 texts.
+Nothing was set aside.""",  # noqa: E501  # As it is printed.
+    ),
+    "missing and removed": (
+        report(
+            TableReport("uk", "profiles", inserted=1, missing=1_234, removed=1_234),
+            TableReport("uk", "lists", missing=1),
+        ),
+        """\
+Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
+
+table     inserted  updated  unchanged  set aside  requests
+profiles         1        0          0          0         0
+lists            0        0          0          0         0
+
+profiles: 1,234 rows of records that Ometria no longer has; 1,234 were removed.
+lists: 1 row of records that Ometria no longer has (see missing).
+Nothing was set aside.""",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_a_report_reads(name: str) -> None:
+    """The text for people is exactly this."""
+    made, text = SNAPSHOTS[name]
+
+    assert made.to_text() == text
+
+
+def counts() -> SearchStrategy[int]:
+    return st.integers(0, 10**9)
+
+
+tables = st.builds(
+    TableReport,
+    source_id=st.text(max_size=5),
+    table=st.sampled_from(["profiles", "lists"]),
+    requests=counts(),
+    inserted=counts(),
+    missing=counts(),
+    values_rejected=counts(),
+    unknown_fields=st.lists(st.text(max_size=3), max_size=2).map(tuple),
+    seconds=st.floats(0, 10**6),
+    error=st.none() | st.text(max_size=9),
+)
+reports = st.builds(
+    report,
+    outcome=st.sampled_from(get_args(Outcome)),
+    tables=st.lists(tables, max_size=3).map(tuple),
+    warnings=st.lists(st.text(max_size=5), max_size=2).map(tuple),
+)
+
+
+@given(made=reports)
+def test_a_report_survives_json(made: RunReport) -> None:
+    """What the warehouse keeps of a run reads back, and is told the same."""
+    back = report_from_dict(json.loads(made.to_json()))
+
+    assert back == made
+    assert back.to_text() == made.to_text()
+
+
+def test_fields_of_a_later_version_are_left_out() -> None:
+    """A report that a newer program wrote can still be read."""
+    data = report(LISTS).to_dict()
+    data["tables"] = [{**data["tables"][0], "a_later_count": 3}]
+
+    assert report_from_dict({**data, "a_later_field": 1}) == report(LISTS)
+
+
+def test_the_history_is_a_line_a_run() -> None:
+    """Totals over all tables, newest first as they are given."""
+    runs = [SNAPSHOTS[name][0].to_json() for name in ("set aside", "failed", "success")]
+
+    assert (
+        history_as_text(runs)
+        == """\
+started (UTC)          outcome  seconds  records  inserted  updated  set aside
+2026-03-02 12:00:00  succeeded    301.2        0         5        0      1,003
+2026-03-02 12:00:00     failed    301.2       30         0        0          0
+2026-03-02 12:00:00  succeeded    301.2  300,000   299,999        1          0"""
+    )
+    assert history_as_text([]) == "No run is recorded yet."
+    assert history_as_json([]) == "[]"
