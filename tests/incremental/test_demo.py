@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.duck import read_file
 from tests.e2e.program import run
 from tests.incremental.shops import NOON, account, replicate
 from tests.replicas import TABLES, everything
@@ -55,12 +54,3 @@ def test_the_demo_writes_no_other_warehouse(tmp_path: Path) -> None:
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.\n"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_demo_can_be_run_again(tmp_path: Path) -> None:
-    """A second demo goes on in the file of the first."""
-    for _ in range(2):
-        run("demo", *SMALL, "--warehouse", "x.duckdb", cwd=tmp_path, check=True)
-
-    rows = read_file(tmp_path / "x.duckdb", "ometria_replica.runs")
-    assert [row["outcome"] for row in rows] == ["succeeded", "succeeded"]

@@ -120,7 +120,7 @@ table         inserted  updated  unchanged  set aside  requests  files
 email_events         5        0          0      1,003         0      7
 
 Warning: email_events: may.csv: it is an HTML page
-See what was set aside: SELECT * FROM ometria_replica.rejects.""",
+See what was set aside: ometria-replica rejects list.""",
     ),
     "merged, older, NULs and unknown fields": (
         report(
@@ -230,7 +230,7 @@ def test_the_history_is_a_line_a_run() -> None:
 started (UTC)          outcome  seconds  records  inserted  updated  set aside
 2026-03-02 12:00:00  succeeded    301.2        0         5        0      1,003
 2026-03-02 12:00:00     failed    301.2       30         0        0          0
-2026-03-02 12:00:00  succeeded    301.2  300,000   299,999        1          0"""
+2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1          0"""
     )
     assert history_as_text([]) == "No run is recorded yet."
     assert history_as_json([]) == "[]"

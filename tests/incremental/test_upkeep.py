@@ -73,7 +73,7 @@ source  table         rows     read until (UTC)  files  unreadable  rejects  mis
 uk      profiles         3  2026-03-02 11:00:00      0           0        1        0
 uk      member_lists     2  2026-03-02 11:00:00      0           0        0        0
 uk      lists            2  2026-03-02 11:00:00      0           0        0        1
-uk      email_events     3  -                        4           1        0        0
+uk      email_events     3                    -      4           1        1        0
 uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0        0"""
     )
 
