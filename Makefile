@@ -9,9 +9,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	&& echo $$p && break; done)
 DEMO   ?=
 TESTS  ?=
+EVENTS ?= 1000000
+REPEAT ?= 3
+BENCH  ?=
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
+peers := $(VENV)-bench
 code  := src tests scripts $(wildcard bench)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
@@ -22,7 +26,8 @@ comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean
+.PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean \
+	bench bench-check bench-api bench-docs
 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +63,19 @@ docs: $(ready)  ## Write the pages that are made from the program
 docs-check: $(ready)  ## Check that those pages are current
 	@$(bin)/python scripts/reference.py --check
 
+bench: $(ready) $(peers)/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
+	@$(peers)/bin/python bench/run.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
+
+bench-check: $(ready)  ## Check that loads are no slower, against hand-written SQL in the same run
+	@$(bin)/python bench/check.py
+
+bench-api: $(ready)  ## Measure how much of the request budget a sync uses
+	@$(bin)/python bench/api_budget.py $(BENCH)
+
+bench-docs: $(peers)/.ready  ## Write the newest results of make bench into the docs
+	@$(peers)/bin/python bench/report.py
+	@$(peers)/bin/python bench/plot.py
+
 diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
 	@$(bin)/python scripts/diagram.py
 
@@ -66,9 +84,11 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(call headed,requirements/dev.txt,All that the tests$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for who wants to pin it.)
+	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
+	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(peers) bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	rm -f ometria.duckdb ometria.duckdb.wal
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -85,4 +105,10 @@ $(ready): requirements/dev.txt pyproject.toml
 		exit 1; }
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(peers)/.ready: requirements/bench.txt $(ready)
+	@echo "Setting up $(peers), with what we are measured against (a minute or two, the first time) ..." >&2
+	@test -x $(peers)/bin/python || $(bin)/python -m venv $(peers)
+	@$(peers)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@

@@ -1,0 +1,81 @@
+"""
+A folder of very many small files, all but the newest in the ledger already.
+
+    python bench/listing.py FOLDER --files 100000 --known
+    python bench/listing.py FOLDER --files 100000 --new 10
+
+The ledger's lines are written by SQL, with the names, versions and sizes that our own
+listing of the folder gives: to load the files would take an hour and measure nothing here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from contenders.columns import RENAMED, SOURCE_ID
+
+from ometria_replica.ometria.feed import Feed
+from ometria_replica.replication import sync
+from ometria_replica.settings import AccountSettings, Config, FeedSettings, WarehouseSettings
+
+
+def main() -> None:
+    """Make the files, and have them known, or make a few more."""
+    parser = argparse.ArgumentParser(description="Make a folder of many files.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--known", action="store_true", help="write them into the ledger")
+    parser.add_argument("--new", type=int, default=0, help="make so many more")
+    options = parser.parse_args()
+    feed = options.folder / "feed"
+    if options.known:
+        _make(feed, 0, options.files)
+        _remember(feed, options.folder / "bench.duckdb")
+    _make(feed, options.files, options.files + options.new)
+
+
+def _make(folder: Path, first: int, last: int) -> None:
+    for number in range(first, last):
+        # Ten a day, in a folder for each month: as an export of a quarter of a century would lie.
+        path = folder / f"{number // 300:04d}" / f"email_events-{number:06d}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row = [
+            f"{number}" if field != "dt_occurred" else "2026-01-01T00:00:00Z" for field in RENAMED
+        ]
+        path.write_bytes(gzip.compress(f"{','.join(RENAMED)}\n{','.join(row)}\n".encode(), 1))
+
+
+def _remember(folder: Path, database: Path) -> None:
+    settings = FeedSettings(str(folder))
+    account = AccountSettings(account_id=SOURCE_ID, source_id=SOURCE_ID, feed=settings)
+    empty = folder.parent / "empty"
+    empty.mkdir()
+    first = AccountSettings(
+        account_id=SOURCE_ID, source_id=SOURCE_ID, feed=FeedSettings(str(empty))
+    )
+    sync(Config((first,), WarehouseSettings(f"duckdb:///{database}")), ["email_events"])
+    with Feed(account.feed or settings, tuple(RENAMED)) as feed:
+        files = list(feed.list())
+    with duckdb.connect(str(database)) as connection:
+        listed = pa.table(
+            {
+                "name": [file.name for file in files],
+                "etag": [file.etag for file in files],
+                "size": [file.size for file in files],
+                "modified_at": [file.modified_at for file in files],
+            }
+        )
+        connection.register("listed", listed)
+        connection.execute(
+            "INSERT INTO ometria_replica.files BY NAME SELECT *, 1 AS records,"
+            " modified_at AS loaded_at, false AS read_again, 'earlier' AS run_id,"
+            f" '{SOURCE_ID}' AS source_id, 'email_events' AS table_name FROM listed"
+        )
+
+
+if __name__ == "__main__":
+    main()

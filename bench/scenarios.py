@@ -1,0 +1,122 @@
+"""What is measured of us alone: memory, long histories, many files, the API, a short run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from measure import Run, run
+from sets import DataSet, scratch
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+BENCH = Path(__file__).parent
+STARTS = 11
+
+
+def data_set(events: int, files: int) -> DataSet:
+    """Make a data set, or find it; in a process of its own, which takes its memory along."""
+    run([sys.executable, BENCH / "data.py", "--events", str(events), "--files", str(files)])
+    return DataSet.named(events, files)
+
+
+def differences(
+    step: str, expected: Mapping[str, int], found: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """Say what is not as expected after *step*."""
+    if expected == found:
+        return {}
+    return {step: {name: found[name] - expected[name] for name in ("rows", "keys")}}
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Load N and four times N, in files of the same size."""
+    answer: dict[str, Any] = {"events": [], "peak_mb": [], "seconds": []}
+    for factor in (1, 4):
+        data = data_set(factor * options.events, factor * options.files)
+        with scratch() as work:
+            ran = _sync(options.program, data.first, work / "bench.duckdb")
+        answer["events"].append(data.events)
+        answer["peak_mb"].append(round(ran.peak_mb))
+        answer["seconds"].append(round(ran.seconds, 3))
+    return answer
+
+
+def flatness(options: argparse.Namespace) -> dict[str, Any]:
+    """Load batches of one size into a short history and into a long one."""
+    answer: dict[str, Any] = {"batch": options.batch, "events": options.histories, "seconds": []}
+    for events in options.histories:
+        with scratch() as work:
+            database, empty = work / "bench.duckdb", work / "empty"
+            empty.mkdir()
+            _sync(options.program, empty, database)
+            run([sys.executable, BENCH / "history.py", database, str(events)])
+            times = []
+            for turn in range(options.repeat + 1):
+                first = events + turn * options.batch // 2 - options.batch // 2
+                batch = work / f"batch-{turn}"
+                sizes = ["--first", str(first), "--events", str(options.batch)]
+                run([sys.executable, BENCH / "data.py", "--into", batch, *sizes])
+                times.append(round(_sync(options.program, batch, database).seconds, 3))
+        answer["seconds"].append(times[1:])  # The first also reads the file from the disk.
+    return answer
+
+
+def listing(options: argparse.Namespace) -> dict[str, Any]:
+    """Sync a folder of many files of which ten are new; then once more, with none."""
+    python = options.program.parent / "python"
+    with scratch() as work:
+        command = [python, BENCH / "listing.py", work, "--files", str(options.keys)]
+        run([*command, "--known"])
+        before = _sync(options.program, work / "feed", work / "bench.duckdb")
+        run([*command, "--new", "10"])
+        after = _sync(options.program, work / "feed", work / "bench.duckdb")
+        again = _sync(options.program, work / "feed", work / "bench.duckdb")
+    loaded = _json(after.output)["tables"][0]["files"]
+    return {
+        "files": options.keys,
+        "new": loaded,
+        "seconds_with_new": round(after.seconds, 3),
+        "seconds_without": round(min(before.seconds, again.seconds), 3),
+    }
+
+
+def start(options: argparse.Namespace) -> dict[str, Any]:
+    """Start the program for its help, and for a sync that finds nothing new."""
+    helps = [run([options.program, "--help"]).seconds for _ in range(STARTS)]
+    python = options.program.parent / "python"
+    empty = _json(run([python, BENCH / "empty_sync.py", options.program]).output)
+    return {"help_seconds": round(statistics.median(helps), 3), **empty}
+
+
+def api(options: argparse.Namespace) -> dict[str, Any]:
+    """Read profiles from a simulated account that answers after 800 ms."""
+    python = options.program.parent / "python"
+    said = run(
+        [python, BENCH / "api_budget.py", "--profiles", str(options.profiles), "--latency", "0.8"]
+    ).output
+    return _json(said)
+
+
+ALL: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "memory": memory,
+    "flatness": flatness,
+    "listing": listing,
+    "start": start,
+    "api": api,
+}
+
+
+def _json(output: str) -> dict[str, Any]:
+    """Read the JSON at the end of what a program said."""
+    answer: dict[str, Any] = json.loads(output[output.index("{\n") :])
+    return answer
+
+
+def _sync(program: Path, folder: Path, database: Path) -> Run:
+    return run([sys.executable, BENCH / "contenders" / "ours.py", program, folder, database])

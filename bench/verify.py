@@ -1,0 +1,25 @@
+"""
+Does a warehouse hold what it should? Prints rows, keys and a checksum of all contents.
+
+    python bench/verify.py bench.duckdb "SELECT * FROM email_events"
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import duckdb
+from data import summary
+
+
+def main() -> None:
+    """Sum up one relation of one file."""
+    database, relation = sys.argv[1:]
+    with duckdb.connect(database, read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        print(json.dumps(summary(connection, f"({relation})")))
+
+
+if __name__ == "__main__":
+    main()
