@@ -63,7 +63,9 @@ docs: $(ready)  ## Write the pages that are made from the program
 docs-check: $(ready)  ## Check that those pages are current
 	@$(bin)/python scripts/reference.py --check
 
-bench: $(ready) $(peers)/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
+bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
+	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .
+	@$(peers)-ours/bin/python -m pip install -qq --disable-pip-version-check --no-deps --force-reinstall bench/data/wheel/*.whl
 	@$(peers)/bin/python bench/run.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
 
 bench-check: $(ready)  ## Check that loads are no slower, against hand-written SQL in the same run
@@ -88,7 +90,7 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) $(peers) bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	rm -f ometria.duckdb ometria.duckdb.wal
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -111,4 +113,10 @@ $(peers)/.ready: requirements/bench.txt $(ready)
 	@echo "Setting up $(peers), with what we are measured against (a minute or two, the first time) ..." >&2
 	@test -x $(peers)/bin/python || $(bin)/python -m venv $(peers)
 	@$(peers)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# What a user has: nothing that only the tests need, which would be imported where it is found.
+$(peers)-ours/.ready: requirements/runtime.txt $(ready)
+	@test -x $(peers)-ours/bin/python || $(bin)/python -m venv $(peers)-ours
+	@$(peers)-ours/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@

@@ -205,9 +205,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=100_000, help="events into the histories")
     parser.add_argument("--keys", type=int, default=100_000, help="files in the listing")
     parser.add_argument("--profiles", type=int, default=60_000, help="of the API")
-    parser.add_argument(
-        "--program", type=Path, default=BENCH.parent / ".venv" / "bin" / "ometria-replica"
-    )
+    parser.add_argument("--program", type=Path, default=scenarios.PROGRAM)
     options = parser.parse_args()
     options.histories = options.histories or [options.events, 10 * options.events]
     return options

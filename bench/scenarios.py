@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BENCH = Path(__file__).parent
+PROGRAM = BENCH.parent / ".venv-bench-ours" / "bin" / "ometria-replica"
+"""As a user has it installed: without what only the tests need."""
+
+PYTHON = BENCH.parent / ".venv" / "bin" / "python"
+"""Has the simulator."""
+
 STARTS = 11
 
 
@@ -69,9 +75,8 @@ def flatness(options: argparse.Namespace) -> dict[str, Any]:
 
 def listing(options: argparse.Namespace) -> dict[str, Any]:
     """Sync a folder of many files of which ten are new; then once more, with none."""
-    python = options.program.parent / "python"
     with scratch() as work:
-        command = [python, BENCH / "listing.py", work, "--files", str(options.keys)]
+        command = [PYTHON, BENCH / "listing.py", work, "--files", str(options.keys)]
         run([*command, "--known"])
         before = _sync(options.program, work / "feed", work / "bench.duckdb")
         run([*command, "--new", "10"])
@@ -89,16 +94,14 @@ def listing(options: argparse.Namespace) -> dict[str, Any]:
 def start(options: argparse.Namespace) -> dict[str, Any]:
     """Start the program for its help, and for a sync that finds nothing new."""
     helps = [run([options.program, "--help"]).seconds for _ in range(STARTS)]
-    python = options.program.parent / "python"
-    empty = _json(run([python, BENCH / "empty_sync.py", options.program]).output)
+    empty = _json(run([PYTHON, BENCH / "empty_sync.py", options.program]).output)
     return {"help_seconds": round(statistics.median(helps), 3), **empty}
 
 
 def api(options: argparse.Namespace) -> dict[str, Any]:
     """Read profiles from a simulated account that answers after 800 ms."""
-    python = options.program.parent / "python"
     said = run(
-        [python, BENCH / "api_budget.py", "--profiles", str(options.profiles), "--latency", "0.8"]
+        [PYTHON, BENCH / "api_budget.py", "--profiles", str(options.profiles), "--latency", "0.8"]
     ).output
     return _json(said)
 
