@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import logging
 import multiprocessing
 import os
 import re
@@ -57,6 +58,7 @@ class Plan:
     When *step* is reached for the *nth* time, while it is about *table* where one is
     named, it does *do*. *at* is what its clock says when it starts, None the real time.
     *defect* names a defect to switch on. *file_bytes* is the most that a file may grow to.
+    With *debug* everything is logged that can be.
     """
 
     step: str = ""
@@ -73,6 +75,7 @@ class Plan:
     timeout_seconds: float = 5.0
     give_up_seconds: float = 2.0
     file_bytes: int | None = None
+    debug: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +104,11 @@ class Process:
         )
         self._process.start()
         self.pid = self._process.pid
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether it has ended."""
+        return self._process.exitcode is not None
 
     def wait(self, seconds: float = 50) -> tuple[int, str, str]:
         """Wait for its end: exit code (negative for a signal), standard output and error."""
@@ -173,6 +181,8 @@ def prepare(plan: Plan, folder: Path) -> None:
     from ometria_replica.warehouse import attached, duckdb  # noqa: PLC0415
     from tests.faults import defects  # noqa: PLC0415
 
+    if plan.debug:  # The command line's own logging finds this one there, and leaves it.
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
     patch(replication, "sync", functools.partial(replication.sync, clock=clock))
     patch(upkeep, "utc_now", clock)
@@ -207,7 +217,7 @@ def _with(original: Callable[..., Any], settings: Mapping[str, object]) -> Calla
 
 
 _STATEMENTS = (
-    ("schema", re.compile(r"CREATE (SCHEMA|TABLE) IF")),
+    ("schema", re.compile(r"CREATE (SCHEMA|TABLE) (IF|\"?warehouse)")),
     ("account", re.compile(r'INSERT INTO \S+"accounts"')),
     ("lease", re.compile(r'INSERT INTO \S+"leases"')),
     ("renewal", re.compile(r'UPDATE \S+"leases"')),

@@ -24,6 +24,7 @@ from ometria_replica.ometria.client import Answer, Client
 from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import _TableSync
+from ometria_replica.warehouse import attached
 from ometria_replica.warehouse import duckdb as warehouse
 from ometria_replica.warehouse.attached import AttachedFile
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
@@ -165,6 +166,12 @@ def errors_of_writing_swallowed() -> None:
             return
 
     _patch(AttachedFile, "transaction", transaction)
+
+
+@defect
+def nobody_is_named() -> None:
+    """The message about a file that is open elsewhere does not say where."""
+    _patch(attached, "_holder", lambda _text: "")
 
 
 @defect
@@ -336,7 +343,7 @@ def one_refusal_ends_the_run() -> None:
         try:
             original(self)
         except AccessDenied as error:
-            raise ReplicaError("refused") from error
+            raise OmetriaError("refused") from error
 
     _patch(_TableSync, "go", go)
 

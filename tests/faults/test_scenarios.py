@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tests.faults.stories  # noqa: F401 -- it fills the list.
 from tests.faults.defects import DEFECTS
 from tests.faults.scenarios import SCENARIOS, tell
 
