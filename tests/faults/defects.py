@@ -1,3 +1,4 @@
+# ruff: noqa: D401 -- A defect's docstring says what is wrong, and the documentation quotes it.
 """
 The seeded defects: mistakes that a replica could make, and that others did make.
 
@@ -125,7 +126,11 @@ def state_before_reading() -> None:
         assert isinstance(opened, DuckDBWarehouse)
         merge = Merge(opened._run)
         batch = Batch(
-            self.table, self.account.source_id, None, self.run.run_id, now  # type: ignore[arg-type]
+            self.table,
+            self.account.source_id,
+            None,
+            self.run.run_id,
+            now,  # type: ignore[arg-type]
         )
         opened.recall(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
@@ -348,7 +353,7 @@ def one_refusal_ends_the_run() -> None:
     _patch(_TableSync, "go", go)
 
 
-class _Never(Exception):  # noqa: N818 -- it is never raised.
+class _Never(Exception):
     pass
 
 

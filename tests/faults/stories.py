@@ -239,11 +239,9 @@ def one_endpoint_refused(world: World) -> None:
 def a_list_vanishes(world: World) -> None:
     """A list is deleted between the listing and the question for its changes."""
     last = world.account.lists[-1].id
-    gone = {
-        row["__sync_key"]
-        for row in world.sent()["member_lists"]
-        if row["list_id"] == last
-    } - {row["__sync_key"] for row in world.known["member_lists"]}
+    gone = {row["__sync_key"] for row in world.sent()["member_lists"] if row["list_id"] == last} - {
+        row["__sync_key"] for row in world.known["member_lists"]
+    }
 
     def delete(request: LoggedRequest) -> None:
         if request.path == "/v2/lists" and last in {each.id for each in world.account.lists}:
@@ -306,9 +304,7 @@ def _drift(world: World, change: Callable[[], None]) -> None:
     world.check_loosely()
 
 
-@scenario(
-    NETWORK, "short page is the last", OLD, quirks=SMALL_PAGES, profiles=150
-)
+@scenario(NETWORK, "short page is the last", OLD, quirks=SMALL_PAGES, profiles=150)
 def pages_shorter_than_asked_for(world: World) -> None:
     """The API sends pages of ten, whatever limit is asked for."""
     world.run()
@@ -466,7 +462,9 @@ def a_file_deleted_while_it_is_fetched(world: World) -> None:
     world.check()
 
 
-@scenario(FEED, "listed version not checked", "state ahead of data|rows are lost|not as they should")
+@scenario(
+    FEED, "listed version not checked", "state ahead of data|rows are lost|not as they should"
+)
 def a_file_that_changes_while_it_is_fetched(world: World) -> None:
     """A file is written again between the listing and the download, then cut, then whole."""
     world.run()

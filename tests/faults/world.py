@@ -38,7 +38,7 @@ EVENTS = next(table for table in page_tables() if table.name == "email_events")
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
-class Finding(AssertionError):  # noqa: N818 -- it names what was found.
+class Finding(AssertionError):
     """Something that a checker saw, and that must not be."""
 
 
@@ -241,7 +241,9 @@ requests_per_second = 1000
         if asked is not None:
             return after(self.known, sent, asked)
         stamps = {row["__sync_key"]: row["updated_at"] for row in self.known["profiles"]}
-        profiles = [{**row, "updated_at": stamps.get(row["__sync_key"])} for row in sent["profiles"]]
+        profiles = [
+            {**row, "updated_at": stamps.get(row["__sync_key"])} for row in sent["profiles"]
+        ]
         rows = after({**self.known, "profiles": []}, {**sent, "profiles": []}, self.account.now)
         merged = {**_by_key(self.known["profiles"]), **_by_key(profiles)}
         return {**rows, "profiles": [merged[key] for key in sorted(merged)]}
@@ -277,6 +279,10 @@ requests_per_second = 1000
         due["profiles"] = [
             *found_gone, *(row for row in due["profiles"] if row["__sync_key"] in there),
         ]  # fmt: skip
+        lists = {row["list_id"] for row in sent["lists"]}
+        for name in ("lists", "member_lists"):
+            gone = [row for row in found[name] if row["list_id"] not in lists]
+            due[name] = [*gone, *(row for row in due[name] if row["list_id"] in lists)]
         if lost := _by_key(self.known["profiles"]).keys() - _by_key(found["profiles"]).keys():
             raise Finding(f"profiles: {len(lost)} rows are lost that were there before")
         compare(_unstamped(found), _unstamped(due))
@@ -316,9 +322,7 @@ requests_per_second = 1000
 
     def _check_marks(self) -> None:
         """No watermark is past the clock of the one who was asked."""
-        self._marks = [
-            mark for mark in self.state("marks") if mark["source_id"] == self.source_id
-        ]
+        self._marks = [mark for mark in self.state("marks") if mark["source_id"] == self.source_id]
         for mark in self._marks:
             if mark["reached_at"] > self.account.now + timedelta(seconds=60):
                 raise Finding(f"{mark['table_name']}: a watermark past the server's clock")
@@ -387,7 +391,10 @@ requests_per_second = 1000
         """Open a copy of the warehouse: looking must not mend what a crash left."""
         copy = self.folder / "copy.duckdb"
         for suffix in ("", ".wal"):
-            source, target = self.warehouse.with_name(self.warehouse.name + suffix), copy.with_name(copy.name + suffix)
+            source, target = (
+                self.warehouse.with_name(self.warehouse.name + suffix),
+                copy.with_name(copy.name + suffix),
+            )
             target.unlink(missing_ok=True)
             if source.exists():
                 shutil.copyfile(source, target)
@@ -411,7 +418,9 @@ def compare(found: Rows, due: Mapping[str, list[Row]]) -> None:
             if row[column] != have[key][column]
         }
         if differing:
-            raise Finding(f"{name}: rows are not as they should be, in {', '.join(sorted(differing))}")
+            raise Finding(
+                f"{name}: rows are not as they should be, in {', '.join(sorted(differing))}"
+            )
 
 
 def saw(pattern: str, check: Callable[[], Any]) -> str:

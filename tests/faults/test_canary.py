@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_simulator import Fault
+from tests.faults.child import Plan
+from tests.faults.world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY, SECRET = "canary-api-key-5f1e", "canary-aws-secret-77ab"
+PERSON = {
+    "email": "canary.person@example.com",
+    "firstname": "Canaria",
+    "lastname": "Vogelsang",
+    "phone_number": "+44 7700 900123",
+    "date_of_birth": "canary birthday",
+}
+SECRETS = (KEY, SECRET, *PERSON.values())
+STATE = ("accounts", "marks", "leases", "missing", "files", "runs")
+
+
+@pytest.mark.parametrize("defect", ["", "records logged", "keys in errors"])
+def test_no_output_holds_a_secret_or_a_person(defect: str, tmp_path: Path) -> None:
+    """Logs, reports, errors, state and crash dumps hold none; with a seeded defect some do."""
+    with World(tmp_path, profiles=20, lists=2, email_events=20, key=KEY) as world:
+        world.defect = defect
+        _live_and_fail(world)
+        leaks = _leaks(world)
+    assert bool(leaks) == bool(defect), leaks
+
+
+def _live_and_fail(world: World) -> None:
+    person = world.account.add_profile(**PERSON)
+    world.account.add_event(PERSON["email"], "open", campaign_title="Spring")
+    world.account.add_unsubscribe(person.id, email_address=PERSON["email"])
+    world.feed.export()
+    loud = Plan(debug=True, env={"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ACCESS_KEY_ID": "AKIA7"})
+    world.run("-v", "sync", "--json", plan=loud)
+    for command in (["config"], ["state", "show"], ["runs", "--json"], ["rejects", "list"]):
+        world.run(*command, plan=loud)
+    world.account.advance(timedelta(days=1))
+    for fault in (
+        Fault(status=500, body=str(PERSON)),
+        Fault(status=403, body=KEY),
+        Fault.html_200(),
+    ):
+        world.server.faults.sometimes("/v2", fault, 1.0)
+        world.run("-v", "sync", plan=loud, code=None)
+        world.server.faults.clear()
+    world.feed.poison("canary.csv", f"<html>{PERSON['email']}".encode())
+    world.run("-v", "sync", "--full", plan=loud, code=None)
+    for do in ("raise", "abort"):
+        plan = Plan("after insert", do=do, debug=True, env=loud.env)  # type: ignore[arg-type]
+        world.run("-v", "sync", "--full", plan=plan, code=None)
+
+
+def _leaks(world: World) -> set[str]:
+    """Name the outputs that hold one of the secrets, and which."""
+    texts = {path.name: path.read_text(errors="replace") for path in world.folder.glob("child-*")}
+    texts |= {name: str(world.state(name)) for name in STATE}
+    texts["rejects"] = str([{**row, "raw": None} for row in world.state("rejects")])
+    return {
+        f"{name}: {secret}" for name, text in texts.items() for secret in SECRETS if secret in text
+    }
