@@ -27,7 +27,7 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean \
-	bench bench-check bench-api bench-docs
+	bench bench-check bench-api bench-flame bench-docs
 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,9 @@ bench-check: $(ready)  ## Check that loads are no slower, against hand-written S
 
 bench-api: $(ready)  ## Measure how much of the request budget a sync uses
 	@$(bin)/python bench/api_budget.py $(BENCH)
+
+bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw where the time of a load and of a sync goes
+	@$(peers)/bin/python bench/flame.py $(BENCH)
 
 bench-docs: $(peers)/.ready  ## Write the newest results of make bench into the docs
 	@$(peers)/bin/python bench/report.py

@@ -101,11 +101,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the benchmark's files.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
-    parser.add_argument("--into", type=Path, help="a folder, for one batch in one file")
+    parser.add_argument("--into", type=Path, help="a folder, for one batch and nothing more")
     parser.add_argument("--first", type=int, default=0, help="the batch's first event")
     options = parser.parse_args()
     if options.into:
-        write(options.into, options.first, options.first + options.events, 1)
+        write(options.into, options.first, options.first + options.events, options.files)
         return
     made = make(options.events, options.files)
     print(f"{made.folder}: {made.expected('first')}, then {made.expected('upsert')}")

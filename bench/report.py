@@ -33,6 +33,19 @@ NAMES = {
     "singer": "Singer tap into target-duckdb",
     "sling": "Sling",
 }
+WAYS = {
+    "stage": "stage, remove repeats by row id, delete and insert: what is done",
+    "files": "the same, a file at a time",
+    "distinct-on": "repeats removed by `DISTINCT ON`",
+    "row-number": "repeats removed by `row_number()`",
+    "merge": "`MERGE` instead of delete and insert",
+    "primary-key": "`INSERT OR REPLACE` through a primary key",
+}
+PICTURES = {
+    "bench": "Seconds of each program, for the first load and for the upsert",
+    "flame-feed": "Flame graph of a load of the feed",
+    "flame-api": "Flame graph of a sync of profiles",
+}
 HEADINGS = ("", "first load", "rows/s", "speed", "peak memory", "upsert of a tenth", "speed")
 
 
@@ -233,14 +246,36 @@ def _shown(measured: float | None, unit: str) -> str:
 def blocks(result: dict[str, Any] | None) -> dict[str, str]:
     """Write what goes between the page's markers, by their names."""
     goals = _markdown(("", "target", "measured", ""), targets(result))
+    pictures = {f"picture {name}": _picture(name) for name in PICTURES}
     if result is None:
-        return {"targets": goals, "table": UNKNOWN.capitalize() + ".", "machine": UNKNOWN + "."}
+        unknown = dict.fromkeys(("table", "machine", "ways"), UNKNOWN.capitalize() + ".")
+        return {"targets": goals, **unknown, **pictures}
     lines = [note.replace("* ", "\\* ", 1) if note[0] == "*" else note for note in notes(result)]
     return {
         "targets": goals,
         "table": _markdown(HEADINGS, rows(result)) + "\n\n" + "  \n".join(lines),
         "machine": _machine(result),
+        "ways": _ways(result.get("ways")),
+        **pictures,
     }
+
+
+def _picture(name: str) -> str:
+    if not (PAGE.parents[1] / "assets" / f"{name}.svg").exists():
+        return "Not drawn yet."
+    return f"![{PICTURES[name]}](../assets/{name}.svg)"
+
+
+def _ways(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return UNKNOWN.capitalize() + "."
+    lines = []
+    for name, words in WAYS.items():
+        first, upsert = (statistics.median(found[name][step]) for step in ("first", "upsert"))
+        lines.append(
+            (words, f"{first:,.1f} s", f"{upsert:,.1f} s", f"{found[name]['peak_mb']:,} MB")
+        )
+    return _markdown(("", "first load", "upsert of a tenth", "peak memory"), lines)
 
 
 def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

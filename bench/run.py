@@ -86,7 +86,7 @@ def main() -> None:
     chosen = [one for one in CONTENDERS if not options.only or one.name in options.only]
     result: dict[str, Any] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "bench/run.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "bench/run.py", *_sizes()]),
         "machine": machine(),
         "versions": versions(options.program),
         "events": options.events,
@@ -189,6 +189,12 @@ def _without_paths(text: str) -> str:
 
 def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _sizes() -> list[str]:
+    """Repeat the command line without paths, which are of this machine."""
+    words = iter(sys.argv[1:])
+    return [word for word in words if word not in {"--output", "--program"} or not next(words, "")]
 
 
 def _options() -> argparse.Namespace:

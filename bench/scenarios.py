@@ -22,6 +22,7 @@ PROGRAM = BENCH.parent / ".venv-bench-ours" / "bin" / "ometria-replica"
 PYTHON = BENCH.parent / ".venv" / "bin" / "python"
 """Has the simulator."""
 
+WAYS = ("stage", "files", "distinct-on", "row-number", "merge", "primary-key")
 STARTS = 11
 
 
@@ -44,12 +45,30 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Load N and four times N, in files of the same size."""
     answer: dict[str, Any] = {"events": [], "peak_mb": [], "seconds": []}
     for factor in (1, 4):
-        data = data_set(factor * options.events, factor * options.files)
+        events = factor * options.events
         with scratch() as work:
-            ran = _sync(options.program, data.first, work / "bench.duckdb")
-        answer["events"].append(data.events)
+            _write(work / "feed", 0, events, factor * options.files)
+            ran = _sync(options.program, work / "feed", work / "bench.duckdb")
+        answer["events"].append(events)
         answer["peak_mb"].append(round(ran.peak_mb))
         answer["seconds"].append(round(ran.seconds, 3))
+    return answer
+
+
+def ways(options: argparse.Namespace) -> dict[str, Any]:
+    """Write the table by hand in other ways, to know what ours is chosen over."""
+    data = data_set(options.events, options.files)
+    answer: dict[str, Any] = {"events": data.events}
+    for way in WAYS:
+        answer[way] = {"first": [], "upsert": [], "peak_mb": 0}
+    for _ in range(options.repeat):
+        for way in WAYS:
+            with scratch() as work:
+                for step, folder in (("first", data.first), ("upsert", data.upsert)):
+                    command = [sys.executable, BENCH / "contenders" / "ways.py", way, folder]
+                    ran = run([*command, work / "bench.duckdb"])
+                    answer[way][step].append(round(ran.seconds, 3))
+                    answer[way]["peak_mb"] = max(answer[way]["peak_mb"], round(ran.peak_mb))
     return answer
 
 
@@ -66,8 +85,7 @@ def flatness(options: argparse.Namespace) -> dict[str, Any]:
             for turn in range(options.repeat + 1):
                 first = events + turn * options.batch // 2 - options.batch // 2
                 batch = work / f"batch-{turn}"
-                sizes = ["--first", str(first), "--events", str(options.batch)]
-                run([sys.executable, BENCH / "data.py", "--into", batch, *sizes])
+                _write(batch, first, options.batch, 1)
                 times.append(round(_sync(options.program, batch, database).seconds, 3))
         answer["seconds"].append(times[1:])  # The first also reads the file from the disk.
     return answer
@@ -107,12 +125,19 @@ def api(options: argparse.Namespace) -> dict[str, Any]:
 
 
 ALL: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "ways": ways,
     "memory": memory,
     "flatness": flatness,
     "listing": listing,
     "start": start,
     "api": api,
 }
+
+
+def _write(folder: Path, first: int, events: int, files: int) -> None:
+    """Write one folder of events; in a process of its own, which takes its memory along."""
+    sizes = ["--first", str(first), "--events", str(events), "--files", str(files)]
+    run([sys.executable, BENCH / "data.py", "--into", folder, *sizes])
 
 
 def _json(output: str) -> dict[str, Any]:
