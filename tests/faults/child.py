@@ -87,6 +87,7 @@ class Clock:
         self._at = at or datetime.now(UTC)
 
     def __call__(self) -> datetime:
+        """Tell the time."""
         return self._at + timedelta(seconds=time.monotonic() - self._began)
 
     def jump(self, span: timedelta) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from ometria_replica import mapping, replication
-from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError
+from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError, Unavailable
 from ometria_replica.mapping import STAGED, SWEPT, Staging
 from ometria_replica.ometria import client, feed, inputs, pages, plain, seam
 from ometria_replica.ometria.client import Answer, Client
@@ -128,9 +128,9 @@ def state_before_reading() -> None:
         batch = Batch(
             self.table,
             self.account.source_id,
-            None,
+            None,  # type: ignore[arg-type]  # Nothing is staged.
             self.run.run_id,
-            now,  # type: ignore[arg-type]
+            now,
         )
         opened.recall(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
@@ -334,7 +334,7 @@ def no_second_try() -> None:
     """A request that fails once fails for good."""
 
     def give_up(_self: Client, setback: Exception, *_: object) -> float:
-        raise client.Unavailable("no second try") from setback
+        raise Unavailable("no second try") from setback
 
     _patch(Client, "_wait_or_give_up", give_up)
 
@@ -510,7 +510,7 @@ def missing_for_ever() -> None:
 @defect
 def always_removes() -> None:
     """Rows that a sweep did not find are removed, whatever the settings say."""
-    _patch(Merge, "_may_remove", lambda _self, batch, missing: missing > 0)
+    _patch(Merge, "_may_remove", lambda _self, _batch, missing: missing > 0)
 
 
 @defect

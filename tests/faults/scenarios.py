@@ -175,7 +175,7 @@ def _add_kills() -> None:
             _add_kill(step, table, kind, defect, saw, nth=2 if last else 1)
 
 
-def _add_kill(step: str, table: str, kind: str, defect: str, saw: str, nth: int = 1) -> None:
+def _add_kill(step: str, table: str, kind: str, defect: str, saw: str, *, nth: int = 1) -> None:
     which = " of its last batch" if nth > 1 else ""
     add(
         Scenario(

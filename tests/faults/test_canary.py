@@ -35,7 +35,7 @@ def test_no_output_holds_a_secret_or_a_person(defect: str, tmp_path: Path) -> No
 
 
 def _live_and_fail(world: World) -> None:
-    person = world.account.add_profile(**PERSON)
+    person = world.account.add_profile(**PERSON)  # type: ignore[arg-type]
     world.account.add_event(PERSON["email"], "open", campaign_title="Spring")
     world.account.add_unsubscribe(person.id, email_address=PERSON["email"])
     world.feed.export()
@@ -55,7 +55,7 @@ def _live_and_fail(world: World) -> None:
     world.feed.poison("canary.csv", f"<html>{PERSON['email']}".encode())
     world.run("-v", "sync", "--full", plan=loud, code=None)
     for do in ("raise", "abort"):
-        plan = Plan("after insert", do=do, debug=True, env=loud.env)  # type: ignore[arg-type]
+        plan = Plan("after insert", do=do, debug=True, env=loud.env)
         world.run("-v", "sync", "--full", plan=plan, code=None)
 
 

@@ -191,7 +191,7 @@ class Life(RuleBasedStateMachine):
 
 def test_whatever_happens_the_replica_is_the_account() -> None:
     """Accounts change, runs are mixed, killed and doubled: nothing is lost, doubled or ahead."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=EXAMPLES,

@@ -7,13 +7,12 @@ own state, from what it was asked, and from the specification page.
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 
@@ -25,7 +24,7 @@ from tests.spec import oracle
 from tests.spec.page import page_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ometria_simulator import S3Access
@@ -291,7 +290,7 @@ requests_per_second = 1000
 
     def check_after_crash(self) -> None:
         """
-        What a run left that did not go through: nothing lost, nothing ahead of its data.
+        Look at what a run left that did not go through: nothing lost, nothing ahead of its data.
 
         The account has not changed since that run began. Each row is as it was before or as
         it should become; where a watermark moved, all of them are; and a file in the ledger
@@ -421,16 +420,6 @@ def compare(found: Rows, due: Mapping[str, list[Row]]) -> None:
             raise Finding(
                 f"{name}: rows are not as they should be, in {', '.join(sorted(differing))}"
             )
-
-
-def saw(pattern: str, check: Callable[[], Any]) -> str:
-    """Run a checker that must find something, and give its words."""
-    try:
-        check()
-    except AssertionError as finding:
-        assert re.search(pattern, str(finding)), finding
-        return str(finding)
-    raise AssertionError(f"the checker saw nothing; it should have seen: {pattern}")
 
 
 def _check_unique(name: str, rows: list[Row]) -> None:
