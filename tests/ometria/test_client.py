@@ -215,16 +215,36 @@ def test_retry_after_as_a_date_counts_on_the_servers_clock(tmp_path: Path) -> No
     assert sum(clock.slept) == pytest.approx(21, abs=0.1)
 
 
-def test_an_absurd_retry_after_is_capped(tmp_path: Path) -> None:
-    """An hour asked for by mistake does not stop a run for an hour."""
+@pytest.mark.parametrize(("asked", "waited"), [("600", 600), ("3600", 3600), ("360000", 21_600)])
+def test_a_long_retry_after_is_waited_for_up_to_six_hours(
+    asked: str, waited: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A 429 may ask for an hour, beyond any patience with a failing server; one warning tells."""
     clock = Clock()
     with (
-        listening(in_turn(busy(Retry_After="360000"), GOOD)) as server,
+        listening(in_turn(busy(Retry_After=asked), GOOD)) as server,
         client_of(server.url, tmp_path, clock) as client,
+    ):
+        assert client.get("profiles").records == [PROFILE]
+
+    assert sum(clock.slept) == pytest.approx(waited, abs=0.1)
+    assert max(clock.slept) <= 60, "in slices, between which it can be called off"
+    (warning,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert f"waiting for {waited} seconds" in warning.getMessage()
+
+
+def test_a_long_retry_after_of_a_server_that_is_ill_is_capped(tmp_path: Path) -> None:
+    """A 503 that asks for an hour is asked again sooner, and is an outage in the end."""
+    clock = Clock()
+    with (
+        listening(lambda _: busy(503, Retry_After="3600")) as server,
+        client_of(server.url, tmp_path, clock) as client,
+        pytest.raises(Unavailable),
     ):
         client.get("profiles")
 
-    assert sum(clock.slept) == pytest.approx(120, abs=0.1)
+    assert client.requests == 3
+    assert sum(clock.slept) <= 300
 
 
 def test_a_storm_of_refusals_never_fails_a_run(tmp_path: Path) -> None:
@@ -239,11 +259,35 @@ def test_a_storm_of_refusals_never_fails_a_run(tmp_path: Path) -> None:
     assert len(set(clock.slept)) > 5
 
 
-def test_refusals_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> None:
+def test_refusals_are_waited_out_beyond_the_patience(tmp_path: Path) -> None:
+    """Twenty minutes of 429 are no failure; what fails after them has its whole patience."""
+    clock = Clock()
+    ill = [busy(503, Retry_After="100")] * 2
+    with (
+        listening(in_turn(*[busy()] * 50, *ill, *[busy()] * 5, GOOD)) as server,
+        client_of(server.url, tmp_path, clock) as client,
+    ):
+        assert client.get("profiles").records == [PROFILE]
+
+    assert sum(clock.slept) > 1000
+    assert [each for each in client.warnings if "answered 429 for more than 300" in each]
+
+
+def test_one_try_is_called_once(tmp_path: Path) -> None:
+    """A patience that allows no second try says so in plain words."""
+    with (
+        listening(lambda _: busy(503, Retry_After="100")) as server,
+        client_of(server.url, tmp_path, give_up_after_seconds=10) as client,
+        pytest.raises(Unavailable, match="tried once in 0 seconds"),
+    ):
+        client.get("profiles")
+
+
+def test_errors_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> None:
     """After five minutes the run ends with "try again later", which exit code 75 also says."""
     clock = Clock()
     with (
-        listening(lambda _: busy()) as server,
+        listening(lambda _: busy(500)) as server,
         client_of(server.url, tmp_path, clock) as client,
         pytest.raises(Unavailable) as caught,
     ):
@@ -252,7 +296,7 @@ def test_refusals_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> N
     assert 250 < sum(clock.slept) <= 300
     assert caught.value.exit_code == 75
     assert "127.0.0.1" in str(caught.value)
-    assert "answered 429" in str(caught.value)
+    assert "answered 500" in str(caught.value)
 
 
 def test_an_address_where_nobody_is_fails_soon(tmp_path: Path) -> None:
@@ -309,8 +353,9 @@ def test_the_key_and_people_stay_out_of_logs_and_errors(
     shown: list[Any] = []
     troubles = [*PASSING.values(), *(reply for reply, _ in FINAL.values()), busy()]
     for trouble in troubles:
+        is_busy = trouble.status == 429  # For ever, this would be waited for as long.
         with (
-            listening(in_turn(trouble, trouble)) as server,
+            listening(in_turn(trouble, trouble, busy(500) if is_busy else trouble)) as server,
             client_of(server.url, tmp_path, timeout_seconds=0.1, give_up_after_seconds=2) as client,
             pytest.raises(OmetriaError) as caught,
         ):

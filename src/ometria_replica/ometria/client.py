@@ -39,6 +39,11 @@ KEY_HEADER = "X-Ometria-Auth"
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 
+# How long a server that is not busy but ill (503) may ask us to stay away at once: the
+# attempts after that are what tells an outage.
+LONGEST_PAUSE_SECONDS = 120.0
+WORTH_A_WARNING_SECONDS = 60.0
+
 # A name that is not found or a port that is closed is more often a wrong api_url than an
 # outage, unless Ometria has already answered in this run.
 UNREACHABLE_SECONDS = 30.0
@@ -121,9 +126,15 @@ class _Setback(Exception):  # Not yet an error: the next attempt may succeed.
 
 @dataclass
 class _Effort:
-    """How long one request has been tried, since its first attempt left the queue."""
+    """
+    How long one request has been tried: its attempts and the waits between them, in seconds.
 
-    began: float
+    Neither the time in the queue nor that of attempts and waits for 429 counts: to be
+    refused for coming too soon says nothing against the request or the server.
+    """
+
+    seconds: float = 0.0
+    busy_seconds: float = 0.0
     attempts: int = 0
     damaged: int = 0
 
@@ -132,7 +143,8 @@ class Client:
     """
     Ometria's API for one account. Safe to use from many threads; a context manager.
 
-    *give_up_after_seconds* is how long one request is retried. *warnings* collects what
+    *give_up_after_seconds* is how long one request is retried; a 429 is waited out however
+    long it takes, and its ``Retry-After`` up to six hours. *warnings* collects what
     a reader should tell the user, without personal data. *clock* (monotonic seconds),
     *sleep*, *now* and *seed* are there for tests; *pace_folder* is as in :class:`Pace`.
 
@@ -184,6 +196,7 @@ class Client:
         self._began_at = now()
         self._server_time: datetime | None = None
         self._heard = False  # Whether anything has answered at that address.
+        self._warned_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Client of {self._host}, {self.requests} requests sent>"
@@ -215,12 +228,14 @@ class Client:
         stop = stop or self._closed
         origin = _origin(path, query)
         self._pace.wait(stop)
-        effort = _Effort(self._clock())
+        effort = _Effort()
         while True:
             effort.attempts += 1
+            began = self._clock()
             try:
                 return self._attempt(path, query, origin)
             except _Setback as setback:
+                effort.seconds += 0 if setback.busy else self._clock() - began
                 seconds = self._wait_or_give_up(setback, effort, origin)
                 logger.info("%s: %s; again in %.1f s", origin, setback.reason, seconds)
                 self._hold(setback, seconds, stop)
@@ -337,23 +352,48 @@ class Client:
                 f" {setback.reason}. Run `ometria-replica check`."
             ) from setback
         seconds = self._back_off_seconds(setback, effort.attempts)
-        tried = self._clock() - effort.began
+        if setback.busy:
+            self._warn_of_a_long_wait(effort, seconds)
+            effort.busy_seconds += seconds
+            return seconds
         never_heard = setback.unreachable and not self._heard
         limit = self._give_up_after_seconds
         if never_heard:
             limit = min(limit, UNREACHABLE_SECONDS)
-        if tried + seconds > limit:
+        if effort.seconds + seconds > limit:
+            times = "once" if effort.attempts == 1 else f"{effort.attempts} times"
             raise Unavailable(
                 f"{self._host} gave no good answer to {origin}: {setback.reason}; tried"
-                f" {effort.attempts} times in {tried:.0f} seconds. "
+                f" {times} in {effort.seconds:.0f} seconds. "
                 + ("Is api_url right?" if never_heard else "Try again later.")
             ) from setback
+        effort.seconds += seconds
         return seconds
+
+    def _warn_of_a_long_wait(self, effort: _Effort, seconds: float) -> None:
+        """Say once how long everybody waits, and once that 429 is all that comes."""
+        with self._lock:
+            until = self._clock() + seconds
+            news = until > self._warned_until + WORTH_A_WARNING_SECONDS
+            long = seconds > WORTH_A_WARNING_SECONDS and news
+            self._warned_until = max(self._warned_until, until) if long else self._warned_until
+        if long:
+            logger.warning(
+                "Ometria asks to be left alone (429, Retry-After); waiting for %.0f seconds",
+                seconds,
+            )
+        elif effort.busy_seconds > self._give_up_after_seconds:
+            self.warn(
+                f"Ometria has answered 429 for more than {self._give_up_after_seconds:.0f} seconds;"
+                " does something else use up the account's requests?"
+            )
 
     def _back_off_seconds(self, setback: _Setback, attempts: int) -> float:
         """Double the wait each time, and draw it between half and whole, to part the crowd."""
         if setback.again_in is not None:
-            return min(setback.again_in, LONGEST_HOLD_SECONDS)
+            return min(
+                setback.again_in, LONGEST_HOLD_SECONDS if setback.busy else LONGEST_PAUSE_SECONDS
+            )
         # Over the limit by one, a turn's wait is enough; everybody waits, so no more than that.
         first = self._pace.interval_seconds if setback.busy else FIRST_WAIT_SECONDS
         longest = min(first * 2.0 ** min(attempts - 1, 24), LONGEST_WAIT_SECONDS)

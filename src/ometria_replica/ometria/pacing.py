@@ -39,10 +39,15 @@ WIDER = 0.01
 WIDEST_ROOM = 1.15
 NARROWER = 0.0001
 
-# A turn further ahead than this was left by a clock that has jumped, or by an earlier boot.
-# It is more than any queue of ours plus the longest hold.
-FARTHEST_SECONDS = 600.0
-LONGEST_HOLD_SECONDS = 120.0
+# The longest that Ometria can make everybody wait at once. Budgets that are counted by the
+# hour or by the day may ask for much; beyond this it is asked again all the same.
+LONGEST_HOLD_SECONDS = 6 * 3600.0
+
+# A turn further ahead than this was left by a clock that has jumped: it is more than any
+# queue of ours plus the longest hold.
+FARTHEST_SECONDS = LONGEST_HOLD_SECONDS + 600.0
+
+SLICE_SECONDS = 60.0  # Of a long wait, after each of which somebody may have called it off.
 
 # The lock is held for less than a millisecond; who waits this long waits for a process
 # that was stopped, or for a file system that does not lock.
@@ -180,8 +185,9 @@ def rest(
     seconds: float, stop: threading.Event, sleep: Callable[[float], object] | None = None
 ) -> None:
     """Sleep, but wake when *stop* is set, and raise Stopped then. *sleep* replaces the sleeping."""
-    if seconds > 0:
-        (sleep or stop.wait)(seconds)
+    while seconds > 0 and not stop.is_set():
+        (sleep or stop.wait)(min(seconds, SLICE_SECONDS))
+        seconds -= SLICE_SECONDS
     if stop.is_set():
         raise Stopped("The read was abandoned before this request was sent.")
 
