@@ -28,8 +28,10 @@ class Watch(Clock):
         self.slept.append(seconds)
 
 
-def pace_of(folder: Path, clock: Clock, rate: float = 4.0, key: str = KEY) -> Pace:
-    return Pace(URL, key, rate, folder, clock=clock, sleep=clock.sleep)
+def pace_of(
+    folder: Path, clock: Clock, rate: float = 4.0, key: str = KEY, boot: str | None = None
+) -> Pace:
+    return Pace(URL, key, rate, folder, clock=clock, sleep=clock.sleep, boot=boot)
 
 
 def turns(pace: Pace, clock: Clock, count: int) -> list[float]:
@@ -131,12 +133,15 @@ def test_the_key_is_in_no_file(tmp_path: Path) -> None:
     "garbage",
     ["", "{", "[]", '{"next_free": 1}', '{"next_free": "x", "held_until": null}', "\x00\x01",
      '{"next_free": NaN, "held_until": NaN}', '{"next_free": 1e300, "held_until": 0}',
-     '{"next_free": 0, "held_until": Infinity}', '{"next_free": -5, "held_until": -5}'],
+     '{"next_free": 0, "held_until": Infinity}', '{"next_free": -5, "held_until": -5}',
+     '{"next_free": NaN, "held_until": 0, "room": 1.03, "written_at": 0, "boot": "one"}',
+     '{"next_free": 1e300, "held_until": 0, "room": 1.03, "written_at": 0, "boot": "one"}',
+     '{"next_free": 1000, "held_until": 0, "room": 1.03, "written_at": NaN, "boot": "one"}'],
 )  # fmt: skip
 def test_garbage_in_the_file_is_forgotten(garbage: str, tmp_path: Path) -> None:
     """A half-written file, or one from a clock that has jumped, delays nobody."""
     clock = Clock()
-    pace = pace_of(tmp_path, clock)
+    pace = pace_of(tmp_path, clock, boot="one")
     pace.wait()
     next(tmp_path.glob("*.json")).write_text(garbage)
     moments = turns(pace, clock, 3)
@@ -156,6 +161,34 @@ def test_a_clock_that_goes_back_delays_nobody_for_long(tmp_path: Path) -> None:
     turns(pace, clock, 2)
 
     assert sum(clock.slept) < 1
+
+
+@pytest.mark.parametrize(
+    ("boots", "up_for"),
+    [(("one", "another"), 12.0), (("one", "another"), 900.0), (("", ""), 12.0)],
+    ids=["soon", "later than it was written", "where a boot has no name"],
+)
+def test_the_turns_of_an_earlier_boot_are_forgotten(
+    boots: tuple[str, str], up_for: float, tmp_path: Path
+) -> None:
+    """The clock restarts with the machine, and a hold from before it does not hold this one."""
+    clock = Clock()
+    clock.seconds = 500.0
+    pace_of(tmp_path, clock, boot=boots[0]).hold_off(580)
+    clock.seconds = up_for
+    pace_of(tmp_path, clock, boot=boots[1]).wait()
+
+    assert clock.slept == []
+
+
+def test_a_long_hold_holds_all_processes_of_its_boot(tmp_path: Path) -> None:
+    """Six hours lie further ahead than any queue, and are believed all the same."""
+    clock = Clock()
+    pace_of(tmp_path, clock, boot="one").hold_off(6 * 3600)
+    start = clock()
+    pace_of(tmp_path, clock, boot="one").wait()
+
+    assert clock() == pytest.approx(start + 6 * 3600)
 
 
 def test_without_a_usable_folder_it_paces_alone_and_says_so(

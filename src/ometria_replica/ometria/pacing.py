@@ -49,6 +49,8 @@ FARTHEST_SECONDS = LONGEST_HOLD_SECONDS + 600.0
 
 SLICE_SECONDS = 60.0  # Of a long wait, after each of which somebody may have called it off.
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux; a new one each time it starts.
+
 # The lock is held for less than a millisecond; who waits this long waits for a process
 # that was stopped, or for a file system that does not lock.
 LOCK_TIMEOUT_SECONDS = 5.0
@@ -64,13 +66,16 @@ class _Turns:
     The moments that are spoken for, on the monotonic clock.
 
     Python's monotonic clock is system-wide, so processes can compare its readings,
-    and it stands above jumps of the wall clock. *room* is how much wider than the rate
+    and it stands above jumps of the wall clock. It starts again at each boot, so turns
+    carry *boot*, its name, and *written_at*. *room* is how much wider than the rate
     allows the turns are, as a factor.
     """
 
     next_free: float = 0.0
     held_until: float = 0.0
     room: float = ROOM
+    written_at: float = 0.0
+    boot: str = ""
 
 
 class Pace:
@@ -79,7 +84,8 @@ class Pace:
 
     *folder* is where the processes of this user meet; None is the user's cache folder.
     Where it can't be used, the processes pace themselves each alone, and one warning says so.
-    *sleep* and *clock* (monotonic seconds) are there for tests.
+    *sleep*, *clock* (monotonic seconds) and *boot* are there for tests; *boot* names the
+    time since the machine was last started, None asks the system for it.
     """
 
     def __init__(
@@ -91,7 +97,9 @@ class Pace:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
+        boot: str | None = None,
     ) -> None:
+        self._boot = _this_boot() if boot is None else boot
         self.interval_seconds = 1 / requests_per_second
         self._clock = clock
         self._sleep = sleep
@@ -141,7 +149,7 @@ class Pace:
                 yield self._alone
                 return
             try:
-                turns = _sane(_read(self._file), self._clock())
+                turns = _sane(_read(self._file), self._clock(), self._boot)
                 yield turns
                 self._write(turns)
             finally:
@@ -166,6 +174,7 @@ class Pace:
         # Not by rename: a crash may leave half a line, which reads as nothing and is no harm,
         # whereas it would leave a stray file for each crash.
         self._alone = turns
+        turns.written_at, turns.boot = self._clock(), self._boot
         try:
             if self._file is not None:
                 self._file.write_text(json.dumps(asdict(turns)))
@@ -192,6 +201,14 @@ def rest(
         raise Stopped("The read was abandoned before this request was sent.")
 
 
+def _this_boot() -> str:
+    """Name this boot, as Linux does; empty where the system doesn't tell."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 def _meeting_point(folder: Path | None, api_url: str, api_key: str) -> Path | None:
     try:
         folder = folder or _cache_folder()
@@ -215,16 +232,23 @@ def _read(file: Path) -> _Turns:
     """Read the turns; a file that is missing, half written or garbage holds none."""
     try:
         stored = json.loads(file.read_text())
-        return _Turns(*(float(stored[name]) for name in ("next_free", "held_until", "room")))
+        numbers = ("next_free", "held_until", "room", "written_at")
+        return _Turns(*(float(stored[name]) for name in numbers), boot=str(stored["boot"]))
     except (OSError, ValueError, TypeError, KeyError):
         return _Turns()
 
 
-def _sane(turns: _Turns, now: float) -> _Turns:
-    """Forget what no process of this boot can have meant, not-a-number included."""
+def _sane(turns: _Turns, now: float, boot: str) -> _Turns:
+    """
+    Forget what no process of this boot can have meant, not-a-number included.
+
+    Where a boot has no name, turns written later than now tell that the clock began anew.
+    """
     latest = now + FARTHEST_SECONDS
     if (
-        turns.next_free <= latest
+        turns.boot == boot
+        and turns.written_at <= now
+        and turns.next_free <= latest
         and turns.held_until <= latest
         and ROOM <= turns.room <= WIDEST_ROOM
     ):
