@@ -82,6 +82,9 @@ class World:
         self.account = account or Account.create(
             seed, profiles=profiles, lists=lists, email_events=email_events, now=now
         )
+        for days in range(3):  # So that a look-back finds some that are there already.
+            profile = self.account.profiles[days]
+            self.account.add_unsubscribe(profile.id, at=self.account.now - timedelta(days=days))
         self.account_id, self.source_id = account_id, source_id
         self.warehouse = warehouse or folder / "replica.duckdb"
         self.feed = Feed(
