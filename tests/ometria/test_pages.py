@@ -24,7 +24,15 @@ from ometria_replica.ometria.pages import (
 )
 from ometria_replica.tables import LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from ometria_simulator import Account, Fault, Quirks, serve
-from tests.ometria.listener import KEY, Asked, Reply, client_of, json_reply, listening
+from tests.ometria.listener import (
+    KEY,
+    Asked,
+    Clock,
+    Reply,
+    client_of,
+    json_reply,
+    listening,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -334,6 +342,22 @@ def test_a_list_of_lists_that_does_not_page_is_taken_whole(
     assert bool(client.warnings) == (answer_size == 250), "250 may be where it cuts"
 
 
+def test_one_whole_answer_at_a_time_until_an_endpoint_is_seen_to_page(tmp_path: Path) -> None:
+    """However slow, a server that ignores the offset sends its whole collection only twice."""
+    shop = shop_of(3000, page=3000)
+    clock = Clock()
+
+    def answer(asked: Asked) -> Reply:
+        clock.seconds += 5  # Worth 5000 turns, so that much would be asked for in advance.
+        return shop.answer(Asked(asked.path, {"limit": "3000"}, asked.headers))
+
+    with listening(answer) as server, client_of(server.url, tmp_path, clock) as client:
+        found = ids(lists(client))
+
+    assert len(server.asked) == 2
+    assert found == shop.order, "and what came again is not handed on again"
+
+
 @pytest.mark.parametrize("size", [30, 260, 600])
 def test_a_list_of_lists_that_does_page_is_read_to_its_end(size: int, tmp_path: Path) -> None:
     """If lists page after all, all pages are read."""
@@ -479,6 +503,7 @@ class Leavers:
     inclusive: bool = True
     bounded: bool = True
     newest_first: bool = False
+    spans: list[timedelta] = field(default_factory=list)
 
     def answer(self, asked: Asked) -> Reply:
         """Give what lies in the window, or the page of it."""
@@ -486,6 +511,7 @@ class Leavers:
             (datetime.fromisoformat(asked.query[name]).replace(tzinfo=UTC) - START).total_seconds()
             for name in ("since", "before")
         )
+        self.spans.append(timedelta(seconds=before - since - 2))
         inside = [
             (index, second)
             for index, second in enumerate(self.seconds)
@@ -587,6 +613,54 @@ def test_a_busy_account_that_pages_is_read_by_pages(tmp_path: Path) -> None:
 
     assert len(set(found)) == 2000
     assert asked <= 8 + 1 + IN_FLIGHT
+
+
+def test_a_quiet_decade_costs_few_requests(tmp_path: Path) -> None:
+    """The last year first, then longer windows before it, as they turn out to hold little."""
+    leavers = Leavers([86_400, 12 * 365 * 86_400])
+    found, _, asked = leavers_read(leavers, tmp_path, days=12 * 366)
+
+    assert set(found) == {"p0", "p1"}
+    assert asked == 5
+    assert [round(span / timedelta(days=366)) for span in leavers.spans] == [1, 2, 4, 4, 1]
+
+
+def test_no_answer_holds_the_decade_of_a_large_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a window holds many events, the next is a year again, and none is missed between."""
+    monkeypatch.setattr("ometria_replica.ometria.pages.FEW_EVENTS", 100)
+    leavers = Leavers([index * 86_400 for index in range(12 * 365)])
+    found, client, asked = leavers_read(leavers, tmp_path, days=12 * 366)
+
+    assert set(found) == {f"p{index}" for index in range(12 * 365)}
+    assert len(found) <= 12 * 365 + 12, "one at a bound may come from both sides"
+    assert max(leavers.spans) <= timedelta(days=366)
+    assert asked <= 12 * 4
+    assert client.warnings == []
+
+
+def test_large_answers_are_not_asked_for_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is under way at once is bounded by what the longest answer so far held."""
+    monkeypatch.setattr("ometria_replica.ometria.pages.MOST_RECORDS_AHEAD", 500)
+    clock, ahead = Clock(), []
+
+    def answer(asked: Asked) -> Reply:
+        clock.seconds += 5
+        return json_reply([{"profile_id": f"p{index}"} for index in range(1000)])
+
+    with listening(answer) as server, client_of(server.url, tmp_path, clock) as client:
+        client.get("lists")
+        parents = (Parent(str(number)) for number in range(40))
+        pages = read_per_parent(client, MEMBER_LISTS.read, parents)  # type: ignore[arg-type]
+        owners = [next(pages).records[0]["id"] for _ in range(30)]
+        ahead = len({asked.path for asked in server.asked}) - 1 - 30
+        pages.close()  # type: ignore[attr-defined]
+
+    assert owners == [str(number) for number in range(30)]
+    assert ahead <= 1
 
 
 def test_windows_are_utc_and_a_second_wider(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 Whole collections, read in pages that overlap: by offset, by window of time, by parent.
 
 The readers are lazy and hold a handful of pages. Up to :data:`IN_FLIGHT` requests are under
-way at once, so that slow answers do not waste the account's budget; what a reader has asked
-for and does not need any more is called off before it leaves.
+way at once, so that slow answers do not waste the account's budget, but fewer where answers
+are large; what a reader has asked for and does not need any more is called off before it leaves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
@@ -36,6 +36,16 @@ PAGE_SIZE = 250  # Ometria's documented maximum: support.ometria.com, "Profiles 
 IN_FLIGHT = (
     16  # At 800 ms, 4 a second need 4. The rest rides out a refused page or a busy consumer.
 )
+
+# Records held in answers that were asked for in advance, judged by the longest answer so far.
+# Whoever does not page may send hundreds of thousands at once, at 1 kB each.
+MOST_RECORDS_AHEAD = 20_000
+
+# A first read asks for the last year, then for longer before that, but only while it finds
+# few events: an answer never holds the decade of a large account.
+YEAR = timedelta(days=366)
+MOST_YEARS = 4
+FEW_EVENTS = 5_000
 
 # How far to go back for the seam, in pages, try by try. Half a page closes what ordinary
 # deletions open; 32 pages are 8,000 profiles deleted between two requests.
@@ -126,24 +136,38 @@ def read_windows(
     """
     Read the events between *since* and *until* (aware times), both included, in no set order.
 
-    It asks for the whole span first. Such an answer may be cut without a word, at a size
-    nobody documents, so it is believed only when it is shorter than another of this run:
-    a server that cuts at c never sends more than c, and what is shorter than something it
-    sent is shorter than c. So whatever is not proven is asked again in two halves, parted
+    It asks for the last year first, and then for the time before, in one piece or a few.
+    Such an answer may be cut without a word, at a size nobody documents, so it is believed
+    only when it is shorter than another of this run: a server that cuts at c never sends
+    more than c, and what is shorter than something it sent is shorter than c. So whatever is not proven is asked again in two halves, parted
     at the middle event: each then holds about half, which proves it whole, or as much as
     before, which proves the cut, and is parted further, down to one second. Should the
     endpoint page after all, pages are read instead.
 
-    An hour without events costs one request, most others three.
+    An hour without events costs one request, most others three; a quiet decade four.
     """
+    first, last = math.floor(_seconds(since)), math.ceil(_seconds(until))
+    year = reach = int(YEAR.total_seconds())
     with _Ahead(client) as ahead:
-        waiting = [_Window(math.floor(_seconds(since)), math.ceil(_seconds(until)))]
-        while waiting:
-            for window in waiting[-IN_FLIGHT:]:
-                window.ask(ahead, client, windows)
-            window = waiting.pop()
-            yield from window.pages()
-            waiting += window.parts(client)
+        while first <= last:
+            window, found = _Window(max(first, last - reach), last), 0
+            for page in _read_window(ahead, client, windows, window):
+                found += len(page.records)
+                yield page
+            last = window.first - 1
+            reach = min(reach * 2, MOST_YEARS * year) if found < FEW_EVENTS else year
+
+
+def _read_window(ahead: _Ahead, client: Client, windows: Windows, whole: _Window) -> Iterator[Page]:
+    """Read a window, and in parts what of it isn't proven to be all."""
+    waiting = [whole]
+    habits = client.habits(windows.endpoint)
+    while waiting:
+        for window in waiting[-ahead.depth(habits) :]:
+            window.ask(ahead, client, windows)
+        window = waiting.pop()
+        yield from window.pages()
+        waiting += window.parts(client)
 
 
 class _Ahead:
@@ -163,6 +187,12 @@ class _Ahead:
 
     def worth_in_flight(self) -> int:
         return self._client.worth_in_flight()
+
+    def depth(self, habits: Habits) -> int:
+        """Tell how many whole answers to ask for at once: for the budget, within memory."""
+        worth = 2 * self.worth_in_flight()  # To ride out a refusal or a busy consumer.
+        fit = MOST_RECORDS_AHEAD // max(1, habits.longest)
+        return max(1, min(IN_FLIGHT, worth, fit))
 
     def ask(self, path: str, query: Mapping[str, str]) -> Future[Answer]:
         return self._pool.submit(self._client.get, path, query, stop=self._stop)
@@ -238,7 +268,7 @@ class _Reader:
                 tries += 1
                 continue
             tries = 0
-            if news:
+            if news and not self._is_repeated():
                 yield Page(news, answer.requested_at, answer.origin)
             if last or self._is_whole(at, answer):
                 return
@@ -288,8 +318,13 @@ class _Reader:
 
         Then twice as many after each page that brought news, to ride out a consumer that
         is busy. A short collection costs hardly a request too many: what was planned and
-        has not had its turn when the last page arrives is never sent.
+        has not had its turn when the last page arrives is never sent. Until it is seen to
+        page, an endpoint that is not documented to is asked for one page at a time: each
+        may be the whole collection.
         """
+        if not self.collection.must_page and not self.collection.habits.pages:
+            self._planned.append((offset, self._ask(offset)))
+            return
         self._depth = max(self._depth, min(IN_FLIGHT, self._ahead.worth_in_flight()))
         while len(self._planned) < self._depth:
             following = self._planned[-1][0] + self._stride if self._planned else offset
@@ -313,6 +348,10 @@ class _Reader:
                 f"after offset {offset} the pages bring nothing new and do not end;"
                 " perhaps there is a highest offset"
             )
+
+    def _is_repeated(self) -> bool:
+        """Whether the endpoint sent what it had sent, for want of paging."""
+        return self._seam.repeats > 0 and not self.collection.must_page
 
     def _is_whole(self, offset: int, answer: Answer) -> bool:
         """Whether the endpoint turns out not to page, or is known not to."""
@@ -372,7 +411,7 @@ def _readers(
         query = {since_parameter: _text(parent.since)} if parent.since else {}
         collection = _collection(client, per_parent.endpoint, path, query, by_all)
         started.append((parent, _Reader(ahead, collection)))
-        if len(started) == IN_FLIGHT:
+        while len(started) >= ahead.depth(collection.habits):
             yield started.popleft()
     yield from started
 

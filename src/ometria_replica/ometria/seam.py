@@ -69,6 +69,7 @@ class Seam:
 
     def __init__(self, identity: Callable[[Record], Identity]) -> None:
         self._identity = identity
+        self._can_change = identity is not by_all
         self._seen: dict[Identity, _Seen] = {}
         self._pages: deque[list[Identity]] = deque()
         self._count = 0
@@ -93,7 +94,7 @@ class Seam:
         Join the page at *offset*, and give those of its records that are news.
 
         News is what was not read yet, or was read by an earlier request: for each record
-        the last copy given is the newest. None means that the page shares nothing with
+        the last copy given is the newest. What is known by all it holds has but one copy. None means that the page shares nothing with
         what is read, so that records may be missing between.
         """
         names = [self._identity(record) for record in found]
@@ -103,7 +104,8 @@ class Seam:
         news = [
             record
             for record, name in zip(found, names, strict=True)
-            if name not in self._seen or self._seen[name].requested_at <= requested_at
+            if name not in self._seen
+            or (self._can_change and self._seen[name].requested_at <= requested_at)
         ]
         self._note_repeat(offset, names)
         self._note_next(offset, names)
