@@ -112,14 +112,14 @@ $(ready): requirements/dev.txt pyproject.toml
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(peers)/.ready: requirements/bench.txt $(ready)
+$(peers)/.ready: requirements/bench.txt | $(ready)
 	@echo "Setting up $(peers), with what we are measured against (a minute or two, the first time) ..." >&2
 	@test -x $(peers)/bin/python || $(bin)/python -m venv $(peers)
 	@$(peers)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-# What a user has: nothing that only the tests need, which would be imported where it is found.
-$(peers)-ours/.ready: requirements/runtime.txt $(ready)
+# What a user has: nothing that only the tests or the checks need.
+$(peers)-ours/.ready: requirements/runtime.txt | $(ready)
 	@test -x $(peers)-ours/bin/python || $(bin)/python -m venv $(peers)-ours
 	@$(peers)-ours/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
