@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
@@ -130,7 +132,9 @@ def test_the_largest_page_is_always_asked_for(tmp_path: Path) -> None:
     assert {asked.query["limit"] for asked in server.asked} == {"250"}
 
 
-@pytest.mark.parametrize(("size", "requests"), [(0, 1), (1, 1), (30, 2), (250, 2), (400, 2)])
+@pytest.mark.parametrize(
+    ("size", "requests"), [(0, 1), (1, 1), (2, 2), (30, 2), (250, 2), (400, 3)]
+)
 def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_path: Path) -> None:
     """Nothing is asked for in advance before it is likely to be there."""
     with reading(shop_of(size).answer, tmp_path) as (server, client):
@@ -140,15 +144,61 @@ def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_pat
 
 
 def test_a_page_shorter_than_one_before_is_the_last(tmp_path: Path) -> None:
-    """Once the endpoint has sent 30 records, an answer of 20 needs no second look."""
+    """Where paging is no promise, once 30 records came an answer of 20 needs no second look."""
     shop = shop_of(30)
     with reading(shop.answer, tmp_path) as (server, client):
-        list(profiles(client))
+        list(lists(client))
         asked_before = len(server.asked)
         del shop.order[20:]
-        list(profiles(client))
+        list(lists(client))
 
     assert len(server.asked) == asked_before + 1
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    size=st.integers(0, 900),
+    page=st.sampled_from([25, 100, 250]),
+    hidden=st.sets(st.integers(0, 899), max_size=40),
+)
+def test_a_short_page_in_the_middle_is_not_the_end(
+    size: int, page: int, hidden: set[int], tmp_path: Path
+) -> None:
+    """Records that a server takes out of pages after it has cut them cost no others."""
+    shop = shop_of(size, page=page)
+    gone = {f"p{number}" for number in hidden}
+    gaps = [run for run in runs(sorted(hidden)) if run >= page // 5]
+
+    def answer(asked: Asked) -> Reply:
+        found = json.loads(shop.answer(asked).body)
+        return json_reply([record for record in found if record["id"] not in gone])
+
+    assume(not gaps)
+    with reading(answer, tmp_path) as (_, client):
+        found = ids(profiles(client))
+
+    assert set(found) == set(shop.order) - gone
+
+
+def runs(numbers: list[int]) -> list[int]:
+    """Tell how many follow each other without a gap, for each such run."""
+    return [
+        len(list(run)) for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    ]
+
+
+def test_the_proof_that_a_long_collection_has_ended_costs_one_request(tmp_path: Path) -> None:
+    """What was asked for in advance, beyond the end, is called off before it leaves."""
+    shop = shop_of(20 * 245)
+    with listening(shop.answer) as server:
+        slow = Client(api_url=server.url, api_key=KEY, requests_per_second=40, pace_folder=tmp_path)
+        with slow as client:
+            found = ids(profiles(client))
+
+    assert set(found) == set(shop.order)
+    assert len(server.asked) <= 20 + 1 + 2
 
 
 def test_a_long_collection_is_read_ahead_but_not_far(tmp_path: Path) -> None:

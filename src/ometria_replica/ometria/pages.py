@@ -61,6 +61,8 @@ MOST_MISSED_JOINS = 20
 # which ignores the offset is an error for these and a habit of those.
 PAGED_AS_DOCUMENTED = frozenset({"profiles"})
 
+SMALLEST_PAGE = 2  # No server pages by one: a collection that begins with one record is that one.
+
 # Sizes at which servers are fond of cutting.
 SMALLEST_CUT = 3  # Two events in an answer are all there are; no server cuts at two.
 USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
@@ -175,14 +177,15 @@ class _Ahead:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._stop = threading.Event()
+        self._stops: dict[Future[Answer], threading.Event] = {}
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ometria")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        for stop in tuple(self._stops.values()):
+            stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def worth_in_flight(self) -> int:
@@ -195,7 +198,23 @@ class _Ahead:
         return max(1, min(IN_FLIGHT, worth, fit))
 
     def ask(self, path: str, query: Mapping[str, str]) -> Future[Answer]:
-        return self._pool.submit(self._client.get, path, query, stop=self._stop)
+        stop = threading.Event()
+        future = self._pool.submit(self._client.get, path, query, stop=stop)
+        self._stops[future] = stop
+        return future
+
+    def answer(self, future: Future[Answer]) -> Answer:
+        """Wait for what was asked for."""
+        try:
+            return future.result()
+        finally:
+            self._stops.pop(future, None)
+
+    def call_off(self, future: Future[Answer]) -> None:
+        """Don't send what has not left yet."""
+        future.cancel()
+        if (stop := self._stops.pop(future, None)) is not None:
+            stop.set()
 
 
 @dataclass(frozen=True)
@@ -230,8 +249,10 @@ class _Reader:
     """
     Reads one collection by offset.
 
-    How it ends: a page shorter than one that the endpoint has sent in this run is the last;
-    a first page that is the longest so far is asked after, so a server that clamps ``limit``
+    How it ends: a page shorter than one that the endpoint has sent in this run is the last,
+    but where paging is documented that has to be proven: the page after it, asked for with
+    the overlap, brings nothing new and ends with the same record.
+    A first page that is the longest so far is asked after, so a server that clamps ``limit``
     or ignores it loses nothing. An endpoint that is not documented to page and sends the
     same page for another offset has sent all it has; then *unproven* is that answer,
     which may be cut.
@@ -252,14 +273,13 @@ class _Reader:
         try:
             yield from self._pages()
         finally:
-            for _, future in self._planned:
-                future.cancel()
+            self._call_off_planned()
 
     def _pages(self) -> Iterator[Page]:
         offset, opened_at, tries = 0, 0, 0
         while True:
             at, answer = self._take(offset)
-            last = self.collection.habits.is_last(len(answer.records))
+            short = self.collection.habits.is_last(len(answer.records))
             news = self._seam.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined=news is not None)
             if news is None:
@@ -270,10 +290,13 @@ class _Reader:
             tries = 0
             if news and not self._is_repeated():
                 yield Page(news, answer.requested_at, answer.origin)
-            if last or self._is_whole(at, answer):
+            if self._is_end(at, answer, short=short) or self._is_whole(at, answer):
                 return
             offset = self._seam.next_offset
-            self._look_ahead(offset)
+            if short:
+                self._call_off_planned()  # Most likely there is no more.
+            else:
+                self._look_ahead(offset)
 
     def _ask(self, offset: int) -> Future[Answer]:
         page = {"limit": str(PAGE_SIZE), "offset": str(offset)}
@@ -284,7 +307,7 @@ class _Reader:
     def _take(self, offset: int) -> tuple[int, Answer]:
         """Wait for the page at *offset*, or for a planned one that begins not far before it."""
         while self._planned and self._planned[0][0] + self._stride <= offset:
-            self._planned.popleft()[1].cancel()
+            self._ahead.call_off(self._planned.popleft()[1])
         if self._planned and self._planned[0][0] <= offset:
             at, future = self._planned.popleft()
         else:
@@ -300,12 +323,12 @@ class _Reader:
     def _answer(self, offset: int, future: Future[Answer]) -> Answer:
         """Wait. Where paging is not documented and refused, ask once more without."""
         try:
-            return future.result()
+            return self._ahead.answer(future)
         except BadRequest:
             if offset > 0 or self.collection.must_page:
                 raise
         self.collection.habits.bare, self.collection.habits.pages = True, False
-        return self._ask(0).result()
+        return self._ahead.answer(self._ask(0))
 
     @property
     def _stride(self) -> int:
@@ -348,6 +371,16 @@ class _Reader:
                 f"after offset {offset} the pages bring nothing new and do not end;"
                 " perhaps there is a highest offset"
             )
+
+    def _call_off_planned(self) -> None:
+        while self._planned:
+            self._ahead.call_off(self._planned.popleft()[1])
+
+    def _is_end(self, offset: int, answer: Answer, *, short: bool) -> bool:
+        """Whether nothing comes after a page: proven where it can be, else by its size."""
+        if not self.collection.must_page or (offset == 0 and len(answer.records) < SMALLEST_PAGE):
+            return short
+        return short and self._seam.at_end
 
     def _is_repeated(self) -> bool:
         """Whether the endpoint sent what it had sent, for want of paging."""

@@ -80,6 +80,8 @@ class Seam:
         """How many records the last page held that were new."""
         self.repeats = 0
         """How many pages in a row equalled the one before, though asked further on."""
+        self.at_end = False
+        """Whether the last page proved that nothing comes after what is read."""
         self._last: tuple[int, list[Identity]] = (-1, [])
 
     @property
@@ -107,8 +109,11 @@ class Seam:
             if name not in self._seen
             or (self._can_change and self._seen[name].requested_at <= requested_at)
         ]
+        (last_offset, last_names), due = self._last, self._next
         self._note_repeat(offset, names)
         self._note_next(offset, names)
+        further_on = offset > last_offset >= 0 and offset >= due
+        self.at_end = further_on and self._ends_alike(names, last_names)
         self._remember(offset, names, requested_at)
         return news
 
@@ -117,6 +122,17 @@ class Seam:
         same = offset > last_offset >= 0 and sorted(names) == sorted(last_names) and bool(names)
         self.repeats = self.repeats + 1 if same else 0
         self._last = (offset, names)
+
+    def _ends_alike(self, names: list[Identity], last_names: list[Identity]) -> bool:
+        """
+        Tell whether a page that was asked for where the last one ends brought only its end again.
+
+        A page may be short because the server took records out of it after it was cut, so
+        that its size proves nothing. Only a server that takes out all the rest of a page
+        but the overlap, twice in a row, still could hide what follows.
+        """
+        same_end = bool(names and last_names) and names[-1] == last_names[-1]
+        return same_end and not self.brought and not self.repeats
 
     def _note_next(self, offset: int, names: list[Identity]) -> None:
         """
