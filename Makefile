@@ -62,6 +62,7 @@ docs: $(ready)  ## Write the pages that are made from the program
 
 docs-check: $(ready)  ## Check that those pages are current
 	@$(bin)/python scripts/reference.py --check
+	@$(bin)/python bench/report.py --check
 
 bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
 	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .
@@ -78,8 +79,8 @@ bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw where the ti
 	@$(peers)/bin/python bench/flame.py $(BENCH)
 
 bench-docs: $(peers)/.ready  ## Write the newest results of make bench into the docs
-	@$(peers)/bin/python bench/report.py
 	@$(peers)/bin/python bench/plot.py
+	@$(peers)/bin/python bench/report.py
 
 diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
 	@$(bin)/python scripts/diagram.py
