@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
@@ -66,12 +68,17 @@ def _list(inputs: Inputs) -> str:
 
 
 def _open(config: Config) -> str:
-    path = duckdb_path(config.warehouse.url)
+    path = Path(duckdb_path(config.warehouse.url) or "")
+    place = path if path.exists() else path.absolute().parent
+    if not os.access(place, os.W_OK):
+        raise WarehouseError(
+            f"{place} cannot be written, or is not there. Make the folder, or change warehouse.url."
+        )
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
         for account in config.accounts:
             owner = Owner(account.account_id, account.source_id, account.wide_keys)
             warehouse.prepare(owner, utc_now())
-    return "can be opened" if path else "answers"
+    return "can be opened"
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> Finding:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import traceback
 from datetime import datetime  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from ometria_replica.report import RunReport
 
 DAY = "%Y-%m-%d"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
 
 app = typer.Typer(
     help="Replicate an Ometria account into your own warehouse.",
@@ -112,9 +113,12 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
         dry_run=dry_run,
     )
     if strict and report.set_aside:
+        from ometria_replica.report import counted
+
         raise RejectedRecords(
-            f"{report.set_aside} values, records or files were set aside, and --strict was asked"
-            " for. Everything else is loaded. See ometria_replica.rejects in the warehouse."
+            f"{counted(report.set_aside, 'value, record or file', 'values, records or files')}"
+            " set aside, and --strict was asked for. Everything else is loaded."
+            " See `ometria-replica rejects list`."
         )
 
 
@@ -277,17 +281,40 @@ def demo(
 
 def main() -> None:
     """Run the command line; errors of ours become a sentence and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except ReplicaError as error:
         typer.echo(f"{error}", err=True)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
+        traceback.print_tb(error.__traceback__)
+        typer.echo(
+            f"A fault of ometria-replica itself: {type(error).__name__}, at the place above."
+            " What was loaded stays, and a run repeats what it lost. Please report it.",
+            err=True,
+        )
+        raise SystemExit(1) from None
+    except _Stopped as stop:
         typer.echo("Stopped. What was loaded stays; the next run goes on from there.", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(128 + stop.number) from None  # As shells have it.
     except BrokenPipeError:  # The reader of our answer went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+class _Stopped(BaseException):
+    """Ctrl-C, or a scheduler's SIGTERM. Typer would make its own exit of KeyboardInterrupt."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """Unwind, so that temporary files are removed and the lease is given back."""
+    raise _Stopped(number)
 
 
 def _settings(path: Path | None, warehouse: str | None) -> Config:

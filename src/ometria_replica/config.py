@@ -16,6 +16,7 @@ import re
 import stat
 import tomllib
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,7 @@ from ometria_replica.settings import (
     Setting,
     WarehouseSettings,
     did_you_mean,
+    keys_may_meet,
     kind_of,
     masked,
     settings_of,
@@ -298,6 +300,17 @@ class _Reading:
                 follows = name == "source_id" and key not in self._origins
                 if first != key and not follows:
                     self._problem(key, f"is the same as {first}; each account needs its own")
+        self._refuse_prefixes(list(accounts))
+
+    def _refuse_prefixes(self, accounts: list[AccountSettings]) -> None:
+        for (n, one), (m, other) in permutations(enumerate(accounts), 2):
+            is_longer = len(other.source_id) > len(one.source_id)
+            if is_longer and keys_may_meet(one.source_id, other.source_id):
+                self._problem(
+                    f"accounts[{m}].source_id",
+                    f"begins with accounts[{n}].source_id; keys join it with an id and nothing"
+                    " between, so that theirs could meet",
+                )
 
     def _check_variables(self, accounts: int) -> None:
         referred = set(_references(self._document))

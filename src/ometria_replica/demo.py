@@ -81,7 +81,8 @@ def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, 
     """Run the simulator in a process of its own, for as long as we hold its input open."""
     if find_spec("moto") is None or find_spec("boto3") is None:
         raise ConfigError(
-            "The demo needs the simulator's S3 server: pip install 'ometria-replica[simulator]'."
+            "The demo needs the simulator's S3 server. In a clone of the repository:"
+            " pip install '.[simulator]', or make demo."
         )
     command = [sys.executable, "-m", "ometria_simulator", "serve", "--feed", "s3"]
     command += ["--profiles", str(profiles), "--lists", str(lists), "--events", str(events)]

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ometria_replica.records import Unreadable, field_text, json_text, parse
+from ometria_replica.records import Unreadable, encodable, field_text, json_text, parse
 from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ class Staging:
         self.connection.execute("BEGIN")
         try:
             records = self._read_file(file, synced_at)
-        except (duckdb.InvalidInputException, duckdb.ConversionException, ValueError) as error:
+        except (duckdb.IOException, duckdb.OutOfMemoryException):
+            raise  # Of this machine, and not of the file.
+        except (duckdb.Error, ValueError, RecursionError) as error:
             self.connection.execute("ROLLBACK")
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
             return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
@@ -266,13 +268,16 @@ class Staging:
             raw=raw,
             reason=_literal(f"not a {_type_words(column)}"),
             where=f"{raw} IS NOT NULL",
+            once="DISTINCT ON (reject_id)",  # Pages overlap, and bring some records twice.
         )
 
-    def _reject(self, *, key: str, column: str, raw: str, reason: str, where: str) -> int:
+    def _reject(
+        self, *, key: str, column: str, raw: str, reason: str, where: str, once: str = ""
+    ) -> int:
         table, source = _literal(self.table.name), _literal(self.source_id)
         return self._scalar(
-            f"INSERT INTO {REJECTED} SELECT"
-            f" md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})),"
+            f"INSERT INTO {REJECTED} SELECT {once}"
+            f" md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
             f" {source}, {table}, {key}, {column}, {raw}, {reason},"
             f" spans.origin, s.row_number - spans.first_row + 1"
             f" FROM (SELECT rowid AS row_number, * FROM {STAGED} WHERE {where}) s"
@@ -328,10 +333,16 @@ def staged_ddl(table: Table) -> str:
     """Write the staging table: the table's columns, then what would not convert."""
     columns = [f"{_quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns]
     raw = [f"{_quoted(_raw_name(column))} VARCHAR" for column in _converted(table)]
+    raw += [f"{_quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
     return (
         f"CREATE OR REPLACE TEMP TABLE {STAGED}"
         f" ({', '.join([*columns, *raw, '_whole VARCHAR', '_nuls UTINYINT'])})"
     )
+
+
+def stamped(column: Column) -> str:
+    """Name the staging column that tells whether *column* has its stamp, for want of a field."""
+    return f"_stamped:{column.name}"
 
 
 def mapping_sql(
@@ -367,6 +378,11 @@ def mapping_sql(
         f" THEN {raw(column.source)} END AS {_quoted(_raw_name(column))}"
         for column in _converted(table)
     ]
+    failed += [
+        f"{raw(column.source)} IS NULL AS {_quoted(stamped(column))}"
+        for column in table.columns
+        if column.stamp
+    ]
     rest = [
         f"CASE WHEN {_unidentified(table, raw)} THEN {whole} END AS _whole",
         f"{_nuls(table, raw)} AS _nuls",
@@ -398,23 +414,30 @@ def _key(md5: Md5, source_id: str, raw: _Raw) -> str:
 def _value(column: Column, source_id: str, raw: _Raw) -> str:
     if isinstance(column.source, Md5):
         return _key(column.source, source_id, raw)
+    if column.stamp:
+        return conversion(f"coalesce({raw(column.source)}, {raw(column.stamp)})", column)
     return conversion(raw(column.source), column)
 
 
-# 'infinity', 'epoch' and years before 1 convert in DuckDB, but are no moment that
-# anybody meant, and not every warehouse can hold them. Hence the digit and the bounds.
+# What text becomes is frozen as the keys are: rows are found by their time, so that another
+# outcome for the same text needs a new look at all rows once. See docs/decisions.
+# 'infinity', 'epoch', years before 1 and '05/01/26' convert in DuckDB, the last to the
+# year 5, but are no moment that anybody meant. Hence the four digits and the bounds.
 # Ten or thirteen digits are seconds or milliseconds since 1970: nobody documents the
 # feed's form of time, and no other reading of them is a year between 2001 and 2286.
 _CONVERSIONS: Mapping[str, str] = {
     "text": "CASE WHEN contains({text}, chr(0)) THEN replace({text}, chr(0), '') ELSE {text} END",
     "boolean": "try_cast({text} AS BOOLEAN)",
     "date": (
-        "CASE WHEN regexp_matches({text}, '^\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}([T ]|$)')"
+        "CASE WHEN regexp_full_match({text}, '\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}\\s*')"
+        " THEN try_cast({text} AS DATE)"
+        " WHEN regexp_matches({text}, '^\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}[T ]\\d')"
+        " AND try_cast({text} AS TIMESTAMPTZ) IS NOT NULL"
         " THEN try_cast(regexp_extract({text}, '\\d+-\\d+-\\d+') AS DATE) END"
     ),
     "timestamptz": (
-        "CASE WHEN ltrim({text}) < '0' OR ltrim({text}) >= ':' THEN NULL"
-        " WHEN try_cast({text} AS TIMESTAMPTZ)"
+        "CASE WHEN substr(ltrim({text}), 5, 1) IN ('-', '/')"
+        " AND try_cast({text} AS TIMESTAMPTZ)"
         " BETWEEN TIMESTAMPTZ '0001-01-01' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999'"
         " THEN try_cast({text} AS TIMESTAMPTZ)"
         " WHEN regexp_full_match({text}, '\\d{{10}}(\\.\\d{{1,6}})?')"
@@ -492,7 +515,7 @@ def _json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Recor
             if record is not None:
                 batch.append(record)
             elif line.strip():
-                bad.append((number, line.rstrip("\n")))
+                bad.append((number, encodable(line.rstrip("\n"))))
             if len(batch) == JSON_BATCH:
                 yield batch
                 batch = []
@@ -502,7 +525,7 @@ def _json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Recor
 def _json_object_or_none(line: str) -> Record | None:
     try:
         value = parse(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -10,6 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ometria_replica.report import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,10 +87,11 @@ class _Lines:
 
     def finish(self, report: TableReport) -> None:
         outcome = "failed after" if report.error else "read"
+        records = counted(report.records, "record")
         more = f", {_requests(report.requests)}" if report.requests else ""
-        files = f", {report.files:,} files" if report.files else ""
+        files = f", {counted(report.files, 'file')}" if report.files else ""
         print(  # noqa: T201 -- To standard error: for a log file, as it goes on.
-            f"{report.source_id} {report.table}: {outcome} {report.records:,} records{more}{files},"
+            f"{report.source_id} {report.table}: {outcome} {records}{more}{files},"
             f" {report.seconds:.1f} s",
             file=sys.stderr,
             flush=True,
@@ -96,4 +99,4 @@ class _Lines:
 
 
 def _requests(number: int) -> str:
-    return f"{number:,} request{'' if number == 1 else 's'}" if number else ""
+    return counted(number, "request") if number else ""

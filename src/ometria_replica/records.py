@@ -129,30 +129,53 @@ def _path(source: str) -> tuple[str, ...]:
 
 
 def json_text(value: Any) -> str:
-    """Write JSON with its numbers as they were read."""
-    if isinstance(value, Number):
-        return str(value)
-    if isinstance(value, dict):
-        members = (f"{_quoted(name)}:{json_text(member)}" for name, member in value.items())
-        return "{" + ",".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(json_text(element) for element in value) + "]"
-    return _quoted(value)
+    """Write JSON with its numbers as they were read, however deep it is nested."""
+    text: list[str] = []
+    pending: list[_Written | Any] = [value]
+    while pending:
+        part = pending.pop()
+        match part:
+            case _Written():
+                text.append(part)
+            case Number():
+                text.append(str(part))
+            case dict():
+                members = [(_Written(f"{_quoted(name)}:"), member) for name, member in part.items()]
+                pending += _enclosed("{", members, "}")
+            case list():
+                pending += _enclosed("[", [(element,) for element in part], "]")
+            case _:
+                text.append(_quoted(part))
+    return "".join(text)
+
+
+class _Written(str):
+    """A piece of JSON that is already text."""
+
+    __slots__ = ()
+
+
+def _enclosed(first: str, members: Sequence[tuple[Any, ...]], last: str) -> list[Any]:
+    """Put *members* between brackets, with commas, last piece first: a stack gives it back."""
+    pieces: list[Any] = [_Written(first)]
+    for place, member in enumerate(members):
+        pieces += [_Written(","), *member] if place else member
+    return [_Written(last), *reversed(pieces)]
 
 
 def _quoted(value: object) -> str:
-    return _encodable(json.dumps(value, ensure_ascii=False))
+    return encodable(json.dumps(value, ensure_ascii=False))
 
 
 def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return _encodable(value)
+        return encodable(value)
     return json_text(value)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """
     Replace half of a surrogate pair by U+FFFD.
 

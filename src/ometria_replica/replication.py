@@ -8,19 +8,18 @@ else is independent: a table that Ometria refuses does not hold back the next.
 from __future__ import annotations
 
 import logging
-import os
+import re
 import secrets
-import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica import __version__
 from ometria_replica.errors import (
     AccessDenied,
+    Busy,
     ConfigError,
     ReplicaError,
     UnexpectedResponse,
@@ -31,6 +30,7 @@ from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.schema import Feed
+from ometria_replica.scratch import scratch_folder
 from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
@@ -38,6 +38,7 @@ from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry, Memory, O
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ometria_replica.ometria.inputs import Reading
     from ometria_replica.records import FeedFile, FeedObject, Page
@@ -53,8 +54,14 @@ BATCH_BYTES = 64 * 2**20  # Of the feed, as listed: five files of the usual size
 BATCH_FILES = 500  # Of the feed: thousands of tiny files still become few transactions.
 TICK = timedelta(microseconds=1)
 
-LEASE = timedelta(minutes=15)
-"""Longer than any batch takes: five minutes of retries, and a slow download."""
+# Names that nobody documents come from the records themselves, and could be anything.
+FIELD_NAME = re.compile(r"@?[A-Za-z_][A-Za-z0-9_ .:-]{0,39}")
+MOST_FIELDS = 20
+
+BATCH_SECONDS = 120.0  # However little came: each batch renews the lease.
+
+LEASE = timedelta(minutes=30)
+"""Longer than any batch takes, with its retries, or a slow download."""
 
 READING_ORDER = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 
@@ -115,8 +122,11 @@ def sync(
     when all tables were tried, with what was done as its attribute ``report``.
     """
     chosen = _chosen(tables)
+    _refuse_contradictions(full=full, sweep=sweep, since=since, until=until)
     run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched())
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
+        for account in config.accounts:
+            warehouse.prepare(_owner(account), run.clock())
         for account in config.accounts:
             _sync_account(run, warehouse, account, chosen)
         outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
@@ -137,6 +147,15 @@ def _chosen(names: Sequence[str]) -> list[Table]:
             f"There is no table '{name}'. The tables are {', '.join(known)}." for name in unknown
         )
     return [known[name] for name in READING_ORDER if not names or name in names]
+
+
+def _refuse_contradictions(
+    *, full: bool, sweep: bool, since: date | None, until: date | None
+) -> None:
+    if (since or until) and (full or sweep):
+        raise ConfigError("A stretch of time is no whole read: leave out --full and --sweep.")
+    if since and until and since > until:
+        raise ConfigError(f"The first day, {since}, is after the last one, {until}.")
 
 
 @dataclass
@@ -161,7 +180,7 @@ class _Run:
         return self.since is not None or self.until is not None
 
     def lease(self, source_id: str) -> Lease:
-        return Lease(source_id, self.run_id, os.uname().nodename, os.getpid(), self.clock() + LEASE)
+        return Lease.of_this_process(source_id, self.run_id, self.clock() + LEASE)
 
     @contextmanager
     def hiding_what_follows(self) -> Iterator[None]:
@@ -200,20 +219,29 @@ def _history(report: RunReport) -> Run:
     )
 
 
+def _owner(account: AccountSettings) -> Owner:
+    return Owner(account.account_id, account.source_id, account.wide_keys)
+
+
 def _sync_account(
     run: _Run, warehouse: Warehouse, account: AccountSettings, tables: Iterable[Table]
 ) -> None:
-    owner = Owner(account.account_id, account.source_id, account.wide_keys)
-    warehouse.prepare(owner, run.clock())
     lease = run.lease(account.source_id)
-    warehouse.take_lease(lease, run.clock())
+    try:
+        warehouse.take_lease(lease, run.clock())
+    except Busy as error:
+        run.errors.append(error)  # The rows of the other accounts may well be free.
+        return
     try:
         with Inputs(account, run.started_at) as inputs:
             _sync_tables(run, warehouse, account, tables, inputs)
             run.warnings += inputs.warnings
-    finally:
-        with run.hiding_what_follows():
+    except BaseException:
+        with suppress(WarehouseError):  # What failed first is what to tell.
             warehouse.give_back(lease)
+        raise
+    with run.hiding_what_follows():
+        warehouse.give_back(lease)
 
 
 def _sync_tables(
@@ -243,6 +271,7 @@ class _Marks:
     watermark: datetime | None = None
     whole_at: datetime | None = None
     sweep: Sweep | None = None
+    unread: dict[str, datetime] | None = None
     files: tuple[LedgerEntry, ...] = ()
     collect: bool = False
 
@@ -284,17 +313,18 @@ class _TableSync:
         source, name = self.account.source_id, self.table.name
         memory = self.warehouse.recall(source, name)
         whole = self.run.full or self._is_due_whole(memory.whole_at)
+        self.warehouse.release()
         reading = self.inputs.read(
             self.table, Memory() if whole else memory, self.run.since, self.run.until
         )
         known = memory.rows if reading.whole else 0
         self.run.progress.start(source, name, reading.total or known or None, reading.unit)
-        self.warehouse.release()
         first = True
         for pages, last in _in_batches(self._watched(reading, requests_before)):
             now = self.run.clock()
-            staging = self._staging()
-            staging.add_pages(pages, now)
+            with self._mapping():
+                staging = self._staging()
+                staging.add_pages(pages, now)
             self._load(staging, now, self._marks(reading, last=last), swept_first=first)
             first = False
             if not last:
@@ -322,11 +352,13 @@ class _TableSync:
         """Tell what becomes true with a batch: nothing, before the last one."""
         if not last:
             return _Marks(collect=reading.whole)
+        unread = None if self.run.is_partial else reading.unread
         until = None if self.run.is_partial else self.inputs.read_until
         sweep = None
-        if reading.whole and self.table.record_id is not None:
+        if reading.whole and self.table.record_id is not None and not reading.doubtful:
             sweep = Sweep(self.account.deletes == "remove", self.account.max_deleted_share)
-        return _Marks(until, until if reading.whole else None, sweep, collect=reading.whole)
+        whole_at = until if reading.whole else None
+        return _Marks(until, whole_at, sweep, unread, collect=reading.whole)
 
     def _feed(self) -> None:
         """Read the files whose version the ledger lacks, oldest first, in batches."""
@@ -334,19 +366,23 @@ class _TableSync:
         files = self._files_to_read()
         self.run.progress.start(source, name, sum(file.size for file in files), "bytes")
         loaded_at, done = self.warehouse.recall(source, name).loaded_at, 0
-        with tempfile.TemporaryDirectory(prefix="ometria-replica-") as folder:
-            for batch in _in_file_batches(self.inputs.feed.fetch(files, Path(folder))):
-                staging, entries = self._staging(), []
+        self.warehouse.release()
+        with scratch_folder() as folder:
+            for batch in _in_file_batches(self.inputs.feed.fetch(files, folder)):
+                with self._mapping():
+                    staging, entries = self._staging(), []
                 now = self.run.clock()
                 for file in batch:
                     # A row's file is known by its __synced_at: no two files have the same.
                     loaded_at = max(now, loaded_at + TICK) if loaded_at else now
-                    entries.append(self._stage(staging, file, loaded_at))
+                    with self._mapping():
+                        entries.append(self._stage(staging, file, loaded_at))
                     done += file.origin.size
                     staged = sum(entry.records for entry in entries if entry)
                     self.run.progress.advance(self.report.records + staged, 0, done)
                 known = tuple(entry for entry in entries if entry is not None)
                 self._load(staging, now, _Marks(files=known))
+                self.warehouse.release()
 
     def _files_to_read(self) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""
@@ -374,6 +410,9 @@ class _TableSync:
         self._add(files=1)
         return LedgerEntry(file.origin, loaded_at, records)
 
+    def _mapping(self) -> AbstractContextManager[None]:
+        return self.warehouse.guarded(f"mapping {self.table.name}")
+
     def _staging(self) -> Staging:
         account = self.account
         return Staging(self.warehouse.staging, self.table, account.account_id, account.source_id)
@@ -381,9 +420,10 @@ class _TableSync:
     def _load(
         self, staging: Staging, now: datetime, marks: _Marks, *, swept_first: bool = True
     ) -> None:
-        staged = staging.finish()
-        if marks.collect:
-            staging.sweep(afresh=swept_first)
+        with self._mapping():
+            staged = staging.finish()
+            if marks.collect:
+                staging.sweep(afresh=swept_first)
         batch = Batch(
             table=self.table,
             source_id=self.account.source_id,
@@ -394,6 +434,7 @@ class _TableSync:
             whole_at=marks.whole_at,
             files=marks.files,
             sweep=marks.sweep,
+            unread=marks.unread,
             lease=self.run.lease(self.account.source_id),
         )
         loaded = self.warehouse.load(batch)
@@ -414,10 +455,11 @@ class _TableSync:
             self.run.warnings.append(
                 f"{self.table.name}: {loaded.missing:,} rows were not found in Ometria, more than"
                 f" max_deleted_share ({self.account.max_deleted_share:.0%}) of the table. None was"
-                " removed. If so many are really gone, raise the setting for one run with --sweep."
+                " removed. If so many are really gone, raise the setting for one run."
             )
         unknown = staged.unknown_fields | set(self.report.unknown_fields)
-        self.report = replace(self.report, unknown_fields=tuple(sorted(unknown)))
+        shown = sorted(name for name in unknown if FIELD_NAME.fullmatch(name))[:MOST_FIELDS]
+        self.report = replace(self.report, unknown_fields=tuple(shown))
         logger.info(
             "loaded %s: %d inserted, %d updated, %d unchanged",
             self.table.name,
@@ -435,11 +477,11 @@ class _TableSync:
 def _in_batches(pages: Iterable[Page]) -> Iterator[tuple[list[Page], bool]]:
     """Gather pages into batches, and say which is the last. There is always a last one."""
     batch: list[Page] = []
-    size = 0
+    size, began = 0, time.monotonic()
     for page in pages:
-        if size >= BATCH_RECORDS:
+        if size >= BATCH_RECORDS or time.monotonic() - began > BATCH_SECONDS:
             yield batch, False
-            batch, size = [], 0
+            batch, size, began = [], 0, time.monotonic()
         batch.append(page)
         size += len(page.records)
     yield batch, True
@@ -449,12 +491,13 @@ def _in_file_batches(
     files: Iterable[FeedFile | Unreadable],
 ) -> Iterator[list[FeedFile | Unreadable]]:
     batch: list[FeedFile | Unreadable] = []
-    size = 0
+    size, began = 0, time.monotonic()
     for file in files:
         batch.append(file)
         size += file.origin.size
-        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+        slow = time.monotonic() - began > BATCH_SECONDS
+        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES or slow:
             yield batch
-            batch, size = [], 0
+            batch, size, began = [], 0, time.monotonic()
     if batch:
         yield batch

@@ -107,7 +107,7 @@ class RunReport:
     def _headline(self) -> list[str]:
         seconds = (self.finished_at - self.started_at).total_seconds()
         verb = {"succeeded": "Synced to", "failed": "Failed syncing to", "dry run": "Would sync to"}
-        requests = _counted(self.requests, "request")
+        requests = counted(self.requests, "request")
         where = f"{verb[self.outcome]} {self.warehouse}"
         return [f"{where} in {_duration(seconds)}, with {requests}."]
 
@@ -131,7 +131,7 @@ class RunReport:
         if self.outcome == "succeeded" and not self.changed:
             remarks.append("Nothing changed but the load time of the rows read again.")
         if self.set_aside:
-            remarks.append("See what was set aside: SELECT * FROM ometria_replica.rejects.")
+            remarks.append("See what was set aside: ometria-replica rejects list.")
         elif self.outcome != "failed":
             remarks.append("Nothing was set aside.")
         return remarks
@@ -162,18 +162,18 @@ def _frozen(value: Any) -> Any:
 def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.merged:
         yield (
-            f"{table.table}: {_counted(table.merged, 'distinct event')} had the key of another,"
+            f"{table.table}: {counted(table.merged, 'distinct event')} had the key of another,"
             " and the newest stands (the specified key's doing)."
         )
     if table.older:
-        rows = _counted(table.older, "row")
+        rows = counted(table.older, "row")
         yield f"{table.table}: {rows} came from an older file, and stayed out."
     if table.missing:
-        rows = _counted(table.missing, "row")
+        rows = counted(table.missing, "row")
         what = f"; {table.removed:,} were removed" if table.removed else " (see missing)"
         yield f"{table.table}: {rows} of records that Ometria no longer has{what}."
     if table.nuls_removed:
-        texts = _counted(table.nuls_removed, "text")
+        texts = counted(table.nuls_removed, "text")
         yield f"{table.table}: a NUL character was removed from {texts}."
     if table.unknown_fields:
         yield f"{table.table}: fields that nobody documents: {', '.join(table.unknown_fields)}."
@@ -191,8 +191,9 @@ def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str | None = None) -> str:
+    """Write a number with its noun: ``1 row``, ``2 rows``."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def _duration(seconds: float) -> str:

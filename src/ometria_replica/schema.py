@@ -33,15 +33,15 @@ class Column:
     One column and where it comes from.
 
     *source* is a field of the record, ``a::b`` for field ``b`` inside object ``a``,
-    or the table's key. A *stamp* is no field of the record but what we know of the
-    request that brought it: it moves only when the rest of the row does, and a read
-    that does not know it never turns a known value into null.
+    or the table's key. Where a record lacks it, *stamp* names what we know of the request
+    that brought the record. Unlike a field it moves only when the rest of the row does,
+    and a read that does not know it never turns a known value into null.
     """
 
     source: str | Md5
     name: str
     type: ColumnType = "text"
-    stamp: bool = False
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Pages:
     Read a collection by offset pages.
 
     *since* names the parameter that asks for records updated since a date, and
-    *since_field* the field under which the records carry it on to the mapping.
+    *stamp* the field under which the records carry that date on to the mapping.
     *query* holds fixed parameters, as ``("mode", "all")``.
     """
 
     endpoint: str
     since: str | None = None
-    since_field: str | None = None
+    stamp: str | None = None
     query: tuple[tuple[str, str], ...] = ()
 
 
@@ -136,7 +136,8 @@ class Table:
         """The fields that the mapping reads, without repeats, in the page's order."""
         named = [column.source for column in self.columns if isinstance(column.source, str)]
         keyed = [part for part in self.sync_key.parts if part != "source_id"]
-        return tuple(dict.fromkeys([*named, *keyed]))
+        stamps = [column.stamp for column in self.columns if column.stamp]
+        return tuple(dict.fromkeys([*named, *keyed, *stamps]))
 
     def with_wide_keys(self) -> Table:
         """Make the table that keeps apart what the specified key merges."""

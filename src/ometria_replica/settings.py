@@ -521,6 +521,17 @@ VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG
 """Every variable of ours."""
 
 
+def keys_may_meet(one: str, other: str) -> bool:
+    """
+    Tell whether two source ids could give two records one key.
+
+    ``uk`` and id ``15`` hash as ``uk1`` and id ``5`` do: nothing stands between the parts.
+    ``uk`` and ``uk-2`` may stand side by side, since no id of Ometria's begins with a dash.
+    """
+    shorter, longer = sorted((one, other), key=len)
+    return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1].isalnum()
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Give the nearest known name as the end of a message, or nothing if none is near."""
     near = difflib.get_close_matches(name, known, 1)

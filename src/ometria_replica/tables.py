@@ -14,7 +14,7 @@ LISTS_ENDPOINT = Pages("lists", query=(("mode", "all"),))  # The default mode hi
 # fmt: off
 PROFILES = Table(
     "profiles",
-    read=Pages("profiles", since="updateSince", since_field="update_since"),
+    read=Pages("profiles", since="updateSince", stamp="requested_since"),
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
     record_id="profile_id",
@@ -46,7 +46,7 @@ PROFILES = Table(
         Column("properties::province",     "state"),
         Column("properties::shopify_tags", "shopify_tags"),
         Column("dates::account_created",   "account_created_date", "timestamptz"),
-        Column("update_since",             "updated_at", "timestamptz", stamp=True),
+        Column("update_since",             "updated_at", "timestamptz", stamp="requested_since"),
         Column("dates::marketing_optin",   "marketing_optin_date", "timestamptz"),
         Column("dates::marketing_optout",  "marketing_optout_date", "timestamptz"),
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.errors import ConfigError
 from ometria_replica.replication import LEASE, utc_now
 from ometria_replica.report import aligned
+from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.state import Lease, Owner
@@ -55,6 +56,7 @@ def rewind(config: Config, table_name: str, to: date | None) -> str:
         names = ", ".join(table.name for table in TABLES)
         raise ConfigError(f"There is no table '{table_name}'. The tables are {names}.")
     moment = datetime.combine(to, time(), UTC) if to else None
+    _refuse_if_unknown(config)
     with open_warehouse(config.warehouse.url) as warehouse:
         for account in config.accounts:
             with _leased(warehouse, account):
@@ -71,15 +73,16 @@ def list_rejects(config: Config, limit: int, *, raw: bool) -> str:
         return "Nothing is set aside."
     lines = [["set aside (UTC)", "table", "column", "reason", "where", *(["raw"] if raw else [])]]
     for reject in rejects:
-        where = f"{reject.origin}, {reject.position}"
+        where = f"{reject.origin}, {reject.position}" if reject.position else reject.origin
         line = [f"{reject.rejected_at:%Y-%m-%d %H:%M:%S}", reject.table_name]
         line += [reject.column_name or "(all of it)", reject.reason, where]
-        lines.append([*line, repr(reject.raw[:_RAW_WIDTH])] if raw else line)
+        lines.append([*line, repr((reject.raw or "")[:_RAW_WIDTH])] if raw else line)
     return "\n".join(aligned(lines, left=len(lines[0])))
 
 
 def replay(config: Config) -> int:
     """Convert values again and mark unreadable files to be read again; return the values."""
+    _refuse_if_unknown(config)
     with open_warehouse(config.warehouse.url) as warehouse:
         converted = 0
         for account in config.accounts:
@@ -88,12 +91,25 @@ def replay(config: Config) -> int:
         return converted
 
 
+def _refuse_if_unknown(config: Config) -> None:
+    """Change nothing by hand where nothing was loaded: the address is likely wrong."""
+    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+        known = {owner.source_id for owner in warehouse.owners()}
+    unknown = [account for account in config.accounts if account.source_id not in known]
+    if unknown:
+        raise ConfigError(
+            f"{masked(config.warehouse.url)} holds nothing of source '{account.source_id}'."
+            " Check warehouse.url and source_id, or run `ometria-replica sync` first."
+            for account in unknown
+        )
+
+
 @contextmanager
 def _leased(warehouse: Warehouse, account: AccountSettings) -> Iterator[None]:
     """Keep runs out while the state is changed by hand."""
     now = utc_now()
     warehouse.prepare(Owner(account.account_id, account.source_id, account.wide_keys), now)
-    lease = Lease(account.source_id, "by hand", os.uname().nodename, os.getpid(), now + LEASE)
+    lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
     warehouse.take_lease(lease, now)
     try:
         yield

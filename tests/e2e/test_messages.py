@@ -97,7 +97,7 @@ def test_a_host_that_cannot_be_reached_is_named(env: dict[str, str], tmp_path: P
     assert ended.code == 75
     assert re.fullmatch(
         r"127\.0\.0\.1 gave no good answer to GET /profiles offset=0: it could not be reached;"
-        r" tried \d+ times? in \d+ seconds?\. Is api_url right\?",
+        r" tried (once|\d+ times) in \d+ seconds?\. Is api_url right\?",
         last_line(ended.err),
     )
     assert list(tables_of(ended.json)) == ["profiles"]
@@ -169,7 +169,7 @@ def test_a_value_set_aside_is_told_and_strict_fails(server: Server, tmp_path: Pa
         ended = run("sync", "--strict", env=env, cwd=tmp_path)
 
     assert ended.code == 4
-    assert "ometria_replica.rejects" in ended.out
+    assert "ometria-replica rejects list" in ended.out
     (reject,) = read_file(tmp_path / "w.duckdb", "ometria_replica.rejects")
     assert (reject["raw"], reject["column_name"]) == ("17/05/2017", "date_of_birth")
     (row,) = read_file(tmp_path / "w.duckdb", "ometria.profiles")
@@ -244,14 +244,15 @@ def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Pa
     now = datetime.now(UTC)
     with duckdb.connect(str(tmp_path / "w.duckdb")) as connection:
         connection.execute(
-            "INSERT INTO ometria_replica.leases VALUES ('ometria-uk', 'their-run', ?, ?, ?, ?)",
+            "INSERT INTO ometria_replica.leases VALUES ('ometria-uk', 'their-run', ?, ?, '', ?, ?)",
             [os.uname().nodename, os.getpid(), now, now + timedelta(hours=1)],
         )
     before = read_file(tmp_path / "w.duckdb", "ometria.profiles")
 
     ended = run("sync", env=env, cwd=tmp_path)
 
-    assert (ended.code, ended.out) == (75, "")
+    assert ended.code == 75
+    assert ended.out.startswith("Failed syncing to ")
     assert str(os.getpid()) in last_line(ended.err)
     assert re.search(
         rf" is loading 'ometria-uk' into {re.escape(str(tmp_path / 'w.duckdb'))},"

@@ -95,6 +95,7 @@ def test_however_the_feed_is_read_again_the_newest_stands(
         feed, warehouse = Path(folder) / "feed", Path(folder) / "w.duckdb"
         feed.mkdir()
         all_of_it, newest = account(folder=feed), dict[str, int]()
+        replicate(warehouse, all_of_it, at=NOON)
         for step, number, more in steps:
             if (
                 step == "file"

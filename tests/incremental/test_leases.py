@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from ometria_replica import replication
-from ometria_replica.errors import AccessDenied, Busy
+from ometria_replica.errors import AccessDenied, Busy, ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse.attached import AttachedFile
@@ -306,3 +306,31 @@ def test_readers_get_in_between_two_batches(
 
     assert 250 <= int(counts[0]) < 3_000
     assert len(everything(warehouse)["profiles"]) == 3_000
+
+
+def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse: Path) -> None:
+    """With one account's lease held elsewhere the other is synced, and the run tells both."""
+    first, second = account(server), account(server, account_id="2", source_id="fr")
+    replicate(warehouse, first, second, at=NOON)
+    DuckDBWarehouse(str(warehouse)).take_lease(
+        Lease("uk", "a-run", "elsewhere", 1, NOON + HOUR), NOON
+    )
+
+    with pytest.raises(Busy) as busy:
+        replicate(warehouse, first, second, at=NOON + MINUTE)
+
+    assert busy.value.report is not None
+    assert {table.source_id for table in busy.value.report.tables} == {"fr"}
+    assert len(state(warehouse, "runs")) == 2
+
+
+def test_settings_are_refused_before_anything_is_asked(server: Server, warehouse: Path) -> None:
+    """A source id that was changed is an error of the settings, though another account is fine."""
+    first, second = account(server), account(server, account_id="2", source_id="fr")
+    replicate(warehouse, first, second, at=NOON)
+    asked = len(server.requests)
+
+    with pytest.raises(ConfigError, match="source_id"):
+        replicate(warehouse, first, account(server, account_id="2", source_id="de"), at=NOON)
+
+    assert len(server.requests) == asked

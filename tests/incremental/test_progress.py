@@ -46,10 +46,10 @@ def test_a_log_file_gets_a_line_a_table(server: Server, warehouse: Path, tmp_pat
     assert ended.code == 0
     lines = plainly(ended.err)
     assert [line for line in lines if "profiles" not in line] == [
-        "uk lists: read 4 records, N requests, T s",
+        "uk lists: read 2 records, N requests, T s",
         "uk member_lists: read 2 records, N requests, T s",
-        "uk unsubscribes: read 1 records, N requests, T s",
-        "uk email_events: read 1 records, 1 files, T s",
+        "uk unsubscribes: read 1 record, N requests, T s",
+        "uk email_events: read 1 record, 1 file, T s",
     ]
     assert "\x1b" not in ended.everything
     assert ended.json["outcome"] == "succeeded"  # All of standard output is the answer.

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.errors import OmetriaError
-from ometria_simulator import Account, Fault, Server, serve
+from ometria_simulator import Account, Fault, Quirks, Server, serve
 from tests.duck import read_file
 from tests.incremental.shops import (
     DAY,
@@ -331,6 +331,25 @@ def test_a_list_that_vanishes_before_it_is_asked_is_passed_over(
     assert report.warnings == ("lists/10/changes is gone (404); nothing was read from it",)
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"20"}
     assert mark(warehouse, "member_lists") <= shop.now
+
+
+def test_a_list_that_would_not_answer_owes_all_its_changes(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """A list passed over for weeks is then read from where it was left, not from eight days ago."""
+    server.quirks = Quirks(archived_changes="not_found")
+    shop.archive_list("10")
+    for weeks in range(5):
+        replicate(warehouse, account(server), at=NOON + weeks * 8 * DAY)
+    assert {list_id for list_id, _, _ in changes(warehouse)} == {"20"}
+    (due,) = [row for row in state(warehouse, "marks") if row["mark"] == "unread 10"]
+
+    server.quirks = Quirks()
+    replicate(warehouse, account(server), at=NOON + 41 * DAY)
+
+    assert due["reached_at"] < NOON - YEAR
+    assert {list_id for list_id, _, _ in changes(warehouse)} == {"10", "20"}
+    assert not [row for row in state(warehouse, "marks") if row["mark"].startswith("unread")]
 
 
 # --- --since, --until, backfill ----------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_an_incremental_read_misses_nobody(crowd: Account, busy: Server, warehou
     crowd.update_profile("p04", firstname="Dan")
 
     plain = replicate(warehouse, settings, at=crowd.now)
-    since = replicate(warehouse, settings, at=crowd.now, sweep=True, since=crowd.now.date())
+    since = replicate(warehouse, settings, at=crowd.now, since=crowd.now.date())
 
     assert [of(report, "profiles").missing for report in (plain, since)] == [0, 0]
     assert len(people(warehouse)) == 30
@@ -117,8 +117,7 @@ def test_a_loss_above_the_share_removes_nothing(
     (warning,) = report.warnings
     assert warning == (
         "profiles: 4 rows were not found in Ometria, more than max_deleted_share (10%) of the"
-        " table. None was removed. If so many are really gone, raise the setting for one run"
-        " with --sweep."
+        " table. None was removed. If so many are really gone, raise the setting for one run."
     )
     assert (of(report, "profiles").missing, of(report, "profiles").removed) == (4, 0)
     assert len(people(warehouse)) == 30
@@ -293,3 +292,37 @@ def test_a_dry_sweep_says_what_it_would_remove(
     assert (report.missing, report.removed) == (1, 1)
     assert len(people(warehouse)) == 30
     assert missing(warehouse) == {}
+
+
+def test_who_returns_is_missed_no_more_without_a_sweep(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """An incremental read that brings a missing profile is enough to forget that it was missing."""
+    settings = account(busy)
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p07")
+    replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    assert set(missing(warehouse)) == {"p07"}
+
+    crowd.set_time(NOON + 2 * HOUR)
+    crowd.add_profile("p07", email="back@example.com")
+    replicate(warehouse, settings, at=NOON + 2 * HOUR)
+
+    assert missing(warehouse) == {}
+
+
+@pytest.mark.parametrize("gone", range(1, 30))
+def test_any_share_that_is_exactly_allowed_may_go(
+    crowd: Account, busy: Server, warehouse: Path, gone: int
+) -> None:
+    """Of 30 people, g may go at a share of g/30, however that fraction is rounded."""
+    settings = account(busy, deletes="remove", max_deleted_share=round(gone / 30, 12))
+    replicate(warehouse, settings, at=NOON, tables=["profiles"])
+    for number in range(gone):
+        crowd.delete_profile(f"p{number:02}")
+
+    report = of(
+        replicate(warehouse, settings, at=NOON + HOUR, sweep=True, tables=["profiles"]), "profiles"
+    )
+
+    assert (report.missing, report.removed) == (gone, gone)

@@ -92,7 +92,7 @@ def take_lease(warehouse: Path, host: str) -> None:
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(
             "INSERT INTO ometria_replica.leases"
-            " VALUES ('uk', 'a-run', ?, ?, now(), now() + INTERVAL 1 HOUR)",
+            " VALUES ('uk', 'a-run', ?, ?, '', now(), now() + INTERVAL 1 HOUR)",
             [host, os.getpid()],
         )
 
@@ -174,6 +174,29 @@ def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path)
         " unsubscribes."
     )
     assert not warehouse.exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
+    server: Server, warehouse: Path, *, there: bool
+) -> None:
+    """A mistyped warehouse or source is told, and no file is made for it."""
+    if there:
+        replicate(warehouse, account(server), at=NOON)
+    mistyped = account(server, account_id="2", source_id="kk")
+
+    for attempt in (
+        lambda: rewind(config(warehouse, mistyped), "profiles", None),
+        lambda: replay(config(warehouse, mistyped)),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            attempt()
+        assert str(refused.value) == (
+            f"duckdb:///{warehouse} holds nothing of source 'kk'. Check warehouse.url and"
+            " source_id, or run `ometria-replica sync` first."
+        )
+
+    assert warehouse.exists() is there
 
 
 def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None:

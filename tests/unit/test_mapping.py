@@ -495,9 +495,11 @@ def check(staged: Outcome, name: str, records: list[dict[str, Any]]) -> None:
     assert sorted(
         (r["sync_key"], r["column_name"], r["raw"]) for r in staged.rejects if r["column_name"]
     ) == sorted(
-        (oracle.md5(promised.key, record, "u'k"), column, raw)
-        for record in known
-        for column, raw in oracle.unconverted(promised, record)
+        {
+            (oracle.md5(promised.key, record, "u'k"), column, raw)
+            for record in known
+            for column, raw in oracle.unconverted(promised, record)
+        }
     )
     assert staged.counts.records == len(records)
     assert staged.counts.records_rejected == len(records) - len(known)

@@ -16,7 +16,7 @@ from ometria_replica import replication
 from ometria_replica.describe import describe
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
-from ometria_replica.tables import TABLES
+from ometria_replica.tables import TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import duckdb_path, open_warehouse
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
 from ometria_replica.warehouse.state import Batch, Owner
@@ -103,6 +103,36 @@ def test_reading_an_unchanged_profile_again_leaves_updated_at(
 
     full = of(replicate(warehouse, settings, at=shop.now, full=True), "profiles")
     assert (full.unchanged, updated_at(warehouse)) == (2, stamped)
+
+
+def test_a_record_that_tells_its_own_update_is_believed(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Its `update_since` wins over the request's date, also where nothing else has changed."""
+    settings = account(server)
+    shop.update_profile("ann", update_since="2026-01-01T10:00:00+00:00")
+    replicate(warehouse, settings, at=shop.now)
+    first = updated_at(warehouse)["ann"]
+
+    shop.update_profile("ann", update_since="2026-02-01T10:00:00+00:00")
+    second = of(replicate(warehouse, settings, at=shop.now), "profiles")
+
+    assert first == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    assert updated_at(warehouse)["ann"] == datetime(2026, 2, 1, 10, tzinfo=UTC)
+    assert second.updated == 1
+
+
+def test_a_key_is_found_though_its_time_did_not_convert_then(warehouse: Path) -> None:
+    """An event whose time is null, from before its form was known, is replaced and not doubled."""
+    record = '{"profile_id": "ann", "timestamp": "2026-03-01T10:00:00+00:00"}'
+    with DuckDBWarehouse(str(warehouse)) as opened:
+        opened.prepare(Owner("1042", "uk", wide_keys=False), NOON)
+        load(opened, UNSUBSCRIBES, [record], "uk")
+        opened.staging.execute("UPDATE warehouse.ometria.unsubscribes SET event_at = NULL")
+        load(opened, UNSUBSCRIBES, [record], "uk")
+
+    (row,) = read_file(warehouse, "ometria.unsubscribes")
+    assert row["event_at"] == datetime(2026, 3, 1, 10, tzinfo=UTC)
 
 
 def test_a_full_read_of_a_changed_profile_keeps_updated_at(
@@ -483,7 +513,7 @@ def test_a_run_of_a_living_process_keeps_others_out(
     replicate(warehouse, account(server), at=shop.now)
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(
-            "INSERT INTO ometria_replica.leases VALUES ('uk', 'other-run', ?, ?, ?, ?)",
+            "INSERT INTO ometria_replica.leases VALUES ('uk', 'other-run', ?, ?, '', ?, ?)",
             [os.uname().nodename, os.getpid(), shop.now, shop.now + timedelta(hours=1)],
         )
     before = everything(warehouse, load_time=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -48,7 +48,10 @@ class Reading:
     """
     A table being read. *total* counts its *unit*, None where nobody knows it before.
 
-    *whole* says that nothing is left out; *done* counts units so far.
+    *whole* says that nothing is left out; *done* counts units so far. *unread* fills
+    with the lists whose changes Ometria would not give, and from when they are due.
+    *doubtful* says that Ometria may have cut the answer, so that what is not in it
+    may be there all the same.
     """
 
     pages: Iterator[Page]
@@ -56,6 +59,8 @@ class Reading:
     unit: str = "records"
     total: int | None = None
     done: int = 0
+    unread: dict[str, datetime] = field(default_factory=dict)
+    doubtful: bool = False
 
 
 class Inputs:
@@ -137,6 +142,8 @@ class Inputs:
         """
         from_day = datetime.combine(since, time(), UTC) if since else None
         watermark = memory.watermark
+        if watermark:  # A clock that was fast once may have left it ahead of now.
+            watermark = min(watermark, self._started_at)
         match table.read:
             case Pages() as pages if pages.since is None:
                 return Reading(iter(self._read_whole(pages)), whole=True)
@@ -211,6 +218,7 @@ class Inputs:
             per_parent,
             counted(),
             since_parameter=self._account.changes_parameter,
+            passed_over=lambda parent: reading.unread.update({parent.id: starts[parent.id]}),
         )
         return reading
 
@@ -221,7 +229,8 @@ class Refreshed:
     Since when to ask a list for its changes: never, if nothing refreshed it.
 
     A dynamic list changes only when it is refreshed, so one that was not has no news.
-    Every week all are asked all the same, in case that is not the whole truth.
+    Every week all are asked all the same, in case that is not the whole truth. A list
+    that Ometria would not answer for is asked each time, for all that is due of it.
     """
 
     memory: Memory
@@ -236,6 +245,9 @@ class Refreshed:
     def since(self, record: Record) -> datetime | None:
         """Tell the time from which to ask for a list's changes; None to leave it out."""
         watermark, whole_at = self.memory.watermark, self.memory.whole_at
+        due = self.memory.unread.get(field_text(record, "id") or "")
+        if due is not None:
+            return due
         if watermark is None or whole_at is None:
             return BEGINNING
         if self.is_full_round:

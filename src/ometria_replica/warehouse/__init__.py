@@ -8,6 +8,7 @@ from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from types import TracebackType
 
@@ -99,6 +100,9 @@ class Warehouse(Protocol):
 
         Files that could not be read, in whole or in part, are read by the next run.
         """
+
+    def guarded(self, doing: str) -> AbstractContextManager[None]:
+        """Turn errors of *staging* into ours, with nothing left half done."""
 
     def release(self) -> None:
         """Let other programs in until the next call of ours, where one at a time may write."""

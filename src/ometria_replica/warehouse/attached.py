@@ -54,17 +54,24 @@ class AttachedFile:
 
     @contextmanager
     def using(self, doing: str) -> Iterator[None]:
+        """Attach the file if it is not, and turn the driver's errors into ours."""
+        with self.translating(doing):
+            if not self._attached:
+                self._attach()
+            yield
+
+    @contextmanager
+    def translating(self, doing: str) -> Iterator[None]:
         """
-        Attach the file if it is not, and turn the driver's errors into ours.
+        Turn the driver's errors into ours, with nothing left half done.
 
         The driver's texts may quote a customer's data, so they stay out of the message.
         """
         try:
-            if not self._attached:
-                self._attach()
             yield
         except duckdb.Error as error:
-            raise _explained(error, self.path, doing) from error
+            self._roll_back()
+            raise self._explained(error, doing) from error
 
     def release(self) -> None:
         """Let other programs in. What is in memory only stays."""
@@ -117,37 +124,38 @@ class AttachedFile:
                 self._attached = True
                 return
 
+    def _explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+        text, path = str(error), self.path
+        if _is_locked(error):
+            return Busy(
+                f"{path} is open in another program{_holder(text)}, and DuckDB lets one at a"
+                f" time write. It was waited for {self._wait_seconds:.0f} s. Close it there, then"
+                " run again."
+            )
+        if "not a valid DuckDB database" in text:
+            return WarehouseError(
+                f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
+                " or move it."
+            )
+        if "No space left" in text or "File too large" in text:
+            return WarehouseError(
+                f"There is no room on the disk of {path}, or of the folder for temporary files."
+                " The batch was rolled back and nothing is lost. Make room, then run again."
+            )
+        if isinstance(error, duckdb.IOException):
+            return WarehouseError(
+                f"Cannot read or write {path} while {doing}. The batch was rolled back."
+                " Check that the file and its folder can be written, then run again."
+            )
+        return WarehouseError(
+            f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
+            " The batch was rolled back. Run again; if it happens again, report it."
+        )
+
 
 def _is_locked(error: duckdb.Error) -> bool:
     text = str(error)
     return "Could not set lock" in text or "file handle conflict" in text
-
-
-def _explained(error: duckdb.Error, path: str, doing: str) -> WarehouseError:
-    text = str(error)
-    if _is_locked(error):
-        return Busy(
-            f"{path} is open in another program{_holder(text)}, and DuckDB lets one at a time"
-            f" write. It was waited for {WAIT_SECONDS:.0f} s. Close it there, then run again."
-        )
-    if "not a valid DuckDB database" in text:
-        return WarehouseError(
-            f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url, or move it."
-        )
-    if "No space left" in text or "File too large" in text:
-        return WarehouseError(
-            f"There is no room on the disk of {path}, or of the folder for temporary files."
-            " The batch was rolled back and nothing is lost. Make room, then run again."
-        )
-    if isinstance(error, duckdb.IOException):
-        return WarehouseError(
-            f"Cannot read or write {path} while {doing}. The batch was rolled back."
-            " Check that the file and its folder can be written, then run again."
-        )
-    return WarehouseError(
-        f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
-        " The batch was rolled back. Run again; if it happens again, report it."
-    )
 
 
 def _holder(text: str) -> str:

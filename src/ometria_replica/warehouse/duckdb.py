@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self
 
 import duckdb
 
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import REJECT_COLUMNS, SQL_TYPES, conversion
+from ometria_replica.scratch import is_running, process_mark, scratch_folder
+from ometria_replica.settings import keys_may_meet
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.attached import CATALOG, WAIT_SECONDS, AttachedFile
@@ -25,6 +27,9 @@ from ometria_replica.warehouse.state import (
     RUNS,
     STATE_SCHEMA,
     STATE_TABLES,
+    UNREAD,
+    WATERMARK,
+    WHOLE,
     Batch,
     Lease,
     Loaded,
@@ -58,10 +63,12 @@ class DuckDBWarehouse:
     ) -> None:
         self.path = path
         self._dry_run = dry_run
-        self._spill = tempfile.TemporaryDirectory(prefix="ometria-replica-")
+        self._open = ExitStack()
+        spill = self._open.enter_context(scratch_folder())
         self.staging = duckdb.connect(
-            config={"temp_directory": self._spill.name, "autoinstall_known_extensions": "false"}
+            config={"temp_directory": str(spill), "autoinstall_known_extensions": "false"}
         )
+        self.staging.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
         self._run = Statements(self.staging)
         self._file = AttachedFile(self.staging, path, read_only=dry_run, wait_seconds=wait_seconds)
 
@@ -104,7 +111,8 @@ class DuckDBWarehouse:
                         f"{held} is loading '{lease.source_id}' into {self.path}, until"
                         f" {held.expires_at:%H:%M:%S} UTC at the latest. Run again when it is done."
                     )
-            row = [lease.source_id, lease.run_id, lease.host, lease.pid, now, lease.expires_at]
+            row = [lease.source_id, lease.run_id, lease.host, lease.pid, lease.process]
+            row += [now, lease.expires_at]
             self._run.replace(LEASES, row)
 
     def give_back(self, lease: Lease) -> None:
@@ -139,8 +147,13 @@ class DuckDBWarehouse:
                 key,
             )[0]
             return Memory(
-                watermark=instant_or_none(marks.get("watermark")),
-                whole_at=instant_or_none(marks.get("whole")),
+                watermark=instant_or_none(marks.get(WATERMARK)),
+                whole_at=instant_or_none(marks.get(WHOLE)),
+                unread={
+                    mark.removeprefix(UNREAD): instant(reached)
+                    for mark, reached in marks.items()
+                    if mark.startswith(UNREAD)
+                },
                 loaded_at=instant_or_none(loaded_at),
                 rows=rows,
                 files=files,
@@ -258,6 +271,10 @@ class DuckDBWarehouse:
                 if column.type != "text"
             )
 
+    def guarded(self, doing: str) -> AbstractContextManager[None]:
+        """See the protocol."""
+        return self._file.translating(doing)
+
     def release(self) -> None:
         """See the protocol."""
         self._file.release()
@@ -265,7 +282,7 @@ class DuckDBWarehouse:
     def close(self) -> None:
         """See the protocol."""
         self.staging.close()
-        self._spill.cleanup()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -322,6 +339,12 @@ class DuckDBWarehouse:
                     f" '{known.source_id}'. Every key contains the source id, so another would"
                     " load every row a second time. Put the old value back, or use a new warehouse."
                 )
+            if keys_may_meet(owner.source_id, known.source_id):
+                raise ConfigError(
+                    f"source_id: '{owner.source_id}' and '{known.source_id}', which {self.path}"
+                    " holds, begin alike. Keys join the source id with an id and nothing between,"
+                    " so that theirs could meet. Use another source_id, or a new warehouse."
+                )
         return False
 
     def _convert_again(self, source_id: str, table: Table, column: Column) -> int:
@@ -352,21 +375,18 @@ class DuckDBWarehouse:
 
     def _leases(self, source_id: str) -> list[Lease]:
         rows = self._run.rows(
-            "SELECT source_id, run_id, host, pid, epoch_us(expires_at)"
+            "SELECT source_id, run_id, host, pid, process, epoch_us(expires_at)"
             f" FROM {self._run.state(LEASES)} WHERE source_id = ?",
             [source_id],
         )
-        return [Lease(source, run, host, pid, instant(end)) for source, run, host, pid, end in rows]
+        return [
+            Lease(source, run, host, pid, instant(end), process)
+            for source, run, host, pid, process, end in rows
+        ]
 
 
 def _is_alive(lease: Lease) -> bool:
     """Tell whether the process of a lease may still run; of another machine, we cannot know."""
     if lease.host != os.uname().nodename:
         return True
-    try:
-        os.kill(lease.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_running(lease.pid) and lease.process in {"", process_mark(lease.pid)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ometria_replica.mapping import SQL_TYPES
+from ometria_replica.mapping import SQL_TYPES, stamped
 from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def state(table: StateTable, catalog: str | None = None) -> str:
     return _in_catalog(catalog, STATE_SCHEMA, table.name)
 
 
-def same_contents(table: Table, left: str, right: str) -> str:
-    """Compare two rows by what Ometria sent: stamps and the load's own columns left out."""
+def same_contents(table: Table, staged: str, row: str) -> str:
+    """Compare a staged row with the one that is there, by what Ometria sent: without stamps."""
     return " AND ".join(
-        f"{left}.{quoted(column.name)} IS NOT DISTINCT FROM {right}.{quoted(column.name)}"
+        f"({staged}.{quoted(column.name)} IS NOT DISTINCT FROM {row}.{quoted(column.name)}"
+        + (f" OR {staged}.{quoted(stamped(column))})" if column.stamp else ")")
         for column in table.columns
-        if not column.stamp
     )
 
 

@@ -7,12 +7,15 @@ transaction of the rows that they speak of, so state is never ahead of data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping import REJECT_COLUMNS
+from ometria_replica.scratch import process_mark
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from ometria_replica.mapping import Staging
@@ -64,7 +67,10 @@ MARKS = StateTable(
 How far a table has been read, in Ometria's own time.
 
 ``watermark``: nothing before it is unread. ``whole``: when it was last read whole.
+``unread LIST``: an exception, a list whose changes are due from then on.
 """
+
+WATERMARK, WHOLE, UNREAD = "watermark", "whole", "unread "
 
 LEASES = StateTable(
     "leases",
@@ -73,6 +79,7 @@ LEASES = StateTable(
         ("run_id", "text"),
         ("host", "text"),
         ("pid", "integer"),
+        ("process", "text"),
         ("taken_at", "timestamptz"),
         ("expires_at", "timestamptz"),
     ),
@@ -172,13 +179,24 @@ class Owner:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right of one run to write one source's rows, until *expires_at*."""
+    """
+    The right of one run to write one source's rows, until *expires_at*.
+
+    *process* tells the process from a later one with its *pid*; empty where nothing does.
+    """
 
     source_id: str
     run_id: str
     host: str
     pid: int
     expires_at: datetime
+    process: str = ""
+
+    @classmethod
+    def of_this_process(cls, source_id: str, run_id: str, expires_at: datetime) -> Lease:
+        """Make the lease of a run in this process."""
+        pid = os.getpid()
+        return cls(source_id, run_id, os.uname().nodename, pid, expires_at, process_mark(pid))
 
     def __str__(self) -> str:
         return f"run {self.run_id} (process {self.pid} on {self.host})"
@@ -191,7 +209,8 @@ class Memory:
 
     *watermark* None: it was never read to the end. *whole_at* None: never whole.
     *loaded_at* is the newest of the ledger. *rows* are the source's own; the other
-    counts are of the ledger and of what was set aside or not found.
+    counts are of the ledger and of what was set aside or not found. *unread* are lists
+    whose changes Ometria would not give, and from when they are due.
     """
 
     watermark: datetime | None = None
@@ -202,6 +221,7 @@ class Memory:
     unreadable: int = 0
     rejects: int = 0
     missing: int = 0
+    unread: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,17 +230,17 @@ class Reject:
     Something set aside. *column_name* None: a whole record, or a line of a file.
 
     *position* counts from 1 in *origin*, a file's name or a request. *raw* is what
-    Ometria sent, and may be a person's data.
+    Ometria sent, and may be a person's data. Both are None for a whole file.
     """
 
     source_id: str
     table_name: str
     sync_key: str | None
     column_name: str | None
-    raw: str
+    raw: str | None
     reason: str
     origin: str
-    position: int
+    position: int | None
     rejected_at: datetime
 
 
@@ -243,7 +263,8 @@ class Batch:
     Staged rows, and the state that becomes true with them.
 
     *watermark* None leaves it where it is; *whole_at* is set by the last batch of a
-    whole read; *sweep* as well, for tables whose records can go.
+    whole read; *sweep* as well, for tables whose records can go. *unread*, if not None,
+    takes the place of the lists noted as unread.
     """
 
     table: Table
@@ -255,6 +276,7 @@ class Batch:
     whole_at: datetime | None = None
     files: tuple[LedgerEntry, ...] = ()
     sweep: Sweep | None = None
+    unread: Mapping[str, datetime] | None = None
     lease: Lease | None = None
 
 

@@ -1,0 +1,378 @@
+"""What a hostile reader found, and what keeps it from coming back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ometria_replica import replication
+from ometria_replica.check import check
+from ometria_replica.config import load_config
+from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.records import json_text, parse
+from ometria_replica.scratch import remove_what_dead_runs_left, scratch_folder
+from ometria_replica.settings import keys_may_meet
+from ometria_replica.upkeep import replay
+from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse.state import Lease, Owner
+from ometria_simulator import Account, Fault, Server, serve
+from tests.duck import read_file
+from tests.e2e.program import api_env
+from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, config, replicate, state
+from tests.replicas import of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GOOD = '{"to_address": "a@example.com", "event_type": "open", "dt_occurred": "2026-01-01"}\n'
+
+
+# --- Keys that could meet ----------------------------------------------------------------------
+
+
+def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path) -> None:
+    """Source `uk` with id 15 would have the key of source `uk1` with id 5."""
+    (tmp_path / "ometria.toml").write_text(
+        """
+        [[accounts]]
+        source_id = "uk1"
+        account_id = "1"
+        api_key = "env:KEY"
+        [[accounts]]
+        source_id = "uk"
+        account_id = "2"
+        api_key = "env:KEY"
+        """
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_config(tmp_path / "ometria.toml", {"KEY": "k"})
+
+    assert str(refused.value) == (
+        f"{tmp_path}/ometria.toml: accounts[0].source_id: begins with accounts[1].source_id;"
+        " keys join it with an id and nothing between, so that theirs could meet."
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("uk", "uk1", True),
+        ("1", "11", True),
+        ("ab", "abc", True),
+        ("uk", "uk-2", False),
+        ("acme", "acme_eu", False),
+        ("uk", "us", False),
+    ],
+)
+def test_only_what_could_begin_an_id_makes_keys_meet(one: str, other: str, *, meet: bool) -> None:
+    """A source id may go on with a dash: no id of Ometria's begins with one."""
+    assert keys_may_meet(one, other) is keys_may_meet(other, one) is meet
+
+
+def test_source_ids_that_begin_alike_are_refused_by_the_warehouse(
+    server: Server, warehouse: Path
+) -> None:
+    """An account that comes later may not begin as one whose rows are there."""
+    replicate(warehouse, account(server), at=NOON)
+
+    with pytest.raises(ConfigError, match=r"'uk2' and 'uk', which .* holds, begin alike"):
+        replicate(warehouse, account(server, account_id="2", source_id="uk2"), at=NOON)
+
+
+# --- Times -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
+def test_replay_reads_a_time_without_a_zone_as_utc(
+    zone: str, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the machine is: a value that converts today is what a sync would have made."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    (feed / "a.jsonl").write_text(GOOD.replace("2026-01-01", "2026-01-05 10:00:00"))
+    settings = account(folder=feed)
+    replicate(warehouse, settings, at=NOON)
+    (before,) = read_file(warehouse, "ometria.email_events")
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("UPDATE ometria.email_events SET event_at = NULL")
+        connection.execute(
+            "INSERT INTO ometria_replica.rejects SELECT 'r', 'uk', 'email_events', __sync_key,"
+            " 'event_at', '2026-01-05 10:00:00', 'not a time', 'a.jsonl', 1, now(), 'x'"
+            " FROM ometria.email_events"
+        )
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+
+    assert replay(config(warehouse, settings)) == 1
+
+    (after,) = read_file(warehouse, "ometria.email_events")
+    assert after["event_at"] == before["event_at"]
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("text", ["05/01/26", "10-11-12", "26-01-05 10:00:00", "1/2/3"])
+def test_a_year_of_two_digits_is_set_aside(text: str, warehouse: Path, tmp_path: Path) -> None:
+    """Nobody meant the first century; the text is kept with the rejects."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    (feed / "a.jsonl").write_text(GOOD.replace("2026-01-01", text))
+
+    report = of(replicate(warehouse, account(folder=feed), at=NOON), "email_events")
+
+    (row,) = read_file(warehouse, "ometria.email_events")
+    assert (row["event_at"], report.values_rejected) == (None, 1)
+    assert [reject["raw"] for reject in state(warehouse, "rejects")] == [text]
+
+
+# --- Poison ------------------------------------------------------------------------------------
+
+
+def _damaged_parquet(path: Path) -> None:
+    pq.write_table(pa.table({name: ["x"] * 50 for name in json.loads(GOOD)}), path)
+    data = bytearray(path.read_bytes())
+    data[4:34] = b"\xff" * 30
+    path.write_bytes(data)
+
+
+def _doubled_parquet(path: Path) -> None:
+    names = [*json.loads(GOOD), "TO_ADDRESS"]
+    pq.write_table(pa.table([pa.array(["x"])] * len(names), names=names), path)
+
+
+def _written(text: str) -> object:
+    return lambda path: path.write_bytes(text.encode(errors="surrogateescape"))
+
+
+@pytest.mark.parametrize(
+    ("poison", "rows"),
+    [
+        pytest.param(_written("[" * 200_000 + "\n" + GOOD), 0, id="nested without end"),
+        pytest.param(_written(GOOD + "[" * 200_000 + "\n"), 1, id="a line nested without end"),
+        pytest.param(
+            _written(GOOD.replace("}", ', "x": ' + "[" * 400 + "]" * 400 + "}")), 1, id="deep field"
+        ),
+        pytest.param(
+            _written('{"x": ' + "[" * 400 + "]" * 400 + "}\n"), 0, id="deep and without identity"
+        ),
+        pytest.param(_written(GOOD + '{"to_address": "caf\udcc3\n'), 1, id="a cut character"),
+        pytest.param(_damaged_parquet, 0, id="damaged Parquet"),
+        pytest.param(_doubled_parquet, 0, id="a column twice"),
+    ],
+)
+def test_a_poison_file_holds_back_no_other(
+    poison: object, rows: int, warehouse: Path, tmp_path: Path
+) -> None:
+    """The good file is loaded whole, and the bad one is set aside, in part or whole."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    assert callable(poison)
+    poison(feed / "a.bin")
+    (feed / "b.jsonl").write_text(GOOD.replace("a@", "good@"))
+
+    report = replicate(warehouse, account(folder=feed), at=NOON)
+
+    assert report.outcome == "succeeded"
+    found = read_file(warehouse, "ometria.email_events")
+    assert len(found) == rows + 1
+    assert "good@example.com" in {row["email"] for row in found}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 400, 5_000])
+def test_json_is_written_however_deep_it_is(depth: int) -> None:
+    """What can be read can be written, as it was."""
+    value: object = ["x"]
+    for _ in range(depth):
+        value = {"a": [value, None]}
+
+    text = json_text(value)
+
+    assert text.count("{") == depth
+    if depth <= 400:
+        assert json_text(parse(text)) == text
+
+
+def test_names_of_fields_are_not_repeated_without_a_look(warehouse: Path, tmp_path: Path) -> None:
+    """A record keyed by people's addresses puts none of them into the report."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    names = {f"alice{number}@example.com": 1 for number in range(5)}
+    names |= {f"new_{number}": 1 for number in range(100)}
+    (feed / "a.jsonl").write_text(json.dumps(json.loads(GOOD) | names) + "\n")
+
+    report = of(replicate(warehouse, account(folder=feed), at=NOON), "email_events")
+
+    assert len(report.unknown_fields) == 20
+    assert all(name.startswith("new_") for name in report.unknown_fields)
+
+
+# --- What failed first is what is told ---------------------------------------------------------
+
+
+def test_an_error_while_mapping_is_told_as_it_is(
+    server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no memory and no room to spill, the message does not speak of the lease."""
+    settings = account(server)
+    replicate(warehouse, settings, at=NOON)
+    real = DuckDBWarehouse.prepare
+
+    def cramped(self: DuckDBWarehouse, *arguments: object) -> None:
+        real(self, *arguments)  # type: ignore[arg-type]
+        self.staging.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
+
+    monkeypatch.setattr(DuckDBWarehouse, "prepare", cramped)
+
+    with pytest.raises(WarehouseError) as refused:
+        replicate(warehouse, settings, at=NOON + HOUR, full=True)
+
+    assert "lease" not in str(refused.value)
+    assert refused.value.report is not None
+
+
+# --- Leases ------------------------------------------------------------------------------------
+
+
+def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Path) -> None:
+    """In a container that started again we have the number of the run that was killed."""
+    mine = Lease.of_this_process("uk", "killed", NOON + HOUR)
+    theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
+    with DuckDBWarehouse(str(warehouse)) as opened:
+        opened.prepare(Owner("1042", "uk"), NOON)
+        opened.take_lease(theirs, NOON)
+        opened.take_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
+        with pytest.raises(Busy, match="run next"):
+            opened.take_lease(mine, NOON + MINUTE)
+
+
+def test_a_long_quiet_round_renews_the_lease(
+    shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round over lists without news takes hours, and no other run takes over meanwhile."""
+    for number in range(12):
+        shop.add_list(f"3{number}", title="quiet")
+    minutes = iter(range(0, 10_000, 7))
+    monkeypatch.setattr(replication, "BATCH_SECONDS", -1.0)
+
+    report = replicate(warehouse, account(server), at=lambda: NOON + next(minutes) * MINUTE)
+
+    assert report.outcome == "succeeded"
+    assert report.finished_at - report.started_at > replication.LEASE
+
+
+# --- Clocks, arguments -------------------------------------------------------------------------
+
+
+def test_a_watermark_ahead_of_now_skips_nothing(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Whatever left it there, the next run asks from its own start less the overlap."""
+    replicate(warehouse, account(server), at=NOON)
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("UPDATE ometria_replica.marks SET reached_at = '2030-01-01'")
+    shop.set_time(NOON + 2 * DAY)
+    shop.update_profile("ann", firstname="Anna")
+
+    replicate(warehouse, account(server), at=shop.now)
+
+    names = {row["first_name"] for row in read_file(warehouse, "ometria.profiles")}
+    assert "Anna" in names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"since": date(2026, 5, 1), "until": date(2026, 1, 1)},
+            "The first day, 2026-05-01, is after the last one, 2026-01-01.",
+        ),
+        (
+            {"since": date(2026, 5, 1), "sweep": True},
+            "A stretch of time is no whole read: leave out --full and --sweep.",
+        ),
+    ],
+)
+def test_contradictions_are_refused(
+    options: Mapping[str, Any], message: str, server: Server, warehouse: Path
+) -> None:
+    """They are errors of the settings: nothing is asked, and no file is made."""
+    with pytest.raises(ConfigError) as refused:
+        replicate(warehouse, account(server), at=NOON, **options)
+
+    assert str(refused.value) == message
+    assert not warehouse.exists()
+    assert server.requests == []
+
+
+# --- What a run leaves on the disk -------------------------------------------------------------
+
+
+def test_what_dead_runs_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Folders of processes that are gone go; those of the living, and other people's, stay."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    dead = Path(tempfile.mkdtemp(prefix=f"ometria-replica-{process.pid}-"))
+    (dead / "events.csv").write_text("personal")
+    other = Path(tempfile.mkdtemp(prefix="ometria-other-"))
+
+    with scratch_folder() as mine:
+        remove_what_dead_runs_left()
+        assert mine.is_dir()
+
+    assert not mine.exists()
+    assert not dead.exists()
+    assert other.is_dir()
+    other.rmdir()
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, warehouse: Path) -> None:
+    """Schedulers send it: the lease is given back, no temporary folder stays, and it exits 143."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with serve(shop, requests_per_second=None) as server:
+        server.faults.next("/v2/profiles", Fault.hang(5))
+        environ = os.environ | api_env(server, warehouse) | {"TMPDIR": str(scratch)}
+        with subprocess.Popen(
+            [sys.executable, "-m", "ometria_replica", "sync"],
+            env=environ,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while not read_file_names(warehouse) and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(1)  # Into the request that hangs.
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert said.endswith("\nStopped. What was loaded stays; the next run goes on from there.\n")
+    assert list(scratch.iterdir()) == []
+    assert state(warehouse, "leases") == []
+
+
+def read_file_names(warehouse: Path) -> list[str]:
+    """Tell what stands beside the file: once the run is at work, it is there itself."""
+    return [path.name for path in warehouse.parent.glob("*.duckdb")]
+
+
+def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
+    """A warehouse in a folder that is not there is told before the first sync."""
+    *_, finding = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
+
+    assert str(finding.error) == (
+        f"{tmp_path}/nowhere cannot be written, or is not there."
+        " Make the folder, or change warehouse.url."
+    )
