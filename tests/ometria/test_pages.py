@@ -390,6 +390,7 @@ def test_a_list_of_lists_that_does_not_page_is_taken_whole(
     assert once <= 2
     assert len(server.asked) == once + 1, "the habit is remembered for the run"
     assert bool(client.warnings) == (answer_size == 250), "250 may be where it cuts"
+    assert client.habits("lists").doubtful == (answer_size == 250)
 
 
 def test_one_whole_answer_at_a_time_until_an_endpoint_is_seen_to_page(tmp_path: Path) -> None:
@@ -517,6 +518,8 @@ def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
         changes_of(client, [Parent("2")])
 
     assert "lists/2/changes does not page and sent exactly 137" in client.warnings[0]
+    assert client.habits("lists/{id}/changes").doubtful
+    assert not client.habits("lists").doubtful
 
 
 def test_changes_longer_than_a_page_are_read_to_their_end(tmp_path: Path) -> None:
@@ -643,6 +646,7 @@ def test_more_events_in_one_second_than_an_answer_holds_is_said(tmp_path: Path) 
     _, client, asked = leavers_read(Leavers([5000] * 80, cap=50), tmp_path)
 
     assert any("one second" in warning for warning in client.warnings)
+    assert client.habits("unsubscribes").doubtful
     assert asked < 100
 
 

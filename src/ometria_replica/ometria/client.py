@@ -87,12 +87,14 @@ class Habits:
     *pages* says whether the endpoint obeys ``offset``; None is not known yet.
     *bare* says that it refuses ``limit`` and ``offset`` as such.
     *unproven* are the sizes of answers that may have been cut, with whose they were.
+    *doubtful* says that one of them looks it: what it lacks must not be taken for gone.
     """
 
     longest: int = 0
     pages: bool | None = None
     bare: bool = False
     unproven: dict[int, str] = field(default_factory=dict)
+    doubtful: bool = False
 
     def is_last(self, size: int) -> bool:
         """

@@ -460,6 +460,7 @@ def _warn_if_cut(client: Client, path: str, reader: _Reader) -> None:
     size, sizes = len(reader.unproven), reader.collection.habits.unproven
     same_as = sizes.setdefault(size, path)
     if size in USUAL_CAPS or (size > min(USUAL_CAPS) and same_as != path):
+        reader.collection.habits.doubtful = True
         client.warn(
             f"{path} does not page and sent exactly {size} records; Ometria may have cut the answer"
         )
@@ -504,10 +505,11 @@ class _Window:
     def parts(self, client: Client) -> list[_Window]:
         """Part the window in two if its answer may have been cut, and can be told apart."""
         records = self._reader.unproven if self._reader else None
-        if records is None or len(records) < SMALLEST_CUT:
+        if self._reader is None or records is None or len(records) < SMALLEST_CUT:
             return []
         names, times = frozenset(map(by_all, records)), _times(records)
         if (reason := self._not_to_be_parted(names, times)) is not None:
+            self._reader.collection.habits.doubtful = True
             client.warn(f"an answer of {len(records)} unsubscribes may be cut: {reason}")
             return []
         middle = min(max(times[len(times) // 2], self.first + 1), self.last)
