@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -509,6 +510,39 @@ def test_one_request_for_each_quiet_list(tmp_path: Path) -> None:
     assert len(server.asked) == 20
 
 
+def test_each_list_gives_a_page_however_quiet(tmp_path: Path) -> None:
+    """Whoever waits hears of each list: the quiet, the one that is gone, and the refused."""
+    answers = {"2": Reply(b"", 404), "3": Reply(b"", 403)}
+
+    def answer(asked: Asked) -> Reply:
+        return answers.get(asked.path.split("/")[3], Reply(b"[]"))
+
+    with reading(answer, tmp_path) as (_, client):
+        pages = changes_of(client, [Parent(str(number)) for number in range(6)])
+
+    assert len(pages) == 6
+    assert not any(page.records for page in pages)
+    assert pages[0].origin == "lists/0/changes"
+
+
+def test_who_waits_for_an_answer_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Ometria lets us wait, empty pages come, so that a run can keep its lease."""
+    monkeypatch.setattr("ometria_replica.ometria.pages.SIGN_OF_LIFE_SECONDS", 0.01)
+    heard = threading.Event()
+
+    def answer(_: Asked) -> Reply:
+        heard.wait(20)  # The answer comes only after a sign of life.
+        return json_reply([{"id": "1"}])
+
+    with reading(answer, tmp_path) as (_, client):
+        pages = profiles(client)
+        assert list(next(pages).records) == []
+        heard.set()
+        assert ids(pages) == ["1"]
+
+
 def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
     """Where nothing pages, the longest size coming twice may be a cap, and is told."""
     changes = [{"profile_id": f"p{index}"} for index in range(137)]
@@ -709,7 +743,8 @@ def test_large_answers_are_not_asked_for_side_by_side(
         client.get("lists")
         parents = (Parent(str(number)) for number in range(40))
         pages = read_per_parent(client, MEMBER_LISTS.read, parents)  # type: ignore[arg-type]
-        owners = [next(pages).records[0]["id"] for _ in range(30)]
+        changes = (page for page in pages if page.records)
+        owners = [next(changes).records[0]["id"] for _ in range(30)]
         ahead = len({asked.path for asked in server.asked}) - 1 - 30
         pages.close()  # type: ignore[attr-defined]
 

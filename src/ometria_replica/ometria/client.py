@@ -248,6 +248,10 @@ class Client:
         with self._lock:
             return self._habits.setdefault(endpoint, Habits())
 
+    def now(self) -> datetime:
+        """Tell our own time, in UTC."""
+        return self._now()
+
     def worth_in_flight(self) -> int:
         """Tell how many requests at once use up the budget: the time one takes, in turns."""
         return max(1, math.ceil(self._took / self._pace.interval_seconds))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -46,6 +46,10 @@ MOST_RECORDS_AHEAD = 20_000
 YEAR = timedelta(days=366)
 MOST_YEARS = 4
 FEW_EVENTS = 5_000
+
+# How often a reader that waits for an answer gives an empty page: a sign of life, by which
+# a run keeps its lease. Ometria may ask to be left alone for hours.
+SIGN_OF_LIFE_SECONDS = 60.0
 
 # How far to go back for the seam, in pages, try by try. Half a page closes what ordinary
 # deletions open; 32 pages are 8,000 profiles deleted between two requests.
@@ -111,11 +115,13 @@ def read_per_parent(
     Read one collection for each parent, whose id becomes each record's ``id``.
 
     A parent that is gone (404) or refused is warned of and passed over; only when all
-    are refused is AccessDenied raised.
+    are refused is AccessDenied raised. Each parent gives one page at least, though it be
+    empty, so that the caller hears of a long round over quiet ones.
     """
     refused, heard = [], False
     with _Ahead(client) as ahead:
         for parent, reader in _readers(ahead, client, per_parent, parents, since_parameter):
+            yield Page([], client.now(), reader.collection.path)
             try:
                 for page in reader.pages():
                     yield _owned(page, parent)
@@ -203,6 +209,14 @@ class _Ahead:
         self._stops[future] = stop
         return future
 
+    def now(self) -> datetime:
+        return self._client.now()
+
+    @staticmethod
+    def has_come(future: Future[Answer], seconds: float) -> bool:
+        """Wait so long at most, and tell whether the answer is there, or an error for it."""
+        return bool(wait([future], seconds).done)
+
     def answer(self, future: Future[Answer]) -> Answer:
         """Wait for what was asked for."""
         try:
@@ -278,7 +292,10 @@ class _Reader:
     def _pages(self) -> Iterator[Page]:
         offset, opened_at, tries = 0, 0, 0
         while True:
-            at, answer = self._take(offset)
+            at, future = self._take(offset)
+            while not self._ahead.has_come(future, SIGN_OF_LIFE_SECONDS):
+                yield Page([], self._ahead.now(), self.collection.path)
+            answer = self._checked(self._answer(at, future))
             short = self.collection.habits.is_last(len(answer.records))
             news = self._seam.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined=news is not None)
@@ -304,21 +321,22 @@ class _Reader:
             page = {}
         return self._ahead.ask(self.collection.path, {**self.collection.query, **page})
 
-    def _take(self, offset: int) -> tuple[int, Answer]:
-        """Wait for the page at *offset*, or for a planned one that begins not far before it."""
+    def _take(self, offset: int) -> tuple[int, Future[Answer]]:
+        """Ask for the page at *offset*, or take a planned one that begins not far before it."""
         while self._planned and self._planned[0][0] + self._stride <= offset:
             self._ahead.call_off(self._planned.popleft()[1])
         if self._planned and self._planned[0][0] <= offset:
-            at, future = self._planned.popleft()
-        else:
-            at, future = offset, self._ask(offset)
-        answer = self._answer(at, future)
+            return self._planned.popleft()
+        return offset, self._ask(offset)
+
+    @staticmethod
+    def _checked(answer: Answer) -> Answer:
         if answer.single:
             raise UnexpectedResponse(
                 f"Ometria's answer to {answer.origin} is one object, where an array is"
                 " documented. Run `ometria-replica check`."
             )
-        return at, answer
+        return answer
 
     def _answer(self, offset: int, future: Future[Answer]) -> Answer:
         """Wait. Where paging is not documented and refused, ask once more without."""
@@ -499,7 +517,7 @@ class _Window:
         """Give what the answer to the bigger window did not hold."""
         for page in self._reader.pages() if self._reader else ():
             news = [record for record in page.records if by_all(record) not in self.known]
-            if news:
+            if news or not page.records:
                 yield replace(page, records=news)
 
     def parts(self, client: Client) -> list[_Window]:
