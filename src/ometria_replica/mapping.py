@@ -94,6 +94,7 @@ class Staging:
 
     def __post_init__(self) -> None:
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
+        self.connection.execute("SET preserve_insertion_order = true")  # Later rows are newer.
         self.connection.execute(staged_ddl(self.table))
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {REJECTED} ({_rejected_columns()})")
         self.connection.execute(
@@ -165,14 +166,6 @@ class Staging:
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {SWEPT} (__sync_key VARCHAR)")
         self.connection.execute(f"INSERT INTO {SWEPT} SELECT __sync_key FROM {STAGED}")
 
-    def rows(self) -> pa.RecordBatchReader:
-        """Read the staged rows as Arrow, for warehouses that are not DuckDB."""
-        names = ", ".join(_quoted(column.name) for column in self.table.all_columns)
-        reader: pa.RecordBatchReader = self.connection.sql(
-            f"SELECT {names} FROM {STAGED}"
-        ).to_arrow_reader()
-        return reader
-
     def _read_file(self, file: FeedFile, synced_at: datetime) -> int:
         if not file.dialect.columns and file.dialect.format != "json":
             return 0  # A file without a header has no rows either.
@@ -217,9 +210,7 @@ class Staging:
         return inserted
 
     def _set_aside_lines(self, origin: str, lines: str) -> None:
-        table, source, place = (
-            _literal(text) for text in (self.table.name, self.source_id, origin)
-        )
+        table, source, place = (literal(text) for text in (self.table.name, self.source_id, origin))
         self.connection.execute(
             f"INSERT INTO {REJECTED}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, raw)),"
@@ -261,12 +252,12 @@ class Staging:
         return rejected
 
     def _reject_values(self, column: Column) -> int:
-        raw = _quoted(_raw_name(column))
+        raw = quoted(_raw_name(column))
         return self._reject(
             key="__sync_key",
-            column=_literal(column.name),
+            column=literal(column.name),
             raw=raw,
-            reason=_literal(f"not a {_type_words(column)}"),
+            reason=literal(f"not a {_type_words(column)}"),
             where=f"{raw} IS NOT NULL",
             once="DISTINCT ON (reject_id)",  # Pages overlap, and bring some records twice.
         )
@@ -274,7 +265,7 @@ class Staging:
     def _reject(
         self, *, key: str, column: str, raw: str, reason: str, where: str, once: str = ""
     ) -> int:
-        table, source = _literal(self.table.name), _literal(self.source_id)
+        table, source = literal(self.table.name), literal(self.source_id)
         return self._scalar(
             f"INSERT INTO {REJECTED} SELECT {once}"
             f" md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
@@ -308,7 +299,7 @@ class Staging:
         return merged
 
     def _distinct_events_lost(self) -> int:
-        contents = ", ".join(_quoted(column.name) for column in self.table.columns)
+        contents = ", ".join(quoted(column.name) for column in self.table.columns)
         return self._scalar(
             "SELECT coalesce(sum(differing - 1), 0) FROM"
             f" (SELECT count(DISTINCT hash({contents})) AS differing"
@@ -331,9 +322,9 @@ class Staging:
 
 def staged_ddl(table: Table) -> str:
     """Write the staging table: the table's columns, then what would not convert."""
-    columns = [f"{_quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns]
-    raw = [f"{_quoted(_raw_name(column))} VARCHAR" for column in _converted(table)]
-    raw += [f"{_quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
+    columns = [f"{quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns]
+    raw = [f"{quoted(_raw_name(column))} VARCHAR" for column in _converted(table)]
+    raw += [f"{quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
     return (
         f"CREATE OR REPLACE TEMP TABLE {STAGED}"
         f" ({', '.join([*columns, *raw, '_whole VARCHAR', '_nuls UTINYINT'])})"
@@ -364,22 +355,22 @@ def mapping_sql(
     raw = _Raw(frozenset(available))
     key = _key(table.sync_key, source_id, raw)
     lineage = {
-        "_account_id": _literal(account_id),
-        "__source_id": _literal(source_id),
+        "_account_id": literal(account_id),
+        "__source_id": literal(source_id),
         "__sync_key": key,
         "__synced_at": f"TIMESTAMPTZ '{synced_at.isoformat()}'",
     }
     columns = [
-        f"{lineage.get(column.name) or _value(column, source_id, raw)} AS {_quoted(column.name)}"
+        f"{lineage.get(column.name) or _value(column, source_id, raw)} AS {quoted(column.name)}"
         for column in table.all_columns
     ]
     failed = [
         f"CASE WHEN {raw(column.source)} <> '' AND {_value(column, source_id, raw)} IS NULL"
-        f" THEN {raw(column.source)} END AS {_quoted(_raw_name(column))}"
+        f" THEN {raw(column.source)} END AS {quoted(_raw_name(column))}"
         for column in _converted(table)
     ]
     failed += [
-        f"{raw(column.source)} IS NULL AS {_quoted(stamped(column))}"
+        f"{raw(column.source)} IS NULL AS {quoted(stamped(column))}"
         for column in table.columns
         if column.stamp
     ]
@@ -403,11 +394,11 @@ class _Raw:
     available: frozenset[str]
 
     def __call__(self, source: str | Md5) -> str:
-        return _quoted(str(source)) if source in self.available else "NULL::VARCHAR"
+        return quoted(str(source)) if source in self.available else "NULL::VARCHAR"
 
 
 def _key(md5: Md5, source_id: str, raw: _Raw) -> str:
-    parts = [_literal(source_id) if part == "source_id" else raw(part) for part in md5.parts]
+    parts = [literal(source_id) if part == "source_id" else raw(part) for part in md5.parts]
     return f"md5(concat({', '.join(parts)}))"  # concat reads null as the empty text.
 
 
@@ -488,22 +479,22 @@ def _rejected_columns() -> str:
 
 def _csv(file: FeedFile) -> str:
     dialect = file.dialect
-    columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in dialect.columns)
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in dialect.columns)
     return (
-        f"read_csv({_literal(str(file.path))}, auto_detect = false, columns = {{{columns}}},"
-        f" header = {str(dialect.header).lower()}, delim = {_literal(dialect.delimiter)},"
-        f" quote = {_literal(dialect.quote)}, escape = {_literal(dialect.escape)},"
-        f" nullstr = [{', '.join(_literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
-        " allow_quoted_nulls = false,"  # What is quoted is text, and may be an empty one.
+        f"read_csv({literal(str(file.path))}, auto_detect = false, columns = {{{columns}}},"
+        f" header = {str(dialect.header).lower()}, delim = {literal(dialect.delimiter)},"
+        f" quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},"
+        f" nullstr = [{', '.join(literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
+        f" allow_quoted_nulls = {str(dialect.quotes_nulls).lower()},"
         f" max_line_size = {MAX_LINE_BYTES}, store_rejects = true, rejects_limit = 0)"
     )
 
 
 def _parquet(file: FeedFile) -> str:
     columns = ", ".join(
-        f"{_quoted(name)}::VARCHAR AS {_quoted(name)}" for name in file.dialect.columns
+        f"{quoted(name)}::VARCHAR AS {quoted(name)}" for name in file.dialect.columns
     )
-    return f"(SELECT {columns} FROM read_parquet({_literal(str(file.path))}))"
+    return f"(SELECT {columns} FROM read_parquet({literal(str(file.path))}))"
 
 
 def _json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Record]]:
@@ -554,13 +545,15 @@ def _unknown_fields(table: Table, records: Iterable[Record]) -> set[str]:
 
 
 def _json_object(names: Iterable[str]) -> str:
-    members = ", ".join(f"{_quoted(name)} := {_quoted(name)}" for name in names)
+    members = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in names)
     return f"to_json(struct_pack({members}))::VARCHAR"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Quote an identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Quote a text."""
     return "'" + text.replace("'", "''") + "'"

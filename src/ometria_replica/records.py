@@ -48,18 +48,18 @@ class Dialect:
 
     *columns* are the names of its header, or those that the settings give where there
     is none, in the file's order; JSON needs none. *header* says whether the first
-    line holds them. *compression* None means plain, *encoding* is DuckDB's name for it.
+    line holds them. The file itself is plain UTF-8 by now, whatever came. What is quoted
+    is text and may be an empty one, unless *quotes_nulls*: then the empty text is no value.
     """
 
     format: Literal["csv", "json", "parquet"]
-    compression: Literal["gzip", "zstd"] | None = None
     columns: tuple[str, ...] = ()
     header: bool = True
     delimiter: str = ","
     quote: str = '"'
     escape: str = '"'
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
     null: str = ""
+    quotes_nulls: bool = False
 
 
 @dataclass(frozen=True)

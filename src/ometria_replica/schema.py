@@ -150,13 +150,6 @@ class Table:
         )
         return replace(self, sync_key=wide, columns=columns)
 
-    def column(self, name: str) -> Column:
-        """Find a column by its name; raises KeyError."""
-        for column in self.all_columns:
-            if column.name == name:
-                return column
-        raise KeyError(name)
-
 
 @dataclass(frozen=True)
 class Join:

@@ -376,3 +376,31 @@ def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
         f"{tmp_path}/nowhere cannot be written, or is not there."
         " Make the folder, or change warehouse.url."
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "reasons"),
+    [
+        (["{}", 'a@example.com,open,2026-01-01,""', "b@example.com,open,2026-01-01,"], ["", None]),
+        (['"{}"', '"a@example.com","open","2026-01-01",""'], [None]),
+        (['"{}"', '"a@example.com","op""e\nn","2026-01-01",""'], [None]),
+        (
+            ['"{}"', '"a@example.com","open","2026-01-01",""', '"b@x.org","open",2026-01-01,""'],
+            ["", ""],
+        ),
+    ],
+)
+def test_where_all_is_quoted_an_empty_cell_is_no_value(
+    lines: list[str], reasons: list[str | None], warehouse: Path, tmp_path: Path
+) -> None:
+    """An exporter that quotes everything cannot tell an empty text from none; others can."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    header = ["to_address", "event_type", "dt_occurred", "reason"]
+    between = '","' if lines[0].startswith('"') else ","
+    (feed / "a.csv").write_text("\n".join([lines[0].format(between.join(header)), *lines[1:]]))
+
+    replicate(warehouse, account(folder=feed), at=NOON)
+
+    rows = read_file(warehouse, "ometria.email_events", order="email")
+    assert [row["bounce_reason"] for row in rows] == reasons

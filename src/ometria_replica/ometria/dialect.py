@@ -111,7 +111,22 @@ def _csv(
         quote=quote,
         escape=escape,
         null=options.null or "",
+        quotes_nulls=_quotes_all(sample, delimiter, quote, escape),
     )
+
+
+def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
+    """
+    Tell whether every cell stands in quotes, below a header that does.
+
+    Then an empty text and no value are written alike, and are no value, as in a bare cell.
+    """
+    if not quote:
+        return False
+    q, e = re.escape(quote), re.escape(escape or quote)
+    rest = re.sub(f"{q}(?:{e}.|{q}{q}|[^{q}{e}])*{q}", "\0", sample, flags=re.DOTALL)
+    rows = [row for row in re.split("[\r\n]+", rest.partition(quote)[0]) if row]
+    return len(rows) > 1 and all(set(row) <= {"\0", delimiter} for row in rows)
 
 
 def _sample(path: Path) -> str:

@@ -175,7 +175,10 @@ class Merge:
             self._renew(batch.lease)
         target, names = self.run.data(batch.table.name), sql.names(batch.table)
         self.run.execute(f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)")
+        # In order the insert takes one core, and rows of a table have no order.
+        self.run.execute("SET preserve_insertion_order = false")
         self.run.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
+        self.run.execute("SET preserve_insertion_order = true")
         self._write_rejects(batch)
         for entry in batch.files:
             self._write_file(batch, entry)

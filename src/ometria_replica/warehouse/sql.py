@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ometria_replica.mapping import SQL_TYPES, stamped
+from ometria_replica.mapping import SQL_TYPES, literal, quoted, stamped
 from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.warehouse.state import StateTable
 
+__all__ = [
+    "create_state_table",
+    "create_table",
+    "literal",
+    "names",
+    "qualified",
+    "quoted",
+    "same_contents",
+    "stamps",
+    "state",
+]
+
 _STATE_TYPES = {**SQL_TYPES, "integer": "BIGINT"}
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Quote a text."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def create_table(table: Table, catalog: str | None = None) -> str:
