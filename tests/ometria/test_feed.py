@@ -334,7 +334,47 @@ def test_a_name_that_cannot_be_asked_for(s3: S3Client, endpoint: str) -> None:
     """S3 allows names that no path can have; better to stop than to miss one unseen."""
     s3.put_object(Bucket="exports", Key="acme//1.csv", Body=CSV)
 
-    assert "an empty part" in refusal(s3_feed(endpoint), OmetriaError)
+    message = refusal(s3_feed(endpoint), OmetriaError)
+
+    assert "an empty part" in message
+    assert "'acme//1.csv'" in message
+
+
+def test_one_object_that_is_denied_holds_nobody_back(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """An archived file is left for the next run, with the store's reason; the others are read."""
+    for name in ("1", "2", "3"):
+        storage = "GLACIER" if name == "2" else "STANDARD"
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass=storage)  # type: ignore[arg-type]
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        files = list(feed.fetch(asked, tmp_path / "in"))
+
+    assert [type(file) for file in files] == [FeedFile, Unreadable, FeedFile]
+    denied = files[1]
+    assert isinstance(denied, Unreadable)
+    assert denied.again
+    assert denied.reason == (
+        "the store denies it (InvalidObjectState); the next run asks for it again"
+    )
+    assert len(list((tmp_path / "in").iterdir())) == 2
+
+
+def test_where_every_object_is_denied_the_credentials_are_to_blame(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Each file gets its reason, and then the error says what to allow."""
+    for name in ("1", "2"):
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass="GLACIER")
+    files = []
+    with s3_feed(endpoint) as feed, pytest.raises(AccessDenied, match="s3:GetObject") as caught:
+        for file in feed.fetch(list(feed.list()), tmp_path / "in"):
+            files.append(file)  # noqa: PERF402 -- What came before the error counts.
+
+    assert [isinstance(file, Unreadable) and file.again for file in files] == [True, True]
+    assert SECRET not in repr((caught.value, caught.value.__cause__))
+    assert list((tmp_path / "in").iterdir()) == []
 
 
 def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:

@@ -65,6 +65,19 @@ class Bucket:
             return AccessDenied(f"{what}: {self._denial(code, status)}")
         return self._trouble(what, code, status)
 
+    def denied_for(self, error: Exception) -> str | None:
+        """
+        Give the code for which the store denies one object, though it knows who asks.
+
+        An object may be archived, or encrypted with a key that is not ours to use.
+        None where *error* says anything else, or something about our credentials.
+        """
+        text = str(error)
+        code, status = _found(r"<Code>(\w+)</Code>", text), _found(r"status code: (\d+)", text)
+        if self.local or status != "403" or "/latest/" in text or code in _KEYS | _SESSION:
+            return None
+        return code or status
+
     def _trouble(self, what: str, code: str | None, status: str | None) -> ReplicaError:
         if status is None or status == "429" or status.startswith("5"):
             answer = f"it answered {status}" if status else "no answer within the retries"
@@ -100,6 +113,7 @@ class Bucket:
 
 _ELSEWHERE = {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+_SESSION = {"TokenRefreshRequired", "RequestTimeTooSkewed"}
 NO_CREDENTIALS = (
     "no AWS credentials were found. Looked for the feed's access_key_id and profile,"
     " AWS_ACCESS_KEY_ID, AWS_PROFILE, a web identity, the default profile of the AWS"

@@ -101,10 +101,13 @@ class Feed:
             stream = self.bucket.store.list(offset=start_after, chunk_size=LISTED_AT_ONCE)
             for chunk in stream:
                 yield from (_object(meta) for meta in chunk if self._wanted(meta))
-        except InvalidPathError:
+        except InvalidPathError as error:
+            # The driver gives up the whole page of the listing for it, so it can't be skipped.
+            found = re.search(r'Path "([^"\n]*)"', str(error))
             raise OmetriaError(
-                f"{self.bucket.place}: a file below it has a name that cannot be asked for:"
-                " with an empty part, '.', '..' or a control character."
+                f"{self.bucket.place}: a file below it"
+                + (f" ({found.group(1)!r})" if found else "")
+                + " has a name that cannot be asked for: with an empty part, '.', '..' or a control character."
                 " Rename it, or narrow the feed's url."
             ) from None
         except (BaseError, OSError) as error:
@@ -121,11 +124,14 @@ class Feed:
         Bring *objects* into *folder*, plain and with their dialect, in the order given.
 
         The next few are brought while the caller works on one. The caller deletes
-        what it was given; what it did not take is deleted here.
+        what it was given; what it did not take is deleted here. An object that the store
+        denies is Unreadable, for the next run to try; where it denies all of them,
+        AccessDenied is raised after the last.
         """
         folder.mkdir(parents=True, exist_ok=True)
         _ = self.bucket  # Opened here, once, before several threads ask for it.
         waiting = iter(objects)
+        denials: list[ReplicaError] = []
         brought: deque[Future[FeedFile | Unreadable]] = deque()
 
         def bring_next() -> None:
@@ -136,9 +142,15 @@ class Feed:
             for _ in range(AHEAD):
                 bring_next()
             while brought:
-                file = brought.popleft().result()
+                try:
+                    file = brought.popleft().result()
+                except _DeniedError as denied:
+                    denials.append(denied.refusal)
+                    file = Unreadable(denied.origin, str(denied), again=True)
                 bring_next()
                 yield file
+            if denials and len(denials) == len(objects):
+                raise denials[0]
         finally:
             _discard(brought)
 
@@ -181,6 +193,8 @@ class Feed:
                     self._get(origin)  # Someone may have gone on writing while we read.
             except BaseError as error:
                 refusal = self.bucket.refusal(error, f"reading {origin.name}")
+                if (code := self.bucket.denied_for(error)) is not None:
+                    raise _DeniedError(origin, code, refusal) from None
                 if tries_left and isinstance(refusal, Unavailable):
                     continue
                 raise refusal from None
@@ -214,6 +228,15 @@ class Feed:
 
 class _MovedOnError(Exception):
     """The bucket no longer holds the version that was listed. The next run sees what it holds."""
+
+
+class _DeniedError(Exception):
+    """The store denies one object. *refusal* is what to say if it denies all."""
+
+    def __init__(self, origin: FeedObject, code: str, refusal: ReplicaError) -> None:
+        super().__init__(f"the store denies it ({code}); the next run asks for it again")
+        self.origin = origin
+        self.refusal = refusal
 
 
 GONE = "gone since it was listed"
