@@ -124,7 +124,8 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
     if not quote:
         return False
     q, e = re.escape(quote), re.escape(escape or quote)
-    rest = re.sub(f"{q}(?:{e}.|{q}{q}|[^{q}{e}])*{q}", "\0", sample, flags=re.DOTALL)
+    escaped = f"{q}{q}" if e == q else f"{e}."
+    rest = re.sub(f"{q}(?:{escaped}|[^{q}{e}])*{q}", "\0", sample, flags=re.DOTALL)
     rows = [row for row in re.split("[\r\n]+", rest.partition(quote)[0]) if row]
     return len(rows) > 1 and all(set(row) <= {"\0", delimiter} for row in rows)
 
