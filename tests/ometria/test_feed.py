@@ -5,10 +5,13 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 import urllib.request
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, ClassVar
 
 import boto3
 import pytest
@@ -22,7 +25,7 @@ from ometria_replica.errors import (
     Unavailable,
 )
 from ometria_replica.ometria.feed import Feed
-from ometria_replica.records import FeedFile, Unreadable
+from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.settings import FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -209,6 +212,90 @@ def test_what_is_not_taken_is_not_left_behind(s3: S3Client, endpoint: str, tmp_p
     assert list((tmp_path / "in").iterdir()) == [taken.path]
 
 
+class Dripping(BaseHTTPRequestHandler):
+    """A store that sends ``quick`` at once, and of all else a little at a time."""
+
+    protocol_version = "HTTP/1.1"
+    size = 64_000_000
+    dripping: ClassVar[threading.Event]
+    dripped: ClassVar[threading.Event]
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        quick = self.path.endswith("/quick")
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(CSV) if quick else self.size))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        if quick:
+            self.dripping.wait(20)
+            self.wfile.write(CSV)
+            return
+        with suppress(OSError):  # The client may leave.
+            for _ in range(1000):
+                self.wfile.write(b"x" * (self.size // 1000))
+                self.dripping.set()
+                time.sleep(0.02)
+            self.dripped.set()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """Serve a store whose files take twenty seconds to come."""
+    Dripping.dripping, Dripping.dripped = threading.Event(), threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("how", ["closed", "left"])
+def test_who_leaves_does_not_wait_for_downloads(how: str, dripping: str, tmp_path: Path) -> None:
+    """A failure or Ctrl-C ends what is still coming, and leaves nothing of it behind."""
+    asked = [
+        FeedObject(name, '"1"', size, datetime(2026, 1, 1, tzinfo=UTC))
+        for name, size in (("quick", len(CSV)), ("slow", Dripping.size))
+    ]
+    with s3_feed(dripping) as feed:
+        files = feed.fetch(asked, tmp_path / "in")
+        taken = next(files)
+        if how == "closed":
+            files.close()  # type: ignore[attr-defined]
+    files.close()  # type: ignore[attr-defined]
+
+    assert not Dripping.dripped.is_set()
+    assert isinstance(taken, FeedFile)
+    assert list((tmp_path / "in").iterdir()) == [taken.path]
+
+
+def test_a_large_file_comes_in_parts_that_fit(
+    s3: S3Client, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request asks for a part of the version that was listed, and together they are it."""
+    monkeypatch.setattr("ometria_replica.ometria.feed.PART", 1000)
+    body = CSV + b"".join(b"a@x.test,open,2026-01-%02d\n" % (day % 28 + 1) for day in range(300))
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=body)
+    s3.put_object(Bucket="exports", Key="acme/2.csv", Body=body)
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        s3.put_object(Bucket="exports", Key="acme/2.csv", Body=body[::-1])
+        whole, changed = feed.fetch(asked, tmp_path / "in")
+
+    assert isinstance(whole, FeedFile)
+    assert whole.path.read_bytes() == body
+    assert isinstance(changed, Unreadable)
+    assert changed.again
+
+
 def test_one_poison_file_holds_nobody_back(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
     """The others are read; its place is taken by the reason."""
     bodies = {"1": CSV, "2": gzip.compress(CSV)[:-4], "3": b"<html>no</html>", "4": CSV}
@@ -367,12 +454,16 @@ def test_where_every_object_is_denied_the_credentials_are_to_blame(
     """Each file gets its reason, and then the error says what to allow."""
     for name in ("1", "2"):
         s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass="GLACIER")
-    files = []
-    with s3_feed(endpoint) as feed, pytest.raises(AccessDenied, match="s3:GetObject") as caught:
-        for file in feed.fetch(list(feed.list()), tmp_path / "in"):
-            files.append(file)  # noqa: PERF402 -- What came before the error counts.
+    with s3_feed(endpoint) as feed:
+        files = feed.fetch(list(feed.list()), tmp_path / "in")
+        first, second = next(files), next(files)
+        with pytest.raises(AccessDenied, match="s3:GetObject") as caught:
+            next(files)
 
-    assert [isinstance(file, Unreadable) and file.again for file in files] == [True, True]
+    assert isinstance(first, Unreadable)
+    assert isinstance(second, Unreadable)
+    assert first.again
+    assert second.again
     assert SECRET not in repr((caught.value, caught.value.__cause__))
     assert list((tmp_path / "in").iterdir()) == []
 

@@ -185,8 +185,8 @@ def _open_s3(options: FeedSettings, environ: Mapping[str, str]) -> Bucket:
         client_options={
             "allow_http": bool(endpoint and endpoint.startswith("http://")),
             "connect_timeout": "10s",
-            "read_timeout": "60s",
-            "timeout": "12h",  # Of a whole download; the driver's 30 s would cut large files.
+            "read_timeout": "30s",
+            "timeout": "15m",  # Of one part of a file (feed.PART): at least 75 kB a second.
         },
         retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
         credential_provider=found.provider,

@@ -11,6 +11,7 @@ import fnmatch
 import os
 import re
 import tempfile
+import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +27,10 @@ from ometria_replica.ometria.plain import CHUNK, MAX_BYTES, UnfitError, make_pla
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from obstore import GetResult, ObjectMeta
+    from obstore import GetOptions, GetResult, ObjectMeta
 
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.
+PART = 64 << 20  # Bytes that one request asks for, so that it can have a time limit.
+PIECE = 16 << 10  # Bytes after which a download looks whether it is still wanted.
 LISTED_AT_ONCE = 1000  # S3's own page.
 # A program that writes into a folder leaves these behind while it works.
 _UNFINISHED = re.compile(
@@ -72,12 +75,14 @@ class Feed:
         self._clock = clock
         self._sleep = sleep
         self._bucket: Bucket | None = None
+        self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop.set()
         self._workers.shutdown(cancel_futures=True)
 
     @property
@@ -107,7 +112,8 @@ class Feed:
             raise OmetriaError(
                 f"{self.bucket.place}: a file below it"
                 + (f" ({found.group(1)!r})" if found else "")
-                + " has a name that cannot be asked for: with an empty part, '.', '..' or a control character."
+                + " has a name that cannot be asked for: with an empty part, '.', '..'"
+                " or a control character."
                 " Rename it, or narrow the feed's url."
             ) from None
         except (BaseError, OSError) as error:
@@ -130,6 +136,7 @@ class Feed:
         """
         folder.mkdir(parents=True, exist_ok=True)
         _ = self.bucket  # Opened here, once, before several threads ask for it.
+        self._stop = threading.Event()
         waiting = iter(objects)
         denials: list[ReplicaError] = []
         brought: deque[Future[FeedFile | Unreadable]] = deque()
@@ -152,6 +159,7 @@ class Feed:
             if denials and len(denials) == len(objects):
                 raise denials[0]
         finally:
+            self._stop.set()  # What is under way is not wanted any more.
             _discard(brought)
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
@@ -188,7 +196,7 @@ class Feed:
 
         for tries_left in reversed(range(TRIES)):
             try:
-                size = _write(self._get(origin), path)
+                size = _write(self._pieces(origin), path)
                 if self.bucket.local:
                     self._get(origin)  # Someone may have gone on writing while we read.
             except BaseError as error:
@@ -202,16 +210,31 @@ class Feed:
                 raise _MovedOnError(CHANGED)
             return
 
-    def _get(self, origin: FeedObject) -> GetResult:
+    def _pieces(self, origin: FeedObject) -> Iterator[bytes]:
+        """Yield the object as it comes, part by part, until nobody wants it any more."""
+        stop = self._stop
+        for start in range(0, origin.size, PART):
+            part = (start, min(start + PART, origin.size))
+            found = self._get(origin) if origin.size <= PART else self._get(origin, part)
+            for piece in found.stream(min_chunk_size=PIECE):
+                if stop.is_set():
+                    raise _UnwantedError
+                yield piece
+
+    def _get(self, origin: FeedObject, part: tuple[int, int] | None = None) -> GetResult:
         from obstore.exceptions import PreconditionError  # noqa: PLC0415 -- As above.
 
+        options: GetOptions = {"if_match": origin.etag or None}
+        if part is not None:
+            options["range"] = part
         try:
-            found = self.bucket.store.get(origin.name, options={"if_match": origin.etag or None})
+            found = self.bucket.store.get(origin.name, options=options)
         except FileNotFoundError:
             raise _MovedOnError(GONE) from None
         except PreconditionError:
             raise _MovedOnError(CHANGED) from None
-        if (found.meta["e_tag"] or "") != origin.etag:  # A store may not know If-Match.
+        # A store may not know If-Match; of one without ETags, the size tells.
+        if ((found.meta["e_tag"] or ""), found.meta["size"]) != (origin.etag, origin.size):
             raise _MovedOnError(CHANGED)
         return found
 
@@ -228,6 +251,10 @@ class Feed:
 
 class _MovedOnError(Exception):
     """The bucket no longer holds the version that was listed. The next run sees what it holds."""
+
+
+class _UnwantedError(Exception):
+    """Whoever wanted this object has left."""
 
 
 class _DeniedError(Exception):
@@ -247,9 +274,9 @@ def _object(meta: ObjectMeta) -> FeedObject:
     return FeedObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
 
 
-def _write(found: GetResult, path: Path) -> int:
-    with path.open("wb") as file:
-        return sum(file.write(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+def _write(pieces: Iterable[bytes], path: Path) -> int:
+    with path.open("wb", buffering=CHUNK) as file:
+        return sum(file.write(piece) for piece in pieces)
 
 
 def _discard(brought: deque[Future[FeedFile | Unreadable]]) -> None:
