@@ -733,7 +733,7 @@ def test_large_answers_are_not_asked_for_side_by_side(
 ) -> None:
     """What is under way at once is bounded by what the longest answer so far held."""
     monkeypatch.setattr("ometria_replica.ometria.pages.MOST_RECORDS_AHEAD", 500)
-    clock, ahead = Clock(), []
+    clock = Clock()
 
     def answer(asked: Asked) -> Reply:
         clock.seconds += 5

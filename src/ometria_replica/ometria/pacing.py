@@ -233,7 +233,7 @@ def _read(file: Path) -> _Turns:
     try:
         stored = json.loads(file.read_text())
         numbers = ("next_free", "held_until", "room", "written_at")
-        return _Turns(*(float(stored[name]) for name in numbers), boot=str(stored["boot"]))
+        return _Turns(**{name: float(stored[name]) for name in numbers}, boot=str(stored["boot"]))
     except (OSError, ValueError, TypeError, KeyError):
         return _Turns()
 

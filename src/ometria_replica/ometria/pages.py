@@ -147,10 +147,11 @@ def read_windows(
     It asks for the last year first, and then for the time before, in one piece or a few.
     Such an answer may be cut without a word, at a size nobody documents, so it is believed
     only when it is shorter than another of this run: a server that cuts at c never sends
-    more than c, and what is shorter than something it sent is shorter than c. So whatever is not proven is asked again in two halves, parted
-    at the middle event: each then holds about half, which proves it whole, or as much as
-    before, which proves the cut, and is parted further, down to one second. Should the
-    endpoint page after all, pages are read instead.
+    more than c, and what is shorter than something it sent is shorter than c. So whatever
+    is not proven is asked again in two halves, parted at the middle event: each then holds
+    about half, which proves it whole, or as much as before, which proves the cut, and is
+    parted further, down to one second. Should the endpoint page after all, pages are read
+    instead.
 
     An hour without events costs one request, most others three; a quiet decade four.
     """

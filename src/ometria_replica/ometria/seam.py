@@ -96,8 +96,9 @@ class Seam:
         Join the page at *offset*, and give those of its records that are news.
 
         News is what was not read yet, or was read by an earlier request: for each record
-        the last copy given is the newest. What is known by all it holds has but one copy. None means that the page shares nothing with
-        what is read, so that records may be missing between.
+        the last copy given is the newest. What is known by all it holds has but one copy.
+        None means that the page shares nothing with what is read, so that records may be
+        missing between.
         """
         names = [self._identity(record) for record in found]
         if offset > 0 and not any(name in self._seen for name in names):
