@@ -322,17 +322,19 @@ def test_servers_clock_is_read_from_the_first_answer(tmp_path: Path) -> None:
         client.get("lists")
 
     assert client.server_time() == first == server.account.now.replace(microsecond=0)
-    assert client.started_at() == first
 
 
-def test_without_a_date_our_own_clock_stands_in(tmp_path: Path) -> None:
-    """A run has a beginning even if the server never tells the time."""
+def test_our_own_time_is_the_clock_that_was_handed_in(tmp_path: Path) -> None:
+    """A server that never tells the time leaves none to tell; ours is another."""
     noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
-    with Client(
-        api_url="http://127.0.0.1:9/v2", api_key=KEY, pace_folder=tmp_path, now=lambda: noon
-    ) as client:
+    with (
+        listening(lambda _: GOOD) as server,
+        client_of(server.url, tmp_path, now=lambda: noon) as client,
+    ):
+        client.get("lists")
+
         assert client.server_time() is None
-        assert client.started_at() == noon
+        assert client.now() == noon
 
 
 def test_a_key_that_no_header_can_carry_is_a_wrong_setting(tmp_path: Path) -> None:

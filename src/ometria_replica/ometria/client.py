@@ -195,7 +195,6 @@ class Client:
         self._closed = threading.Event()
         self._habits: dict[str, Habits] = {}
         self._took = 0.0  # Seconds that the last good answer took.
-        self._began_at = now()
         self._server_time: datetime | None = None
         self._heard = False  # Whether anything has answered at that address.
         self._warned_until = -math.inf
@@ -273,10 +272,6 @@ class Client:
         if it carried no date.
         """
         return self._server_time
-
-    def started_at(self) -> datetime:
-        """Tell :meth:`server_time`, or where that is not known, when this client was made."""
-        return self._server_time or self._began_at
 
     @property
     def _host(self) -> str:

@@ -20,7 +20,8 @@ from urllib.parse import quote
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
 from ometria_replica.ometria.client import BadRequest
 from ometria_replica.ometria.seam import Seam, by_all, by_id, overlap_of
-from ometria_replica.records import Page, field_text
+from ometria_replica.ometria.times import time_of
+from ometria_replica.records import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -545,16 +546,10 @@ class _Window:
         return None
 
 
-def _times(records: Sequence[Record]) -> list[int]:
-    """Read the events' times, as whole seconds of Unix time, in order. Without a zone it is UTC."""
-    times = []
-    for record in records:
-        try:
-            time = datetime.fromisoformat((field_text(record, TIME_FIELD) or "").strip())
-        except ValueError:
-            continue
-        times.append(math.floor(time.replace(tzinfo=time.tzinfo or UTC).timestamp()))
-    return sorted(times)
+def _times(records: Iterable[Record]) -> list[int]:
+    """Read the events' times, as whole seconds of Unix time, in order."""
+    times = (time_of(record, TIME_FIELD) for record in records)
+    return sorted(math.floor(time.timestamp()) for time in times if time is not None)
 
 
 def _seconds(time: datetime) -> float:
