@@ -124,6 +124,7 @@ FINAL = {
     "text": (Reply(b"ann@example.com"), UnexpectedResponse),
     "null": (Reply(b"null"), UnexpectedResponse),
     "a string": (Reply(b'"ann@example.com"'), UnexpectedResponse),
+    "endless brackets": (Reply(b"[" * 100_000 + b"]" * 100_000), UnexpectedResponse),
     "binary": (Reply(b"\x00\xffann@example.com"), UnexpectedResponse),
 }
 

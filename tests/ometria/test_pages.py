@@ -752,6 +752,17 @@ def test_large_answers_are_not_asked_for_side_by_side(
     assert ahead <= 1
 
 
+def test_an_event_may_be_nested_deep(tmp_path: Path) -> None:
+    """An event is known by all that it holds, however deep that lies."""
+    event = '{"profile_id": "p%d", "meta": ' + "[" * 400 + "]" * 400 + "}"
+    body = "[" + ",".join(event % number for number in (1, 2, 1)) + "]"
+    with reading(lambda _: Reply(body.encode()), tmp_path) as (_, client):
+        pages = changes_of(client, [Parent("1")])
+
+    found = [record["profile_id"] for page in pages for record in page.records]
+    assert sorted(set(found)) == ["p1", "p2"]
+
+
 def test_windows_are_utc_and_a_second_wider(tmp_path: Path) -> None:
     """Bounds go out in UTC whole seconds, one more on each side, whatever zone they came in."""
     with reading(lambda _: json_reply([]), tmp_path) as (server, client):

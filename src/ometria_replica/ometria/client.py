@@ -459,7 +459,9 @@ def _answer(
 def _parsed(response: httpx2.Response, body: bytes, origin: str) -> Any:
     try:
         return records.parse(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:  # As deep as no record is; it would come again as deep.
+        raise _not_documented(response, body, origin) from error
+    except ValueError as error:
         if not body.strip() or body.lstrip()[:1] in {b"[", b"{"}:
             reason = f"the answer breaks off ({_described(response, body)})"
             raise _Setback(reason, damaged=True) from error
