@@ -222,19 +222,14 @@ def test_nothing_is_sent_before_the_first_page_is_wanted(tmp_path: Path) -> None
 
 
 def test_the_since_date_is_sent_and_stamped(tmp_path: Path) -> None:
-    """``updateSince`` goes out as a date, and onto the records that do not tell their own."""
-    records = [
-        {"id": "1"},
-        {"id": "2", "update_since": None},
-        {"id": "3", "update_since": "2026-04-30"},
-    ]
+    """``updateSince`` goes out as a date, and onto the records, beside what they tell."""
+    records = [{"id": "1"}, {"id": "2", "update_since": "2026-04-30"}]
     with reading(lambda asked: json_reply(records[asked.offset :]), tmp_path) as (server, client):
         found = [record for page in profiles(client, date(2026, 5, 1)) for record in page.records]
 
     assert server.asked[0].query["updateSince"] == "2026-05-01"
     assert "orderby" not in server.asked[0].query
-    stamps = {record["id"]: record["update_since"] for record in found}
-    assert stamps == {"1": "2026-05-01", "2": "2026-05-01", "3": "2026-04-30"}
+    assert found[:2] == [record | {"requested_since": "2026-05-01"} for record in records]
 
 
 def test_odd_records_pass_through(tmp_path: Path) -> None:
@@ -815,7 +810,7 @@ def test_a_read_that_is_abandoned_wakes_whoever_waits(tmp_path: Path) -> None:
             next(pages)
         pages.close()  # type: ignore[attr-defined]
 
-    assert client.requests < 10
+    assert client.requests <= 3 + IN_FLIGHT
 
 
 def test_a_missing_collection_is_not_an_empty_one(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> It
     """
     Read a collection, in the order of pages; of a record read twice, the newer copy is later.
 
-    With *since* only what was updated on that day or later, and each record that does not
-    tell is stamped with it. Raises UnexpectedResponse where records would be lost.
+    With *since* only what was updated on that day or later, and each record is stamped
+    with it. Raises UnexpectedResponse where records would be lost.
 
     The default order, by id, is kept. By time of update a record that changes while we read
     moves to the end, and all that follow shift left: every update would open a gap, where
@@ -101,7 +101,7 @@ def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> It
         collection = _collection(client, pages.endpoint, pages.endpoint, query, by_id)
         reader = _Reader(ahead, collection)
         for page in reader.pages():
-            yield _stamped(page, pages.since_field, since)
+            yield _stamped(page, pages.stamp, since)
         _warn_if_cut(client, pages.endpoint, reader)
 
 
@@ -111,13 +111,14 @@ def read_per_parent(
     parents: Iterable[Parent],
     *,
     since_parameter: str = "since",
+    passed_over: Callable[[Parent], object] = lambda _: None,
 ) -> Iterator[Page]:
     """
     Read one collection for each parent, whose id becomes each record's ``id``.
 
-    A parent that is gone (404) or refused is warned of and passed over; only when all
-    are refused is AccessDenied raised. Each parent gives one page at least, though it be
-    empty, so that the caller hears of a long round over quiet ones.
+    A parent that is gone (404) or refused is warned of, and *passed_over* is told; only
+    when all are refused is AccessDenied raised. Each parent gives one page at least,
+    though it be empty, so that the caller hears of a long round over quiet ones.
     """
     refused, heard = [], False
     with _Ahead(client) as ahead:
@@ -130,8 +131,10 @@ def read_per_parent(
                 _warn_if_cut(client, reader.collection.path, reader)
             except NotFound:
                 heard = True
+                passed_over(parent)
                 client.warn(f"{reader.collection.path} is gone (404); nothing was read from it")
             except AccessDenied as error:
+                passed_over(parent)
                 refused.append((reader.collection.path, error))
     if refused and not heard:
         raise refused[0][1]
@@ -431,15 +434,11 @@ class _Reader:
         )
 
 
-def _stamped(page: Page, since_field: str | None, since: date | None) -> Page:
-    if since_field is None or since is None:
+def _stamped(page: Page, stamp: str | None, since: date | None) -> Page:
+    if stamp is None or since is None:
         return page
-    stamp = since.isoformat()
-    stamped = [
-        record if record.get(since_field) is not None else {**record, since_field: stamp}
-        for record in page.records
-    ]
-    return replace(page, records=stamped)
+    day = since.isoformat()
+    return replace(page, records=[{**record, stamp: day} for record in page.records])
 
 
 def _owned(page: Page, parent: Parent) -> Page:
