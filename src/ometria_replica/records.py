@@ -90,8 +90,8 @@ class Unreadable:
     """
     A file of the feed that cannot be read, and why, without its contents.
 
-    *again* says that this version is no longer there, so that nothing of it belongs
-    into the ledger: the next run lists what took its place.
+    *again* says that the next run may read it: this version is no longer there, or the
+    store denies it for now. So nothing of it belongs into the ledger.
     """
 
     origin: FeedObject

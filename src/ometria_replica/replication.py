@@ -355,7 +355,7 @@ class _TableSync:
         unread = None if self.run.is_partial else reading.unread
         until = None if self.run.is_partial else self.inputs.read_until
         sweep = None
-        if reading.whole and self.table.record_id is not None and not reading.doubtful:
+        if reading.whole and self.table.record_id is not None and not reading.is_doubtful():
             sweep = Sweep(self.account.deletes == "remove", self.account.max_deleted_share)
         whole_at = until if reading.whole else None
         return _Marks(until, whole_at, sweep, unread, collect=reading.whole)

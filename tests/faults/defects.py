@@ -305,14 +305,20 @@ def offsets_trusted() -> None:
 
     _patch(seam.Seam, "join", join)
     _patch(seam.Seam, "next_offset", property(lambda self: self._end))
+    _patch(pages._Reader, "_is_end", _short_is_the_end)
     for module in (seam, pages):
         _patch(module, "overlap_of", lambda _size: 0)
+
+
+def _short_is_the_end(_self: Any, _offset: int, _answer: Answer, *, short: bool) -> bool:
+    return short
 
 
 @defect
 def short_page_is_the_last() -> None:
     """A page shorter than was asked for is taken for the last."""
     _patch(client.Habits, "is_last", lambda _self, size: size < pages.PAGE_SIZE)
+    _patch(pages._Reader, "_is_end", _short_is_the_end)
 
 
 @defect

@@ -31,7 +31,7 @@ STORIES = (
 def test_the_zone_of_the_machine_does_not_matter(name: str, zone: str, tmp_path: Path) -> None:
     """Stories of every kind end alike wherever the machine thinks it is."""
     story = SCENARIOS[name]
-    with World(tmp_path, timezone=zone, profiles=150, **story.options) as world:
+    with World(tmp_path, timezone=zone, **story.options) as world:
         if not story.fresh:
             world.run()
             world.check()

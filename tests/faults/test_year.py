@@ -70,7 +70,7 @@ def test_a_year_in_the_life_of_a_replica(tmp_path: Path, monkeypatch: pytest.Mon
         world.check_loosely()
         assert runs > 200
         assert killed > 3
-        assert len(world.state("files")) > 200
+        assert len(world.state("files")) > 150
 
 
 def _export(world: World, broken: list[str], chance: Random) -> list[str]:

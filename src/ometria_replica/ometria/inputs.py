@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.feed import Feed
 from ometria_replica.ometria.pages import Parent, read_pages, read_per_parent, read_windows
+from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
 from ometria_replica.schema import Feed as FeedRead
 from ometria_replica.schema import Pages, PerParent, Windows
@@ -50,8 +51,8 @@ class Reading:
 
     *whole* says that nothing is left out; *done* counts units so far. *unread* fills
     with the lists whose changes Ometria would not give, and from when they are due.
-    *doubtful* says that Ometria may have cut the answer, so that what is not in it
-    may be there all the same.
+    Once it is read, *is_doubtful* says that Ometria may have cut the answer, so that what
+    is not in it may be there all the same.
     """
 
     pages: Iterator[Page]
@@ -60,7 +61,7 @@ class Reading:
     total: int | None = None
     done: int = 0
     unread: dict[str, datetime] = field(default_factory=dict)
-    doubtful: bool = False
+    is_doubtful: Callable[[], bool] = lambda: False
 
 
 class Inputs:
@@ -146,12 +147,17 @@ class Inputs:
             watermark = min(watermark, self._started_at)
         match table.read:
             case Pages() as pages if pages.since is None:
-                return Reading(iter(self._read_whole(pages)), whole=True)
+                return Reading(
+                    iter(self._read_whole(pages)),
+                    whole=True,
+                    is_doubtful=lambda: self.client.habits(pages.endpoint).doubtful,
+                )
             case Pages() as pages:
                 start = from_day or (watermark - OVERLAP if watermark else None)
                 return Reading(
                     read_pages(self.client, pages, since=start.date() if start else None),
                     whole=start is None,
+                    is_doubtful=lambda: self.client.habits(pages.endpoint).doubtful,
                 )
             case Windows() as windows:
                 start = from_day or (watermark - LOOK_BACK if watermark else BEGINNING)
@@ -257,12 +263,3 @@ class Refreshed:
         if is_dynamic and refreshed_at is not None and refreshed_at < watermark - REFRESH_GRACE:
             return None
         return watermark - LOOK_BACK
-
-
-def time_of(record: Record, source: str) -> datetime | None:
-    """Read a time of Ometria's; None where there is none that Python can read."""
-    try:
-        found = datetime.fromisoformat(field_text(record, source) or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
