@@ -298,7 +298,9 @@ def main() -> None:
         raise SystemExit(1) from None
     except _Stopped as stop:
         typer.echo("Stopped. What was loaded stays; the next run goes on from there.", err=True)
-        raise SystemExit(128 + stop.number) from None  # As shells have it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + stop.number)  # As shells have it; requests on the wire are not waited for.
     except BrokenPipeError:  # The reader of our answer went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

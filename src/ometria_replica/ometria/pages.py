@@ -194,10 +194,12 @@ class _Ahead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for stop in tuple(self._stops.values()):
             stop.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # Who presses Ctrl-C does not wait for answers on the wire that nobody will read.
+        waits = kind is None or issubclass(kind, (Exception, GeneratorExit))
+        self._pool.shutdown(wait=waits, cancel_futures=True)
 
     def worth_in_flight(self) -> int:
         return self._client.worth_in_flight()
