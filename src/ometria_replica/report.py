@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["succeeded", "failed", "dry run"]
 
+MOST_WARNINGS = 10  # Shown to a person. One trouble of an account can be one of each list.
+
 _COLUMNS = (
     ("inserted", "inserted"),
     ("updated", "updated"),
@@ -124,12 +126,20 @@ class RunReport:
         return any(table.files for table in self.tables)
 
     def _remarks(self) -> list[str]:
-        remarks = [f"Warning: {warning}" for warning in self.warnings]
+        remarks = [f"Warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]
+        if len(self.warnings) > MOST_WARNINGS:
+            rest = counted(len(self.warnings) - MOST_WARNINGS, "more warning")
+            remarks.append(f"And {rest}: --json tells them all.")
         remarks += [f"Failed: {table.table}: {table.error}" for table in self.tables if table.error]
         for table in self.tables:
             remarks += _table_remarks(table)
         if self.outcome == "succeeded" and not self.changed:
-            remarks.append("Nothing changed but the load time of the rows read again.")
+            again = any(table.unchanged for table in self.tables)
+            remarks.append(
+                "Nothing changed but the load time of the rows read again."
+                if again
+                else "Nothing was there to be read."
+            )
         if self.set_aside:
             remarks.append("See what was set aside: ometria-replica rejects list.")
         elif self.outcome != "failed":

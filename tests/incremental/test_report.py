@@ -234,3 +234,33 @@ started (UTC)          outcome  seconds  records  inserted  updated  set aside
     )
     assert history_as_text([]) == "No run is recorded yet."
     assert history_as_json([]) == "[]"
+
+
+def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
+    """One trouble can come once for each list; ten are shown, and how many more there are."""
+    warnings = tuple(f"lists/{number}/changes is gone (404)" for number in range(250))
+    report = replace(nothing_new(), warnings=warnings)
+
+    shown = [line for line in report.to_text().splitlines() if line.startswith("Warning: ")]
+
+    assert shown == [f"Warning: {warning}" for warning in warnings[:10]]
+    assert "And 240 more warnings: --json tells them all." in report.to_text()
+    assert json.loads(report.to_json())["warnings"] == list(warnings)
+
+
+def test_a_run_that_read_nothing_says_so() -> None:
+    """It does not speak of rows that were read again."""
+    assert "Nothing was there to be read." in nothing_new().to_text()
+
+
+def nothing_new() -> RunReport:
+    """Report a run over an empty account."""
+    return RunReport(
+        "a-run",
+        "0.1.0",
+        "duckdb:///w.duckdb",
+        NOON,
+        NOON,
+        "succeeded",
+        (TableReport("uk", "lists"),),
+    )

@@ -50,6 +50,7 @@ UNREACHABLE_SECONDS = 30.0
 
 # A body that ends where JSON can't may have been cut on its way by something that set its
 # length right; three in a row were not.
+MOST_LOGGED = 10  # Warnings of a run that are logged as such: one may come for each list.
 DAMAGED_ANSWERS = 3
 
 # What a request may say of itself in logs and errors: times and places, but neither an
@@ -261,7 +262,8 @@ class Client:
             if message in self.warnings:
                 return
             self.warnings.append(message)
-        logger.warning(message)
+            level = logging.WARNING if len(self.warnings) <= MOST_LOGGED else logging.INFO
+        logger.log(level, message)
 
     def server_time(self) -> datetime | None:
         """
