@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ometria_replica.replication import sync
-from ometria_replica.settings import AccountSettings, Config, Secret, WarehouseSettings
 from ometria_simulator import Account, Quirks, serve
 
 
@@ -35,19 +35,26 @@ def main() -> None:
             quirks=Quirks(latency_seconds=options.latency),
         ) as server,
     ):
-        settings = AccountSettings(
-            api_key=Secret(server.key, "the benchmark"),
-            api_url=server.url,
-            requests_per_second=options.rate,
+        # In a process of its own, so that the simulator's work does not delay its requests.
+        run = subprocess.run(
+            [sys.executable, "-m", "ometria_replica", "sync", "profiles", "--json"],
+            env=os.environ
+            | {
+                "OMETRIA_API_KEY": server.key,
+                "OMETRIA_API_URL": server.url,
+                "OMETRIA_REQUESTS_PER_SECOND": str(options.rate),
+                "OMETRIA_WAREHOUSE_URL": f"duckdb:///{Path(folder) / 'bench.duckdb'}",
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
-        warehouse = WarehouseSettings(f"duckdb:///{Path(folder) / 'bench.duckdb'}")
-        began = time.perf_counter()
-        report = sync(Config((settings,), warehouse), ["profiles"])
-        seconds = time.perf_counter() - began
+        table = json.loads(run.stdout)["tables"][0]
+        seconds = table["seconds"]
         requests = len(server.requests)
         refused = sum(request.status == 429 for request in server.requests)
     answer = {
-        "profiles": report.tables[0].inserted,
+        "profiles": table["inserted"],
         "latency_seconds": options.latency,
         "requests_per_second_allowed": options.rate,
         "requests": requests,
@@ -60,7 +67,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1] if __doc__ else None)
-    parser.add_argument("--profiles", type=int, default=100_000)
+    parser.add_argument("--profiles", type=int, default=150_000)
     parser.add_argument("--latency", type=float, default=0.8, help="seconds")
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
     return parser.parse_args()

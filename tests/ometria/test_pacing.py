@@ -265,3 +265,32 @@ def test_the_room_has_an_end_and_is_shared(tmp_path: Path) -> None:
         pace_of(tmp_path, clock).widen()
 
     assert gaps(turns(pace_of(tmp_path, clock), clock, 2)) == [pytest.approx(1.15 / 4)]
+
+
+def test_a_turn_that_is_called_off_is_given_to_the_next(tmp_path: Path) -> None:
+    """Who asked far ahead and needs no more leaves no hole, and takes nobody else's turn."""
+    watch = Watch()
+    pace, other = pace_of(tmp_path, watch), pace_of(tmp_path, watch)
+    taken = [pace._take_turn() for _ in range(16)]
+    for turn in reversed(taken[1:]):
+        pace._give_back(turn)
+
+    assert other._take_turn() > taken[-1]
+    assert [pace._take_turn() for _ in range(3)] == taken[1:4]
+
+    pace.hold_off(1.5)
+    assert pace._take_turn() >= watch() + 1.5
+
+
+def test_who_is_stopped_gives_its_turn_back(tmp_path: Path) -> None:
+    """The request after it leaves when the stopped one would have left."""
+    watch = Watch()
+    pace = pace_of(tmp_path, watch)
+    stop = threading.Event()
+    stop.set()
+    pace.wait()
+    for _ in range(5):
+        with pytest.raises(Stopped):
+            pace.wait(stop)
+
+    assert pace._take_turn() == pytest.approx(watch() + ROOM / 4)

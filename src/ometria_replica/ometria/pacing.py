@@ -105,6 +105,7 @@ class Pace:
         self._sleep = sleep
         self._turn_lock = threading.Lock()
         self._alone = _Turns()
+        self._given_back: list[float] = []
         self._file = _meeting_point(folder, api_url, api_key)
 
     def wait(self, stop: threading.Event | None = None) -> None:
@@ -112,7 +113,11 @@ class Pace:
         stop = stop or threading.Event()
         turn = self._take_turn()
         while True:
-            rest(turn - self._clock(), stop, self._sleep)
+            try:
+                rest(turn - self._clock(), stop, self._sleep)
+            except Stopped:
+                self._give_back(turn)
+                raise
             if turn >= self._held_until():
                 return
             turn = self._take_turn()  # Somebody was refused since: the turn is void.
@@ -131,10 +136,19 @@ class Pace:
 
     def _take_turn(self) -> float:
         with self._turns() as turns:
+            earliest = max(self._clock(), turns.held_until)
+            self._given_back = sorted(turn for turn in self._given_back if turn >= earliest)
+            if self._given_back:
+                return self._given_back.pop(0)
             turn = max(self._clock(), turns.next_free)
             turns.next_free = turn + self.interval_seconds * turns.room
             turns.room = max(ROOM, turns.room - NARROWER)
             return turn
+
+    def _give_back(self, turn: float) -> None:
+        """Let the next request of this process have a turn that nobody needs any more."""
+        with self._turn_lock:
+            self._given_back.append(turn)
 
     def _held_until(self) -> float:
         with self._turns() as turns:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Pages, PerParent, Windows
 
 PAGE_SIZE = 250  # Ometria's documented maximum: support.ometria.com, "Profiles API".
+GIVE_BACK_SECONDS = 0.05  # For threads to wake. Those on the wire are not waited for.
 IN_FLIGHT = (
     16  # At 800 ms, 4 a second need 4. The rest rides out a refused page or a busy consumer.
 )
@@ -398,8 +399,12 @@ class _Reader:
             )
 
     def _call_off_planned(self) -> None:
-        while self._planned:
-            self._ahead.call_off(self._planned.popleft()[1])
+        planned = [future for _, future in self._planned]
+        self._planned.clear()
+        for future in planned:
+            self._ahead.call_off(future)
+        # Who waits for its turn gives it back at once, and the next request takes it.
+        wait(planned, timeout=GIVE_BACK_SECONDS)
 
     def _is_end(self, offset: int, answer: Answer, *, short: bool) -> bool:
         """Whether nothing comes after a page: proven where it can be, else by its size."""
