@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.inputs import Inputs
-from ometria_replica.replication import utc_now
+from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.settings import masked
 from ometria_replica.warehouse import duckdb_path, open_warehouse
-from ometria_replica.warehouse.state import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,8 +75,7 @@ def _open(config: Config) -> str:
         )
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
         for account in config.accounts:
-            owner = Owner(account.account_id, account.source_id, account.wide_keys)
-            warehouse.prepare(owner, utc_now())
+            warehouse.prepare(owner_of(account), utc_now())
     return "can be opened"
 
 

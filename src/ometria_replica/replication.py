@@ -126,7 +126,7 @@ def sync(
     run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched())
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
         for account in config.accounts:
-            warehouse.prepare(_owner(account), run.clock())
+            warehouse.prepare(owner_of(account), run.clock())
         for account in config.accounts:
             _sync_account(run, warehouse, account, chosen)
         outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
@@ -219,7 +219,8 @@ def _history(report: RunReport) -> Run:
     )
 
 
-def _owner(account: AccountSettings) -> Owner:
+def owner_of(account: AccountSettings) -> Owner:
+    """Tell whose rows an account's are, and how their keys are made."""
     return Owner(account.account_id, account.source_id, account.wide_keys)
 
 

@@ -8,12 +8,12 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
-from ometria_replica.replication import LEASE, utc_now
+from ometria_replica.replication import LEASE, owner_of, utc_now
 from ometria_replica.report import aligned
 from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.state import Lease, Owner
+from ometria_replica.warehouse.state import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def _refuse_if_unknown(config: Config) -> None:
 def _leased(warehouse: Warehouse, account: AccountSettings) -> Iterator[None]:
     """Keep runs out while the state is changed by hand."""
     now = utc_now()
-    warehouse.prepare(Owner(account.account_id, account.source_id, account.wide_keys), now)
+    warehouse.prepare(owner_of(account), now)
     lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
     warehouse.take_lease(lease, now)
     try:
