@@ -15,12 +15,17 @@ BENCH  ?=
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
+whole := $(VENV)/.whole
 peers := $(VENV)-bench
 code  := src tests scripts $(wildcard bench)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
+
+# What runs here. The cloud's own drivers are tried where there is an account: see docs/reference/warehouses.md.
+engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt --extra spark \
+	--group dev --group warehouses
 
 comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
@@ -32,13 +37,13 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-setup: $(ready)  ## Set up .venv; every other target does this by itself
+setup: $(whole)  ## Set up .venv; every other target does this by itself
 
 demo: $(ready)  ## Sync a simulated account into ometria.duckdb and show it
 	@$(bin)/ometria-replica demo $(DEMO)
 	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
-test: $(ready)  ## Run all tests, offline (TESTS="tests/docs -x" runs some)
+test: $(whole)  ## Run all tests, offline (TESTS="tests/docs -x" runs some)
 	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --quiet $(TESTS)
 
 check: lint types imports docs-check test  ## Everything that CI checks
@@ -51,7 +56,7 @@ lint: $(ready)  ## Check the code's shape and habits
 	@$(bin)/ruff format --check $(code)
 	@$(bin)/ruff check $(code)
 
-types: $(ready)  ## Check the types
+types: $(whole)  ## Check the types
 	@$(bin)/mypy
 
 imports: $(ready)  ## Check that imports flow one way
@@ -86,9 +91,11 @@ diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
 	@$(bin)/python scripts/diagram.py
 
 lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade takes newer versions)
-	@$(compile) --all-extras --group dev --output-file requirements/dev.txt
+	@$(compile) --extra simulator --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
-	@$(call headed,requirements/dev.txt,All that the tests$(comma) the checks and the simulator need.)
+	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
+	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
+	@$(call headed,requirements/warehouses.txt,All that the tests need$(comma) with the warehouses that run on any machine.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for who wants to pin it.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
@@ -111,6 +118,12 @@ $(ready): requirements/dev.txt pyproject.toml
 		exit 1; }
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Some 600 MB more, most of it Spark: not for the demo.
+$(whole): requirements/warehouses.txt $(ready)
+	@echo "Adding the warehouses that the tests run against (a minute or two, the first time) ..." >&2
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 $(peers)/.ready: requirements/bench.txt | $(ready)
