@@ -46,12 +46,10 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.settings import AccountSettings, Config
     from ometria_replica.warehouse import Warehouse
+    from ometria_replica.warehouse.state import BatchSize
 
 logger = logging.getLogger(__name__)
 
-BATCH_RECORDS = 5_000  # Of the API: some 20 pages. Less than what is under way meanwhile.
-BATCH_BYTES = 32 * 2**20  # Of the feed, as listed. Bounds memory: twice as much took 1.1 GB.
-BATCH_FILES = 500  # Of the feed: thousands of tiny files still become few transactions.
 TICK = timedelta(microseconds=1)
 
 # Names that nobody documents come from the records themselves, and could be anything.
@@ -318,10 +316,12 @@ class _TableSync:
         reading = self.inputs.read(
             self.table, Memory() if whole else memory, self.run.since, self.run.until
         )
-        known = memory.rows if reading.whole else 0
+        known = self.warehouse.count_rows(source, name) if reading.whole else 0
+        self.warehouse.release()
         self.run.progress.start(source, name, reading.total or known or None, reading.unit)
         first = True
-        for pages, last in _in_batches(self._watched(reading, requests_before)):
+        size = self.warehouse.batch_size
+        for pages, last in _in_batches(self._watched(reading, requests_before), size):
             now = self.run.clock()
             with self._mapping():
                 staging = self._staging()
@@ -369,7 +369,8 @@ class _TableSync:
         loaded_at, done = self.warehouse.recall(source, name).loaded_at, 0
         self.warehouse.release()
         with scratch_folder() as folder:
-            for batch in _in_file_batches(self.inputs.feed.fetch(files, folder)):
+            size = self.warehouse.batch_size
+            for batch in _in_file_batches(self.inputs.feed.fetch(files, folder), size):
                 with self._mapping():
                     staging, entries = self._staging(), []
                 now = self.run.clock()
@@ -475,12 +476,12 @@ class _TableSync:
         self.report = replace(self.report, **sums)
 
 
-def _in_batches(pages: Iterable[Page]) -> Iterator[tuple[list[Page], bool]]:
+def _in_batches(pages: Iterable[Page], most: BatchSize) -> Iterator[tuple[list[Page], bool]]:
     """Gather pages into batches, and say which is the last. There is always a last one."""
     batch: list[Page] = []
     size, began = 0, time.monotonic()
     for page in pages:
-        if size >= BATCH_RECORDS or time.monotonic() - began > BATCH_SECONDS:
+        if size >= most.records or time.monotonic() - began > BATCH_SECONDS:
             yield batch, False
             batch, size, began = [], 0, time.monotonic()
         batch.append(page)
@@ -489,7 +490,7 @@ def _in_batches(pages: Iterable[Page]) -> Iterator[tuple[list[Page], bool]]:
 
 
 def _in_file_batches(
-    files: Iterable[FeedFile | Unreadable],
+    files: Iterable[FeedFile | Unreadable], most: BatchSize
 ) -> Iterator[list[FeedFile | Unreadable]]:
     batch: list[FeedFile | Unreadable] = []
     size, began = 0, time.monotonic()
@@ -497,7 +498,7 @@ def _in_file_batches(
         batch.append(file)
         size += file.origin.size
         slow = time.monotonic() - began > BATCH_SECONDS
-        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES or slow:
+        if size >= most.bytes or len(batch) >= most.files or slow:
             yield batch
             batch, size, began = [], 0, time.monotonic()
     if batch:

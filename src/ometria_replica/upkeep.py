@@ -37,7 +37,8 @@ def show_state(config: Config) -> str:
                 until = f"{known.watermark:%Y-%m-%d %H:%M:%S}" if known.watermark else "-"
                 numbers = (known.files, known.unreadable, known.rejects, known.missing)
                 counts = [f"{number:,}" for number in numbers]
-                lines.append([owner.source_id, table.name, f"{known.rows:,}", until, *counts])
+                rows = f"{warehouse.count_rows(owner.source_id, table.name):,}"
+                lines.append([owner.source_id, table.name, rows, until, *counts])
             holder = warehouse.holder(owner.source_id)
             if holder:
                 running.append(f"{owner.source_id}: {holder} is at work.")

@@ -180,6 +180,8 @@ def prepare(plan: Plan, folder: Path) -> None:
     from ometria_replica import replication, upkeep  # noqa: PLC0415 -- only the child wraps.
     from ometria_replica.ometria import client, feed  # noqa: PLC0415
     from ometria_replica.warehouse import attached, duckdb  # noqa: PLC0415
+    from ometria_replica.warehouse.relational import RelationalWarehouse  # noqa: PLC0415
+    from ometria_replica.warehouse.state import BatchSize  # noqa: PLC0415
     from tests.faults import defects  # noqa: PLC0415
 
     if plan.debug:  # The command line's own logging finds this one there, and leaves it.
@@ -187,8 +189,8 @@ def prepare(plan: Plan, folder: Path) -> None:
     clock = Clock(plan.at)
     patch(replication, "sync", functools.partial(replication.sync, clock=clock))
     patch(upkeep, "utc_now", clock)
-    patch(replication, "BATCH_RECORDS", plan.batch_records)
-    patch(replication, "BATCH_FILES", plan.batch_files)
+    size = BatchSize(records=plan.batch_records, files=plan.batch_files)
+    patch(RelationalWarehouse, "batch_size", size)
     patch(client, "FIRST_WAIT_SECONDS", 0.02)
     patch(client, "UNREACHABLE_SECONDS", 0.5)
     for owner, settings in (

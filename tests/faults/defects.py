@@ -25,13 +25,12 @@ from ometria_replica.ometria.client import Answer, Client
 from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import _TableSync
-from ometria_replica.warehouse import attached
-from ometria_replica.warehouse import duckdb as warehouse
+from ometria_replica.warehouse import attached, books
 from ometria_replica.warehouse.attached import AttachedFile
-from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse.books import Books
 from ometria_replica.warehouse.merge import Merge
-from ometria_replica.warehouse.state import MARKS, Batch, LedgerEntry
-from ometria_replica.warehouse.statements import Statements
+from ometria_replica.warehouse.relational import RelationalWarehouse
+from ometria_replica.warehouse.state import FILES, MARKS, Batch, LedgerEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,10 +59,10 @@ def _patch(owner: Any, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def _execute_unless(start: str, instead: Callable[[Statements], None] | None = None) -> None:
-    original = Statements.execute
+def _execute_unless(start: str, instead: Callable[[AttachedFile], None] | None = None) -> None:
+    original = AttachedFile.execute
 
-    def execute(self: Statements, statement: str, parameters: Any = ()) -> None:
+    def execute(self: AttachedFile, statement: str, parameters: Any = ()) -> None:
         if statement.startswith(start):
             if instead is None:
                 return
@@ -72,7 +71,7 @@ def _execute_unless(start: str, instead: Callable[[Statements], None] | None = N
             return
         original(self, statement, parameters)
 
-    _patch(Statements, "execute", execute)
+    _patch(AttachedFile, "execute", execute)
 
 
 _DELETE_ROWS = 'DELETE FROM "warehouse"."ometria".'
@@ -91,9 +90,9 @@ def merge_without_delete() -> None:
 def delete_committed_before_insert() -> None:
     """The old rows are deleted in a transaction of their own, before the new ones are inserted."""
 
-    def commit(run: Statements) -> None:
-        run.connection.execute("COMMIT")
-        run.connection.execute("BEGIN")
+    def commit(run: AttachedFile) -> None:
+        run.execute("COMMIT")
+        run.execute("BEGIN")
 
     _execute_unless(_DELETE_ROWS, commit)
 
@@ -104,13 +103,12 @@ def state_before_rows() -> None:
     original = Merge.write
 
     def write(self: Merge, batch: Batch, loaded: Any) -> None:
-        self.run.connection.execute("COMMIT")
-        for entry in batch.files:
-            self._write_file(batch, entry)
+        self.run.execute("COMMIT")
+        self._write_files(batch)
         if batch.watermark is not None:
             row = [batch.source_id, batch.table.name, "watermark", batch.watermark, batch.run_id]
             self.run.replace(MARKS, row)
-        self.run.connection.execute("BEGIN")
+        self.run.execute("BEGIN")
         original(self, replace(batch, watermark=None, files=()), loaded)
 
     _patch(Merge, "write", write)
@@ -123,8 +121,8 @@ def state_before_reading() -> None:
 
     def go(self: _TableSync) -> None:
         opened, now = self.warehouse, self.run.started_at
-        assert isinstance(opened, DuckDBWarehouse)
-        merge = Merge(opened._run)
+        assert isinstance(opened, RelationalWarehouse)
+        merge = Merge(opened._engine)
         batch = Batch(
             self.table,
             self.account.source_id,
@@ -135,12 +133,12 @@ def state_before_reading() -> None:
         opened.recall(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
             files = self._files_to_read()
-            for file in files:
-                merge._write_file(batch, LedgerEntry(file, now, 0))
+            entries = tuple(LedgerEntry(file, now, 0) for file in files)
+            merge._write_files(replace(batch, files=entries))
             _patch(self, "_files_to_read", lambda: files)
         else:
             row = [self.account.source_id, self.table.name, "watermark", now - timedelta(minutes=1)]
-            opened._run.replace(MARKS, [*row, self.run.run_id])
+            opened._engine.replace(MARKS, [*row, self.run.run_id])
         original(self)
 
     _patch(_TableSync, "go", go)
@@ -182,12 +180,12 @@ def nobody_is_named() -> None:
 @defect
 def tables_made_once() -> None:
     """Schemas and tables are made as if none could be there already."""
-    original = Statements.execute
+    original = AttachedFile.execute
 
-    def execute(self: Statements, statement: str, parameters: Any = ()) -> None:
+    def execute(self: AttachedFile, statement: str, parameters: Any = ()) -> None:
         original(self, statement.replace("IF NOT EXISTS ", ""), parameters)
 
-    _patch(Statements, "execute", execute)
+    _patch(AttachedFile, "execute", execute)
 
 
 @defect
@@ -196,11 +194,11 @@ def full_read_empties_first() -> None:
     original = _TableSync.go
 
     def go(self: _TableSync) -> None:
-        assert isinstance(self.warehouse, DuckDBWarehouse)
+        assert isinstance(self.warehouse, RelationalWarehouse)
         if self.run.full:
             self.warehouse.recall(self.account.source_id, self.table.name)
-            self.warehouse._run.execute(
-                f"DELETE FROM {self.warehouse._run.data(self.table.name)} WHERE __source_id = ?",
+            self.warehouse._engine.execute(
+                f"DELETE FROM {self.warehouse._engine.data(self.table.name)} WHERE __source_id = ?",
                 [self.account.source_id],
             )
         original(self)
@@ -235,29 +233,22 @@ def last_file_wins() -> None:
 def ledger_by_name() -> None:
     """A file whose name is known is not read again."""
 
-    def unseen(self: DuckDBWarehouse, source_id: str, table_name: str, files: Any) -> Any:
-        with self._file.using("reading the ledger"):
-            rows = self._run.rows("SELECT name FROM warehouse.ometria_replica.files")
+    def unseen(self: Books, source_id: str, table_name: str, files: Any) -> Any:
+        rows = self.run.rows(f"SELECT name FROM {self.run.state(FILES)}")
         return [file for file in files if (file.name,) not in rows]
 
-    _patch(DuckDBWarehouse, "unseen", unseen)
+    _patch(Books, "unseen", unseen)
 
 
 @defect
 def ledger_by_time() -> None:
     """Only files newer than the newest known one are read."""
 
-    def unseen(self: DuckDBWarehouse, source_id: str, table_name: str, files: Any) -> Any:
-        with self._file.using("reading the ledger"):
-            newest = self._run.rows(
-                "SELECT max(epoch_us(modified_at)) FROM warehouse.ometria_replica.files"
-            )[0][0]
-        return [
-            file for file in files
-            if newest is None or file.modified_at.timestamp() * 1e6 > newest
-        ]  # fmt: skip
+    def unseen(self: Books, source_id: str, table_name: str, files: Any) -> Any:
+        ((newest,),) = self.run.rows(f"SELECT max(modified_at) FROM {self.run.state(FILES)}")
+        return [file for file in files if newest is None or file.modified_at > newest]
 
-    _patch(DuckDBWarehouse, "unseen", unseen)
+    _patch(Books, "unseen", unseen)
 
 
 @defect
@@ -471,13 +462,13 @@ def local_time() -> None:
 @defect
 def lease_ignored() -> None:
     """A run takes the lease, whoever holds it."""
-    _patch(warehouse, "_is_alive", lambda _lease: False)
+    _patch(books, "_is_alive", lambda _lease: False)
 
 
 @defect
 def dead_runs_hold_on() -> None:
     """The lease of a run that was killed is waited for until it ends by itself."""
-    _patch(warehouse, "_is_alive", lambda _lease: True)
+    _patch(books, "_is_alive", lambda _lease: True)
 
 
 @defect

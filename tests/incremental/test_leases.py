@@ -15,7 +15,8 @@ from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse.attached import AttachedFile
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.state import Batch, Lease, Owner
+from ometria_replica.warehouse.relational import RelationalWarehouse
+from ometria_replica.warehouse.state import Batch, BatchSize, Lease, Owner
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import Ended, api_env, run
@@ -186,7 +187,7 @@ def test_two_sources_load_side_by_side(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one source is between two batches another loads whole; neither touches the other."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=1))
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     alone = warehouse.with_name("alone.duckdb")
     replicate(alone, uk, at=NOON)
@@ -288,7 +289,7 @@ def test_readers_get_in_between_two_batches(
     warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the last page is on its way, another process reads what is loaded so far."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", 250)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=250))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(3_000):  # More pages than are asked for at once.
         shop.add_profile(f"p{number:04}")

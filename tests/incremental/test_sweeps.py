@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ometria_replica import replication
 from ometria_replica.errors import OmetriaError
+from ometria_replica.warehouse.relational import RelationalWarehouse
+from ometria_replica.warehouse.state import BatchSize
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, Asked, account, replicate, state
@@ -212,7 +213,7 @@ def test_sweeps_of_many_batches_miss_the_same(
     batch_records: int, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However a whole read is cut into batches, just those who are gone are missed."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", batch_records)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=batch_records))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(900):
         shop.add_profile(f"p{number:03}")
@@ -235,7 +236,7 @@ def test_a_read_that_breaks_off_sweeps_nothing(
     warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a failed read had not reached yet is not taken for gone; the next sweep is right."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", 250)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=250))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(2_600):
         shop.add_profile(f"p{number:04}")

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica import replication
 from ometria_replica.describe import describe
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import duckdb_path, open_warehouse
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.state import Batch, Owner
+from ometria_replica.warehouse.relational import RelationalWarehouse
+from ometria_replica.warehouse.state import Batch, BatchSize, Owner
 from ometria_simulator import Account, Server, serve
 from tests.duck import read, read_file
 from tests.replicas import account, everything, of, replicate, write_feed_file
@@ -221,7 +221,7 @@ def test_two_accounts_stand_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second account with the very same ids neither touches nor hides a row of the first."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", batch_records)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=batch_records))
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     replicate(warehouse, uk, at=shop.now)
     alone = everything(warehouse, load_time=True)
@@ -320,7 +320,7 @@ def test_a_later_batch_that_is_refused_leaves_the_earlier_ones(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was committed stays, the watermark does not move, and a re-run loads the rest."""
-    monkeypatch.setattr(replication, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=1))
     make_with_check(warehouse, "lists", "length(list_title) < 5")
     settings = account(server)
     replicate(warehouse, settings, at=shop.now, tables=["lists"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ometria_replica.records import FeedObject
     from ometria_replica.warehouse.state import (
         Batch,
+        BatchSize,
         Lease,
         Loaded,
         Memory,
@@ -38,6 +39,8 @@ class Warehouse(Protocol):
     """
 
     staging: DuckDBPyConnection
+    batch_size: BatchSize
+    """How much it takes at once: what suits it, within bounds of memory."""
 
     def prepare(self, owner: Owner, now: datetime) -> None:
         """
@@ -62,6 +65,9 @@ class Warehouse(Protocol):
 
     def recall(self, source_id: str, table_name: str) -> Memory:
         """Tell what is known of a table of a source."""
+
+    def count_rows(self, source_id: str, table_name: str) -> int:
+        """Count a source's rows of a table."""
 
     def unseen(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]

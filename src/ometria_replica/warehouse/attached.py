@@ -12,15 +12,20 @@ import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
 
 from ometria_replica.errors import Busy, WarehouseError
-from ometria_replica.warehouse.sql import literal
+from ometria_replica.mapping import STAGED
+from ometria_replica.warehouse import sql
+from ometria_replica.warehouse.engine import Engine
+from ometria_replica.warehouse.staging import is_full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +34,17 @@ WAIT_SECONDS = 30.0  # For a query of somebody else's to end. A dashboard's take
 RETRY_SECONDS = 0.25
 
 
-class AttachedFile:
+class AttachedFile(Engine):
     """
     The file at *path*, in the catalog ``warehouse`` of *connection*; made if it is not there.
 
     With *read_only* it is neither made nor written: one that is not there is empty.
     """
+
+    types: ClassVar[Mapping[str, str]] = sql.DUCKDB_TYPES
+    row_id = "rowid"
+    prunes_by_time = True
+    catalog = CATALOG
 
     def __init__(
         self,
@@ -45,7 +55,7 @@ class AttachedFile:
         wait_seconds: float = WAIT_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.path = path
+        self.place = path
         self._connection = connection
         self._read_only = read_only
         self._wait_seconds = wait_seconds
@@ -73,6 +83,35 @@ class AttachedFile:
             self._roll_back()
             raise self._explained(error, doing) from error
 
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        """See the base."""
+        self._connection.execute(statement, list(parameters))
+
+    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """See the base."""
+        return self._connection.execute(statement, list(parameters)).fetchall()
+
+    def columns(self, schema: str, name: str) -> list[tuple[str, str]]:
+        """See the base."""
+        return self.rows(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
+            " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            [CATALOG, schema, name],
+        )
+
+    def make_schema(self, name: str) -> None:
+        """See the base."""
+        self.execute(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{name}")
+
+    def replace_rows(self, table: Table) -> None:
+        """See the base. The rows to delete are those that the comparison found."""
+        target, names = self.data(table.name), sql.names(table)
+        self.execute(f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)")
+        # In order the insert takes one core, and rows of a table have no order.
+        self.execute("SET preserve_insertion_order = false")
+        self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
+        self.execute("SET preserve_insertion_order = true")
+
     def release(self) -> None:
         """Let other programs in. What is in memory only stays."""
         if self._attached and self._exists():
@@ -91,6 +130,9 @@ class AttachedFile:
             self._roll_back()
             raise
 
+    def close(self) -> None:
+        """See the base. The file is let go with the connection, which is not ours to close."""
+
     def _roll_back(self) -> None:
         try:
             self._connection.execute("ROLLBACK")
@@ -98,15 +140,15 @@ class AttachedFile:
             logger.debug("the failure had ended the transaction")
 
     def _exists(self) -> bool:
-        return Path(self.path).exists()
+        return Path(self.place).exists()
 
     def _attach(self) -> None:
-        target, options = literal(self.path), ""
+        target, options = sql.literal(self.place), ""
         if self._read_only:
             target, options = (target, " (READ_ONLY)") if self._exists() else ("':memory:'", "")
-        elif not Path(self.path).absolute().parent.is_dir():
+        elif not Path(self.place).absolute().parent.is_dir():
             raise WarehouseError(
-                f"Cannot make {self.path}: its folder is not there."
+                f"Cannot make {self.place}: its folder is not there."
                 " Make the folder, or change warehouse.url."
             )
         patience = self._wait_seconds
@@ -117,7 +159,7 @@ class AttachedFile:
                 if not _is_locked(error) or patience <= 0:
                     raise
                 if patience == self._wait_seconds:
-                    logger.warning("waiting for %s%s", self.path, _holder(str(error)))
+                    logger.warning("waiting for %s%s", self.place, _holder(str(error)))
                 patience -= RETRY_SECONDS
                 self._sleep(RETRY_SECONDS)
             else:
@@ -125,7 +167,7 @@ class AttachedFile:
                 return
 
     def _explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
-        text, path = str(error), self.path
+        text, path = str(error), self.place
         if _is_locked(error):
             return Busy(
                 f"{path} is open in another program{_holder(text)}, and DuckDB lets one at a"
@@ -137,7 +179,7 @@ class AttachedFile:
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
                 " or move it."
             )
-        if "No space left" in text or "File too large" in text:
+        if is_full(error):
             return WarehouseError(
                 f"There is no room on the disk of {path}, or of the folder for temporary files."
                 " The batch was rolled back and nothing is lost. Make room, then run again."

@@ -8,10 +8,13 @@ from ometria_replica.mapping import SQL_TYPES, literal, quoted, stamped
 from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ometria_replica.schema import Column, Table
     from ometria_replica.warehouse.state import StateTable
 
 __all__ = [
+    "DUCKDB_TYPES",
     "create_state_table",
     "create_table",
     "literal",
@@ -23,26 +26,30 @@ __all__ = [
     "state",
 ]
 
-_STATE_TYPES = {**SQL_TYPES, "integer": "BIGINT"}
+DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "integer": "BIGINT"}
 
 
-def create_table(table: Table, catalog: str | None = None) -> str:
+def create_table(
+    table: Table, catalog: str | None = None, types: Mapping[str, str] = DUCKDB_TYPES
+) -> str:
     """
     Write the CREATE TABLE of one of the five.
 
-    Without a primary key: an upsert through an index took 8 s and more where stage,
-    delete and insert takes 2 (500,000 rows into 5 million), and the merge keeps
+    Without a primary key: in DuckDB an upsert through an index took 8 s and more where
+    stage, delete and insert takes 2 (500,000 rows into 5 million), and the merge keeps
     ``__sync_key`` unique without one.
     """
     columns = ",\n".join(
-        f"    {quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns
+        f"    {quoted(column.name)} {types[column.type]}" for column in table.all_columns
     )
     return f"CREATE TABLE IF NOT EXISTS {qualified(table.name, catalog)} (\n{columns}\n)"
 
 
-def create_state_table(table: StateTable, catalog: str | None = None) -> str:
+def create_state_table(
+    table: StateTable, catalog: str | None = None, types: Mapping[str, str] = DUCKDB_TYPES
+) -> str:
     """Write the CREATE TABLE of a table of the state schema."""
-    columns = ", ".join(f"{quoted(name)} {_STATE_TYPES[kind]}" for name, kind in table.columns)
+    columns = ", ".join(f"{quoted(name)} {types[kind]}" for name, kind in table.columns)
     return f"CREATE TABLE IF NOT EXISTS {state(table, catalog)} ({columns})"
 
 

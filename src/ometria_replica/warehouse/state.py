@@ -208,15 +208,14 @@ class Memory:
     What the warehouse knows of one table of one source.
 
     *watermark* None: it was never read to the end. *whole_at* None: never whole.
-    *loaded_at* is the newest of the ledger. *rows* are the source's own; the other
-    counts are of the ledger and of what was set aside or not found. *unread* are lists
-    whose changes Ometria would not give, and from when they are due.
+    *loaded_at* is the newest of the ledger; the counts are of the ledger, and of what was
+    set aside or not found. *unread* are lists whose changes Ometria would not give, and
+    from when they are due.
     """
 
     watermark: datetime | None = None
     whole_at: datetime | None = None
     loaded_at: datetime | None = None
-    rows: int = 0
     files: int = 0
     unreadable: int = 0
     rejects: int = 0
@@ -278,6 +277,19 @@ class Batch:
     sweep: Sweep | None = None
     unread: Mapping[str, datetime] | None = None
     lease: Lease | None = None
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """
+    How much a warehouse takes at once: *records* of the API, *bytes* and *files* of the feed.
+
+    Bytes are as the bucket lists them, so mostly compressed.
+    """
+
+    records: int = 5_000  # Some 20 pages: less than what is under way meanwhile.
+    bytes: int = 32 * 2**20  # Bounds memory: twice as much took 1.1 GB.
+    files: int = 500  # Thousands of tiny files still become few transactions.
 
 
 @dataclass(frozen=True)
