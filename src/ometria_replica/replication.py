@@ -438,6 +438,7 @@ class _TableSync:
             sweep=marks.sweep,
             unread=marks.unread,
             lease=self.run.lease(self.account.source_id),
+            whole=marks.collect,
         )
         loaded = self.warehouse.load(batch)
         self._add(

@@ -11,10 +11,8 @@ from ometria_replica.mapping import REJECT_COLUMNS, conversion
 from ometria_replica.scratch import is_running, process_mark
 from ometria_replica.settings import keys_may_meet
 from ometria_replica.tables import TABLES
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.state import (
     ACCOUNTS,
-    DATA_SCHEMA,
     FILES,
     LEASES,
     MARKS,
@@ -85,14 +83,19 @@ class Books:
     def take(self, lease: Lease, now: datetime) -> None:
         """Take a lease. Raises Busy while another run, that may be alive, holds it."""
         self.run.lock(LEASES)
+        self.refuse_beside_others(lease, now)
+        self.run.delete(LEASES, source_id=lease.source_id)
+        row = [lease.source_id, lease.run_id, lease.host, lease.pid, lease.process]
+        self.run.insert(LEASES, [*row, now, lease.expires_at])
+
+    def refuse_beside_others(self, lease: Lease, now: datetime) -> None:
+        """Raise Busy while another run, that may be alive, holds a lease of the same source."""
         for held in self._leases(lease.source_id):
             if held.run_id != lease.run_id and held.expires_at > now and _is_alive(held):
                 raise Busy(
                     f"{held} is loading '{lease.source_id}' into {self.run.place}, until"
                     f" {held.expires_at:%H:%M:%S} UTC at the latest. Run again when it is done."
                 )
-        row = [lease.source_id, lease.run_id, lease.host, lease.pid, lease.process]
-        self.run.replace(LEASES, [*row, now, lease.expires_at])
 
     def give_back(self, lease: Lease) -> None:
         """End a lease; nothing happens if it is no longer ours."""
@@ -147,11 +150,7 @@ class Books:
 
     def count_rows(self, source_id: str, table_name: str) -> int:
         """Count a source's rows of one of the five."""
-        if not self.run.exists(DATA_SCHEMA, table_name):
-            return 0
-        return self.run.scalar(
-            f"SELECT count(*) FROM {self.run.data(table_name)} WHERE __source_id = ?", [source_id]
-        )
+        return self.run.count_rows(table_name, source_id)
 
     def unseen(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
@@ -260,23 +259,14 @@ class Books:
             if value is not None
         ]
         for start in range(0, len(found), _AT_ONCE):
-            self._put(table, column, found[start : start + _AT_ONCE])
+            some = found[start : start + _AT_ONCE]
+            self.run.fill_in(table, column, [(key, value) for _, key, value in some])
+            self.run.execute(
+                f"DELETE FROM {self.run.state(REJECTS)}"
+                f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
+                [reject_id for reject_id, *_ in some],
+            )
         return len(found)
-
-    def _put(self, table: Table, column: Column, found: Sequence[tuple[object, ...]]) -> None:
-        name, kind = sql.quoted(column.name), self.run.types[column.type]
-        places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in found)
-        self.run.execute(
-            f"UPDATE {self.run.data(table.name)} SET {name} = now_known.converted"
-            f" FROM (VALUES {places}) AS now_known (key, converted)"
-            f" WHERE __sync_key = now_known.key AND {name} IS NULL",
-            [value for _, key, converted in found for value in (key, converted)],
-        )
-        self.run.execute(
-            f"DELETE FROM {self.run.state(REJECTS)}"
-            f" WHERE reject_id IN ({', '.join('?' for _ in found)})",
-            [reject_id for reject_id, *_ in found],
-        )
 
 
 def _converted(

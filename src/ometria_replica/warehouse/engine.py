@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.state import STATE_SCHEMA
+from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ometria_replica.schema import Table
-    from ometria_replica.warehouse.state import StateTable
+    from ometria_replica.schema import Column, Table
+    from ometria_replica.warehouse.state import Batch, StateTable
 
 
 class Engine(ABC):
@@ -37,6 +37,8 @@ class Engine(ABC):
     """What tells one row of a temporary table from the others."""
     prunes_by_time: ClassVar[bool]
     """Whether it skips what lies outside a span of time, without an index."""
+    flags_leases: ClassVar[bool] = False
+    """Whether a lease is but a flag: to be raised, and then looked at whether it stands alone."""
     catalog: str | None = None
     """The catalog to name tables in; None for the connection's own."""
 
@@ -75,11 +77,44 @@ class Engine(ABC):
     def bring(self, name: str) -> None:  # noqa: B027 -- not every engine needs it.
         """Make sure that the temporary table *name* of the staging is here too."""
 
+    def look_up(self, batch: Batch) -> None:  # noqa: B027 -- not every engine needs it.
+        """Make the rows that *batch* may touch readable, if they are not."""
+
+    def refresh(self, table: StateTable) -> None:  # noqa: B027 -- not every engine needs it.
+        """Read a state table as others may have written it, if it is not read as it stands."""
+
     def lock(self, table: StateTable) -> None:  # noqa: B027 -- not every engine needs it.
         """Keep others from writing a state table, to the end of the transaction."""
 
-    def ensure_unique(self, table: Table) -> None:  # noqa: B027 -- not every engine needs it.
-        """Let the engine watch that ``__sync_key`` is unique, if it needs or wants to."""
+    def make_table(self, table: Table) -> None:
+        """Make one of the five, if it is not there."""
+        if not self.exists(DATA_SCHEMA, table.name):
+            self.execute(sql.create_table(table, self.catalog, self.types))
+
+    def count_rows(self, table_name: str, source_id: str) -> int:
+        """Count a source's rows of one of the five."""
+        if not self.exists(DATA_SCHEMA, table_name):
+            return 0
+        return self.scalar(
+            f"SELECT count(*) FROM {self.data(table_name)} WHERE __source_id = ?", [source_id]
+        )
+
+    def remove_rows(self, table: Table) -> None:
+        """Take out the rows whose keys are in the temporary table ``gone``."""
+        self.execute(
+            f"DELETE FROM {self.data(table.name)} WHERE __sync_key IN (SELECT __sync_key FROM gone)"
+        )
+
+    def fill_in(self, table: Table, column: Column, found: Sequence[tuple[str, object]]) -> None:
+        """Put values, each beside the ``__sync_key`` of its row, where the column is null."""
+        name, kind = sql.quoted(column.name), self.types[column.type]
+        places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in found)
+        self.execute(
+            f"UPDATE {self.data(table.name)} SET {name} = now_known.converted"
+            f" FROM (VALUES {places}) AS now_known (key, converted)"
+            f" WHERE __sync_key = now_known.key AND {name} IS NULL",
+            [part for pair in found for part in pair],
+        )
 
     def release(self) -> None:  # noqa: B027 -- not every engine needs it.
         """Let other programs in, where one at a time may write."""

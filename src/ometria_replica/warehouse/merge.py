@@ -206,6 +206,7 @@ class Merge:
 
         Written first and looked at then: until the transaction ends nobody can take it over.
         """
+        self.run.refresh(LEASES)
         leases = self.run.state(LEASES)
         self.run.execute(
             f"UPDATE {leases} SET expires_at = ? WHERE source_id = ? AND run_id = ?",
@@ -260,10 +261,7 @@ class Merge:
             [*key, batch.synced_at, batch.run_id, *key],
         )
         if removed:
-            self.run.execute(
-                f"DELETE FROM {self.run.data(batch.table.name)}"
-                " WHERE __sync_key IN (SELECT __sync_key FROM gone)"
-            )
+            self.run.remove_rows(batch.table)
             self.run.execute(
                 f"UPDATE {missing} SET removed_at = ? WHERE source_id = ? AND table_name = ?"
                 " AND sync_key IN (SELECT __sync_key FROM gone)",

@@ -5,14 +5,20 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
-from ometria_replica.errors import WarehouseError
+from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.mapping import REJECTED, STAGED, SWEPT
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.books import Books
 from ometria_replica.warehouse.merge import Merge
 from ometria_replica.warehouse.staging import translating
-from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA, STATE_TABLES, BatchSize
+from ometria_replica.warehouse.state import (
+    DATA_SCHEMA,
+    LEASES,
+    STATE_SCHEMA,
+    STATE_TABLES,
+    BatchSize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +74,8 @@ class RelationalWarehouse:
             known = self._books.is_known(owner)
             if not self._dry_run:
                 self._create_what_is_missing()
-            if not known and not self._dry_run:
+        with self._writing("noting the account") as may_write:
+            if may_write and not known:
                 self._books.note(owner, now)
 
     def owners(self) -> list[Owner]:
@@ -81,6 +88,8 @@ class RelationalWarehouse:
         with self._writing("taking the lease") as may_write:
             if may_write:
                 self._books.take(lease, now)
+        if self._engine.flags_leases and not self._dry_run:
+            self._look_around(lease, now)
 
     def give_back(self, lease: Lease) -> None:
         """See the protocol."""
@@ -108,6 +117,7 @@ class RelationalWarehouse:
     def load(self, batch: Batch) -> Loaded:
         """See the protocol."""
         with self._engine.using(f"loading {batch.table.name}"), self._engine.at_once():
+            self._engine.look_up(batch)
             for name in (STAGED, REJECTED, *([SWEPT] if batch.sweep else [])):
                 self._engine.bring(name)
             merge = Merge(self._engine)
@@ -183,14 +193,22 @@ class RelationalWarehouse:
         with self._engine.using(doing), self._engine.transaction():
             yield True
 
+    def _look_around(self, lease: Lease, now: datetime) -> None:
+        """Take a lease back that does not stand alone: of two raised at once, none counts."""
+        try:
+            with self._engine.using("looking at the leases"):
+                self._engine.refresh(LEASES)
+                self._books.refuse_beside_others(lease, now)
+        except Busy:
+            self.give_back(lease)
+            raise
+
     def _create_what_is_missing(self) -> None:
         engine = self._engine
         for schema in (DATA_SCHEMA, STATE_SCHEMA):
             engine.make_schema(schema)
         for table in TABLES:
-            if not engine.exists(DATA_SCHEMA, table.name):
-                engine.execute(sql.create_table(table, engine.catalog, engine.types))
-            engine.ensure_unique(table)
+            engine.make_table(table)
         for state_table in STATE_TABLES:
             if not engine.has(state_table):
                 engine.execute(sql.create_state_table(state_table, engine.catalog, engine.types))

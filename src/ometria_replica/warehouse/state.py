@@ -83,7 +83,7 @@ LEASES = StateTable(
         ("taken_at", "timestamptz"),
         ("expires_at", "timestamptz"),
     ),
-    key=("source_id",),
+    key=("source_id", "run_id"),
 )
 """Which run may write a source's rows. Renewed with every batch, gone when the run ends."""
 
@@ -263,7 +263,8 @@ class Batch:
 
     *watermark* None leaves it where it is; *whole_at* is set by the last batch of a
     whole read; *sweep* as well, for tables whose records can go. *unread*, if not None,
-    takes the place of the lists noted as unread.
+    takes the place of the lists noted as unread. *whole* says that it is of a whole read,
+    of which this may be a part.
     """
 
     table: Table
@@ -277,6 +278,7 @@ class Batch:
     sweep: Sweep | None = None
     unread: Mapping[str, datetime] | None = None
     lease: Lease | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
