@@ -250,7 +250,8 @@ class RememberedEngine(AttachedFile):
             self._connection.unregister("brought")
 
     def _arrow(self, query: str) -> pa.Table:
-        return self._connection.execute(query).to_arrow_reader().read_all()
+        found: pa.Table = self._connection.sql(query).to_arrow_table()
+        return found
 
 
 def _far(table: StateTable) -> str:
