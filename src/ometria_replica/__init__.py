@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ReplicaError,
         Unavailable,
         UnexpectedResponse,
+        Unreachable,
         WarehouseError,
     )
     from ometria_replica.replication import sync
@@ -53,6 +54,7 @@ __all__ = [
     "RunReport",
     "Unavailable",
     "UnexpectedResponse",
+    "Unreachable",
     "WarehouseError",
     "__version__",
     "load_config",

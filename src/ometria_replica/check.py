@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.settings import masked
-from ometria_replica.warehouse import duckdb_path, open_warehouse
+from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,13 +65,8 @@ def _list(inputs: Inputs) -> str:
 
 
 def _open(config: Config) -> str:
-    path = Path(duckdb_path(config.warehouse.url) or "")
-    place = path if path.exists() else path.absolute().parent
-    if not os.access(place, os.W_OK):
-        raise WarehouseError(
-            f"{place} cannot be written, or is not there. Make the folder, or change warehouse.url."
-        )
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+        warehouse.try_access()
         for account in config.accounts:
             warehouse.prepare(owner_of(account), utc_now())
     return "can be opened"

@@ -10,7 +10,8 @@ What can go wrong, and the exit code that says so.
     │       └── NotFound                      404: what was asked for is not there, or not any more
     ├── RejectedRecords              exit 4   with --strict: records or values were set aside
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
-        └── Busy                     exit 75  another run holds the lease, or the file's lock
+        ├── Busy                     exit 75  another run holds the lease, or a lock
+        └── Unreachable              exit 75  no connection, or no room: try again later
 
 A message says what failed, where, and what to do about it.
 It never holds a customer's data or a key.
@@ -90,6 +91,12 @@ class WarehouseError(ReplicaError):
 
 
 class Busy(WarehouseError):
-    """Another run holds the account's lease, or another program the file's lock."""
+    """Another run holds the account's lease, or another program a lock."""
+
+    exit_code = TRY_AGAIN_LATER
+
+
+class Unreachable(WarehouseError):
+    """The warehouse does not answer, or has no room for more: a connection, a disk that is full."""
 
     exit_code = TRY_AGAIN_LATER

@@ -484,7 +484,8 @@ class WarehouseSettings:
         _warehouse_url,
         "URL or path",
         "The warehouse: `duckdb:///relative.duckdb`, `duckdb:////absolute.duckdb`,"
-        " or a path ending in `.duckdb` or `.db`.",
+        " a path ending in `.duckdb` or `.db`, `postgresql://user@host/database`,"
+        " or another of [the warehouses](warehouses.md).",
         "duckdb:///ometria.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",

@@ -45,6 +45,7 @@ PRELOADED = (
     "ometria_replica.upkeep",
     "ometria_replica.progress",
     "ometria_replica.ometria.bucket",
+    "ometria_replica.warehouse.postgres",
 )
 
 Action = Literal["kill", "abort", "raise", "stall", "jump"]
@@ -220,13 +221,13 @@ def _with(original: Callable[..., Any], settings: Mapping[str, object]) -> Calla
 
 
 _STATEMENTS = (
-    ("schema", re.compile(r"CREATE (SCHEMA|TABLE) (IF|\"?warehouse)")),
+    ("schema", re.compile(r"CREATE (SCHEMA|TABLE) (IF|\"?(warehouse|ometria))")),
     ("account", re.compile(r'INSERT INTO \S+"accounts"')),
     ("lease", re.compile(r'INSERT INTO \S+"leases"')),
     ("renewal", re.compile(r'UPDATE \S+"leases"')),
     ("giving back", re.compile(r'DELETE FROM \S+"leases" WHERE "source_id" = \? AND "run_id"')),
-    ("delete", re.compile(r'DELETE FROM "warehouse"\."ometria"\.')),
-    ("insert", re.compile(r'INSERT INTO "warehouse"\."ometria"\.')),
+    ("delete", re.compile(r'DELETE FROM ("warehouse"\.)?"ometria"\.')),
+    ("insert", re.compile(r'INSERT INTO ("warehouse"\.)?"ometria"\.')),
     ("rejects", re.compile(r'INSERT INTO \S+"rejects"')),
     ("ledger", re.compile(r'INSERT INTO \S+"files"')),
     ("marks", re.compile(r'INSERT INTO \S+"marks"')),
@@ -253,7 +254,7 @@ class Steps:
 
         from ometria_replica import mapping, replication  # noqa: PLC0415
         from ometria_replica.ometria import client, feed  # noqa: PLC0415
-        from ometria_replica.warehouse import merge  # noqa: PLC0415
+        from ometria_replica.warehouse import merge, postgres  # noqa: PLC0415
 
         self._follow_tables(replication._TableSync)
         self._around(client.Client, "_attempt", "request")
@@ -263,6 +264,9 @@ class Steps:
             self._around(mapping.Staging, method, name)
         self._around(merge.Merge, "compare", "comparison")
         self._around_statements(DuckDBPyConnection)
+        self._around_statements(postgres.PostgresEngine)
+        for method, statement in (("_begin", "BEGIN"), ("_commit", "COMMIT")):
+            self._as_statement(postgres.PostgresEngine, method, statement)
 
     def reached(self, step: str) -> None:
         """Do what the plan says, if this is its step."""
@@ -311,8 +315,21 @@ class Steps:
 
         patch(owner, method, wrapped)
 
+    def _as_statement(self, owner: type, method: str, statement: str) -> None:
+        original = getattr(owner, method)
+
+        def wrapped(engine: Any) -> None:
+            name = self._name(statement)
+            if name:
+                self.reached(f"before {name}")
+            original(engine)
+            if name:
+                self.reached(f"after {name}")
+
+        patch(owner, method, wrapped)
+
     def _around_statements(self, owner: type) -> None:
-        original = owner.execute  # type: ignore[attr-defined]  # Of DuckDB's connection.
+        original = owner.execute  # type: ignore[attr-defined]  # A connection, or an engine.
 
         def execute(connection: Any, statement: Any, *args: Any, **options: Any) -> Any:
             name = self._name(str(statement))

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests import places
 from tests.faults.child import Plan
 from tests.faults.world import World
 
@@ -65,25 +66,35 @@ def scenario(
     return register
 
 
-def tell(chosen: Scenario, folder: Path, *, defective: bool) -> None:
-    """Tell a story, with its defect switched on if *defective*."""
-    with World(folder, **chosen.options) as world:
+def tell(
+    chosen: Scenario,
+    folder: Path,
+    *,
+    defective: bool,
+    new_place: places.NewPlace = places.KINDS["duckdb"],
+) -> None:
+    """Tell a story, with its defect switched on if *defective*, in a warehouse of its own."""
+    with World(folder, place=new_place(folder), **chosen.options) as world:
         if not chosen.fresh:
             if not chosen.options:
-                world.begin_as(_replicated())
+                world.begin_as(_replicated(new_place))
             else:
                 world.run()
                 world.check()
             live(world)
         if defective:
             world.defect = chosen.defect
-        chosen.play(world)
+        try:
+            chosen.play(world)
+        finally:
+            world.place.remove()
 
 
 @cache
-def _replicated() -> World:
-    """Replicate the usual account, once, for all stories that start from it."""
-    with World(Path(tempfile.mkdtemp(prefix="faults-"))) as world:
+def _replicated(new_place: places.NewPlace) -> World:
+    """Replicate the usual account, once a kind of place, for all stories that start from it."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    with World(folder, place=new_place(folder)) as world:
         atexit.register(shutil.rmtree, world.folder)
         world.run()
         world.check()

@@ -7,7 +7,6 @@ own state, from what it was asked, and from the specification page.
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from ometria_simulator import Account, Dialect, Feed, Quirks, Server, serve
 from tests.duck import read
 from tests.e2e.oracle import after, expected
 from tests.faults.child import Plan, Process
+from tests.places import DuckDBPlace
 from tests.spec import oracle
 from tests.spec.page import page_tables
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ometria_simulator import S3Access
     from tests.duck import Row
+    from tests.places import Place
 
 Rows = dict[str, "list[Row]"]
 TABLES = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
@@ -74,7 +75,7 @@ class World:
         quirks: Quirks | None = None,
         target: str | None = None,
         s3: S3Access | None = None,
-        warehouse: Path | None = None,
+        place: Place | None = None,
         key: str = "simulated-key",
         timezone: str = "UTC",
     ) -> None:
@@ -86,7 +87,7 @@ class World:
             profile = self.account.profiles[days]
             self.account.add_unsubscribe(profile.id, at=self.account.now - timedelta(days=days))
         self.account_id, self.source_id = account_id, source_id
-        self.warehouse = warehouse or folder / "replica.duckdb"
+        self.place = place or DuckDBPlace(folder / "replica.duckdb")
         self.feed = Feed(
             self.account, target or folder / "feed", dialect or Dialect(compression="gzip"), s3=s3
         )
@@ -116,7 +117,9 @@ class World:
 
     def begin_as(self, other: World) -> None:
         """Begin where *other*, made alike, has ended: with its files, and what it replicated."""
-        shutil.copyfile(other.warehouse, self.warehouse)
+        self.place.remove()
+        self.place = other.place.like_this(self.folder)
+        (self.folder / "ometria.toml").write_text(self.settings())
         for file in (other.folder / "feed").iterdir():  # Links: a copy would be another version.
             target = self.folder / "feed" / file.name
             target.unlink()
@@ -127,7 +130,7 @@ class World:
         """Write the settings file."""
         own = f"""\
 [warehouse]
-url = "duckdb:///{self.warehouse}"
+url = "{self.place.url}"
 {self.account_settings()}"""
         return own + "".join(other.account_settings() for other in self.others)
 
@@ -200,7 +203,7 @@ requests_per_second = 1000
         folder.mkdir()
         other = World(
             folder, seed=8, profiles=80, lists=2, email_events=40, now=self.account.now,
-            account_id=f"of {source_id}", source_id=source_id, warehouse=self.warehouse,
+            account_id=f"of {source_id}", source_id=source_id, place=self.place,
         )  # fmt: skip
         with other:
             self.others.append(other)
@@ -299,7 +302,7 @@ requests_per_second = 1000
         it should become; where a watermark moved, all of them are; and a file in the ledger
         has all its rows.
         """
-        if not self.warehouse.exists():
+        if not self.place.is_there:
             return
         asked = self.asked_since()
         due, found = self._after(self.sent(), asked), self.found()
@@ -366,7 +369,7 @@ requests_per_second = 1000
 
     def found(self) -> Rows:
         """Read the five tables of this source, without the load time."""
-        with self.looking() as connection:
+        with self.place.looking() as connection:
             return {name: self._rows(connection, name) for name in TABLES}
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
@@ -382,26 +385,11 @@ requests_per_second = 1000
 
     def state(self, name: str) -> list[Row]:
         """Read a table of the state."""
-        with self.looking() as connection:
+        with self.place.looking() as connection:
             try:
                 return read(connection, f"ometria_replica.{name}")
             except duckdb.CatalogException:
                 return []
-
-    @contextmanager
-    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a copy of the warehouse: looking must not mend what a crash left."""
-        copy = self.folder / "copy.duckdb"
-        for suffix in ("", ".wal"):
-            source, target = (
-                self.warehouse.with_name(self.warehouse.name + suffix),
-                copy.with_name(copy.name + suffix),
-            )
-            target.unlink(missing_ok=True)
-            if source.exists():
-                shutil.copyfile(source, target)
-        with duckdb.connect(str(copy)) as connection:
-            yield connection
 
 
 def compare(found: Rows, due: Mapping[str, list[Row]]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from types import TracebackType
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
         Run,
     )
 
-__all__ = ["Warehouse", "open_warehouse"]
+__all__ = ["SCHEMES", "Warehouse", "open_warehouse"]
 
 
 class Warehouse(Protocol):
@@ -49,6 +51,9 @@ class Warehouse(Protocol):
         Raises ConfigError when its rows were loaded with other keys, and
         WarehouseError when a table is there with other columns than ours.
         """
+
+    def try_access(self) -> None:
+        """Raise WarehouseError if this user could not write here. Changes nothing."""
 
     def owners(self) -> list[Owner]:
         """List whose rows are here."""
@@ -132,18 +137,49 @@ def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
     """
     Open the warehouse at *url*; with *dry_run*, one that counts but never writes.
 
-    Raises ConfigError for an address that no warehouse of ours answers to.
+    Raises ConfigError for an address that no warehouse of ours answers to, and for one
+    whose packages are not installed.
     """
-    path = duckdb_path(url)
-    if path is not None:
-        from ometria_replica.warehouse.duckdb import DuckDBWarehouse  # noqa: PLC0415 -- 130 ms.
+    scheme = scheme_of(url)
+    if scheme not in SCHEMES:
+        raise ConfigError(
+            f"warehouse.url: no warehouse speaks '{scheme}://'."
+            f" There are {', '.join(SCHEMES)}, or the path of a .duckdb file."
+        )
+    known = SCHEMES[scheme]
+    try:
+        module = import_module(f"ometria_replica.warehouse.{known.module}")
+    except ModuleNotFoundError as error:
+        if not known.extra or str(error.name).startswith("ometria_replica"):
+            raise
+        raise ConfigError(
+            f"warehouse.url: {scheme}:// needs more packages:"
+            f" pip install 'ometria-replica[{known.extra}]'."
+        ) from error
+    opened: Warehouse = module.open_url(url, dry_run=dry_run)
+    return opened
 
-        return DuckDBWarehouse(path, dry_run=dry_run)
-    scheme = url.partition("://")[0]
-    raise ConfigError(
-        f"warehouse.url: no warehouse speaks '{scheme}://'."
-        " Write duckdb:///FILE, or the path of a .duckdb file."
-    )
+
+@dataclass(frozen=True)
+class Scheme:
+    """Where a kind of URL leads: a *module* of this folder, and the *extra* that it needs."""
+
+    module: str
+    extra: str = ""
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    "duckdb": Scheme("duckdb"),
+    "postgresql": Scheme("postgres", "postgres"),
+    "postgres": Scheme("postgres", "postgres"),
+}
+"""The warehouses, by the scheme of their URL. Each module has a function ``open_url``."""
+
+
+def scheme_of(url: str) -> str:
+    """Read the scheme; a bare path is that of a DuckDB file."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator else "duckdb"
 
 
 def duckdb_path(url: str) -> str | None:

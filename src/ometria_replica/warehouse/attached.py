@@ -8,6 +8,7 @@ waited for, let go while there is nothing to write, and reported by name.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from contextlib import contextmanager
@@ -129,6 +130,16 @@ class AttachedFile(Engine):
         except BaseException:
             self._roll_back()
             raise
+
+    def try_access(self) -> None:
+        """See the base."""
+        file = Path(self.place)
+        place = file if file.exists() else file.absolute().parent
+        if not os.access(place, os.W_OK):
+            raise WarehouseError(
+                f"{place} cannot be written, or is not there."
+                " Make the folder, or change warehouse.url."
+            )
 
     def close(self) -> None:
         """See the base. The file is let go with the connection, which is not ours to close."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from ometria_replica.warehouse import duckdb_path
 from ometria_replica.warehouse.attached import WAIT_SECONDS, AttachedFile
 from ometria_replica.warehouse.relational import RelationalWarehouse
 from ometria_replica.warehouse.staging import open_staging
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+
+def open_url(url: str, *, dry_run: bool = False) -> DuckDBWarehouse:
+    """Open ``duckdb:///FILE``."""
+    return DuckDBWarehouse(duckdb_path(url) or "", dry_run=dry_run)
 
 
 class DuckDBWarehouse(RelationalWarehouse):

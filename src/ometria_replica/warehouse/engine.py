@@ -116,6 +116,9 @@ class Engine(ABC):
             [part for pair in found for part in pair],
         )
 
+    def try_access(self) -> None:  # noqa: B027 -- not every engine can tell.
+        """Raise WarehouseError if nothing could be written here."""
+
     def release(self) -> None:  # noqa: B027 -- not every engine needs it.
         """Let other programs in, where one at a time may write."""
 

@@ -134,14 +134,17 @@ class Merge:
         return self.run.scalar("SELECT count(*) FROM older")
 
     def _stage_versions(self, batch: Batch) -> None:
-        self.run.execute("DROP TABLE IF EXISTS versions")
-        self.run.execute(
-            "CREATE TEMP TABLE versions"
-            " (loaded_at TIMESTAMPTZ, modified_at TIMESTAMPTZ, name VARCHAR)"
+        one = "(?::TIMESTAMPTZ, ?::TIMESTAMPTZ, ?::VARCHAR)"
+        versions = ", ".join(one for _ in batch.files)
+        self.run.temporary(
+            "versions",
+            f"SELECT * FROM (VALUES {versions}) AS files (loaded_at, modified_at, name)",
+            [
+                part
+                for entry in batch.files
+                for part in (entry.loaded_at, entry.file.modified_at, entry.file.name)
+            ],
         )
-        for entry in batch.files:
-            version = [entry.loaded_at, entry.file.modified_at, entry.file.name]
-            self.run.execute("INSERT INTO versions VALUES (?, ?, ?)", version)
 
     def _settle_stamps(self, table: Table) -> None:
         """Keep a stamp where the rest of the row is the same, or where nothing better is known."""
@@ -234,7 +237,8 @@ class Merge:
         )
         self.run.execute(
             f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
-            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}",
+            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+            " ORDER BY reject_id, origin, position",
             [batch.synced_at, batch.run_id],
         )
 

