@@ -40,8 +40,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
             "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/ometria.duckdb",
         }
+        of_dlt = {
+            "SOURCES__OMETRIA__API_KEY": server.key,
+            "SOURCES__OMETRIA__API_URL": server.url,
+            "SOURCES__OMETRIA__FEED_URL": str(export),
+            "SOURCES__OMETRIA__REQUESTS_PER_SECOND": "1000",
+            "DLT_DATA_DIR": str(folder / "dlt"),
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
         sync(load_config(None, environ))
-        yield Shop(folder, {**_plain_environment(), **environ})
+        yield Shop(folder, {**_plain_environment(), **environ, **of_dlt})
 
 
 def _plain_environment() -> dict[str, str]:

@@ -1,0 +1,22 @@
+"""
+The five tables as a source for dlt, for who loads with dlt already.
+
+    import dlt
+    from ometria_replica.dlt import ometria
+
+    dlt.pipeline("ometria", destination="duckdb", dataset_name="ometria").run(ometria())
+"""
+
+from __future__ import annotations
+
+try:
+    import dlt as _dlt  # noqa: F401 -- Only to say what is missing.
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        "ometria_replica.dlt needs dlt, which is not installed: pip install 'ometria-replica[dlt]'",
+        name=_error.name,
+    ) from _error
+
+from ometria_replica.dlt.source import ometria, ometria_accounts
+
+__all__ = ["ometria", "ometria_accounts"]

@@ -1,0 +1,200 @@
+"""The source: five resources, and what dlt is to know of their tables."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.pipeline import PipelineContext
+from dlt.destinations.impl.bigquery.bigquery_adapter import PARTITION_HINT
+
+from ometria_replica.dlt.given import SECTION, account_of
+from ometria_replica.dlt.memory import state_of
+from ometria_replica.dlt.reading import NEVER_NULL, read
+from ometria_replica.errors import ConfigError
+from ometria_replica.mapping import REJECT_COLUMNS
+from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
+    from dlt.extract import DltResource, DltSource
+
+    from ometria_replica.schema import ColumnType, Table
+    from ometria_replica.settings import AccountSettings, Config
+
+logger = logging.getLogger(__name__)
+
+NAME = "ometria"
+KEY = "__sync_key"
+REJECTS = "rejects"
+
+_TYPES: dict[ColumnType, TColumnSchema] = {
+    "text": {"data_type": "text"},
+    "boolean": {"data_type": "bool"},
+    "date": {"data_type": "date"},
+    "timestamptz": {"data_type": "timestamp", "timezone": True},
+}
+
+# dlt's own naming would load __sync_key as sync_key; this one goes with the schema, wherever
+# it is loaded, unless the destination or the pipeline's configuration names another.
+_SCHEMA = dlt.Schema(
+    NAME,
+    normalizers={
+        "names": "ometria_replica.naming",
+        "json": {"module": "dlt.common.normalizers.json.relational"},
+    },
+)
+
+
+@dlt.source(section=NAME, schema=_SCHEMA)
+def ometria(
+    *,
+    api_key: str | None = dlt.secrets.value,
+    account_id: str | None = None,
+    source_id: str | None = None,
+    feed_url: str | None = None,
+    feed: dict[str, Any] | None = dlt.secrets.value,
+    api_url: str | None = None,
+    requests_per_second: float | None = None,
+    changes_parameter: str | None = None,
+    wide_keys: bool | None = None,
+    tables: list[str] | None = None,
+    rejects: bool = True,
+) -> list[DltResource]:
+    """
+    Read one Ometria account: its API with *api_key*, its export at *feed_url*, or both.
+
+    What is not given is taken from dlt's configuration, below ``sources.ometria``, and
+    means what it means in ``ometria.toml``; *feed* holds the settings of ``[accounts.feed]``
+    but its url. *tables* names some of the five; None means all that can be read so.
+    *rejects* loads what could not be loaded otherwise into a table of that name.
+
+    Raises ConfigError, before anything is contacted, with all that is wrong.
+    """
+    account = account_of(
+        {
+            "api_key": api_key,
+            "account_id": account_id,
+            "source_id": source_id,
+            "feed": {**(feed or {}), "url": feed_url or (feed or {}).get("url")}
+            if feed or feed_url
+            else None,
+            "api_url": api_url,
+            "requests_per_second": requests_per_second,
+            "changes_parameter": changes_parameter,
+            "wide_keys": wide_keys,
+        }
+    )
+    return _resources(account, tables, rejects=rejects)
+
+
+def ometria_accounts(
+    config: Config, tables: list[str] | None = None, *, rejects: bool = True
+) -> list[DltSource]:
+    """Read the accounts of ``ometria.toml``: a source for each, to be run as one list."""
+    return [_ometria_account(account, tables, rejects) for account in config.accounts]
+
+
+@dlt.source(section=NAME, schema=_SCHEMA)
+def _ometria_account(account: Any, tables: Any, rejects: Any) -> list[DltResource]:
+    return _resources(account, tables, rejects=rejects)
+
+
+def _resources(
+    account: AccountSettings, names: list[str] | None, *, rejects: bool
+) -> list[DltResource]:
+    tables = _chosen(account, names)
+    return [_resource(account, table, rejects=rejects) for table in tables]
+
+
+def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
+    """Give the tables called *names*, or all that the account's settings can read."""
+    inputs = Inputs(account, datetime.now(UTC))
+    readable = {table.name: table for table in TABLES if inputs.can_read(table)}
+    known = [table.name for table in TABLES]
+    problems = [
+        f"{SECTION}.tables: there is no table '{name}'; the tables are {', '.join(known)}."
+        if name not in known
+        else f"{SECTION}.tables: {name} needs an API key or a feed that is not set."
+        for name in names or ()
+        if name not in readable
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return [table for name, table in readable.items() if names is None or name in names]
+
+
+def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltResource:
+    def rows() -> Iterator[Any]:
+        _warn_of_csv()
+        state = state_of(dlt.current.resource_state(), account)
+        for batch in read(account, table, state):
+            if not batch.set_aside:
+                yield batch.data
+            elif rejects:
+                yield dlt.mark.with_table_name(batch.data, REJECTS)
+
+    resource: DltResource = dlt.resource(rows, name=table.name)
+    # First of all: a table's hints begin as a copy of what the resource has by then.
+    resource.apply_hints(create_table_variant=True, **_rejects_hints())
+    resource.apply_hints(
+        primary_key=KEY,
+        write_disposition="merge",
+        columns=_columns(table),
+        file_format="parquet",
+        additional_table_hints=_partition(table),
+    )
+    return resource
+
+
+@cache
+def _warn_of_csv() -> None:
+    """Tell once that to PostgreSQL, without the driver for Parquet, dlt goes by CSV."""
+    pipelines = Container()[PipelineContext]
+    destination = pipelines.pipeline().destination if pipelines.is_active() else None
+    if destination is None or not destination.destination_type.endswith(".postgres"):
+        return
+    if find_spec("adbc_driver_postgresql") is None:
+        logger.warning(
+            "Without the package adbc-driver-postgresql dlt loads PostgreSQL by CSV files, in"
+            " which an empty text becomes null. Install 'ometria-replica[dlt,postgres]'."
+        )
+
+
+def _columns(table: Table) -> TTableSchemaColumns:
+    return {
+        column.name: {
+            "name": column.name,
+            "nullable": column.name not in NEVER_NULL,
+            **_TYPES[column.type],
+        }
+        for column in table.all_columns
+    }
+
+
+def _partition(table: Table) -> dict[str, Any]:
+    """Partition events in BigQuery, by month: by day, a long history would need too many."""
+    if table.time is None:
+        return {}
+    return {PARTITION_HINT: {table.time: "TIMESTAMP_TRUNC({column_name}, MONTH)"}}
+
+
+def _rejects_hints() -> dict[str, Any]:
+    types = {"position": "bigint", "rejected_at": "timestamp"}
+    return {
+        "table_name": REJECTS,
+        "primary_key": "reject_id",
+        "write_disposition": "merge",
+        "columns": {
+            name: {"name": name, "data_type": types.get(name, "text")}
+            for name in (*REJECT_COLUMNS, "rejected_at")
+        },
+    }
