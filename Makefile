@@ -32,10 +32,10 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean \
-	bench bench-check bench-api bench-flame bench-docs
+	bench bench-check bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
-	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(whole)  ## Set up .venv; every other target does this by itself
 
@@ -65,9 +65,10 @@ imports: $(ready)  ## Check that imports flow one way
 docs: $(ready)  ## Write the pages that are made from the program
 	@$(bin)/python scripts/reference.py
 
-docs-check: $(ready)  ## Check that those pages are current
+docs-check: $(whole)  ## Check that those pages are current
 	@$(bin)/python scripts/reference.py --check
 	@$(bin)/python bench/report.py --check
+	@$(bin)/python bench/warehouses.py --check
 
 bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
 	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .
@@ -83,7 +84,12 @@ bench-api: $(ready)  ## Measure how much of the request budget a sync uses
 bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw where the time of a load and of a sync goes
 	@$(peers)/bin/python bench/flame.py $(BENCH)
 
-bench-docs: $(peers)/.ready  ## Write the newest results of make bench into the docs
+bench-warehouses: $(whole)  ## Measure PostgreSQL: us, by hand, and dlt (EVENTS=1000000 REPEAT=3)
+	@$(bin)/python bench/warehouses.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
+	@$(bin)/python bench/warehouses.py --docs
+
+bench-docs: $(peers)/.ready $(whole)  ## Write the newest results of make bench into the docs
+	@$(bin)/python bench/warehouses.py --docs
 	@$(peers)/bin/python bench/plot.py
 	@$(peers)/bin/python bench/report.py
 

@@ -245,7 +245,7 @@ def _shown(measured: float | None, unit: str) -> str:
 
 def blocks(result: dict[str, Any] | None) -> dict[str, str]:
     """Write what goes between the page's markers, by their names."""
-    goals = _markdown(("", "target", "measured", ""), targets(result))
+    goals = markdown(("", "target", "measured", ""), targets(result))
     pictures = {f"picture {name}": _picture(name) for name in PICTURES}
     if result is None:
         unknown = dict.fromkeys(("table", "machine", "ways"), UNKNOWN.capitalize() + ".")
@@ -253,7 +253,7 @@ def blocks(result: dict[str, Any] | None) -> dict[str, str]:
     lines = [note.replace("* ", "\\* ", 1) if note[0] == "*" else note for note in notes(result)]
     return {
         "targets": goals,
-        "table": _markdown(HEADINGS, rows(result)) + "\n\n" + "  \n".join(lines),
+        "table": markdown(HEADINGS, rows(result)) + "\n\n" + "  \n".join(lines),
         "machine": _machine(result),
         "ways": _ways(result.get("ways")),
         **pictures,
@@ -275,10 +275,11 @@ def _ways(found: dict[str, Any] | None) -> str:
         lines.append(
             (words, f"{first:,.1f} s", f"{upsert:,.1f} s", f"{found[name]['peak_mb']:,} MB")
         )
-    return _markdown(("", "first load", "upsert of a tenth", "peak memory"), lines)
+    return markdown(("", "first load", "upsert of a tenth", "peak memory"), lines)
 
 
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Write a table of Markdown."""
     escaped = [[cell.replace("*", "\\*") for cell in line] for line in lines]
     head = [list(headings), ["---"] + ["---"] * (len(headings) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [*head, *escaped])

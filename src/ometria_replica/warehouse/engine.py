@@ -80,6 +80,10 @@ class Engine(ABC):
     def look_up(self, batch: Batch) -> None:  # noqa: B027 -- not every engine needs it.
         """Make the rows that *batch* may touch readable, if they are not."""
 
+    def looking_up(self) -> AbstractContextManager[None]:
+        """Within, rows are joined with a few others: each is looked up, if that is possible."""
+        return nullcontext()
+
     def refresh(self, table: StateTable) -> None:  # noqa: B027 -- not every engine needs it.
         """Read a state table as others may have written it, if it is not read as it stands."""
 

@@ -1,0 +1,37 @@
+"""
+dlt into PostgreSQL, its fastest documented way: Arrow in, Parquet through ADBC, merged by SQL.
+
+"Load Arrow tables" and "PostgreSQL: fast loading with Arrow tables and Parquet" in its docs.
+Its upsert fails on repeats, so there they are removed before dlt sees them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+import dlt
+from dlt_arrow import batches
+
+
+def main() -> None:
+    """Load the files of a folder."""
+    strategy, folder, url = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as work:
+        pipeline = dlt.pipeline(
+            "bench",
+            pipelines_dir=work,
+            destination=dlt.destinations.postgres(url),
+            dataset_name="dlt",
+        )
+        events = dlt.resource(
+            batches(folder, distinct=strategy == "upsert"),
+            name="email_events",
+            primary_key="email_event_id",
+            write_disposition={"disposition": "merge", "strategy": strategy},
+        )
+        pipeline.run(events, loader_file_format="parquet")
+
+
+if __name__ == "__main__":
+    main()
