@@ -260,10 +260,19 @@ class Staging:
             reason=literal(f"not a {_type_words(column)}"),
             where=f"{raw} IS NOT NULL",
             once="DISTINCT ON (reject_id)",  # Pages overlap, and bring some records twice.
+            order="ORDER BY s.row_number DESC",  # Of the same value twice, the newest is named.
         )
 
     def _reject(
-        self, *, key: str, column: str, raw: str, reason: str, where: str, once: str = ""
+        self,
+        *,
+        key: str,
+        column: str,
+        raw: str,
+        reason: str,
+        where: str,
+        once: str = "",
+        order: str = "",
     ) -> int:
         table, source = literal(self.table.name), literal(self.source_id)
         return self._scalar(
@@ -272,7 +281,7 @@ class Staging:
             f" {source}, {table}, {key}, {column}, {raw}, {reason},"
             f" spans.origin, s.row_number - spans.first_row + 1"
             f" FROM (SELECT rowid AS row_number, * FROM {STAGED} WHERE {where}) s"
-            f" ASOF LEFT JOIN {_SPANS} spans ON s.row_number >= spans.first_row"
+            f" ASOF LEFT JOIN {_SPANS} spans ON s.row_number >= spans.first_row {order}"
         )
 
     def _keep_newest(self) -> int:

@@ -310,3 +310,12 @@ def _file(form: str, lines: list[Cells], folder: Path) -> FeedFile:
 
 def _quoted(cell: str | None) -> str:
     return "" if cell is None else '"' + cell.replace('"', '""') + '"'
+
+
+def test_of_a_bad_value_that_comes_again_the_newest_place_is_named(tmp_path: Path) -> None:
+    """The row that stands is the newest, so that is where to look."""
+    bad = b"ann@example.com,open,never,\n"
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, HEADER + bad * 500, CSV))
+
+    assert [reject["position"] for reject in staged.rejects] == [500]
