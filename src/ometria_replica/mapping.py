@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.records import FeedFile, Page, Record
+    from ometria_replica.records import FeedFile, Page, Record, StagedFile
     from ometria_replica.schema import Column, Table
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,37 @@ class Staging:
             self._note_span(first, file.origin.name)
         self.connection.execute("COMMIT")
         self._unknown |= set(file.dialect.columns) - set(self.table.fields + self.table.unmapped)
+        return records
+
+    def save(self, rows: Path, lines: Path) -> frozenset[str]:
+        """
+        Write what files brought, before :meth:`finish`, as Parquet for :meth:`add_staged`.
+
+        *lines* are those that were no rows. Neither is written where there are none.
+        Returns the names of fields that Ometria does not document.
+        """
+        for name, path in ((STAGED, rows), (REJECTED, lines)):
+            if self._count(name):
+                self.connection.execute(
+                    f"COPY {name} TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+                )
+        return frozenset(self._unknown)
+
+    def add_staged(self, file: StagedFile, synced_at: datetime) -> int:
+        """Stage one file of the feed as another Staging saved it; return its records."""
+        records, first = 0, self._next_row()
+        if file.rows is not None:
+            records = self._scalar(
+                f"INSERT INTO {STAGED} BY NAME SELECT *"
+                f" REPLACE (TIMESTAMPTZ '{synced_at.isoformat()}' AS __synced_at)"
+                f" FROM read_parquet({literal(str(file.rows))})"
+            )
+            self._note_span(first, file.origin.name)
+        if file.lines is not None:
+            self.connection.execute(
+                f"INSERT INTO {REJECTED} BY NAME FROM read_parquet({literal(str(file.lines))})"
+            )
+        self._unknown |= file.unknown_fields
         return records
 
     def finish(self) -> Staged:

@@ -84,6 +84,31 @@ class FeedFile:
     path: Path
     dialect: Dialect
 
+    def discard(self) -> None:
+        """Remove it from this machine."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """
+    A file of the feed that was mapped elsewhere, and came here as Parquet.
+
+    *rows* are its staged rows, in the file's order, and *lines* those that were no rows of
+    it; None where there are none. *unknown_fields* are names that Ometria does not document.
+    """
+
+    origin: FeedObject
+    rows: Path | None
+    lines: Path | None
+    unknown_fields: frozenset[str]
+
+    def discard(self) -> None:
+        """Remove it from this machine."""
+        for path in (self.rows, self.lines):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -97,6 +122,10 @@ class Unreadable:
     origin: FeedObject
     reason: str
     again: bool = False
+
+
+Brought = FeedFile | StagedFile | Unreadable
+"""What becomes of a file that was asked for."""
 
 
 def parse(body: str | bytes) -> Any:

@@ -27,7 +27,7 @@ from ometria_replica.errors import (
 )
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.inputs import Inputs
-from ometria_replica.records import Unreadable
+from ometria_replica.records import FeedFile, StagedFile, Unreadable
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.schema import Feed
 from ometria_replica.scratch import scratch_folder
@@ -39,9 +39,10 @@ from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry, Memory, O
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from ometria_replica.ometria.inputs import Reading
-    from ometria_replica.records import FeedFile, FeedObject, Page
+    from ometria_replica.records import Brought, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
     from ometria_replica.settings import AccountSettings, Config
@@ -90,6 +91,15 @@ class Unwatched:
         """Say nothing."""
 
 
+class Fetch(Protocol):
+    """Brings files of the feed, and may leave staging them to other machines."""
+
+    def __call__(
+        self, account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
+    ) -> Iterator[Brought]:
+        """Bring *files* into *folder*, in the order given, as whoever takes them goes on."""
+
+
 def utc_now() -> datetime:
     """Tell the time, with its zone."""
     return datetime.now(UTC)
@@ -106,6 +116,7 @@ def sync(
     dry_run: bool = False,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
+    fetch: Fetch | None = None,
 ) -> RunReport:
     """
     Replicate every account of *config*, and report what was done.
@@ -114,14 +125,15 @@ def sync(
     unless *full* reads everything again, or *since* all from that day on; with *until*
     up to the end of that day, where Ometria can be asked so. Neither moves the watermark.
     *sweep* reads profiles and lists whole, and so notices which are gone. *dry_run*
-    reads, maps and compares, and writes nothing.
+    reads, maps and compares, and writes nothing. *fetch* brings the files of the feed;
+    None leaves it to this machine.
 
     Raises ConfigError before anything is contacted. Any other error of ours is raised
     when all tables were tried, with what was done as its attribute ``report``.
     """
     chosen = _chosen(tables)
     _refuse_contradictions(full=full, sweep=sweep, since=since, until=until)
-    run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched())
+    run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched(), fetch)
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
         for account in config.accounts:
             warehouse.prepare(owner_of(account), run.clock())
@@ -167,6 +179,7 @@ class _Run:
     until: date | None
     clock: Callable[[], datetime]
     progress: Progress
+    fetch: Fetch | None
     tables: list[TableReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[ReplicaError] = field(default_factory=list)
@@ -370,7 +383,7 @@ class _TableSync:
         self.warehouse.release()
         with scratch_folder() as folder:
             size = self.warehouse.batch_size
-            for batch in _in_file_batches(self.inputs.feed.fetch(files, folder), size):
+            for batch in _in_file_batches(self._fetch(files, folder), size):
                 with self._mapping():
                     staging, entries = self._staging(), []
                 now = self.run.clock()
@@ -386,6 +399,11 @@ class _TableSync:
                 self._load(staging, now, _Marks(files=known))
                 self.warehouse.release()
 
+    def _fetch(self, files: Sequence[FeedObject], folder: Path) -> Iterator[Brought]:
+        if self.run.fetch is None:
+            return self.inputs.feed.fetch(files, folder)
+        return self.run.fetch(self.account, self.table, files, folder)
+
     def _files_to_read(self) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""
         files = list(self.inputs.feed.list())
@@ -396,13 +414,18 @@ class _TableSync:
             files = self.warehouse.unseen(self.account.source_id, self.table.name, files)
         return sorted(files, key=lambda file: (file.modified_at, file.name))
 
-    def _stage(
-        self, staging: Staging, file: FeedFile | Unreadable, loaded_at: datetime
-    ) -> LedgerEntry | None:
+    def _stage(self, staging: Staging, file: Brought, loaded_at: datetime) -> LedgerEntry | None:
         """Stage a file and say what the ledger should know; None to read it next time."""
-        records = file if isinstance(file, Unreadable) else staging.add_file(file, loaded_at)
+        records: int | Unreadable
+        match file:
+            case Unreadable():
+                records = file
+            case StagedFile():
+                records = staging.add_staged(file, loaded_at)
+            case FeedFile():
+                records = staging.add_file(file, loaded_at)
         if not isinstance(file, Unreadable):
-            file.path.unlink(missing_ok=True)  # The next files need the room.
+            file.discard()  # The next files need the room.
         if isinstance(records, Unreadable):
             self._add(files_unreadable=1)
             self.run.warnings.append(f"{self.table.name}: {file.origin.name}: {records.reason}")
@@ -490,10 +513,8 @@ def _in_batches(pages: Iterable[Page], most: BatchSize) -> Iterator[tuple[list[P
     yield batch, True
 
 
-def _in_file_batches(
-    files: Iterable[FeedFile | Unreadable], most: BatchSize
-) -> Iterator[list[FeedFile | Unreadable]]:
-    batch: list[FeedFile | Unreadable] = []
+def _in_file_batches(files: Iterable[Brought], most: BatchSize) -> Iterator[list[Brought]]:
+    batch: list[Brought] = []
     size, began = 0, time.monotonic()
     for file in files:
         batch.append(file)
