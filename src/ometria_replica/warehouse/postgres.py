@@ -303,26 +303,27 @@ _MAY_CREATE = (
 # What libpq says of a connection that it could not make may quote parts of the URL, and a
 # password that is not encoded can pass for a host. So its text is only looked at.
 _NO_CONNECTION = (
-    (("password authentication failed", "no password supplied"), "refused the password",
+    (r"password authentication failed|no password supplied", "refused the password",
      "Check the user and the password in warehouse.url, or PGPASSWORD."),
-    (("role", "does not exist"), "does not know the user", "Check the user in warehouse.url."),
-    (("database", "does not exist"), "has no such database", "Make it, or change warehouse.url."),
-    (("no pg_hba.conf entry",), "does not let this machine, user or kind of connection in",
+    (r"FATAL: +role .* does not exist", "does not know the user",
+     "Check the user in warehouse.url."),
+    (r"FATAL: +database .* does not exist", "has no such database",
+     "Make it, or change warehouse.url."),
+    (r"no pg_hba.conf entry", "does not let this machine, user or kind of connection in",
      "Add it to pg_hba.conf, or set sslmode=require in warehouse.url."),
-    (("permission denied for database",), "does not let the user connect",
+    (r"permission denied for database", "does not let the user connect",
      "GRANT CONNECT ON DATABASE to it."),
-    (("certificate", "SSL"), "does not agree on an encrypted connection",
+    (r"certificate|SSL|root\.crt", "does not agree on an encrypted connection",
      "Check sslmode, sslrootcert and sslcert in warehouse.url."),
-    (("invalid", 'missing "="'), "was not asked: a part of warehouse.url is not understood",
+    (r'invalid (sslmode|port|percent|URI|integer|connection|\w+ value)|missing "="',
+     "was not asked: a part of warehouse.url is not understood",
      "Percent-encode what the password holds of / ? # @ : and check the parameters."),
 )  # fmt: skip
 
 
 def _not_connected(error: adbc.Error, place: str) -> WarehouseError:
-    text = str(error)
-    for signs, what, advice in _NO_CONNECTION:
-        found = all if signs[-1] == "does not exist" else any
-        if found(sign in text for sign in signs):
+    for sign, what, advice in _NO_CONNECTION:
+        if re.search(sign, str(error)):
             return WarehouseError(f"The server of {place} {what}. Nothing was changed. {advice}")
     return Unreachable(
         f"{place} cannot be reached, or lets nobody in at the moment. Nothing was changed."
