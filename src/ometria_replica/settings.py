@@ -248,6 +248,8 @@ def _warehouse_url(value: object) -> str:
     text = _text(value)
     allowed = "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db"
     scheme, separator, rest = text.partition("://")
+    if re.match(r"md:[A-Za-z_]", text):
+        return text
     if not separator:
         if not text.endswith((".duckdb", ".db")):
             raise Invalid(allowed)

@@ -16,7 +16,7 @@ from ometria_replica.describe import describe
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import duckdb_path, open_warehouse
+from ometria_replica.warehouse import SCHEMES, duckdb_path, open_warehouse
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
 from ometria_replica.warehouse.relational import RelationalWarehouse
 from ometria_replica.warehouse.state import Batch, BatchSize, Owner
@@ -502,7 +502,7 @@ def test_no_warehouse_speaks_another_scheme() -> None:
 
     assert str(refused.value) == (
         "warehouse.url: no warehouse speaks 'carrier-pigeon://'."
-        " Write duckdb:///FILE, or the path of a .duckdb file."
+        f" There are {', '.join(SCHEMES)}, or the path of a .duckdb file."
     )
 
 

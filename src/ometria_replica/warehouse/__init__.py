@@ -170,6 +170,7 @@ class Scheme:
 
 SCHEMES: Mapping[str, Scheme] = {
     "duckdb": Scheme("duckdb"),
+    "md": Scheme("motherduck"),
     "postgresql": Scheme("postgres", "postgres"),
     "postgres": Scheme("postgres", "postgres"),
 }
@@ -177,8 +178,8 @@ SCHEMES: Mapping[str, Scheme] = {
 
 
 def scheme_of(url: str) -> str:
-    """Read the scheme; a bare path is that of a DuckDB file."""
-    scheme, separator, _ = url.partition("://")
+    """Read the scheme; a bare path is that of a DuckDB file, and MotherDuck has no slashes."""
+    scheme, separator, _ = url.partition(":" if url.startswith("md:") else "://")
     return scheme if separator else "duckdb"
 
 

@@ -45,7 +45,7 @@ class AttachedFile(Engine):
     types: ClassVar[Mapping[str, str]] = sql.DUCKDB_TYPES
     row_id = "rowid"
     prunes_by_time = True
-    catalog = CATALOG
+    catalog: str = CATALOG
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class AttachedFile(Engine):
         return self.rows(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
             " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
-            [CATALOG, schema, name],
+            [self.catalog, schema, name],
         )
 
     def make_schema(self, name: str) -> None:
         """See the base."""
-        self.execute(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{name}")
+        self.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self.catalog)}.{name}")
 
     def replace_rows(self, table: Table) -> None:
         """See the base. The rows to delete are those that the comparison found."""
