@@ -50,6 +50,7 @@ class Dialect:
     is none, in the file's order; JSON needs none. *header* says whether the first
     line holds them. The file itself is plain UTF-8 by now, whatever came. What is quoted
     is text and may be an empty one, unless *quotes_nulls*: then the empty text is no value.
+    Without *nuls* there is no NUL character in the file, so that none needs to be looked for.
     """
 
     format: Literal["csv", "json", "parquet"]
@@ -60,6 +61,7 @@ class Dialect:
     escape: str = '"'
     null: str = ""
     quotes_nulls: bool = False
+    nuls: bool = True
 
 
 @dataclass(frozen=True)

@@ -384,19 +384,18 @@ class _TableSync:
         with scratch_folder() as folder:
             size = self.warehouse.batch_size
             for batch in _in_file_batches(self._fetch(files, folder), size):
-                with self._mapping():
-                    staging, entries = self._staging(), []
                 now = self.run.clock()
-                for file in batch:
-                    # A row's file is known by its __synced_at: no two files have the same.
-                    loaded_at = max(now, loaded_at + TICK) if loaded_at else now
-                    with self._mapping():
-                        entries.append(self._stage(staging, file, loaded_at))
-                    done += file.origin.size
-                    staged = sum(entry.records for entry in entries if entry)
-                    self.run.progress.advance(self.report.records + staged, 0, done)
-                known = tuple(entry for entry in entries if entry is not None)
-                self._load(staging, now, _Marks(files=known))
+                # A row's file is known by its __synced_at: no two files have the same.
+                first = max(now, loaded_at + TICK) if loaded_at else now
+                moments = [first + place * TICK for place in range(len(batch))]
+                loaded_at = moments[-1]
+                with self._mapping():
+                    staging = self._staging()
+                    entries = self._stage(staging, batch, moments)
+                done += sum(file.origin.size for file in batch)
+                staged = sum(entry.records for entry in entries)
+                self.run.progress.advance(self.report.records + staged, 0, done)
+                self._load(staging, now, _Marks(files=entries))
                 self.warehouse.release()
 
     def _fetch(self, files: Sequence[FeedObject], folder: Path) -> Iterator[Brought]:
@@ -414,18 +413,33 @@ class _TableSync:
             files = self.warehouse.unseen(self.account.source_id, self.table.name, files)
         return sorted(files, key=lambda file: (file.modified_at, file.name))
 
-    def _stage(self, staging: Staging, file: Brought, loaded_at: datetime) -> LedgerEntry | None:
-        """Stage a file and say what the ledger should know; None to read it next time."""
-        records: int | Unreadable
-        match file:
-            case Unreadable():
-                records = file
-            case StagedFile():
-                records = staging.add_staged(file, loaded_at)
-            case FeedFile():
-                records = staging.add_file(file, loaded_at)
-        if not isinstance(file, Unreadable):
-            file.discard()  # The next files need the room.
+    def _stage(
+        self, staging: Staging, files: Sequence[Brought], moments: Sequence[datetime]
+    ) -> tuple[LedgerEntry, ...]:
+        """Stage files, and say what the ledger should know: nothing of what is to be read again."""
+        timed = list(zip(files, moments, strict=True))
+        # A run brings files, or what others staged of them, and never both.
+        mapped = [(file, moment) for file, moment in timed if isinstance(file, FeedFile)]
+        found = iter(staging.add_files(mapped))
+        entries = []
+        for file, moment in timed:
+            records: int | Unreadable
+            match file:
+                case Unreadable():
+                    records = file
+                case StagedFile():
+                    records = staging.add_staged(file, moment)
+                case FeedFile():
+                    records = next(found)
+            if not isinstance(file, Unreadable):
+                file.discard()  # The next files need the room.
+            entries.append(self._noted(file, records, moment))
+        return tuple(entry for entry in entries if entry is not None)
+
+    def _noted(
+        self, file: Brought, records: int | Unreadable, loaded_at: datetime
+    ) -> LedgerEntry | None:
+        """Count a file and say what the ledger should know; None to read it next time."""
         if isinstance(records, Unreadable):
             self._add(files_unreadable=1)
             self.run.warnings.append(f"{self.table.name}: {file.origin.name}: {records.reason}")

@@ -260,7 +260,7 @@ class Steps:
         self._around(client.Client, "_attempt", "request")
         self._around(feed.Feed, "_bring", "fetch")
         self._around(feed.Feed, "list", "listing")
-        for method, name in (("add_pages", "page"), ("add_file", "file"), ("finish", "mapping")):
+        for method, name in (("add_pages", "page"), ("add_files", "file"), ("finish", "mapping")):
             self._around(mapping.Staging, method, name)
         self._around(merge.Merge, "compare", "comparison")
         self._around_statements(DuckDBPyConnection)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -28,6 +29,8 @@ NAMES = ("to_address", "event_type", "dt_occurred", "reason")
 CSV = Dialect("csv", columns=NAMES)
 HEADER = b"to_address,event_type,dt_occurred,reason\n"
 GOOD = b"ann@example.com,open,2026-03-01 10:00:00+00,\n"
+
+TICK = timedelta(microseconds=1)
 
 Cells = tuple[str | None, ...]
 
@@ -283,12 +286,104 @@ def test_the_last_file_of_a_batch_stands(
             ]
             content = "\n".join([*lines, ""]).encode()
             file = file_of(tmp_path_factory.getbasetemp(), content, Dialect("json"))
-            staging.add_file(file, NOON + timedelta(microseconds=place))
+            staging.add_file(file, NOON + place * TICK)
         staged = finish(staging)
 
     assert staged.row["bounce_reason"] == str(order[-1])
-    assert staged.row["__synced_at"] == NOON + timedelta(microseconds=(len(order) - 1) // split)
+    assert staged.row["__synced_at"] == NOON + (len(order) - 1) // split * TICK
     assert staged.counts.merged == 3
+
+
+SEMICOLONS = replace(CSV, delimiter=";")
+KINDS = {
+    "good": (HEADER + GOOD, CSV),
+    "another": (HEADER + GOOD.replace(b"ann", b"bob") * 3, CSV),
+    "windows": ((HEADER + GOOD).replace(b"\n", b"\r\n"), CSV),
+    "empty": (HEADER, CSV),
+    "nothing": (b"", Dialect("csv", header=False)),
+    "no time": (HEADER + b"ann@example.com,open,soon,\n", CSV),
+    "nobody": (HEADER + GOOD + b",open,,\n", CSV),
+    "broken": (HEADER + b"short\n" + GOOD + b"too,long,for,its,header\n", CSV),
+    "nul": (HEADER + GOOD.replace(b",\n", b",a\0b\n"), CSV),
+    "semicolons": ((HEADER + GOOD).replace(b",", b";"), SEMICOLONS),
+    "json": (b'{"to_address":"ann@example.com","event_type":"open"}\n', Dialect("json")),
+    "unreadable": (HEADER + GOOD.replace(b"\n", b"\r\r\n"), CSV),
+    "parquet": (b"PAR1junkPAR1", Dialect("parquet", columns=NAMES)),
+}
+"""Contents of files, and how they are written."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=7))
+@example(kinds=["good", "broken", "empty", "no time", "another", "windows", "broken"])
+@example(kinds=["broken", "unreadable", "no time", "good"])
+def test_files_together_are_staged_as_each_alone(
+    kinds: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What one statement reads of several files is what as many statements would have read."""
+    folder = tmp_path_factory.mktemp("files")
+    files = [
+        (_kind(kind, folder, f"{place}"), NOON + place * TICK) for place, kind in enumerate(kinds)
+    ]
+    with duckdb.connect() as one, duckdb.connect() as other:
+        alone, together = (Staging(each, EMAIL_EVENTS, "1042", "uk") for each in (one, other))
+        found = [alone.add_file(*file) for file in files]
+
+        assert together.add_files(files) == found
+        apart, staged = finish(alone), finish(together)
+
+    assert staged.rows == apart.rows
+    assert staged.counts == apart.counts
+    assert sorted(map(str, staged.rejects)) == sorted(map(str, apart.rejects))
+
+
+def _kind(kind: str, folder: Path, name: str) -> FeedFile:
+    content, dialect = KINDS[kind]
+    return file_of(folder, content, replace(dialect, nuls=b"\0" in content), name=name)
+
+
+def test_files_written_alike_are_read_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CSV files in a row take one statement, and it does not fail over any of these."""
+    caplog.set_level("INFO")
+    kinds = ("good", "another", "windows", "empty", "no time", "nobody", "broken")
+    files = [(_kind(kind, tmp_path, kind), NOON + place * TICK) for place, kind in enumerate(kinds)]
+    with duckdb.connect() as connection:
+        found = Staging(connection, EMAIL_EVENTS, "1042", "uk").add_files(files)
+
+    assert found == [1, 3, 1, 0, 1, 2, 1]
+    assert "one by one" not in caplog.text
+
+
+def test_a_file_that_cannot_be_read_does_not_hold_back_those_beside_it(tmp_path: Path) -> None:
+    """Read together, one of them fails all; read alone then, it fails by itself."""
+    kinds = ("good", "unreadable", "broken")
+    good, odd, late = (_kind(kind, tmp_path, kind) for kind in kinds)
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        found = staging.add_files(
+            [(file, NOON + place * TICK) for place, file in enumerate((good, odd, late))]
+        )
+
+    assert found == [1, Unreadable(odd.origin, "it cannot be read as csv"), 1]
+
+
+def test_a_field_may_be_called_as_what_tells_the_files_apart(tmp_path: Path) -> None:
+    """A column named file_index is news like any other, and its file's rows keep their time."""
+    dialect = replace(CSV, columns=(*NAMES, "FILE_INDEX"))
+    content = HEADER.replace(b"\n", b",FILE_INDEX\n") + GOOD.replace(b"\n", b",7\n")
+    files = [
+        (file_of(tmp_path, content, dialect, name=name), NOON + place * TICK)
+        for place, name in enumerate("ab")
+    ]
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        assert staging.add_files(files) == [1, 1]
+        staged = finish(staging)
+
+    assert staged.row["__synced_at"] == files[-1][1]
+    assert staged.counts.unknown_fields == {"FILE_INDEX"}
 
 
 def _file(form: str, lines: list[Cells], folder: Path) -> FeedFile:

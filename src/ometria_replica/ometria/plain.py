@@ -23,6 +23,7 @@ LAYERS = 3  # A zip of a gzip is known; deeper nests are nobody's export.
 MAX_BYTES = 20 << 30  # Expanded. A bomb stops here, long after any hour of a retailer's events.
 
 PARQUET = b"PAR1"
+GZIP = b"\x1f\x8b"
 _UNKNOWN = (
     (b"BZh", "is compressed with bzip2"),
     (b"\xfd7zXZ\x00", "is compressed with xz"),
@@ -106,7 +107,7 @@ def _expand(path: Path, compression: str | None, max_bytes: int) -> None:
 
 
 def _compression(start: bytes) -> str | None:
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(GZIP):
         return "gzip"
     if start.startswith(b"\x28\xb5\x2f\xfd"):
         return "zstd"
@@ -116,8 +117,10 @@ def _compression(start: bytes) -> str | None:
 
 
 def _gunzip(path: Path) -> Iterator[bytes]:
-    """Expand gzip, of several members too. zlib lets other threads run; its checksum is checked."""
-    expander = zlib.decompressobj(wbits=31)
+    """Expand gzip, of several members too, while other threads run; its checksum is checked."""
+    from isal import isal_zlib  # noqa: PLC0415 -- 2 ms. It takes 0.4 of the time of zlib.
+
+    expander = isal_zlib.decompressobj(wbits=31)
     pending = b""
     with path.open("rb") as file:
         try:
@@ -126,11 +129,13 @@ def _gunzip(path: Path) -> Iterator[bytes]:
                     if not data.strip(b"\0"):
                         pending = b""
                         continue  # Some writers pad the end with zeros, and gzip allows it.
-                    expander = zlib.decompressobj(wbits=31)
+                    if not GZIP.startswith(data[:2]):
+                        raise UnfitError("is damaged: its gzip data goes on with something else")
+                    expander = isal_zlib.decompressobj(wbits=31)
                 yield expander.decompress(data, CHUNK)
                 pending = expander.unconsumed_tail or expander.unused_data
             yield expander.flush()
-        except zlib.error:
+        except isal_zlib.error:  # type: ignore[misc]  # It is a class; their stub says instance.
             raise UnfitError("is damaged: its gzip data does not expand") from None
     if not expander.eof:
         raise UnfitError("is truncated: its gzip data ends too early")
