@@ -236,9 +236,11 @@ class Staging:
             f"SELECT list_position({_moments(at for _, at in files)}, __synced_at) - 1,"
             f" min(rowid), count(*) FROM {STAGED} WHERE rowid >= {first} GROUP BY 1"
         ).fetchall()
-        for place, row, count in spans:
-            self._note_span(row, files[place][0].origin.name)
+        for place, _, count in spans:
             records[place] = count
+        rows = [f"({row}, {literal(files[place][0].origin.name)})" for place, row, _ in spans]
+        if rows:
+            self.connection.execute(f"INSERT INTO {_SPANS} VALUES {', '.join(rows)}")
         return records
 
     def _read_file(self, file: FeedFile, synced_at: datetime) -> int:
