@@ -31,11 +31,16 @@ class FailedError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What a process took: *peak_mb* is the sum over all processes at one time, in MB of 10^6."""
+    """
+    What a process took: *peak_mb* is the sum over all processes at one time, in MB of 10^6.
+
+    *cpu_seconds* are those of all its cores, which a busy machine hardly changes.
+    """
 
     seconds: float
     peak_mb: float
     output: str
+    cpu_seconds: float
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
@@ -62,7 +67,8 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     if process.returncode:
         raise FailedError(output[-2000:])
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(seconds, max(watch.peak, usage.ru_maxrss * unit) / 1e6, output)
+    peak_mb = max(watch.peak, usage.ru_maxrss * unit) / 1e6
+    return Run(seconds, peak_mb, output, usage.ru_utime + usage.ru_stime)
 
 
 def _plain_environment() -> dict[str, str]:
