@@ -168,6 +168,7 @@ class Staging:
             )
         self._unknown |= file.unknown_fields
         return records
+
     def add_files(self, files: Sequence[tuple[FeedFile, datetime]]) -> list[int | Unreadable]:
         """
         Stage files of the feed in their order, each as :meth:`add_file` would.
