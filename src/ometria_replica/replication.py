@@ -62,6 +62,9 @@ BATCH_SECONDS = 120.0  # However little came: each batch renews the lease.
 LEASE = timedelta(minutes=30)
 """Longer than any batch takes, with its retries, or a slow download."""
 
+LIST_WHOLE = timedelta(days=1)
+"""A file whose name sorts before those of a week ago is found this late at the latest."""
+
 READING_ORDER = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 
 
@@ -377,7 +380,8 @@ class _TableSync:
     def _feed(self) -> None:
         """Read the files whose version the ledger lacks, oldest first, in batches."""
         source, name = self.account.source_id, self.table.name
-        files = self._files_to_read()
+        start_after = self._list_from()
+        files = self._files_to_read(start_after)
         self.run.progress.start(source, name, sum(file.size for file in files), "bytes")
         loaded_at, done = self.warehouse.recall(source, name).loaded_at, 0
         self.warehouse.release()
@@ -397,15 +401,34 @@ class _TableSync:
                 self.run.progress.advance(self.report.records + staged, 0, done)
                 self._load(staging, now, _Marks(files=entries))
                 self.warehouse.release()
+        if start_after is None and not self.run.is_partial:
+            self.warehouse.note_listed(
+                source, name, self._feed_name(), self.run.started_at, self.run.run_id
+            )
 
     def _fetch(self, files: Sequence[FeedObject], folder: Path) -> Iterator[Brought]:
         if self.run.fetch is None:
             return self.inputs.feed.fetch(files, folder)
         return self.run.fetch(self.account, self.table, files, folder)
 
-    def _files_to_read(self) -> list[FeedObject]:
+    def _list_from(self) -> str | None:
+        """Tell after which name to list: None for all, which is due each day."""
+        if self.run.full or self.run.is_partial:
+            return None
+        source, name = self.account.source_id, self.table.name
+        listed_at = self.warehouse.recall(source, name).listed.get(self._feed_name())
+        if listed_at is None or not timedelta() <= self.run.started_at - listed_at < LIST_WHOLE:
+            return None
+        return self.warehouse.list_from(source, name)
+
+    def _feed_name(self) -> str:
+        """Name the feed, so that another address or pattern is another feed."""
+        feed = self.account.feed
+        return f"{feed.url} {feed.pattern or '*'}" if feed else ""
+
+    def _files_to_read(self, start_after: str | None) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""
-        files = list(self.inputs.feed.list())
+        files = list(self.inputs.feed.list(start_after))
         if self.run.is_partial:
             first, last = self.run.since or date.min, self.run.until or date.max
             files = [file for file in files if first <= file.modified_at.date() <= last]

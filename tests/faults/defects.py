@@ -132,10 +132,10 @@ def state_before_reading() -> None:
         )
         opened.recall(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
-            files = self._files_to_read()
+            files = self._files_to_read(None)
             entries = tuple(LedgerEntry(file, now, 0) for file in files)
             merge._write_files(replace(batch, files=entries))
-            _patch(self, "_files_to_read", lambda: files)
+            _patch(self, "_files_to_read", lambda _start_after: files)
         else:
             row = [self.account.source_id, self.table.name, "watermark", now - timedelta(minutes=1)]
             opened._engine.replace(MARKS, [*row, self.run.run_id])

@@ -332,6 +332,24 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         assert warehouse.unseen("uk", "email_events", [known]) == [known]
 
 
+def test_names_that_sort_by_time_tell_where_to_list_from(place: Place) -> None:
+    """By their bytes, and a week before the newest; not once a name has stood out of order."""
+    named = [(f"É/{number:03}", NOON + number * DAY) for number in range(70)]
+    with opened(place) as warehouse:
+        assert warehouse.list_from("uk", "email_events") is None
+        for name, modified_at in named:
+            Load(EMAIL_EVENTS, [], at=modified_at, file=(name, modified_at)).into(warehouse)
+        assert warehouse.list_from("uk", "email_events") == "É/061"
+        assert warehouse.list_from("us", "email_events") is None
+        warehouse.rewind("uk", "email_events", NOON + 69 * DAY)
+        assert warehouse.list_from("uk", "email_events") is None
+        Load(EMAIL_EVENTS, [], at=NOON + 99 * DAY, file=named[-1]).into(warehouse)
+        assert warehouse.list_from("uk", "email_events") == "É/061"
+        late = ("Z/070", NOON + 70 * DAY)  # In a dictionary it comes after É, by bytes before.
+        Load(EMAIL_EVENTS, [], at=NOON + 100 * DAY, file=late).into(warehouse)
+        assert warehouse.list_from("uk", "email_events") is None
+
+
 def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
     """To a moment before it, or to nothing."""
     with opened(place) as warehouse:

@@ -79,6 +79,19 @@ class Warehouse(Protocol):
     ) -> list[FeedObject]:
         """Keep the files of which the ledger lacks this version, or is to read it again."""
 
+    def list_from(self, source_id: str, table_name: str) -> str | None:
+        """
+        Tell after which name the feed's new files are; None where they can be anywhere.
+
+        None unless each known name sorted after all that were older by a week, and while
+        the ledger asks for a file to be read again.
+        """
+
+    def note_listed(
+        self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
+    ) -> None:
+        """Note that all files of *feed* were listed, and that none of them is left to read."""
+
     def load(self, batch: Batch) -> Loaded:
         """
         Merge a batch and move its state, in one transaction.

@@ -15,6 +15,7 @@ from ometria_replica.warehouse.state import (
     ACCOUNTS,
     FILES,
     LEASES,
+    LISTED,
     MARKS,
     MISSING,
     REJECTS,
@@ -30,7 +31,7 @@ from ometria_replica.warehouse.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
@@ -42,6 +43,28 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 1_000  # Rows in one statement.
+
+ENOUGH_NAMES = 50  # That followed all older ones, before new files are looked for after them.
+
+# A name counts as sorted when it follows all names that are older by a week: within a week
+# files may come in any order, since the listing begins before them all.
+_NAMES_BY_TIME = """
+WITH known AS (
+  SELECT name{bytewise} AS name, modified_at, read_again FROM {files}
+  WHERE source_id = ? AND table_name = ?
+), compared AS (
+  SELECT name, modified_at, read_again, max(modified_at) OVER () AS newest,
+    max(name) OVER (ORDER BY modified_at
+      RANGE BETWEEN UNBOUNDED PRECEDING AND INTERVAL '7 days' PRECEDING) AS older
+  FROM known
+)
+SELECT
+  max(CASE WHEN modified_at < newest - INTERVAL '7 days' THEN name END),
+  count(CASE WHEN name > older THEN 1 END),
+  count(CASE WHEN name <= older THEN 1 END),
+  count(CASE WHEN read_again THEN 1 END)
+FROM compared
+"""
 
 
 @dataclass(frozen=True)
@@ -136,11 +159,8 @@ class Books:
         return Memory(
             watermark=marks.get(WATERMARK),
             whole_at=marks.get(WHOLE),
-            unread={
-                mark.removeprefix(UNREAD): reached
-                for mark, reached in marks.items()
-                if mark.startswith(UNREAD)
-            },
+            unread=_called(marks, UNREAD),
+            listed=_called(marks, LISTED),
             loaded_at=loaded_at,
             files=files,
             unreadable=unreadable,
@@ -158,14 +178,34 @@ class Books:
         """Keep the files of which the ledger lacks this version, or is to read it again."""
         if not files or not self.run.has(FILES):
             return list(files)
+        first = min((file.name for file in files), key=str.encode)
         seen = set(
             self.run.rows(
                 f"SELECT name, etag, size FROM {self.run.state(FILES)}"
-                " WHERE source_id = ? AND table_name = ? AND NOT read_again",
-                [source_id, table_name],
+                " WHERE source_id = ? AND table_name = ? AND NOT read_again"
+                f" AND name{self.run.bytewise} >= ?{self.run.bytewise}",
+                [source_id, table_name, first],
             )
         )
         return [file for file in files if (file.name, file.etag, file.size) not in seen]
+
+    def list_from(self, source_id: str, table_name: str) -> str | None:
+        """Tell after which name new files are, if the ledger's names have always shown it."""
+        if not self.run.has(FILES):
+            return None
+        last_old, sorted_pairs, broken, read_again = self.run.rows(
+            _NAMES_BY_TIME.format(files=self.run.state(FILES), bytewise=self.run.bytewise),
+            [source_id, table_name],
+        )[0]
+        if broken or read_again or sorted_pairs < ENOUGH_NAMES:
+            return None
+        return str(last_old) if last_old is not None else None
+
+    def note_listed(
+        self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
+    ) -> None:
+        """Note that all files of *feed* were listed and read."""
+        self.run.replace(MARKS, [source_id, table_name, f"{LISTED}{feed}", at, run_id])
 
     def rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
         """Move the watermark back to *to*, and have the ledger's files since then read again."""
@@ -267,6 +307,14 @@ class Books:
                 [reject_id for reject_id, *_ in some],
             )
         return len(found)
+
+
+def _called(marks: Mapping[str, datetime], prefix: str) -> dict[str, datetime]:
+    return {
+        mark.removeprefix(prefix): reached
+        for mark, reached in marks.items()
+        if mark.startswith(prefix)
+    }
 
 
 def _converted(

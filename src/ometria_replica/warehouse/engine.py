@@ -37,6 +37,8 @@ class Engine(ABC):
     """What tells one row of a temporary table from the others."""
     prunes_by_time: ClassVar[bool]
     """Whether it skips what lies outside a span of time, without an index."""
+    bytewise: ClassVar[str] = ""
+    """What to add to a text to have it compared by its bytes, and not as in a dictionary."""
     flags_leases: ClassVar[bool] = False
     """Whether a lease is but a flag: to be raised, and then looked at whether it stands alone."""
     catalog: str | None = None

@@ -69,6 +69,7 @@ class PostgresEngine(Engine):
         "integer": "bigint",
     }
     row_id = "ctid"
+    bytewise = ' COLLATE "C"'
     prunes_by_time = False  # The index of __sync_key finds each row by itself.
 
     def __init__(self, staging: DuckDBPyConnection, url: str) -> None:

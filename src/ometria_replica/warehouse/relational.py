@@ -119,6 +119,19 @@ class RelationalWarehouse:
         with self._engine.using("reading the ledger"):
             return self._books.unseen(source_id, table_name, files)
 
+    def list_from(self, source_id: str, table_name: str) -> str | None:
+        """See the protocol."""
+        with self._engine.using("reading the ledger"):
+            return self._books.list_from(source_id, table_name)
+
+    def note_listed(
+        self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
+    ) -> None:
+        """See the protocol."""
+        with self._writing("noting the listing") as may_write:
+            if may_write:
+                self._books.note_listed(source_id, table_name, feed, at, run_id)
+
     def load(self, batch: Batch) -> Loaded:
         """See the protocol."""
         with self._engine.using(f"loading {batch.table.name}"), self._engine.at_once():

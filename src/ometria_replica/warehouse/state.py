@@ -67,10 +67,11 @@ MARKS = StateTable(
 How far a table has been read, in Ometria's own time.
 
 ``watermark``: nothing before it is unread. ``whole``: when it was last read whole.
-``unread LIST``: an exception, a list whose changes are due from then on.
+``unread LIST``: an exception, a list whose changes are due from then on. ``listed FEED``:
+when the files of a feed were last listed from the first name on, and all of them read.
 """
 
-WATERMARK, WHOLE, UNREAD = "watermark", "whole", "unread "
+WATERMARK, WHOLE, UNREAD, LISTED = "watermark", "whole", "unread ", "listed "
 
 LEASES = StateTable(
     "leases",
@@ -210,7 +211,7 @@ class Memory:
     *watermark* None: it was never read to the end. *whole_at* None: never whole.
     *loaded_at* is the newest of the ledger; the counts are of the ledger, and of what was
     set aside or not found. *unread* are lists whose changes Ometria would not give, and
-    from when they are due.
+    from when they are due. *listed* tells when each feed was last listed whole.
     """
 
     watermark: datetime | None = None
@@ -221,6 +222,7 @@ class Memory:
     rejects: int = 0
     missing: int = 0
     unread: Mapping[str, datetime] = field(default_factory=dict)
+    listed: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

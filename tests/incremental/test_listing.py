@@ -1,0 +1,89 @@
+"""Where the names of the export sort by time, only the newest are listed; and none is lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.incremental.shops import DAY, HOUR, NOON
+from tests.replicas import account, everything, of, replicate, write_feed_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.report import TableReport
+
+WEEKS = 70
+"""Files, a day apart."""
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Path:
+    """Write an export whose names sort by time."""
+    folder = tmp_path / "feed"
+    for day in range(WEEKS):
+        write(folder, f"events-{day:03}", NOON + day * DAY)
+    return folder
+
+
+def write(folder: Path, name: str, at: object) -> None:
+    write_feed_file(folder, name, at, [{"to_address": name, "dt_occurred": "2026-03-01"}])  # type: ignore[arg-type]
+
+
+def sync(tmp_path: Path, at: object, *, full: bool = False) -> TableReport:
+    settings = account(folder=tmp_path / "feed")
+    report = replicate(tmp_path / "replica.duckdb", settings, at=at, full=full)  # type: ignore[arg-type]
+    return of(report, "email_events")
+
+
+def test_a_name_before_those_of_a_week_ago_is_found_within_a_day(
+    feed: Path, tmp_path: Path
+) -> None:
+    """The runs of a day list from a week before the newest on; the next day's first lists all."""
+    now = NOON + WEEKS * DAY
+    assert sync(tmp_path, now).files == WEEKS
+    write(feed, "events-000-late", now + HOUR)
+    write(feed, f"events-{WEEKS:03}", now + HOUR)
+
+    assert sync(tmp_path, now + HOUR).files == 1
+    assert sync(tmp_path, now + 23 * HOUR).files == 0
+    assert sync(tmp_path, now + DAY).files == 1
+    assert len(everything(tmp_path / "replica.duckdb")["email_events"]) == WEEKS + 2
+
+    write(feed, "events-000-later", now + DAY)
+    assert sync(tmp_path, now + DAY + HOUR).files == 1  # A name stood out of order: all are listed.
+
+
+def test_a_name_of_the_last_week_is_found_at_once(feed: Path, tmp_path: Path) -> None:
+    """Files may come a week late by their names, or be written again."""
+    now = NOON + WEEKS * DAY
+    sync(tmp_path, now)
+    write(feed, f"events-{WEEKS - 6:03}-late", now + HOUR)
+    write(feed, f"events-{WEEKS - 3:03}", now + HOUR)
+
+    assert sync(tmp_path, now + HOUR).files == 2
+
+
+def test_a_full_sync_lists_all(feed: Path, tmp_path: Path) -> None:
+    """Whatever the names say."""
+    now = NOON + WEEKS * DAY
+    sync(tmp_path, now)
+    write(feed, "events-000-late", now + HOUR)
+
+    assert sync(tmp_path, now + HOUR, full=True).files == WEEKS + 1
+
+
+def test_another_folder_is_listed_from_its_first_name(feed: Path, tmp_path: Path) -> None:
+    """What was known of one export says nothing of the next."""
+    now = NOON + WEEKS * DAY
+    sync(tmp_path, now)
+    write(feed, f"events-{WEEKS:03}", now)
+    feed.rename(tmp_path / "moved")
+    write(tmp_path / "moved", "a-first", now + HOUR)
+    settings = account(folder=tmp_path / "moved")
+
+    report = replicate(tmp_path / "replica.duckdb", settings, at=now + timedelta(minutes=90))
+
+    assert of(report, "email_events").files == 2
