@@ -41,8 +41,9 @@ PROGRAM = Path(sys.executable).parent / "ometria-replica"
 CONTENDERS: dict[str, tuple[str, tuple[str | Path, ...], str]] = {
     "`ometria-replica sync`": ("ours.py", (PROGRAM,), "ometria"),
     "by hand: ADBC, `INSERT … ON CONFLICT`": ("postgres_by_hand.py", (), "public"),
-    "dlt, Arrow in, `upsert`": ("postgres_dlt.py", ("upsert",), "dlt"),
-    "dlt, Arrow in, `delete-insert`": ("postgres_dlt.py", ("delete-insert",), "dlt"),
+    "dlt, Parquet, `upsert`": ("postgres_dlt.py", ("upsert", "parquet"), "dlt"),
+    "dlt, Parquet, `delete-insert`": ("postgres_dlt.py", ("delete-insert", "parquet"), "dlt"),
+    "dlt, its own choice of files, `upsert`": ("postgres_dlt.py", ("upsert", "default"), "dlt"),
 }
 OURS, BY_HAND, *DLT = CONTENDERS
 STEPS = ("first", "upsert")
