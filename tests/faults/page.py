@@ -29,6 +29,7 @@ There are {scenarios} scenarios and {defects} defects.
 
 Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in an order that nobody chose: `tests/faults/test_machine.py`.
 Some scenarios are told again in three time zones: `tests/faults/test_timezones.py`.
+All but those of a file and its disk are told again in a database of a real PostgreSQL server, without the defects: `tests/faults/test_postgres.py`.
 """
 
 
