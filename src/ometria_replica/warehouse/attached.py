@@ -56,7 +56,7 @@ class AttachedFile(Engine):
         wait_seconds: float = WAIT_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.place = path
+        self.place = self._path = path
         self._connection = connection
         self._read_only = read_only
         self._wait_seconds = wait_seconds
@@ -133,7 +133,7 @@ class AttachedFile(Engine):
 
     def try_access(self) -> None:
         """See the base."""
-        file = Path(self.place)
+        file = Path(self._path)
         place = file if file.exists() else file.absolute().parent
         if not os.access(place, os.W_OK):
             raise WarehouseError(
@@ -151,13 +151,13 @@ class AttachedFile(Engine):
             logger.debug("the failure had ended the transaction")
 
     def _exists(self) -> bool:
-        return Path(self.place).exists()
+        return Path(self._path).exists()
 
     def _attach(self) -> None:
-        target, options = sql.literal(self.place), ""
+        target, options = sql.literal(self._path), ""
         if self._read_only:
             target, options = (target, " (READ_ONLY)") if self._exists() else ("':memory:'", "")
-        elif not Path(self.place).absolute().parent.is_dir():
+        elif not Path(self._path).absolute().parent.is_dir():
             raise WarehouseError(
                 f"Cannot make {self.place}: its folder is not there."
                 " Make the folder, or change warehouse.url."
