@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
+import boto3
 import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable, Field, QueryBuilder
+from deltalake.schema import PrimitiveType
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import StringType
 
 from tests.postgres import postgres
 
@@ -145,6 +151,191 @@ class PostgresPlace:
         postgres().run(statement, database=self.database)
 
 
+@dataclass(frozen=True)
+class DeltaPlace:
+    """A folder of Delta tables, read by DataFusion, which the replica does not read with."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """See the protocol."""
+        return f"delta:///{self.folder}"
+
+    @property
+    def is_there(self) -> bool:
+        """See the protocol."""
+        return self.folder.exists()
+
+    @contextmanager
+    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """See the protocol."""
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for log in sorted(self.folder.glob("*/*/_delta_log")):
+                schema, name = log.parts[-3:-1]
+                copy_delta(connection, schema, name, DeltaTable(log.parent))
+            yield connection
+
+    def like_this(self, folder: Path) -> Self:
+        """See the protocol."""
+        shutil.copytree(self.folder, folder / self.folder.name)
+        return type(self)(folder / self.folder.name)
+
+    def remove(self) -> None:
+        """See the protocol."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_column(self, table: str, name: str) -> None:
+        """See the protocol."""
+        DeltaTable(self.folder / "ometria" / table).alter.add_columns(
+            Field(name, PrimitiveType("string"))
+        )
+
+    def files(self, table: str) -> list[str]:
+        """Name the files that one of the five tables is made of now."""
+        return DeltaTable(self.folder / "ometria" / table).file_uris()
+
+    def versions(self, schema: str, table: str) -> int:
+        """Count the files of a table, those of old versions too."""
+        return len(list((self.folder / schema / table).glob("*.parquet")))
+
+
+@dataclass(frozen=True)
+class IcebergPlace:
+    """Iceberg tables in a folder, in a catalog in SQLite; read by DuckDB from their files."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """See the protocol."""
+        return f"iceberg+sqlite:///{self.folder}/catalog.db?warehouse=file://{self.folder}"
+
+    @property
+    def is_there(self) -> bool:
+        """See the protocol."""
+        return any(self.folder.iterdir())
+
+    @contextmanager
+    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """See the protocol."""
+        catalog = self._catalog()
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for schema in SCHEMAS:
+                for _, name in catalog.list_tables(schema):
+                    table = catalog.load_table((schema, name))
+                    files = [task.file.file_path for task in table.scan().plan_files()]
+                    empty = table.schema().as_arrow().empty_table()
+                    copy(connection, schema, name, empty)
+                    for file in files:
+                        path = file.removeprefix("file://")
+                        connection.execute(
+                            f"INSERT INTO {schema}.{name} BY NAME FROM read_parquet('{path}')"
+                        )
+            yield connection
+        catalog.close()
+
+    def like_this(self, folder: Path) -> Self:
+        """See the protocol."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """See the protocol."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+
+    def add_column(self, table: str, name: str) -> None:
+        """See the protocol."""
+        catalog = self._catalog()
+        with catalog.load_table(("ometria", table)).update_schema() as update:
+            update.add_column(name, StringType())
+        catalog.close()
+
+    def files(self, table: str) -> list[str]:
+        """Name the files that one of the five tables is made of now."""
+        catalog = self._catalog()
+        found = catalog.load_table(("ometria", table)).scan().plan_files()
+        catalog.close()
+        return [task.file.file_path for task in found]
+
+    def versions(self, schema: str, table: str) -> int:
+        """Count the versions that a table still has."""
+        catalog = self._catalog()
+        found = catalog.load_table((schema, table)).metadata.snapshots
+        catalog.close()
+        return len(found)
+
+    def _catalog(self) -> SqlCatalog:
+        uri = f"sqlite:///{self.folder}/catalog.db"
+        return SqlCatalog("default", uri=uri, warehouse=f"file://{self.folder}")
+
+
+@dataclass(frozen=True)
+class BucketPlace:
+    """Delta tables below a prefix of a bucket; who may look is in the AWS_* variables."""
+
+    bucket: str
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        """See the protocol."""
+        return f"delta+s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def is_there(self) -> bool:
+        """See the protocol."""
+        return bool(self._keys())
+
+    @contextmanager
+    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """See the protocol."""
+        tables = {tuple(key.removeprefix(f"{self.prefix}/").split("/")[:2]) for key in self._keys()}
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for schema, name in sorted(tables):
+                place = f"s3://{self.bucket}/{self.prefix}/{schema}/{name}"
+                table = DeltaTable(place, storage_options={"allow_http": "true"})
+                copy_delta(connection, schema, name, table)
+            yield connection
+
+    def like_this(self, folder: Path) -> Self:
+        """See the protocol."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """See the protocol. It goes with the server."""
+
+    def add_column(self, table: str, name: str) -> None:
+        """See the protocol."""
+        raise NotImplementedError
+
+    def _keys(self) -> list[str]:
+        client = boto3.client("s3")
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{self.prefix}/"
+        )
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+
+def copy_delta(
+    connection: duckdb.DuckDBPyConnection, schema: str, name: str, table: DeltaTable
+) -> None:
+    """Copy a Delta table, read by DataFusion."""
+    query = QueryBuilder().register("found", table)
+    copy(connection, schema, name, pa.table(query.execute("SELECT * FROM found")))
+
+
+def copy(connection: duckdb.DuckDBPyConnection, schema: str, table: str, found: pa.Table) -> None:
+    """Copy what was read into a table of DuckDB's."""
+    connection.register("found", found)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    connection.execute(f"CREATE TABLE {schema}.{table} AS FROM found")
+    connection.unregister("found")
+
+
 def _duckdb(folder: Path) -> Place:
     return DuckDBPlace(folder / "replica.duckdb")
 
@@ -153,7 +344,21 @@ def _postgres(folder: Path) -> Place:
     return PostgresPlace.new()
 
 
+def _delta(folder: Path) -> Place:
+    return DeltaPlace(folder / "lake")
+
+
+def _iceberg(folder: Path) -> Place:
+    (folder / "lake").mkdir()
+    return IcebergPlace(folder / "lake")
+
+
 NewPlace = Callable[["Path"], Place]
 
-KINDS: dict[str, NewPlace] = {"duckdb": _duckdb, "postgres": _postgres}
+KINDS: dict[str, NewPlace] = {
+    "duckdb": _duckdb,
+    "postgres": _postgres,
+    "delta": _delta,
+    "iceberg": _iceberg,
+}
 """Each kind of warehouse that can be tried here: how to make one, given a folder of its own."""

@@ -180,7 +180,7 @@ def prepare(plan: Plan, folder: Path) -> None:
     """Wrap what the plan speaks of, in this process, for good."""
     from ometria_replica import replication, upkeep  # noqa: PLC0415 -- only the child wraps.
     from ometria_replica.ometria import client, feed  # noqa: PLC0415
-    from ometria_replica.warehouse import attached, duckdb  # noqa: PLC0415
+    from ometria_replica.warehouse import attached, duckdb, lake  # noqa: PLC0415
     from ometria_replica.warehouse.relational import RelationalWarehouse  # noqa: PLC0415
     from ometria_replica.warehouse.state import BatchSize  # noqa: PLC0415
     from tests.faults import defects  # noqa: PLC0415
@@ -191,7 +191,8 @@ def prepare(plan: Plan, folder: Path) -> None:
     patch(replication, "sync", functools.partial(replication.sync, clock=clock))
     patch(upkeep, "utc_now", clock)
     size = BatchSize(records=plan.batch_records, files=plan.batch_files)
-    patch(RelationalWarehouse, "batch_size", size)
+    for warehouse in (RelationalWarehouse, lake.LakeWarehouse):
+        patch(warehouse, "batch_size", size)
     patch(client, "FIRST_WAIT_SECONDS", 0.02)
     patch(client, "UNREACHABLE_SECONDS", 0.5)
     for owner, settings in (
@@ -254,7 +255,7 @@ class Steps:
 
         from ometria_replica import mapping, replication  # noqa: PLC0415
         from ometria_replica.ometria import client, feed  # noqa: PLC0415
-        from ometria_replica.warehouse import merge, postgres  # noqa: PLC0415
+        from ometria_replica.warehouse import merge, postgres, remembered  # noqa: PLC0415
 
         self._follow_tables(replication._TableSync)
         self._around(client.Client, "_attempt", "request")
@@ -263,6 +264,7 @@ class Steps:
         for method, name in (("add_pages", "page"), ("add_files", "file"), ("finish", "mapping")):
             self._around(mapping.Staging, method, name)
         self._around(merge.Merge, "compare", "comparison")
+        self._around_far_writes(remembered.RememberedEngine)
         self._around_statements(DuckDBPyConnection)
         self._around_statements(postgres.PostgresEngine)
         for method, statement in (("_begin", "BEGIN"), ("_commit", "COMMIT")):
@@ -271,6 +273,8 @@ class Steps:
     def reached(self, step: str) -> None:
         """Do what the plan says, if this is its step."""
         plan = self._plan
+        if step == "after rows":  # Sent afar: what is committed now is the batch.
+            self._written.add("insert")
         if step != plan.step or (plan.table and plan.table != self._table):
             return
         with self._lock:
@@ -304,8 +308,9 @@ class Steps:
         patch(owner, "go", go)
 
     def _around(self, owner: type, method: str, name: str) -> None:
-        original = getattr(owner, method)
+        patch(owner, method, self._wrapped(getattr(owner, method), name))
 
+    def _wrapped(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(original)
         def wrapped(*args: Any, **options: Any) -> Any:
             self.reached(f"before {name}")
@@ -313,7 +318,19 @@ class Steps:
             self.reached(f"after {name}")
             return result
 
-        patch(owner, method, wrapped)
+        return wrapped
+
+    def _around_far_writes(self, base: type) -> None:
+        """Wrap what engines with a far place write there, as each of them is made."""
+        original = base.__init__  # type: ignore[misc]  # Of the base itself.
+
+        @functools.wraps(original)
+        def made(engine: Any, *args: Any, **options: Any) -> None:
+            original(engine, *args, **options)
+            for method, name in (("send", "rows"), ("write_state", "state"), ("remove", "removal")):
+                setattr(engine, method, self._wrapped(getattr(engine, method), name))
+
+        patch(base, "__init__", made)
 
     def _as_statement(self, owner: type, method: str, statement: str) -> None:
         original = getattr(owner, method)

@@ -186,6 +186,13 @@ SCHEMES: Mapping[str, Scheme] = {
     "md": Scheme("motherduck"),
     "postgresql": Scheme("postgres", "postgres"),
     "postgres": Scheme("postgres", "postgres"),
+    "delta": Scheme("delta", "delta"),
+    "delta+s3": Scheme("delta", "delta"),
+    "iceberg": Scheme("iceberg", "iceberg"),
+    "iceberg+sqlite": Scheme("iceberg", "iceberg"),
+    "iceberg+postgresql": Scheme("iceberg", "iceberg"),
+    "iceberg+http": Scheme("iceberg", "iceberg"),
+    "iceberg+https": Scheme("iceberg", "iceberg"),
 }
 """The warehouses, by the scheme of their URL. Each module has a function ``open_url``."""
 

@@ -1,0 +1,397 @@
+"""What lakes do in their own way: stretches of files, commits that are overtaken, a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
+from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.lake import MOST_SPANS, Stretch, joined
+from ometria_replica.warehouse.state import Loaded, Sweep
+from tests.faults.child import ROOT, Plan
+from tests.faults.scenarios import live
+from tests.faults.world import World
+from tests.places import KINDS, BucketPlace, DeltaPlace
+from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, recalled, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ometria_replica.warehouse.lake import LakeTable
+    from tests.places import Place
+
+LAKES = ("delta", "iceberg")
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=LAKES)
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Make a lake that nobody has written to, and take it away afterwards."""
+    made = KINDS[request.param](tmp_path)
+    yield made
+    made.remove()
+
+
+def event(at: datetime | None, who: str = "ann", title: str = "") -> str:
+    """Write an event of the feed."""
+    when = at.isoformat() if at else "soon"
+    return json.dumps(
+        {"to_address": who, "event_type": "open", "dt_occurred": when, "campaign_title": title}
+    )
+
+
+@contextmanager
+def table_of(place: Place, name: str) -> Iterator[LakeTable]:
+    """Open one of the five as the replica does."""
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        lake = warehouse._engine._lake  # type: ignore[attr-defined]  # Of lakes.
+        with lake.explaining("a test"):
+            table = lake.open("ometria", name)
+            assert table is not None
+            yield table
+
+
+# --- rows first, state after -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "nth"),
+    [("before rows", 1), ("after rows", 1), ("before state", 2), ("after state", 1)],
+)
+def test_a_kill_between_rows_and_state_doubles_nothing(
+    step: str, nth: int, lake: Place, tmp_path: Path
+) -> None:
+    """Rows without their state are met again by the next run, and found to be there."""
+    with World(tmp_path, place=lake, profiles=130, email_events=60) as world:
+        world.run()
+        world.check()
+        live(world)
+        for table in ("profiles", "email_events"):
+            world.run(plan=Plan(step, table, nth=nth, batch_records=1_000), code=-9)
+            world.check_after_crash()
+            world.run()
+            world.check()
+            live(world)
+
+
+# --- which part is written anew ----------------------------------------------------------------
+
+
+def test_only_the_days_of_a_batch_are_written_anew(lake: Place) -> None:
+    """An event that comes again changes the file of its day, and no other."""
+    with opened(lake) as warehouse:
+        for days in range(3):
+            Load(EMAIL_EVENTS, [event(NOON + days * DAY, who) for who in "abc"]).into(warehouse)
+        before = set(lake.files("email_events"))  # type: ignore[attr-defined]  # Of lakes.
+        loaded = Load(EMAIL_EVENTS, [event(NOON + DAY, "b", "Sale")], at=NOON + HOUR).into(
+            warehouse
+        )
+    after = set(lake.files("email_events"))  # type: ignore[attr-defined]  # Of lakes.
+
+    assert loaded == Loaded(merged=1)
+    assert (len(before), len(before & after), len(after)) == (3, 2, 3)
+    assert [row["campaign_title"] for row in rows(lake, "email_events")].count("Sale") == 1
+    assert len(rows(lake, "email_events")) == 9
+
+
+def test_the_edges_of_a_stretch_belong_to_it(lake: Place) -> None:
+    """Rows a microsecond apart are kept apart, at a batch's first and last moment and outside."""
+    tick = timedelta(microseconds=1)
+    moments = [NOON + number * tick for number in range(5)]
+    with opened(lake) as warehouse:
+        Load(EMAIL_EVENTS, [event(moment) for moment in moments]).into(warehouse)
+        loaded = Load(EMAIL_EVENTS, [event(moment, title="again") for moment in moments[1:4]]).into(
+            warehouse
+        )
+    found = {row["event_at"]: row["campaign_title"] for row in rows(lake, "email_events")}
+
+    assert loaded.merged == 3
+    assert [found[moment] or "" for moment in moments] == ["", "again", "again", "again", ""]
+
+
+def test_a_stretch_takes_no_row_of_another_source(lake: Place) -> None:
+    """Neither of one whose name holds a quote, nor without a time, nor of the same time."""
+    with opened(lake, "uk", "o'neil") as warehouse:
+        for source_id in ("uk", "o'neil"):
+            Load(EMAIL_EVENTS, [event(NOON), event(None)], source_id).into(warehouse)
+        again = Load(EMAIL_EVENTS, [event(NOON), event(None)], "o'neil", NOON + HOUR).into(
+            warehouse
+        )
+
+    assert again == Loaded(unchanged=2)
+    loaded_at = [(row["__source_id"], row["__synced_at"]) for row in rows(lake, "email_events")]
+    assert sorted(loaded_at) == [("o'neil", NOON + HOUR)] * 2 + [("uk", NOON)] * 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9)), max_size=80))
+def test_spans_are_joined_where_they_are_closest(drawn: list[tuple[int, int]]) -> None:
+    """Few are left, in order and apart, and each moment of the many is in one of them."""
+    starts = sorted({start * 10: length for start, length in drawn}.items())
+    bounds = [(NOON + start * HOUR, NOON + (start + length) * HOUR) for start, length in starts]
+
+    spans = joined(bounds)
+
+    assert len(spans) == min(len(bounds), MOST_SPANS)
+    assert all(one[1] < other[0] for one, other in pairwise(spans))
+    assert all(any(s <= first and last <= e for s, e in spans) for first, last in bounds)
+    gaps = [b[0] - a[1] for a, b in pairwise(bounds)]
+    kept = [b[0] - a[1] for a, b in pairwise(spans)]
+    assert sorted(kept) == sorted(gaps)[len(gaps) - len(kept) :]
+
+
+def test_a_batch_may_replace_tens_of_thousands_of_rows(lake: Place) -> None:
+    """In any order: more than delta-rs 1.6 can merge, which ended the process at 50,000."""
+    records = [
+        json.dumps({"id": str(number), "name": "x" * (number % 7)}) for number in range(60_000)
+    ]
+    with opened(lake) as warehouse:
+        Load(PROFILES, records).into(warehouse)
+        again = Load(PROFILES, records[::-1], at=NOON + HOUR).into(warehouse)
+
+    assert again == Loaded(unchanged=60_000)
+    assert {row["__synced_at"] for row in rows(lake, "profiles")} == {NOON + HOUR}
+    assert len(rows(lake, "profiles")) == 60_000
+
+
+def test_a_sweep_takes_out_many_rows_at_once(lake: Place) -> None:
+    """Thousands of rows that are gone are removed, and no other."""
+    everyone = [json.dumps({"id": str(number)}) for number in range(5_000)]
+    with opened(lake) as warehouse:
+        Load(PROFILES, everyone).into(warehouse)
+        swept = Load(PROFILES, everyone[:1_000], whole=Sweep(remove=True, max_share=1.0)).into(
+            warehouse
+        )
+
+    assert swept.removed == 4_000
+    assert {row["profile_id"] for row in rows(lake, "profiles")} == {str(n) for n in range(1_000)}
+
+
+def test_old_versions_of_the_state_are_let_go(lake: Place) -> None:
+    """What was replaced long enough ago goes, and what is true stays."""
+    with opened(lake) as warehouse:
+        for hours in range(5):
+            Load(PROFILES, [], watermark=NOON + hours * HOUR).into(warehouse)
+        before = lake.versions("ometria_replica", "marks")  # type: ignore[attr-defined]
+        far = warehouse._engine._lake  # type: ignore[attr-defined]  # Of lakes.
+        with far.explaining("a test"):
+            far.tidy("ometria_replica", "marks", DAY)
+            assert lake.versions("ometria_replica", "marks") == before  # type: ignore[attr-defined]
+            time.sleep(0.01)
+            far.tidy("ometria_replica", "marks", timedelta())
+
+    assert (before >= 5, lake.versions("ometria_replica", "marks")) == (True, 1)  # type: ignore[attr-defined]
+    assert recalled(lake, "profiles").watermark == NOON + 4 * HOUR
+
+
+# --- who comes in between ----------------------------------------------------------------------
+
+
+def test_a_writer_that_was_overtaken_writes_nothing(lake: Place) -> None:
+    """Whoever read a table before another's commit cannot write to it, by adding or replacing."""
+    with opened(lake) as warehouse:
+        Load(EMAIL_EVENTS, [event(NOON)]).into(warehouse)
+        with table_of(lake, "email_events") as late, table_of(lake, "email_events") as later:
+            Load(EMAIL_EVENTS, [event(NOON + HOUR)]).into(warehouse)
+            whatever = late.rows(Stretch()).read_all()
+            with pytest.raises(Busy, match="wrote to"), table_of(lake, "email_events"):
+                late.append(whatever.to_reader())
+            with pytest.raises(Busy, match="wrote to"), table_of(lake, "email_events"):
+                later.overwrite(Stretch(), whatever.to_reader())
+
+    assert len(rows(lake, "email_events")) == 2
+
+
+def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
+    """A batch that another account's overtook is compared again and written: none is doubled."""
+    sources, batches = ("uk", "us"), 6
+    with opened(lake, *sources):
+        pass
+
+    def load_all(source_id: str) -> list[Loaded]:
+        with opened(lake, *sources) as warehouse:
+            warehouse.take_lease(a_lease(source_id), NOON)
+            return [
+                Load(
+                    EMAIL_EVENTS, [event(NOON, str(n)), event(NOON + n * HOUR, "all")], source_id,
+                    NOON + n * HOUR, watermark=NOON + n * HOUR, lease=a_lease(source_id),
+                ).into(warehouse)
+                for _ in range(2) for n in range(batches)
+            ]  # fmt: skip
+
+    with ThreadPoolExecutor(len(sources)) as pool:
+        counted = list(pool.map(load_all, sources))
+
+    for source_id, loaded in zip(sources, counted, strict=True):
+        assert (sum(each.inserted for each in loaded), loaded[-1].unchanged) == (2 * batches, 2)
+        assert len(rows(lake, "email_events", source_id)) == 2 * batches
+        assert recalled(lake, "email_events", source_id).watermark == NOON + (batches - 1) * HOUR
+
+
+# --- in a bucket -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """
+    Run an S3 server in a process of its own, with access to it in AWS_* variables.
+
+    In this one, delta-rs would wait for its answer with Python's lock held.
+    """
+    served = subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert served.stdin
+    assert served.stdout
+    endpoint, name, key, secret, region = served.stdout.readline().split()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("AWS_REGION", region)
+    yield name
+    served.stdin.close()
+    served.wait(10)
+    served.stdout.close()
+
+
+_SERVER = """
+import sys
+from ometria_simulator import s3_server
+with s3_server() as s3:
+    print(s3.endpoint_url, s3.bucket, s3.access_key, s3.secret_key, s3.region, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
+    """Rows are added, replaced and removed, state is kept, and leases are seen."""
+    place = BucketPlace(bucket, "some/lake")
+    everyone = [json.dumps({"id": str(number)}) for number in range(3_000)]
+    with opened(place) as warehouse:
+        warehouse.take_lease(a_lease(), NOON)
+        Load(PROFILES, everyone, watermark=NOON).into(warehouse)
+        again = Load(PROFILES, everyone[:2_000], at=NOON + HOUR).into(warehouse)
+        Load(EMAIL_EVENTS, [event(NOON), event(None)], file=("f.csv", NOON)).into(warehouse)
+        with opened(place) as other, pytest.raises(Busy):
+            other.take_lease(a_lease(run_id="another"), NOON)
+        sweep = Sweep(remove=True, max_share=1.0)
+        swept = Load(PROFILES, everyone[:1_000], whole=sweep).into(warehouse)
+
+    assert (again.unchanged, swept.removed) == (2_000, 2_000)
+    assert {row["profile_id"] for row in rows(place, "profiles")} == {str(n) for n in range(1_000)}
+    assert len(rows(place, "email_events")) == 2
+    assert recalled(place, "profiles").watermark == NOON
+    assert recalled(place, "email_events").files == 1
+
+
+def test_two_writers_of_a_bucket_overtake_each_other(bucket: str) -> None:
+    """Of two commits on one version the store takes one: it is asked to write only what is new."""
+    place = BucketPlace(bucket, "lake")
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event(NOON)]).into(warehouse)
+        with table_of(place, "email_events") as late:
+            Load(EMAIL_EVENTS, [event(NOON + HOUR)]).into(warehouse)
+            with pytest.raises(Busy, match="wrote to"), table_of(place, "email_events"):
+                late.append(late.rows(Stretch()))
+
+
+def test_a_bucket_that_is_not_there_is_told_of(bucket: str) -> None:
+    """With what to do, and without what the store answered."""
+    with pytest.raises(WarehouseError, match="no such bucket"), opened(BucketPlace("nope", "lake")):
+        pass
+
+
+def test_a_store_that_does_not_answer_can_be_tried_later(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the run with exit code 75, after a few tries."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="does not answer"), opened(BucketPlace(bucket, "lake")):
+        pass
+
+
+# --- addresses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "delta:///",
+        "delta://folder",
+        "delta+s3:///lake",
+        "iceberg:///x",
+        "iceberg+sqlite:///catalog.db",
+        "iceberg+sqlite://catalog.db?warehouse=file:///lake",
+    ],
+)
+def test_an_address_that_names_no_lake_is_refused(url: str) -> None:
+    """Before anything is made."""
+    with pytest.raises(ConfigError, match=r"warehouse\.url"):
+        open_warehouse(url)
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("delta", "deltalake"), ("iceberg", "pyiceberg")])
+def test_a_package_that_is_missing_is_named(scheme: str, package: str, tmp_path: Path) -> None:
+    """With the command that installs it."""
+    code = (
+        f"import sys; sys.modules['{package}'] = None\n"
+        "from ometria_replica import ConfigError\n"
+        "from ometria_replica.warehouse import open_warehouse\n"
+        f"try: open_warehouse('{scheme}:///{tmp_path}/lake')\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert f"pip install 'ometria-replica[{scheme}]'" in told.stdout
+
+
+def test_a_catalog_can_be_named_in_pyicebergs_own_settings(tmp_path: Path) -> None:
+    """As `iceberg://NAME`, with whatever else the catalog needs kept where pyiceberg keeps it."""
+    code = (
+        "from ometria_replica.tables import LISTS\n"
+        "from ometria_replica.warehouse import open_warehouse\n"
+        "from ometria_replica.warehouse.state import Owner\n"
+        "from pyiceberg.catalog import load_catalog\n"
+        "from tests.warehouses.loads import NOON\n"
+        "with open_warehouse('iceberg://shop') as warehouse:\n"
+        "    warehouse.prepare(Owner('1042', 'uk'), NOON)\n"
+        "print(load_catalog('shop').list_tables('ometria'))\n"
+    )
+    settings = {
+        "PYICEBERG_CATALOG__SHOP__URI": f"sqlite:///{tmp_path}/catalog.db",
+        "PYICEBERG_CATALOG__SHOP__WAREHOUSE": f"file://{tmp_path}",
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        env={**os.environ, **settings, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+    )  # fmt: skip
+    assert all(f"('ometria', '{table.name}')" in told.stdout for table in TABLES)
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
+    """By `check`, which writes nothing, as by a sync."""
+    (tmp_path / "lake").write_text("not a folder")
+    place = DeltaPlace(tmp_path / "lake")
+    with (
+        open_warehouse(place.url, dry_run=True) as warehouse,
+        pytest.raises(WarehouseError, match="cannot be written"),
+    ):
+        warehouse.try_access()
+    with pytest.raises(WarehouseError, match="cannot be read or written"), opened(place):
+        pass
