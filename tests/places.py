@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, Self
 
 import boto3
 import duckdb
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable, Field, QueryBuilder
 from deltalake.schema import PrimitiveType
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
 
+from ometria_replica.tables import TABLES
+from ometria_replica.warehouse.state import STATE_TABLES
 from tests.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from ometria_replica.warehouse.courier import Courier
 
 SCHEMAS = ("ometria", "ometria_replica")
 
@@ -336,6 +344,103 @@ def copy(connection: duckdb.DuckDBPyConnection, schema: str, table: str, found: 
     connection.unregister("found")
 
 
+class BridgedDuckDBPlace(DuckDBPlace):
+    """A DuckDB file, written to by dlt."""
+
+    @property
+    def url(self) -> str:
+        """See the protocol."""
+        return f"dlt+{super().url}"
+
+
+class BridgedPostgresPlace(PostgresPlace):
+    """A database of the tests' server, written to by dlt."""
+
+    @property
+    def url(self) -> str:
+        """See the protocol."""
+        return f"dlt+{super().url}"
+
+
+@dataclass(frozen=True)
+class DistantPlace:
+    """A warehouse behind the bridge that somebody named for the tests, to be emptied by them."""
+
+    url: str
+    folder: Path
+
+    @property
+    def is_there(self) -> bool:
+        """See the protocol."""
+        with self._asked() as courier:
+            return any(self._there(courier))
+
+    @contextmanager
+    def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """See the protocol. Nothing else than dlt reaches it, so that this does not either."""
+        from ometria_replica.warehouse.courier import TYPES, arrow_schema  # noqa: PLC0415 -- dlt.
+
+        ours = {kind: name for name, kind in TYPES.items()}
+        with duckdb.connect() as connection, self._asked() as courier:
+            connection.execute("SET TimeZone = 'UTC'")
+            for schema, table, columns in self._there(courier):
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                kinds = arrow_schema((name, ours[kind]) for name, kind in columns)
+                names = ", ".join(courier.quoted(name) for name in kinds.names)
+                query = f"SELECT {names} FROM {courier.qualified(schema, table)}"
+                found = pa.concat_tables([kinds.empty_table(), *courier.fetch(query, kinds)])
+                connection.register("found", found)
+                connection.execute(f"CREATE TABLE {schema}.{table} AS FROM found")
+            yield connection
+
+    def like_this(self, folder: Path) -> Self:
+        """See the protocol."""
+        pytest.skip(f"{folder} cannot hold a copy of a warehouse that is elsewhere")
+
+    def remove(self) -> None:
+        """See the protocol."""
+        with self._asked() as courier:
+            for schema in sorted({schema for schema, *_ in self._there(courier)}):
+                with (
+                    courier._asking() as client,
+                    client.sql_client.with_alternative_dataset_name(schema),
+                ):
+                    client.sql_client.drop_dataset()
+
+    def add_column(self, table: str, name: str) -> None:
+        """See the protocol."""
+        with self._asked() as courier:
+            there = courier.qualified("ometria", table)
+            courier.execute(f"ALTER TABLE {there} ADD COLUMN {courier.quoted(name)} {self._text}")
+
+    @property
+    def _text(self) -> str:
+        return "String" if self.url.startswith(("bigquery", "databricks", "click")) else "varchar"
+
+    @contextmanager
+    def _asked(self) -> Iterator[Courier]:
+        from ometria_replica.warehouse.courier import Courier  # noqa: PLC0415 -- dlt: 0.8 s.
+        from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415
+
+        scheme = self.url.partition("://")[0].removeprefix("dlt+")
+        module = import_module(f"ometria_replica.warehouse.destinations.{scheme}")
+        options = module.DESTINATION.options(Address.read(self.url))
+        courier = Courier(module.DESTINATION, options, self.folder)
+        yield courier
+        courier.close()
+
+    @staticmethod
+    def _there(courier: Courier) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+        names = {
+            "ometria": [table.name for table in TABLES],
+            "ometria_replica": [table.name for table in STATE_TABLES],
+        }
+        for schema, tables in names.items():
+            for table, columns in courier.columns(schema, tables).items():
+                if columns:
+                    yield schema, table, columns
+
+
 def _duckdb(folder: Path) -> Place:
     return DuckDBPlace(folder / "replica.duckdb")
 
@@ -353,6 +458,20 @@ def _iceberg(folder: Path) -> Place:
     return IcebergPlace(folder / "lake")
 
 
+def _bridged_duckdb(folder: Path) -> Place:
+    return BridgedDuckDBPlace(folder / "replica.duckdb")
+
+
+def _bridged_postgres(folder: Path) -> Place:
+    return BridgedPostgresPlace.new()
+
+
+def _emptied(url: str, folder: Path) -> Place:
+    place = DistantPlace(url, folder)
+    place.remove()  # What a test that was killed left.
+    return place
+
+
 NewPlace = Callable[["Path"], Place]
 
 KINDS: dict[str, NewPlace] = {
@@ -360,5 +479,11 @@ KINDS: dict[str, NewPlace] = {
     "postgres": _postgres,
     "delta": _delta,
     "iceberg": _iceberg,
+    "dlt+duckdb": _bridged_duckdb,
+    "dlt+postgres": _bridged_postgres,
+    **{
+        url.partition("://")[0] + " elsewhere": partial(_emptied, url)
+        for url in os.environ.get("OMETRIA_TEST_WAREHOUSES", "").split()
+    },
 }
 """Each kind of warehouse that can be tried here: how to make one, given a folder of its own."""

@@ -46,6 +46,7 @@ PRELOADED = (
     "ometria_replica.progress",
     "ometria_replica.ometria.bucket",
     "ometria_replica.warehouse.postgres",
+    "ometria_replica.warehouse.destinations.duckdb",
 )
 
 Action = Literal["kill", "abort", "raise", "stall", "jump"]
@@ -269,6 +270,27 @@ class Steps:
         self._around_statements(postgres.PostgresEngine)
         for method, statement in (("_begin", "BEGIN"), ("_commit", "COMMIT")):
             self._as_statement(postgres.PostgresEngine, method, statement)
+        self._note(remembered.RememberedEngine, "replace_rows", "insert")
+        if self._plan.step.partition(" ")[2] in {"sending", "merging", "sending of state"}:
+            self._follow_bridge()
+
+    def _follow_bridge(self) -> None:
+        """Name what dlt does, which takes a second to import and few tests need."""
+        from ometria_replica.warehouse import bridge, courier  # noqa: PLC0415
+
+        self._around(courier.Courier, "carry", "sending")
+        self._around(courier.AtOnce, "run", "merging")
+        self._around(bridge.BridgeEngine, "write_state", "sending of state")
+
+    def _note(self, owner: Any, method: str, name: str) -> None:
+        """Note that *method* writes as a statement called *name* does elsewhere."""
+        original = getattr(owner, method)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            self._written.add(name)
+            return original(*args, **options)
+
+        patch(owner, method, noted)
 
     def reached(self, step: str) -> None:
         """Do what the plan says, if this is its step."""

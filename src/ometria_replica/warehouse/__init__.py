@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ometria_replica.errors import ConfigError
@@ -181,6 +182,22 @@ class Scheme:
     extra: str = ""
 
 
+def _bridged(*ours: str) -> dict[str, Scheme]:
+    """
+    Find what dlt takes rows to: what there are files for in ``destinations``.
+
+    Each file's name is a scheme, and with ``dlt+`` before it another; the warehouses that
+    are *ours* to write to without dlt have the longer one alone.
+    """
+    found: dict[str, Scheme] = {}
+    for name in sorted(path.stem for path in (Path(__file__).parent / "destinations").glob("*.py")):
+        if name in ours:
+            found[f"dlt+{name}"] = Scheme(f"destinations.{name}", f"dlt-{name}")
+        elif name != "__init__":
+            found[name] = found[f"dlt+{name}"] = Scheme(f"destinations.{name}", name)
+    return found
+
+
 SCHEMES: Mapping[str, Scheme] = {
     "duckdb": Scheme("duckdb"),
     "md": Scheme("motherduck"),
@@ -193,6 +210,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "iceberg+postgresql": Scheme("iceberg", "iceberg"),
     "iceberg+http": Scheme("iceberg", "iceberg"),
     "iceberg+https": Scheme("iceberg", "iceberg"),
+    **_bridged("duckdb", "postgresql"),
 }
 """The warehouses, by the scheme of their URL. Each module has a function ``open_url``."""
 

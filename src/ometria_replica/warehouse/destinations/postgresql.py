@@ -1,0 +1,45 @@
+"""PostgreSQL, through dlt: slower than without, and here to show that the bridge holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg2  # noqa: F401 -- dlt would miss it only when it connects.
+from dlt.destinations import postgres as factory
+
+from ometria_replica.warehouse.bridge import opening
+from ometria_replica.warehouse.destinations import Destination
+
+if TYPE_CHECKING:
+    from ometria_replica.warehouse.destinations import Address
+
+FORM = "dlt+postgresql://user:password@host:5432/database"
+
+
+def options(address: Address) -> dict[str, Any]:
+    """Read the URL as libpq does; ``?host=`` is the folder of a socket."""
+    given = address.only(FORM, "host", "sslmode")
+    host = address.host or given.get("host")
+    address.need(FORM, host=host, database=address.path, user=address.user)
+    return {
+        "credentials": {
+            "host": address.host or "localhost",  # dlt wants one; libpq takes the socket's.
+            "port": address.port or 5432,
+            "database": address.path,
+            "username": address.user,
+            "password": address.password or "none",  # dlt wants one where the server asks for none.
+            "query": given,
+        },
+        "create_indexes": False,
+    }
+
+
+DESTINATION = Destination(
+    name="PostgreSQL",
+    factory=factory,
+    options=options,
+    place=lambda address: f"{address.host or 'this machine'}/{address.path}",
+    file_format="insert_values",
+)
+
+open_url = opening(DESTINATION)
