@@ -1,0 +1,188 @@
+"""What can be known of the warehouses that nobody here can reach: the SQL that dlt would run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+import sqlglot
+
+from ometria_replica.errors import ConfigError
+from ometria_replica.settings import masked
+from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
+from ometria_replica.warehouse import SCHEMES, open_warehouse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.schema import Table
+
+URLS = {
+    "snowflake": "snowflake://ann:SECRET@account/shop?warehouse=load&role=loader",
+    "redshift": "redshift://ann:SECRET@host:5439/shop",
+    "databricks": "databricks://token:SECRET@host?http_path=/sql/1.0/warehouses/1&catalog=main",
+    "clickhouse": "clickhouse://ann:SECRET@host:9440/shop",
+    "bigquery": "bigquery://project?location=EU&credentials_path={folder}/key.json",
+}
+DRIVERS = {
+    "snowflake": "snowflake.connector",
+    "redshift": "psycopg2",
+    "databricks": "databricks.sql",
+    "clickhouse": "clickhouse_driver",
+    "bigquery": "google.cloud.bigquery",
+}
+SPAN = (
+    datetime(2026, 3, 1, tzinfo=UTC),
+    datetime(2026, 3, 2, 1, 2, 3, 456, tzinfo=UTC),
+)
+
+
+@pytest.fixture(params=list(URLS))
+def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Give the engine of a warehouse, which is not connected to."""
+    engine = _engine(request.param, tmp_path)
+    with engine._courier._context.entered():
+        yield engine
+
+
+def test_each_table_is_made_with_its_columns_in_order(cloud: Any) -> None:
+    """And with no others, as the dialect's own parser reads it."""
+    for table in TABLES:
+        (statement,) = _made(cloud, table)
+        names = [column.name.lower() for column in statement.find_all(sqlglot.exp.ColumnDef)]
+        assert names == [column.name for column in table.all_columns]
+
+
+def test_a_merge_of_events_is_bound_to_their_span_of_time(cloud: Any) -> None:
+    """By moments that are written out, so that the warehouse can skip what lies outside."""
+    first, *_ = merged = _merged(cloud, EMAIL_EVENTS)
+    for statement in merged:
+        sqlglot.parse_one(statement, read=_dialect(cloud))
+    if cloud._destination.strategy == "upsert":
+        assert first.startswith("MERGE INTO")
+    else:
+        assert first.startswith("DELETE FROM")
+        assert "2026-03-01 00:00:00.000000" in first
+        assert "2026-03-02 01:02:03.000456" in first
+    assert all("ometria_staging_" in statement.lower() for statement in merged)
+
+
+def test_a_merge_puts_rows_in_the_place_of_those_with_their_key(cloud: Any) -> None:
+    """Of profiles too, whose rows have no span."""
+    for statement in _merged(cloud, PROFILES):
+        sqlglot.parse_one(statement, read=_dialect(cloud))
+        assert "__sync_key" in statement.lower()
+
+
+def test_a_password_is_masked(cloud: Any) -> None:
+    """Wherever the URL is shown, and the place has none in its name."""
+    assert "SECRET" not in masked(URLS[cloud._destination.factory.__name__])
+    assert "SECRET" not in cloud.place
+
+
+@pytest.mark.parametrize("name", list(URLS))
+def test_what_is_missing_in_a_url_is_named(name: str) -> None:
+    """With the form to write."""
+    options = _destination(name).options
+    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
+
+    with pytest.raises(ConfigError, match=f"missing. Write {name}://"):
+        options(Address.read(f"{name}://"))
+    with pytest.raises(ConfigError, match=r"'colour' is not known here. Write"):
+        options(Address.read(f"{URLS[name].partition('?')[0]}?colour=red"))
+
+
+@pytest.mark.parametrize("scheme", [name for name in DRIVERS if name != "redshift"])
+def test_a_driver_that_is_missing_is_asked_for(scheme: str) -> None:
+    """By the extra that brings it."""
+    driver = DRIVERS[scheme]
+    try:
+        __import__(driver)
+    except ModuleNotFoundError:
+        pass
+    else:
+        pytest.skip(f"{driver} is installed here")
+    with pytest.raises(ConfigError, match=rf"pip install 'ometria-replica\[{scheme}\]'"):
+        open_warehouse(f"{scheme}://user:password@host/database")
+
+
+def test_each_file_of_a_destination_is_a_scheme() -> None:
+    """So that to add a warehouse is to add a file."""
+    assert {"snowflake", "bigquery", "redshift", "databricks", "clickhouse"} <= set(SCHEMES)
+    assert {"dlt+duckdb", "dlt+postgresql", "dlt+snowflake"} <= set(SCHEMES)
+    assert "dlt+__init__" not in SCHEMES
+
+
+def _destination(name: str) -> Any:
+    pytest.importorskip(DRIVERS[name], reason="the driver is not installed")
+    return import_module(f"ometria_replica.warehouse.destinations.{name}").DESTINATION
+
+
+def _engine(name: str, folder: Path) -> Any:
+    destination = _destination(name)
+    from ometria_replica.warehouse import bridge, courier  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415
+
+    if name == "bigquery":
+        (folder / "key.json").write_text(_a_key())
+    address = Address.read(URLS[name].format(folder=folder))
+    carrying = courier.Courier(destination, destination.options(address), folder)
+    engine: Any = bridge.BridgeEngine(
+        duckdb.connect(), destination, carrying, destination.place(address)
+    )
+    engine._sending = bridge.Sending("uk", *SPAN)
+    with carrying._context.entered():
+        schema = courier.schema_of("nothing", ())
+        carrying._client = carrying._new_client(schema, "ometria")
+    return engine
+
+
+def _client(cloud: Any, table: Table) -> tuple[Any, Any]:
+    from ometria_replica.warehouse.courier import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+
+    described = {**cloud._described(table), "x-merge-strategy": cloud._destination.strategy}
+    schema = schema_of("one", [described])
+    return cloud._courier._new_client(schema, "ometria", "ometria_staging_1"), schema
+
+
+def _made(cloud: Any, table: Table) -> list[Any]:
+    """Parse the CREATE TABLE, without the SORTKEY of a column, which the parser does not know."""
+    client, schema = _client(cloud, table)
+    columns = list(schema.tables[table.name]["columns"].values())
+    statements = client._get_table_update_sql(table.name, columns, False)
+    return [
+        sqlglot.parse_one(each.replace(" SORTKEY ", " "), read=_dialect(cloud))
+        for each in statements
+    ]
+
+
+def _merged(cloud: Any, table: Table) -> list[str]:
+    client, _ = _client(cloud, table)
+    (job,) = client._create_merge_followup_jobs([client.prepare_load_table(table.name)])
+    with open(job.new_file_path(), encoding="utf-8") as text:  # noqa: PTH123 -- dlt's path.
+        return [line.strip() for line in text.read().split("\n") if line.strip()]
+
+
+def _dialect(cloud: Any) -> str:
+    return cloud._courier._client.capabilities.sqlglot_dialect or "clickhouse"
+
+
+def _a_key() -> str:
+    """Invent the key of a service account."""
+    import json  # noqa: PLC0415 -- for BigQuery alone.
+
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
+
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return json.dumps({
+        "type": "service_account", "project_id": "project", "private_key": private.decode(),
+        "client_email": "loader@project.example.com", "token_uri": "https://localhost/token",
+    })  # fmt: skip
