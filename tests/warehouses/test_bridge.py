@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -65,6 +67,18 @@ def test_a_kill_between_the_steps_of_dlt_loses_nothing(
             world.check_after_crash()
             world.run()
             world.check()
+
+
+def test_sigterm_ends_a_run_while_dlt_is_at_work(bridged: Place, tmp_path: Path) -> None:
+    """With the exit code that it has elsewhere, and the next run goes on from there."""
+    with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
+        process = world.start(plan=Plan("before merging", "profiles", do="stall"))
+        world.wait_for_stall(process)
+        os.kill(process.pid or 0, signal.SIGTERM)
+        (world.folder / "go on").touch()
+        world.end(process, 143)
+        world.run()
+        world.check()
 
 
 def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> None:

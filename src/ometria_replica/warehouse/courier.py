@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ from dlt.common.destination.exceptions import (
     DestinationTransientException,
 )
 from dlt.common.destination.reference import DestinationReference
+from dlt.common.runtime import signals as dlt_signals
 from dlt.common.runtime.run_context import RunContext
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DestinationConnectionError
@@ -60,6 +62,7 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
     "integer": pa.int64(),
 }
 
+IDLE_SECONDS = 60.0  # What stands between us and a warehouse cuts what is idle for minutes.
 ROWS_AT_ONCE = 20_000  # Held as Python objects, where a driver knows no Arrow: some 40 MB.
 
 _SETTINGS: Mapping[str, Any] = {
@@ -112,6 +115,7 @@ class Courier:
         self._context = _Alone(folder)
         self._loads: set[tuple[str, str]] = set()
         self._client: Any = None
+        self._used_at = time.monotonic()
 
     # --- statements ---
 
@@ -246,13 +250,22 @@ class Courier:
     def _asking(self, pipeline: dlt.Pipeline | None = None) -> Iterator[Any]:
         """Be connected within, and let nothing of dlt's out but :class:`Failed`."""
         with self._context.entered():
-            client = self._client or self._connect()
+            client = self._connected()
             try:
                 yield client
             except Failed:
                 raise
             except Exception as error:
                 raise Failed(error, _pending(pipeline) if pipeline else None) from error
+            finally:
+                self._used_at = time.monotonic()
+
+    def _connected(self) -> Any:
+        """Give the connection, made anew if it may have been cut for want of use."""
+        is_idle = time.monotonic() - self._used_at > IDLE_SECONDS
+        if is_idle and not self._context.is_entered_again:
+            self.close()
+        return self._client or self._connect()
 
     def _connect(self) -> Any:
         try:
@@ -496,6 +509,11 @@ class _Alone(RunContext):
         config.__is_resolved__ = True
         self._runtime_config = config
 
+    @property
+    def is_entered_again(self) -> bool:
+        """Whether one call of dlt's is within another."""
+        return self._depth > 1
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Put this in the place of the context that is there, without a word to the log."""
@@ -511,14 +529,18 @@ class _Alone(RunContext):
             container[PluggableRunContext] = PluggableRunContext(self)
         plugged = container[PluggableRunContext]
         kept = plugged.context, plugged.providers, dlt_logger.LOGGER
+        intercepted = dlt_signals.intercepted_signals
         plugged.context, plugged.providers = (
             self,
             ConfigProvidersContainer(self.initial_providers()),
         )
         dlt_logger.LOGGER = None  # type: ignore[assignment]  # As before it is made.
+        # It would wait for what is under way, and forget the signal when that ends well.
+        dlt_signals.intercepted_signals = nullcontext  # type: ignore[assignment]
         self._depth = 1
         try:
             yield
         finally:
             self._depth = 0
             plugged.context, plugged.providers, dlt_logger.LOGGER = kept
+            dlt_signals.intercepted_signals = intercepted
