@@ -8,9 +8,11 @@ import psycopg2  # noqa: F401 -- dlt would miss it only when it connects.
 from dlt.destinations import postgres as factory
 
 from ometria_replica.warehouse.bridge import opening
-from ometria_replica.warehouse.destinations import Destination
+from ometria_replica.warehouse.destinations import Destination, Layout
+from ometria_replica.warehouse.state import BatchSize
 
 if TYPE_CHECKING:
+    from ometria_replica.schema import Table
     from ometria_replica.warehouse.destinations import Address
 
 FORM = "dlt+postgresql://user:password@host:5432/database"
@@ -30,8 +32,12 @@ def options(address: Address) -> dict[str, Any]:
             "password": address.password or "none",  # dlt wants one where the server asks for none.
             "query": given,
         },
-        "create_indexes": False,
     }
+
+
+def layout(_: Table) -> Layout:
+    """Keep keys unique by an index: without one a merge compared each row with each other."""
+    return Layout(columns={"__sync_key": {"unique": True}})
 
 
 DESTINATION = Destination(
@@ -40,6 +46,8 @@ DESTINATION = Destination(
     options=options,
     place=lambda address: f"{address.host or 'this machine'}/{address.path}",
     file_format="insert_values",
+    layout=layout,
+    batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),
 )
 
 open_url = opening(DESTINATION)

@@ -47,7 +47,7 @@ DESTINATION = Destination(
     file_format="insert_values",  # COPY would need a bucket of yours.
     layout=layout,
     longest_text=65_535,
-    batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),
+    batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),  # As text, in one process.
 )
 
 open_url = opening(DESTINATION)
