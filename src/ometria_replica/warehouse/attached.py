@@ -108,10 +108,10 @@ class AttachedFile(Engine):
         """See the base. The rows to delete are those that the comparison found."""
         target, names = self.data(table.name), sql.names(table)
         self.execute(f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)")
-        # In order the insert takes one core, and rows of a table have no order.
+        # In order the insert takes one core, and rows of a table have no order. Staging, where
+        # order counts, sets it for each batch.
         self.execute("SET preserve_insertion_order = false")
         self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
-        self.execute("SET preserve_insertion_order = true")
 
     def release(self) -> None:
         """Let other programs in. What is in memory only stays."""
