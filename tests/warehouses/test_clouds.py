@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,21 @@ def test_a_driver_that_is_missing_is_asked_for(scheme: str) -> None:
         pytest.skip(f"{driver} is installed here")
     with pytest.raises(ConfigError, match=rf"pip install 'ometria-replica\[{scheme}\]'"):
         open_warehouse(f"{scheme}://user:password@host/database")
+
+
+def test_a_driver_that_does_not_load_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it lacks, as drivers for ODBC lack the library of that name."""
+    (tmp_path / "clickhouse_connect.py").write_text(
+        "raise ImportError('libodbc.so.2: no such file')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in ("clickhouse_connect", "ometria_replica.warehouse.destinations.clickhouse"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+
+    with pytest.raises(ConfigError, match=r"does not load: libodbc\.so\.2: no such file\. Install"):
+        open_warehouse("clickhouse://user:password@host/database")
 
 
 def test_each_file_of_a_destination_is_a_scheme() -> None:

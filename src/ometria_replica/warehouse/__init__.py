@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ometria_replica.errors import ConfigError
 
@@ -152,7 +152,7 @@ def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
     Open the warehouse at *url*; with *dry_run*, one that counts but never writes.
 
     Raises ConfigError for an address that no warehouse of ours answers to, and for one
-    whose packages are not installed.
+    whose packages are not installed, or do not load.
     """
     scheme = scheme_of(url)
     if scheme not in SCHEMES:
@@ -160,18 +160,28 @@ def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
             f"warehouse.url: no warehouse speaks '{scheme}://'."
             f" There are {', '.join(SCHEMES)}, or the path of a .duckdb file."
         )
-    known = SCHEMES[scheme]
-    try:
-        module = import_module(f"ometria_replica.warehouse.{known.module}")
-    except ModuleNotFoundError as error:
-        if not known.extra or str(error.name).startswith("ometria_replica"):
-            raise
-        raise ConfigError(
-            f"warehouse.url: {scheme}:// needs more packages:"
-            f" pip install 'ometria-replica[{known.extra}]'."
-        ) from error
+    module = _imported(scheme, SCHEMES[scheme])
     opened: Warehouse = module.open_url(url, dry_run=dry_run)
     return opened
+
+
+def _imported(scheme: str, known: Scheme) -> Any:
+    try:
+        return import_module(f"ometria_replica.warehouse.{known.module}")
+    except ImportError as error:
+        if not known.extra or str(error.name).startswith("ometria_replica"):
+            raise
+        raise ConfigError(_lacking(scheme, known.extra, error)) from error
+
+
+def _lacking(scheme: str, extra: str, error: ImportError) -> str:
+    """Say what to install: packages, or what one that is there asks of the machine."""
+    if isinstance(error, ModuleNotFoundError):
+        needs, install = "needs more packages:", "pip install"
+    else:
+        needs = f"needs what is installed, but does not load: {error}."
+        install = "Install the library that it lacks, or newer packages: pip install --upgrade"
+    return f"warehouse.url: {scheme}:// {needs} {install} 'ometria-replica[{extra}]'."
 
 
 @dataclass(frozen=True)
