@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import boto3
 import duckdb
@@ -409,13 +409,14 @@ class DistantPlace:
 
     def add_column(self, table: str, name: str) -> None:
         """See the protocol."""
-        with self._asked() as courier:
-            there = courier.qualified("ometria", table)
-            courier.execute(f"ALTER TABLE {there} ADD COLUMN {courier.quoted(name)} {self._text}")
+        from ometria_replica.warehouse.courier import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
-    @property
-    def _text(self) -> str:
-        return "String" if self.url.startswith(("bigquery", "databricks", "click")) else "varchar"
+        column: Any = {"name": name, "data_type": "text", "nullable": True}
+        schema = schema_of("one", [{"name": table, "columns": {name: column}}])
+        with self._asked() as courier, courier._asking():
+            client = courier._new_client(schema, "ometria")
+            for statement in client._get_table_update_sql(table, [column], True):
+                courier.execute(statement)
 
     @contextmanager
     def _asked(self) -> Iterator[Courier]:
