@@ -375,12 +375,25 @@ def test_what_converts_today_is_filled_in(place: Place) -> None:
     assert state(place, "rejects") == []
 
 
-def _let_rejects_convert(place: Place) -> None:
+def test_a_time_that_converts_today_moves_its_row(place: Place) -> None:
+    """An event without a time lay elsewhere than one with it may; it is there once."""
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
+    _let_rejects_convert(place, "2026-03-01T12:00:00Z")
+    with opened(place) as warehouse:
+        assert warehouse.replay("uk") == 1
+
+    found = [row["event_at"] for row in rows(place, "email_events")]
+    assert len(found) == 2
+    assert NOON - timedelta(days=1) in found
+
+
+def _let_rejects_convert(place: Place, raw: str = "true") -> None:
     """Do by hand what a newer version would: read what this one could not."""
     with open_warehouse(place.url) as warehouse:
         engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
         with engine.using("a test"), engine.transaction():
-            engine.execute("UPDATE " + engine.state(_rejects()) + " SET raw = 'true'")
+            engine.execute("UPDATE " + engine.state(_rejects()) + f" SET raw = '{raw}'")
 
 
 def _rejects() -> object:

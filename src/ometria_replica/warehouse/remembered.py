@@ -174,14 +174,21 @@ class RememberedEngine(AttachedFile):
         self.remove(table, [key for (key,) in self.rows("SELECT __sync_key FROM gone")])
 
     def fill_in(self, table: Table, column: Column, found: Sequence[tuple[str, object]]) -> None:
-        """See the base: look the rows up, fill them in here, and send them."""
+        """
+        See the base: look the rows up, fill them in here, and send them.
+
+        They are put back here as they are there: *column* may tell where they lie.
+        """
         self._whole = None
-        self.execute(f"DELETE FROM {self.data(table.name)}")
+        here, names = self.data(table.name), sql.names(table)
+        self.execute(f"DELETE FROM {here}")
         self._bring_here(table, Wanted("", keys=tuple(key for key, _ in found)))
+        self.temporary("unfilled", f"FROM {here}")
         super().fill_in(table, column, found)
         self.execute(staged_ddl(table))
-        names = sql.names(table)
-        self.execute(f"INSERT INTO {STAGED} ({names}) SELECT {names} FROM {self.data(table.name)}")
+        self.execute(f"INSERT INTO {STAGED} ({names}) SELECT {names} FROM {here}")
+        self.execute(f"DELETE FROM {here}")
+        self.execute(f"INSERT INTO {here} FROM unfilled")
         self.replace_rows(table)
 
     def lock(self, table: StateTable) -> None:
