@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.lake import MOST_SPANS, Stretch, joined
+from ometria_replica.warehouse.lake import MOST_SPANS, Overtaken, Stretch, joined
 from ometria_replica.warehouse.state import Loaded, Sweep
 from tests.faults.child import ROOT, Plan
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BucketPlace, DeltaPlace
-from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, recalled, rows
+from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, recalled, rows, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +87,52 @@ def test_a_kill_between_rows_and_state_doubles_nothing(
             world.run()
             world.check()
             live(world)
+
+
+def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:
+    """A store may do what it then says somebody else came before: a whole read, and its state."""
+    with opened(lake) as warehouse:
+        engine = warehouse._engine  # type: ignore[attr-defined]  # Of lakes.
+        engine._lake = Forgetful(engine._lake)
+        profiles = ['{"id": "a"}', '{"id": "b"}']
+        load = Load(PROFILES, profiles, watermark=NOON, whole=Sweep(remove=False, max_share=1.0))
+        load.into(warehouse)
+
+    assert [row["profile_id"] for row in rows(lake, "profiles")] in (["a", "b"], ["b", "a"])
+    assert sorted(mark["mark"] for mark in state(lake, "marks")) == ["watermark", "whole"]
+
+
+class Forgetful:
+    """A lake that loses its answer to the first append to each table."""
+
+    def __init__(self, lake: Any) -> None:
+        self._lake = lake
+        self._lost: set[tuple[str, str]] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lake, name)
+
+    def open(self, schema: str, name: str) -> Any:
+        """Open a table that does so."""
+        table = self._lake.open(schema, name)
+        return table and ForgetfulTable(table, (schema, name), self._lost)
+
+
+class ForgetfulTable:
+    """One of its tables."""
+
+    def __init__(self, table: Any, name: tuple[str, str], lost: set[tuple[str, str]]) -> None:
+        self._table, self._name, self._lost = table, name, lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+    def append(self, rows: Any) -> None:
+        """Add rows, and the first time say that somebody else came before."""
+        self._table.append(rows)
+        if self._name not in self._lost:
+            self._lost.add(self._name)
+            raise Overtaken("The answer was lost.")
 
 
 # --- which part is written anew ----------------------------------------------------------------

@@ -197,8 +197,16 @@ class LakeEngine(RememberedEngine):
         return None if there is None else there.rows(ALL).read_all()
 
     def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
-        """See the base. Other runs write other rows of it meanwhile, so it is tried again."""
-        _tried(lambda: self._write_state(table, gone, new))
+        """
+        See the base. Other runs write other rows of it meanwhile, so it is tried again.
+
+        Then in the place of *new* too: a store may do what it says that it did not.
+        """
+        try:
+            self._write_state(table, gone, new)
+        except Overtaken:
+            both = pa.concat_tables([gone, new.select(table.key)])
+            _tried(lambda: self._write_state(table, both, new))
         if table is RUNS:  # Once a run, and nothing waits for it any more.
             self._tidy()
 

@@ -162,11 +162,17 @@ class RememberedEngine(AttachedFile):
         self._whole = whole
 
     def replace_rows(self, table: Table) -> None:
-        """See the base. Rows of a whole read are kept up here too, for its next batch."""
+        """
+        See the base. Rows of a whole read are kept up here too, for its next batch.
+
+        Where sending them fails they may be there all the same, so that what is here is not.
+        """
+        whole, self._whole = self._whole, None
         names = sql.names(table)
         self.send(table, self._connection.sql(f"SELECT {names} FROM {STAGED}").to_arrow_reader())
-        if self._whole:
+        if whole:
             super().replace_rows(table)
+        self._whole = whole
 
     def remove_rows(self, table: Table) -> None:
         """See the base."""
