@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -90,6 +91,16 @@ def test_a_password_is_masked(name: str) -> None:
 
     assert "SECRET" not in masked(URLS[name])
     assert "SECRET" not in _destination(name).place(Address.read(URLS[name]))
+
+
+@pytest.mark.parametrize("password", ["SEC/RET", "SEC[RET"])
+def test_a_password_that_breaks_the_url_is_not_shown(password: str) -> None:
+    """Python's own words for it would quote what it takes for a port."""
+    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
+
+    with pytest.raises(ConfigError, match="Percent-encode") as refused:
+        Address.read(f"snowflake://user:{password}@account/database")
+    assert "SEC" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("name", list(URLS))

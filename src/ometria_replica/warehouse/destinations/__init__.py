@@ -44,15 +44,27 @@ class Address:
 
     @classmethod
     def read(cls, url: str) -> Address:
-        """Take *url* apart."""
-        parts = urlsplit(url)
+        """
+        Take *url* apart.
+
+        Raises ConfigError where a character of the password makes another URL of it. What
+        Python says of that quotes the password, so that it is not passed on.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ConfigError(
+                "warehouse.url: is no URL that can be read. Percent-encode what the password"
+                " holds of / ? # @ : [ ], and write the port as a number."
+            ) from None
         user, password = parts.username, parts.password
         return cls(
             scheme=parts.scheme,
             user=unquote(user) if user else None,
             password=unquote(password) if password else None,
             host=parts.hostname,
-            port=parts.port,
+            port=port,
             path=unquote(parts.path).removeprefix("/"),
             options=dict(parse_qsl(parts.query, keep_blank_values=True)),
         )
