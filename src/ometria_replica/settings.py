@@ -549,7 +549,9 @@ def masked(url: str) -> str:
 
 
 _REVEALING: Final = re.compile(
-    r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature)[^=&]*=)[^&#]+", re.IGNORECASE
+    r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature|authorization"
+    r"|connection.string)[^=&]*=)[^&#]+",
+    re.IGNORECASE,
 )
 
 

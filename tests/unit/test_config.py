@@ -766,6 +766,10 @@ def test_a_password_of_the_warehouse_stays_out_of_the_file_and_the_command_line(
             "postgresql:///shop?user=me&password=***&x=1",
         ),
         ("md:shop?motherduck_token=pw", "md:shop?motherduck_token=***"),
+        (
+            "iceberg://shop?header.Authorization=Bearer%20pw&adls.connection-string=pw",
+            "iceberg://shop?header.Authorization=***&adls.connection-string=***",
+        ),
     ],
 )
 def test_a_password_inside_a_url_is_masked(url: str, shown: str) -> None:
