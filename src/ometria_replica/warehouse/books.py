@@ -100,7 +100,10 @@ class Books:
         return False
 
     def note(self, owner: Owner, now: datetime) -> None:
-        """Put an owner on the list."""
+        """Put an owner on the list, unless another run that began with this one has done it."""
+        self.run.lock(ACCOUNTS)
+        if self.is_known(owner):
+            return
         self.run.insert(ACCOUNTS, [owner.account_id, owner.source_id, owner.wide_keys, now])
 
     def take(self, lease: Lease, now: datetime) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 import adbc_driver_manager as adbc
 from adbc_driver_postgresql import dbapi
@@ -32,6 +32,8 @@ IDLE_SECONDS = 30.0  # After that a connection is made anew: who knows what stan
 LOCK_SECONDS = 30  # For somebody else's statement on our tables to end.
 DEFAULTS = {"application_name": "ometria-replica", "connect_timeout": "15"}
 """Parameters of the connection, where the URL has none of its own."""
+ENCODING = {"client_encoding": "UTF8"}
+"""What the driver sends, whatever the URL, the role or the environment say."""
 
 
 def open_url(url: str, *, dry_run: bool = False) -> PostgresWarehouse:
@@ -57,8 +59,8 @@ class PostgresEngine(Engine):
     """
     A connection to *url*, made when it is first used; the rows come from *staging*.
 
-    All temporary tables live within one transaction, so that a pooler which hands each
-    transaction another connection is no trouble.
+    Nothing is asked outside a transaction, since a pooler may hand each another connection:
+    there the driver's statement, prepared on the one, would be missing on the other.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -90,7 +92,8 @@ class PostgresEngine(Engine):
                 self.close()
             if self._connection is None:
                 self._connect()
-            yield
+            with self.transaction():
+                yield
         except adbc.Error as error:
             if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
                 self.close()
@@ -103,7 +106,8 @@ class PostgresEngine(Engine):
             self._connection = dbapi.connect(self._url, autocommit=True)
         except adbc.Error as error:
             raise _not_connected(error, self.place) from error
-        ((encoding,),) = self.rows("SELECT current_setting('server_encoding')")
+        with self.transaction():
+            ((encoding,),) = self.rows("SELECT current_setting('server_encoding')")
         if encoding != "UTF8":
             raise WarehouseError(
                 f"The database at {self.place} is encoded as {encoding}, which cannot hold every"
@@ -126,9 +130,7 @@ class PostgresEngine(Engine):
         self._begin()
         self._in_transaction = True
         try:
-            self.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-            self.execute("SET LOCAL TimeZone = 'UTC'")
-            self.execute("SET LOCAL client_min_messages = 'warning'")
+            self.execute(_OUR_SETTINGS)
             yield
             self._commit()
         except BaseException:
@@ -200,7 +202,12 @@ class PostgresEngine(Engine):
         )
 
     def make_schema(self, name: str) -> None:
-        """See the base. Looked for first: who may not make schemas may not ask IF NOT EXISTS."""
+        """
+        See the base. Looked for first: who may not make schemas may not ask IF NOT EXISTS.
+
+        By one run at a time, to the end of the transaction: of two that make the same, one fails.
+        """
+        self.execute(f"SELECT pg_advisory_xact_lock({_MAKING})")
         if not self.scalar("SELECT count(*) FROM pg_namespace WHERE nspname = ?", [name]):
             self.execute(f"CREATE SCHEMA {sql.quoted(name)}")
 
@@ -289,11 +296,25 @@ def _storable(column: str, *, of: str) -> str:
 
 
 def _with_defaults(url: str) -> str:
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    query += [(name, value) for name, value in DEFAULTS.items() if name not in dict(query)]
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    """Add to the end of *url*, and touch nothing else of it: libpq reads it in its own way."""
+    rest = url.partition("://")[2]
+    place = re.sub(r"^[^@/]*@", "", rest)  # A password may hold a question mark.
+    given = dict(parse_qsl(place.partition("?")[2], keep_blank_values=True))
+    added = {name: value for name, value in DEFAULTS.items() if name not in given}
+    joint = "" if url.endswith(("?", "&")) else "&" if "?" in place else "?"
+    return f"{url}{joint}{urlencode(added | ENCODING)}"
 
+
+_MAKING = 0x6F6D6574726961  # "ometria". Who makes tables holds the lock of this number.
+
+# To the end of the transaction. Our temporary tables come before all tables of their names.
+_OUR_SETTINGS = f"""
+SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', true),
+  set_config('TimeZone', 'UTC', true),
+  set_config('client_min_messages', 'warning', true),
+  set_config('search_path',
+    concat_ws(', ', 'pg_temp', nullif(current_setting('search_path'), '')), true)
+"""
 
 _MAY_CREATE = (
     "CASE WHEN EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = '{name}')"
