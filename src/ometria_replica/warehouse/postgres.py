@@ -226,6 +226,8 @@ class PostgresEngine(Engine):
 
     def try_access(self) -> None:
         """See the base."""
+        if self.rows("SELECT current_setting('transaction_read_only')") == [("on",)]:
+            raise WarehouseError(_read_only(self.place))
         lacking = [
             what
             for what, query in (
@@ -372,17 +374,31 @@ def _explained(error: adbc.Error, doing: str, place: str) -> WarehouseError:
             f" connection ({code}), while {doing}. The batch was rolled back and nothing is lost."
             " Make room there, then run again."
         )
+    return WarehouseError(_refused(code, doing, place))
+
+
+def _refused(code: str, doing: str, place: str) -> str:
     if code == "42501":
-        return WarehouseError(
+        return (
             f"The user of {place} lacks a privilege for {doing}. The batch was rolled back."
             f" Let it own the schemas {DATA_SCHEMA} and {STATE_SCHEMA}, and make temporary tables."
         )
+    if code == "25006":
+        return _read_only(place)
     if code == "23505":
-        return WarehouseError(
+        return (
             f"There would be two rows of one __sync_key in {place}, while {doing}. The batch was"
             " rolled back. Look for rows that were not loaded by this program, and remove them."
         )
-    return WarehouseError(
+    return (
         f"PostgreSQL refused while {doing} in {place} ({code})."
         " The batch was rolled back. Run again; if it happens again, report it."
+    )
+
+
+def _read_only(place: str) -> str:
+    return (
+        f"{place} is there to be read only: it is a standby, or default_transaction_read_only is"
+        " on for the database or the user. Nothing was changed. Name the primary server in"
+        " warehouse.url, or let this user write."
     )
