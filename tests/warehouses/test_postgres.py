@@ -12,12 +12,12 @@ from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseErro
 from ometria_replica.tables import LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse, postgres
 from ometria_replica.warehouse.postgres import numbered
-from ometria_replica.warehouse.state import Owner
+from ometria_replica.warehouse.state import MARKS, Owner
 from tests.places import PostgresPlace
 from tests.pooler import pooled
 from tests.postgres import GUARDED, PASSWORD
 from tests.postgres import postgres as server
-from tests.warehouses.loads import NOON, Load, a_lease, opened, rows
+from tests.warehouses.loads import NOON, Load, a_lease, opened, recalled, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,310 @@ def test_a_wrong_password_is_told_and_not_shown(place: PostgresPlace) -> None:
     assert PASSWORD not in str(wrong)
     assert f"{GUARDED}:***@" in str(wrong)
     assert wrong.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("url", "words", "kind"),
+    [
+        ("postgresql://nobody@/{database}?host={folder}", "does not know the user", WarehouseError),
+        ("postgresql://postgres@/nowhere?host={folder}", "no such database", WarehouseError),
+        ("postgresql://a:secret@127.0.0.1:1/x", "cannot be reached", Unreachable),
+        ("postgresql://a:secret@127.0.0.1:1/x?sslmode=odd", "not understood", WarehouseError),
+        ("postgresql://a:secret/1@127.0.0.1:1/x", "not understood", WarehouseError),
+    ],
+    ids=["user", "database", "port", "parameter", "slash"],
+)
+def test_a_connection_that_fails_is_told_in_words(
+    url: str, words: str, kind: type[WarehouseError], place: PostgresPlace
+) -> None:
+    """Each with its advice, and with an exit code that says whether to try again."""
+    found = refusal(url.format(database=place.database, folder=server().folder))
+
+    assert words in str(found)
+    assert type(found) is kind
+    assert "secret" not in str(found)
+
+
+def test_another_encoding_is_refused() -> None:
+    """A database that cannot hold every text is told of before anything is made."""
+    name = "in_latin1"
+    server().drop(name)
+    server().run(
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0",
+    )
+    try:
+        assert "encoded as LATIN1" in str(refusal(server().url(name)))
+    finally:
+        server().drop(name)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the driver the error says what to install."""
+    import builtins  # noqa: PLC0415 -- used here only.
+    import sys  # noqa: PLC0415
+
+    real = builtins.__import__
+
+    def without(name: str, *rest: object, **more: object) -> object:
+        if name.startswith("adbc_driver"):
+            raise ModuleNotFoundError(name=name)
+        return real(name, *rest, **more)  # type: ignore[arg-type]  # As it was called.
+
+    monkeypatch.delitem(sys.modules, "ometria_replica.warehouse.postgres")
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError, match=r"pip install 'ometria-replica\[postgres\]'"):
+        open_warehouse("postgresql://somewhere/db")
+
+
+def test_a_connection_that_breaks_loses_nothing(place: PostgresPlace) -> None:
+    """A server may end the connection between two batches: what comes next connects again."""
+    with opened(place) as warehouse:
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+        _end_connections(place)
+        with pytest.raises(Unreachable, match="broke while loading lists"):
+            Load(LISTS, ['{"id": "2"}']).into(warehouse)
+        Load(LISTS, ['{"id": "3"}']).into(warehouse)
+
+    assert sorted(row["list_id"] for row in rows(place, "lists")) == ["1", "3"]
+
+
+def test_a_connection_that_stood_idle_is_made_anew(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long read between two batches may cost the connection, and not the run."""
+    monkeypatch.setattr(postgres, "IDLE_SECONDS", 0.0)
+    with opened(place) as warehouse:
+        _end_connections(place)
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+
+    assert len(rows(place, "lists")) == 1
+
+
+def test_a_pooler_may_hand_each_transaction_another_connection(
+    place: PostgresPlace, tmp_path: Path
+) -> None:
+    """All that is asked is within transactions: reading the state as well as a batch."""
+    with (
+        pooled(server().folder, tmp_path) as folder,
+        open_warehouse(f"postgresql://postgres@/{place.database}?host={folder}") as warehouse,
+    ):
+        warehouse.try_access()
+        warehouse.prepare(OWNER, NOON)
+        warehouse.take_lease(a_lease(), NOON)
+        Load(LISTS, ['{"id": "1"}'], watermark=NOON, lease=a_lease()).into(warehouse)
+        Load(LISTS, ['{"id": "1"}', '{"id": "2"}'], lease=a_lease()).into(warehouse)
+        assert warehouse.recall("uk", "lists").watermark == NOON
+        warehouse.rewind("uk", "lists", None)
+        assert warehouse.replay("uk") == 0
+        assert (warehouse.runs(1), warehouse.rejects(1)) == ([], [])
+        warehouse.give_back(a_lease())
+        assert warehouse.count_rows("uk", "lists") == 2
+
+
+@pytest.mark.parametrize("where", ["database", "url"])
+def test_another_encoding_of_the_connection_changes_no_text(
+    where: str, place: PostgresPlace
+) -> None:
+    """What is sent is UTF-8, whatever a database, a role or a URL has set."""
+    url = place.url
+    if where == "url":
+        url += "&client_encoding=LATIN1"
+    else:
+        server().run(f"ALTER DATABASE {place.database} SET client_encoding = 'LATIN1'")
+    with open_warehouse(url) as warehouse:
+        warehouse.prepare(OWNER, NOON)
+        Load(LISTS, ['{"id": "1", "title": "Zoë"}']).into(warehouse)
+    server().run(f"ALTER DATABASE {place.database} RESET client_encoding")
+
+    assert [row["list_title"] for row in rows(place, "lists")] == ["Zoë"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///{database}?host={folder}&user=postgres",
+        "postgresql://postgres@/{database}?host={folder}&options=-c%20statement_timeout%3D60000",
+        "postgresql://postgres:a[b?c#d@/{database}?host={folder}",
+    ],
+    ids=["no host", "a space", "a password"],
+)
+def test_a_url_reaches_the_server_as_it_was_written(url: str, place: PostgresPlace) -> None:
+    """The server's library reads URLs in its own way, so that nothing of them is changed."""
+    with open_warehouse(url.format(database=place.database, folder=server().folder)) as warehouse:
+        warehouse.prepare(OWNER, NOON)
+        assert warehouse.owners() == [OWNER]
+
+
+def test_tables_of_our_temporary_names_are_left_alone(place: PostgresPlace) -> None:
+    """Even where a search path puts temporary tables last."""
+    names = ("staged", "rejected", "matched", "found")
+    server().run(
+        *(f"CREATE TABLE public.{name} (__sync_key text)" for name in names),
+        "INSERT INTO public.staged VALUES ('theirs')",
+        database=place.database,
+    )
+    server().run(f"ALTER DATABASE {place.database} SET search_path = public, pg_temp")
+    with opened(place) as warehouse:
+        for _ in range(2):
+            Load(LISTS, ['{"id": "1"}']).into(warehouse)
+
+    assert len(rows(place, "lists")) == 1
+    assert server().rows("SELECT * FROM public.staged", database=place.database) == [("theirs",)]
+
+
+def _end_connections(place: PostgresPlace) -> None:
+    server().rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE datname = '{place.database}' AND pid <> pg_backend_pid()"
+    )
+    time.sleep(0.1)
+
+
+# --- privileges --------------------------------------------------------------------------------
+
+
+def guarded(place: PostgresPlace) -> str:
+    """Give the URL for the role that may do next to nothing."""
+    return server().url(place.database, GUARDED, PASSWORD)
+
+
+def test_a_lacking_privilege_is_named(place: PostgresPlace) -> None:
+    """By `check`, which changes nothing, and by a run."""
+    with open_warehouse(guarded(place), dry_run=True) as warehouse:
+        warehouse.prepare(OWNER, NOON)
+        with pytest.raises(WarehouseError) as refused:
+            warehouse.try_access()
+
+    for schema in ("ometria", "ometria_replica"):
+        assert f"make tables in the schema {schema}" in str(refused.value)
+    assert "lacks a privilege" in str(refusal(guarded(place)))
+    assert not place.is_there
+
+
+def test_the_least_privileges_are_enough(place: PostgresPlace) -> None:
+    """The statements of the docs: two schemas of its own, and temporary tables."""
+    server().run(
+        f"CREATE SCHEMA ometria AUTHORIZATION {GUARDED}",
+        f"CREATE SCHEMA ometria_replica AUTHORIZATION {GUARDED}",
+        f"REVOKE CREATE, TEMPORARY ON DATABASE {place.database} FROM PUBLIC",
+        f"GRANT TEMPORARY ON DATABASE {place.database} TO {GUARDED}",
+        database=place.database,
+    )
+    for _ in range(2):
+        with open_warehouse(guarded(place)) as warehouse:
+            warehouse.try_access()
+            warehouse.prepare(OWNER, NOON)
+            Load(PROFILES, ['{"id": "ann"}'], watermark=NOON).into(warehouse)
+
+    assert len(rows(place, "profiles")) == 1
+
+
+# --- others at work ----------------------------------------------------------------------------
+
+
+def test_a_lock_of_somebody_else_is_waited_for(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while; then the run ends with nothing written, and a later one goes through."""
+    with opened(place):
+        pass
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 1)
+    with server().connected(place.database) as cursor, opened(place) as warehouse:
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE ometria.lists IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Busy, match="held tables"):
+            Load(LISTS, ['{"id": "1"}']).into(warehouse)
+        ending = threading.Timer(0.3, cursor.execute, ["ROLLBACK"])
+        ending.start()
+        Load(LISTS, ['{"id": "2"}']).into(warehouse)
+        ending.join()
+
+    assert [row["list_id"] for row in rows(place, "lists")] == ["2"]
+
+
+def test_rows_that_somebody_else_doubled_are_told_of(place: PostgresPlace) -> None:
+    """A table that was copied here without its index may hold a key twice: nothing is changed."""
+    with opened(place) as warehouse:
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+    server().run(
+        "DROP INDEX ometria.lists_sync_key",
+        "INSERT INTO ometria.lists SELECT * FROM ometria.lists",
+        database=place.database,
+    )
+
+    assert "two rows of one __sync_key" in str(refusal(place.url))
+    assert len(rows(place, "lists")) == 2
+
+
+def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:
+    """Of many runs that ask at the same moment, one gets the lease."""
+    with opened(place):
+        pass
+    got: list[str] = []
+    start = threading.Barrier(5)
+
+    def ask(run_id: str) -> None:
+        with open_warehouse(place.url) as warehouse:
+            warehouse.owners()  # It is connected.
+            start.wait()
+            try:
+                warehouse.take_lease(a_lease(run_id=run_id), NOON)
+            except Busy:
+                return
+            got.append(run_id)
+
+    runs = [threading.Thread(target=ask, args=(f"run {number}",)) for number in range(5)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert len(got) == 1
+
+
+def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> None:
+    """On an empty database, where each finds everything missing."""
+    failures: list[WarehouseError] = []
+    start = threading.Barrier(4)
+
+    def begin() -> None:
+        with open_warehouse(place.url) as warehouse:
+            warehouse.owners()  # It is connected.
+            start.wait()
+            try:
+                warehouse.prepare(OWNER, NOON)
+            except WarehouseError as error:
+                failures.append(error)
+
+    runs = [threading.Thread(target=begin) for _ in range(4)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert failures == []
+    with open_warehouse(place.url) as warehouse:
+        assert warehouse.owners() == [OWNER]
+
+
+def test_a_server_that_is_only_read_is_told_of(place: PostgresPlace) -> None:
+    """Before anything is read from Ometria, and with what to do."""
+    server().run(f"ALTER DATABASE {place.database} SET default_transaction_read_only = on")
+
+    assert "to be read only" in str(refusal(place.url))
+    with (
+        open_warehouse(place.url) as warehouse,
+        pytest.raises(WarehouseError, match="primary server"),
+    ):
+        warehouse.try_access()
+
+
+def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresPlace) -> None:
+    """A statement takes 65,535 of them, and an account may have any number of lists."""
+    with opened(place) as warehouse, warehouse._engine.using("a test"):  # type: ignore[attr-defined]
+        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
+        marks = [["uk", "member_lists", f"unread {n}", NOON, "a-run"] for n in range(14_000)]
+        engine.replace(MARKS, *marks)
+        engine.replace(MARKS, *marks)
+    assert len(recalled(place, "member_lists").unread) == 14_000
 
 
 # --- statements --------------------------------------------------------------------------------

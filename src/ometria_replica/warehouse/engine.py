@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.state import Batch, StateTable
 
 
+_ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
+
+
 class Engine(ABC):
     """
     A connection that runs statements, one at a time.
@@ -145,8 +148,10 @@ class Engine(ABC):
 
     def replace(self, table: StateTable, *rows: Sequence[object]) -> None:
         """Put *rows* in the place of those with their keys."""
-        if not rows:
-            return
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self._replace(table, rows[start : start + _ROWS_AT_ONCE])
+
+    def _replace(self, table: StateTable, rows: Sequence[Sequence[object]]) -> None:
         places = [table.column_names.index(name) for name in table.key]
         key = ", ".join(sql.quoted(name) for name in table.key)
         keys = ", ".join(f"({', '.join('?' for _ in table.key)})" for _ in rows)
