@@ -383,7 +383,7 @@ class _TableSync:
         start_after = self._list_from()
         files = self._files_to_read(start_after)
         self.run.progress.start(source, name, sum(file.size for file in files), "bytes")
-        loaded_at, done = self.warehouse.recall(source, name).loaded_at, 0
+        loaded_at, done, left = self.warehouse.recall(source, name).loaded_at, 0, False
         self.warehouse.release()
         with scratch_folder() as folder:
             size = self.warehouse.batch_size
@@ -396,12 +396,13 @@ class _TableSync:
                 with self._mapping():
                     staging = self._staging()
                     entries = self._stage(staging, batch, moments)
+                left |= len(entries) < len(batch)
                 done += sum(file.origin.size for file in batch)
                 staged = sum(entry.records for entry in entries)
                 self.run.progress.advance(self.report.records + staged, 0, done)
                 self._load(staging, now, _Marks(files=entries))
                 self.warehouse.release()
-        if start_after is None and not self.run.is_partial:
+        if start_after is None and not left and not self.run.is_partial:
             self.warehouse.note_listed(
                 source, name, self._feed_name(), self.run.started_at, self.run.run_id
             )

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.records import Unreadable
+from ometria_replica.replication import sync as run
+from ometria_replica.settings import Config, WarehouseSettings
 from tests.incremental.shops import DAY, HOUR, NOON
 from tests.replicas import account, everything, of, replicate, write_feed_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ometria_replica.records import Brought, FeedObject
     from ometria_replica.report import TableReport
+    from ometria_replica.schema import Table
+    from ometria_replica.settings import AccountSettings
 
 WEEKS = 70
 """Files, a day apart."""
@@ -64,6 +72,28 @@ def test_a_name_of_the_last_week_is_found_at_once(feed: Path, tmp_path: Path) ->
     write(feed, f"events-{WEEKS - 3:03}", now + HOUR)
 
     assert sync(tmp_path, now + HOUR).files == 2
+
+
+def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
+    feed: Path, tmp_path: Path
+) -> None:
+    """Whatever its name: while something is left to read, the next run lists all."""
+    now = NOON + WEEKS * DAY
+    settings = account(folder=feed)
+    warehouse = WarehouseSettings(str(tmp_path / "replica.duckdb"))
+
+    def denied_once(
+        account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
+    ) -> Iterator[Brought]:
+        assert table.time is not None  # It is of events.
+        yield Unreadable(files[0], "the store denies it", again=True)
+        with Inputs(account, now) as inputs:
+            yield from inputs.feed.fetch(files[1:], folder)
+
+    config = Config(accounts=(settings,), warehouse=warehouse)
+    report = run(config, clock=lambda: now, fetch=denied_once)
+    assert of(report, "email_events").files == WEEKS - 1
+    assert sync(tmp_path, now + HOUR).files == 1
 
 
 def test_a_full_sync_lists_all(feed: Path, tmp_path: Path) -> None:
