@@ -538,7 +538,8 @@ _CONVERSIONS: Mapping[str, str] = {
     "text": "CASE WHEN contains({text}, chr(0)) THEN replace({text}, chr(0), '') ELSE {text} END",
     "boolean": "try_cast({text} AS BOOLEAN)",
     "date": (
-        "CASE WHEN regexp_full_match({text}, '\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}\\s*')"
+        "CASE WHEN regexp_matches({text}, '^\\s*0000') THEN NULL"
+        " WHEN regexp_full_match({text}, '\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}\\s*')"
         " THEN try_cast({text} AS DATE)"
         " WHEN regexp_matches({text}, '^\\s*\\d{{4}}-\\d{{1,2}}-\\d{{1,2}}[T ]\\d')"
         " AND try_cast({text} AS TIMESTAMPTZ) IS NOT NULL"

@@ -174,6 +174,18 @@ def test_a_date_is_the_same_day(born: str, place: Place) -> None:
     assert rows(place, "profiles")[0]["date_of_birth"] == date.fromisoformat(born)
 
 
+def test_a_day_of_the_year_nought_is_set_aside(place: Place) -> None:
+    """There is none in most calendars: some warehouses could not read what they had taken."""
+    with opened(place) as warehouse:
+        for hour in range(2):
+            Load(
+                PROFILES, [profile("ann", date_of_birth="0000-01-01")], at=NOON + hour * HOUR
+            ).into(warehouse)
+
+    assert [row["date_of_birth"] for row in rows(place, "profiles")] == [None]
+    assert [reject["raw"] for reject in state_of_rejects(place)] == ["0000-01-01"]
+
+
 def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
     """Values, ids and names of files that are reserved words or statements do no harm."""
     odd = "select'; DROP TABLE ometria.lists; --"
