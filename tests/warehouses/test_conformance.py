@@ -400,6 +400,18 @@ def test_a_time_that_converts_today_moves_its_row(place: Place) -> None:
     assert NOON - timedelta(days=1) in found
 
 
+def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) -> None:
+    """Their key is the same, wherever they lie: an older version reads less than a newer one."""
+    with opened(place) as warehouse:
+        Load(EMAIL_EVENTS, [event(dt_occurred="soon")]).into(warehouse)
+    _let_rejects_convert(place, "2025-01-01T12:00:00Z")
+    with opened(place) as warehouse:
+        warehouse.replay("uk")
+        Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
+
+    assert len(rows(place, "email_events")) == 2
+
+
 def _let_rejects_convert(place: Place, raw: str = "true") -> None:
     """Do by hand what a newer version would: read what this one could not."""
     with open_warehouse(place.url) as warehouse:

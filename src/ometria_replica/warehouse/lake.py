@@ -211,10 +211,10 @@ class LakeEngine(RememberedEngine):
             self._tidy()
 
     def fetch(self, table: Table, wanted: Wanted) -> Iterable[pa.Table | pa.RecordBatch]:
-        """See the base."""
+        """See the base. What has no time today may have had one, and lie anywhere."""
         there = self._there(DATA_SCHEMA, table.name)
         stretch = Stretch(wanted.source_id or None)
-        if wanted.days is not None:
+        if wanted.days is not None and not wanted.keys:
             stretch = replace(stretch, time=table.time, spans=_spans_of(wanted.days), untimed=True)
         rows = there.rows(stretch)
         if wanted.keys is None:
