@@ -75,10 +75,6 @@ class Engine(ABC):
     def replace_rows(self, table: Table) -> None:
         """Put all rows of ``staged`` into *table*, each in the place of the one with its key."""
 
-    def at_once(self) -> AbstractContextManager[None]:
-        """Do all of a batch within: where temporary tables need it, one transaction."""
-        return nullcontext()
-
     def bring(self, name: str) -> None:  # noqa: B027 -- not every engine needs it.
         """Make sure that the temporary table *name* of the staging is here too."""
 

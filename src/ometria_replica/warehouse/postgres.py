@@ -130,7 +130,7 @@ class PostgresEngine(Engine):
         self._begin()
         self._in_transaction = True
         try:
-            self.execute(_OUR_SETTINGS)
+            self.execute(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
             yield
             self._commit()
         except BaseException:
@@ -138,8 +138,6 @@ class PostgresEngine(Engine):
             raise
         finally:
             self._in_transaction = False
-
-    at_once = transaction
 
     # By the driver, and not as statements of ours: where it believes that each statement
     # commits by itself, it commits after any with a time among its parameters (1.13).
@@ -310,8 +308,8 @@ def _with_defaults(url: str) -> str:
 _MAKING = 0x6F6D6574726961  # "ometria". Who makes tables holds the lock of this number.
 
 # To the end of the transaction. Our temporary tables come before all tables of their names.
-_OUR_SETTINGS = f"""
-SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', true),
+_OUR_SETTINGS = """
+SELECT set_config('lock_timeout', '{lock_seconds}s', true),
   set_config('TimeZone', 'UTC', true),
   set_config('client_min_messages', 'warning', true),
   set_config('search_path',

@@ -134,7 +134,7 @@ class RelationalWarehouse:
 
     def load(self, batch: Batch) -> Loaded:
         """See the protocol."""
-        with self._engine.using(f"loading {batch.table.name}"), self._engine.at_once():
+        with self._engine.using(f"loading {batch.table.name}"):
             self._engine.look_up(batch)
             for name in (STAGED, REJECTED, *([SWEPT] if batch.sweep else [])):
                 self._engine.bring(name)
