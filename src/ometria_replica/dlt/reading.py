@@ -22,6 +22,7 @@ from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
 from ometria_replica.schema import Feed
 from ometria_replica.scratch import scratch_folder
+from ometria_replica.warehouse.arrow import ARROW_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.dlt.memory import State
     from ometria_replica.records import FeedFile
-    from ometria_replica.schema import ColumnType, Table
+    from ometria_replica.schema import Table
     from ometria_replica.settings import AccountSettings
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,6 @@ BATCH_ROWS = 100_000
 MEMORY = "1GB"  # Of a table being staged; more goes to the disk.
 
 NEVER_NULL = ("_account_id", "__source_id", "__sync_key", "__synced_at")
-
-_ARROW: dict[ColumnType, pa.DataType] = {
-    "text": pa.string(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamptz": pa.timestamp("us", "UTC"),
-}
 
 
 @dataclass(frozen=True)
@@ -185,13 +179,13 @@ _REJECT_FIELDS: list[pa.Field[Any]] = [
     pa.field("reject_id", pa.string(), nullable=False),
     *(pa.field(name, pa.string()) for name in REJECT_COLUMNS[1:-1]),
     pa.field(REJECT_COLUMNS[-1], pa.int64()),
-    pa.field("rejected_at", _ARROW["timestamptz"]),
+    pa.field("rejected_at", ARROW_TYPES["timestamptz"]),
 ]
 
 
 def arrow_schema(table: Table) -> pa.Schema:
     """Give the columns of *table* in their order, as Arrow knows them."""
     return pa.schema(
-        pa.field(column.name, _ARROW[column.type], nullable=column.name not in NEVER_NULL)
+        pa.field(column.name, ARROW_TYPES[column.type], nullable=column.name not in NEVER_NULL)
         for column in table.all_columns
     )

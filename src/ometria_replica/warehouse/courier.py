@@ -37,6 +37,7 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.destinations.job_client_impl import SqlLoadJob
 from dlt.destinations.sql_client import DBApiCursorImpl
 
+from ometria_replica.warehouse.arrow import ARROW_TYPES
 from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -53,14 +54,6 @@ TYPES: Mapping[str, str] = {
     "integer": "bigint",
 }
 """dlt's names of our column types."""
-
-ARROW_TYPES: Mapping[str, pa.DataType] = {
-    "text": pa.string(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "integer": pa.int64(),
-}
 
 IDLE_SECONDS = 60.0  # What stands between us and a warehouse cuts what is idle for minutes.
 ROWS_AT_ONCE = 20_000  # Held as Python objects, where a driver knows no Arrow: some 40 MB.

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ometria_replica.errors import ConfigError, Unreachable, WarehouseError
+from ometria_replica.warehouse.arrow import ARROW_TYPES
 from ometria_replica.warehouse.lake import (
-    ARROW_TYPES,
     ROWS_AT_ONCE,
     LakeWarehouse,
     Overtaken,

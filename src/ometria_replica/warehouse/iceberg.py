@@ -28,7 +28,8 @@ from pyiceberg.exceptions import (
 
 from ometria_replica.errors import ConfigError, Unreachable, WarehouseError
 from ometria_replica.settings import masked
-from ometria_replica.warehouse.lake import ARROW_TYPES, LakeWarehouse, Overtaken, ensure_writable
+from ometria_replica.warehouse.arrow import ARROW_TYPES
+from ometria_replica.warehouse.lake import LakeWarehouse, Overtaken, ensure_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

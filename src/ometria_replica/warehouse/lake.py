@@ -37,7 +37,7 @@ from ometria_replica.warehouse.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -53,14 +53,6 @@ ROWS_AT_ONCE = 16_384
 MOST_SPANS = 32  # Of one stretch: each is a condition, and conditions are looked at row by row.
 KEPT = timedelta(days=7)  # Old versions of the state tables: longer than a reader takes.
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Seconds. Commits of other accounts take less than one.
-ARROW_TYPES: Mapping[str, pa.DataType] = {
-    "text": pa.string(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-    "integer": pa.int64(),
-}
-"""Arrow's names of our column types."""
 
 _SOUGHT, _FAR = "sought", "far_rows"
 _T = TypeVar("_T")
