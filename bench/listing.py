@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 from contenders.columns import RENAMED, SOURCE_ID
 
-from ometria_replica.ometria.feed import Feed
+from ometria_replica.ometria.export import Feed
 from ometria_replica.replication import sync
 from ometria_replica.settings import AccountSettings, Config, FeedSettings, WarehouseSettings
 

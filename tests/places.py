@@ -21,7 +21,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
 
 from ometria_replica.tables import TABLES
-from ometria_replica.warehouse.state import STATE_TABLES
+from ometria_replica.warehouse.state_tables import STATE_TABLES
 from tests.postgres import postgres
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from ometria_replica.warehouse.courier import Courier
+    from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
 SCHEMAS = ("ometria", "ometria_replica")
 
@@ -378,7 +378,7 @@ class DistantPlace:
     @contextmanager
     def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """See the protocol. Nothing else than dlt reaches it, so that this does not either."""
-        from ometria_replica.warehouse.courier import TYPES, arrow_schema  # noqa: PLC0415 -- dlt.
+        from ometria_replica.warehouse.remotes.dlt_loader import TYPES, arrow_schema  # noqa: PLC0415 -- dlt.
 
         ours = {kind: name for name, kind in TYPES.items()}
         with duckdb.connect() as connection, self._asked() as courier:
@@ -409,7 +409,7 @@ class DistantPlace:
 
     def add_column(self, table: str, name: str) -> None:
         """See the protocol."""
-        from ometria_replica.warehouse.courier import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+        from ometria_replica.warehouse.remotes.dlt_loader import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
         column: Any = {"name": name, "data_type": "text", "nullable": True}
         schema = schema_of("one", [{"name": table, "columns": {name: column}}])
@@ -419,19 +419,19 @@ class DistantPlace:
                 courier.execute(statement)
 
     @contextmanager
-    def _asked(self) -> Iterator[Courier]:
-        from ometria_replica.warehouse.courier import Courier  # noqa: PLC0415 -- dlt: 0.8 s.
-        from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415
+    def _asked(self) -> Iterator[DltLoader]:
+        from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415
+        from ometria_replica.warehouse.remotes.dlt_loader import DltLoader  # noqa: PLC0415 -- dlt: 0.8 s.
 
         scheme = self.url.partition("://")[0].removeprefix("dlt+")
-        module = import_module(f"ometria_replica.warehouse.destinations.{scheme}")
+        module = import_module(f"ometria_replica.warehouse.remotes.dlt_destinations.{scheme}")
         options = module.DESTINATION.options(Address.read(self.url))
-        courier = Courier(module.DESTINATION, options, self.folder)
+        courier = DltLoader(module.DESTINATION, options, self.folder)
         yield courier
         courier.close()
 
     @staticmethod
-    def _there(courier: Courier) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    def _there(courier: DltLoader) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         names = {
             "ometria": [table.name for table in TABLES],
             "ometria_replica": [table.name for table in STATE_TABLES],

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
-from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.settings import masked
 from ometria_replica.warehouse import open_warehouse
@@ -31,7 +31,7 @@ class Finding:
 def check(config: Config) -> Iterator[Finding]:
     """Try each account's key and bucket, then the warehouse; one finding at a time."""
     for account in config.accounts:
-        with Inputs(account, utc_now()) as inputs:
+        with AccountSource(account, utc_now()) as inputs:
             if account.api_key is not None:
                 yield from _check_api(account, inputs)
             if account.feed is not None:
@@ -41,7 +41,7 @@ def check(config: Config) -> Iterator[Finding]:
     yield _tried(f"the warehouse {masked(config.warehouse.url)}", lambda: _open(config))
 
 
-def _check_api(account: AccountSettings, inputs: Inputs) -> Iterator[Finding]:
+def _check_api(account: AccountSettings, inputs: AccountSource) -> Iterator[Finding]:
     for endpoint in ("profiles", "lists", "unsubscribes"):
         finding = _tried(
             f"{account.source_id}: GET {account.api_url}/{endpoint}",
@@ -52,12 +52,12 @@ def _check_api(account: AccountSettings, inputs: Inputs) -> Iterator[Finding]:
             return  # The others would be waited for as long.
 
 
-def _get(inputs: Inputs, endpoint: str) -> str:
+def _get(inputs: AccountSource, endpoint: str) -> str:
     inputs.client.get(endpoint, {"limit": "1"})
     return "answers"
 
 
-def _list(inputs: Inputs) -> str:
+def _list(inputs: AccountSource) -> str:
     found = len(list(islice(inputs.feed.list(), _LISTED)))
     if found == 0:
         return "is empty; the next export will be the first"

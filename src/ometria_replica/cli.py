@@ -209,7 +209,7 @@ def runs(
 @state_app.command("show")
 def state_show(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
     """Show how far each table has been read, and who is reading."""
-    from ometria_replica.upkeep import show_state
+    from ometria_replica.maintenance import show_state
 
     typer.echo(show_state(_settings(config, warehouse)))
 
@@ -225,7 +225,7 @@ def state_rewind(
     warehouse: WarehouseOption = None,
 ) -> None:
     """Make the next sync read again what it has read. No row is touched."""
-    from ometria_replica.upkeep import rewind
+    from ometria_replica.maintenance import rewind
 
     typer.echo(rewind(_settings(config, warehouse), table, to.date() if to else None))
 
@@ -240,7 +240,7 @@ def rejects_list(
     warehouse: WarehouseOption = None,
 ) -> None:
     """Show values, records and lines that were set aside, and why."""
-    from ometria_replica.upkeep import list_rejects
+    from ometria_replica.maintenance import list_rejects
 
     typer.echo(list_rejects(_settings(config, warehouse), limit, raw=raw))
 
@@ -250,7 +250,7 @@ def rejects_replay(
     as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
 ) -> None:
     """Convert values again, and read again the files that could not be read."""
-    from ometria_replica.upkeep import replay
+    from ometria_replica.maintenance import replay
 
     settings = _settings(config, warehouse)
     converted = replay(settings)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
 from ometria_replica.report import aligned
+from ometria_replica.schema import DATA_SCHEMA
 from ometria_replica.settings import (
     AccountSettings,
     Config,
@@ -22,7 +23,6 @@ from ometria_replica.settings import (
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import duckdb_path
 from ometria_replica.warehouse.sql import literal
-from ometria_replica.warehouse.state import DATA_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

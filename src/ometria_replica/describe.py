@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.report import aligned
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import DATA_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.tables import JOINS, TABLES
 from ometria_replica.warehouse.sql import create_table
-from ometria_replica.warehouse.state import DATA_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,6 +17,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica import __version__
+from ometria_replica.batch import (
+    Batch,
+    DeleteDetection,
+    FileLogEntry,
+    Lease,
+    Owner,
+    Run,
+    TableState,
+)
 from ometria_replica.errors import (
     AccessDenied,
     Busy,
@@ -26,28 +35,28 @@ from ometria_replica.errors import (
     WarehouseError,
 )
 from ometria_replica.mapping import Staging
-from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.schema import Feed
-from ometria_replica.scratch import scratch_folder
 from ometria_replica.settings import masked
+from ometria_replica.steps import step
 from ometria_replica.tables import TABLES
+from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry, Memory, Owner, Run, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from ometria_replica.ometria.inputs import Reading
+    from ometria_replica.batch import BatchSize
+    from ometria_replica.ometria.account_source import Reading
     from ometria_replica.records import Brought, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
     from ometria_replica.settings import AccountSettings, Config
-    from ometria_replica.warehouse import Warehouse
-    from ometria_replica.warehouse.state import BatchSize
+    from ometria_replica.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
@@ -243,20 +252,20 @@ def _sync_account(
 ) -> None:
     lease = run.lease(account.source_id)
     try:
-        warehouse.take_lease(lease, run.clock())
+        warehouse.acquire_lease(lease, run.clock())
     except Busy as error:
         run.errors.append(error)  # The rows of the other accounts may well be free.
         return
     try:
-        with Inputs(account, run.started_at) as inputs:
+        with AccountSource(account, run.started_at) as inputs:
             _sync_tables(run, warehouse, account, tables, inputs)
             run.warnings += inputs.warnings
     except BaseException:
         with suppress(WarehouseError):  # What failed first is what to tell.
-            warehouse.give_back(lease)
+            warehouse.release_lease(lease)
         raise
     with run.hiding_what_follows():
-        warehouse.give_back(lease)
+        warehouse.release_lease(lease)
 
 
 def _sync_tables(
@@ -264,14 +273,15 @@ def _sync_tables(
     warehouse: Warehouse,
     account: AccountSettings,
     tables: Iterable[Table],
-    inputs: Inputs,
+    inputs: AccountSource,
 ) -> None:
     for specified in tables:
         table = specified.with_wide_keys() if account.wide_keys else specified
         if not inputs.can_read(table):
             continue
         try:
-            _TableSync(run, warehouse, account, inputs, table).go()
+            with step(f"table {table.name}"):
+                _TableSync(run, warehouse, account, inputs, table).go()
         except (AccessDenied, UnexpectedResponse) as error:
             run.errors.append(error)  # The next table may well be allowed.
         except ReplicaError as error:
@@ -285,9 +295,9 @@ class _Marks:
 
     watermark: datetime | None = None
     whole_at: datetime | None = None
-    sweep: Sweep | None = None
+    sweep: DeleteDetection | None = None
     unread: dict[str, datetime] | None = None
-    files: tuple[LedgerEntry, ...] = ()
+    files: tuple[FileLogEntry, ...] = ()
     collect: bool = False
 
 
@@ -298,7 +308,7 @@ class _TableSync:
     run: _Run
     warehouse: Warehouse
     account: AccountSettings
-    inputs: Inputs
+    inputs: AccountSource
     table: Table
     report: TableReport = field(init=False)
 
@@ -326,11 +336,11 @@ class _TableSync:
     def _api(self, requests_before: int) -> None:
         """Read pages in batches; the watermark moves with the last of them."""
         source, name = self.account.source_id, self.table.name
-        memory = self.warehouse.recall(source, name)
+        memory = self.warehouse.table_state(source, name)
         whole = self.run.full or self._is_due_whole(memory.whole_at)
         self.warehouse.release()
         reading = self.inputs.read(
-            self.table, Memory() if whole else memory, self.run.since, self.run.until
+            self.table, TableState() if whole else memory, self.run.since, self.run.until
         )
         known = self.warehouse.count_rows(source, name) if reading.whole else 0
         self.warehouse.release()
@@ -341,7 +351,8 @@ class _TableSync:
             now = self.run.clock()
             with self._mapping():
                 staging = self._staging()
-                staging.add_pages(pages, now)
+                with step("page"):
+                    staging.add_pages(pages, now)
             self._load(staging, now, self._marks(reading, last=last), swept_first=first)
             first = False
             if not last:
@@ -373,7 +384,9 @@ class _TableSync:
         until = None if self.run.is_partial else self.inputs.read_until
         sweep = None
         if reading.whole and self.table.record_id is not None and not reading.is_doubtful():
-            sweep = Sweep(self.account.deletes == "remove", self.account.max_deleted_share)
+            sweep = DeleteDetection(
+                self.account.deletes == "remove", self.account.max_deleted_share
+            )
         whole_at = until if reading.whole else None
         return _Marks(until, whole_at, sweep, unread, collect=reading.whole)
 
@@ -383,9 +396,9 @@ class _TableSync:
         start_after = self._list_from()
         files = self._files_to_read(start_after)
         self.run.progress.start(source, name, sum(file.size for file in files), "bytes")
-        loaded_at, done, left = self.warehouse.recall(source, name).loaded_at, 0, False
+        loaded_at, done, left = self.warehouse.table_state(source, name).loaded_at, 0, False
         self.warehouse.release()
-        with scratch_folder() as folder:
+        with temp_folder() as folder:
             size = self.warehouse.batch_size
             for batch in _in_file_batches(self._fetch(files, folder), size):
                 now = self.run.clock()
@@ -403,7 +416,7 @@ class _TableSync:
                 self._load(staging, now, _Marks(files=entries))
                 self.warehouse.release()
         if start_after is None and not left and not self.run.is_partial:
-            self.warehouse.note_listed(
+            self.warehouse.set_listed(
                 source, name, self._feed_name(), self.run.started_at, self.run.run_id
             )
 
@@ -417,10 +430,10 @@ class _TableSync:
         if self.run.full or self.run.is_partial:
             return None
         source, name = self.account.source_id, self.table.name
-        listed_at = self.warehouse.recall(source, name).listed.get(self._feed_name())
+        listed_at = self.warehouse.table_state(source, name).listed.get(self._feed_name())
         if listed_at is None or not timedelta() <= self.run.started_at - listed_at < LIST_WHOLE:
             return None
-        return self.warehouse.list_from(source, name)
+        return self.warehouse.list_after(source, name)
 
     def _feed_name(self) -> str:
         """Name the feed, so that another address or pattern is another feed."""
@@ -429,22 +442,24 @@ class _TableSync:
 
     def _files_to_read(self, start_after: str | None) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""
-        files = list(self.inputs.feed.list(start_after))
+        with step("listing"):
+            files = list(self.inputs.feed.list(start_after))
         if self.run.is_partial:
             first, last = self.run.since or date.min, self.run.until or date.max
             files = [file for file in files if first <= file.modified_at.date() <= last]
         elif not self.run.full:
-            files = self.warehouse.unseen(self.account.source_id, self.table.name, files)
+            files = self.warehouse.new_files(self.account.source_id, self.table.name, files)
         return sorted(files, key=lambda file: (file.modified_at, file.name))
 
     def _stage(
         self, staging: Staging, files: Sequence[Brought], moments: Sequence[datetime]
-    ) -> tuple[LedgerEntry, ...]:
+    ) -> tuple[FileLogEntry, ...]:
         """Stage files, and say what the ledger should know: nothing of what is to be read again."""
         timed = list(zip(files, moments, strict=True))
         # A run brings files, or what others staged of them, and never both.
         mapped = [(file, moment) for file, moment in timed if isinstance(file, FeedFile)]
-        found = iter(staging.add_files(mapped))
+        with step("file"):
+            found = iter(staging.add_files(mapped))
         entries = []
         for file, moment in timed:
             records: int | Unreadable
@@ -462,16 +477,16 @@ class _TableSync:
 
     def _noted(
         self, file: Brought, records: int | Unreadable, loaded_at: datetime
-    ) -> LedgerEntry | None:
+    ) -> FileLogEntry | None:
         """Count a file and say what the ledger should know; None to read it next time."""
         if isinstance(records, Unreadable):
             self._add(files_unreadable=1)
             self.run.warnings.append(f"{self.table.name}: {file.origin.name}: {records.reason}")
             if records.again:
                 return None
-            return LedgerEntry(file.origin, loaded_at, 0, records.reason)
+            return FileLogEntry(file.origin, loaded_at, 0, records.reason)
         self._add(files=1)
-        return LedgerEntry(file.origin, loaded_at, records)
+        return FileLogEntry(file.origin, loaded_at, records)
 
     def _mapping(self) -> AbstractContextManager[None]:
         return self.warehouse.guarded(f"mapping {self.table.name}")
@@ -484,13 +499,13 @@ class _TableSync:
         self, staging: Staging, now: datetime, marks: _Marks, *, swept_first: bool = True
     ) -> None:
         with self._mapping():
-            staged = staging.finish()
+            with step("mapping"):
+                staged = staging.finish()
             if marks.collect:
                 staging.sweep(afresh=swept_first)
         batch = Batch(
             table=self.table,
             source_id=self.account.source_id,
-            staging=staging,
             run_id=self.run.run_id,
             synced_at=now,
             watermark=marks.watermark,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+DATA_SCHEMA = "ometria"
+"""The schema of a table that names no other."""
+
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
 
 

@@ -27,14 +27,14 @@ from uuid import uuid4
 from ometria_replica import __version__, errors
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
-from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import StagedFile, Unreadable
 from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
-from ometria_replica.scratch import scratch_folder
 from ometria_replica.settings import FeedSettings, masked
 from ometria_replica.tables import TABLES
+from ometria_replica.temp_files import temp_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -425,7 +425,7 @@ def _refuse_another_version(work: _Work) -> None:
 def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
     place = _open(work.staging)
     files = [work.files[number] for number in numbers]
-    with Inputs(work.account, utc_now()) as inputs, scratch_folder() as folder:
+    with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
         brought = inputs.feed.fetch(files, folder)
         for number, file in zip(numbers, brought, strict=True):
             yield {"number": number, **_staged(work, place, file, f"{work.folder}{number:06}")}

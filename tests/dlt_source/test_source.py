@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from ometria_replica.dlt import ledger, ometria, ometria_accounts
+from ometria_replica.dlt import file_log, ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.settings import Config
@@ -232,7 +232,7 @@ def test_a_file_that_comes_too_late_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Older than all files that are remembered, it is not read; read all again, and it is."""
-    monkeypatch.setattr(ledger, "MOST_FILES", 2)
+    monkeypatch.setattr(file_log, "MOST_FILES", 2)
     noon, folder = datetime(2026, 3, 2, 12, tzinfo=UTC), tmp_path / "feed"
 
     def write(hour: int) -> None:

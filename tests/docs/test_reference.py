@@ -21,7 +21,7 @@ from ometria_replica.settings import (
     settings_of,
 )
 from ometria_replica.tables import TABLES
-from ometria_replica.warehouse.state import STATE_SCHEMA, STATE_TABLES
+from ometria_replica.warehouse.state_tables import STATE_SCHEMA, STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 

@@ -199,7 +199,7 @@ def test_since_reads_again_and_moves_nothing(shop: Account, server: Server, tmp_
     warehouse = tmp_path / "replica.duckdb"
     env = api_env(server, warehouse)
     run("sync", env=env, cwd=tmp_path, check=True)
-    marks = read_file(warehouse, "ometria_replica.marks", order="ALL")
+    marks = read_file(warehouse, "ometria_replica.watermarks", order="ALL")
     since = shop.now - timedelta(days=30)
 
     report = run(
@@ -208,4 +208,4 @@ def test_since_reads_again_and_moves_nothing(shop: Account, server: Server, tmp_
 
     assert {each["inserted"] for each in report.json["tables"]} == {0}
     assert sum(each["unchanged"] for each in report.json["tables"]) > 0
-    assert read_file(warehouse, "ometria_replica.marks", order="ALL") == marks
+    assert read_file(warehouse, "ometria_replica.watermarks", order="ALL") == marks

@@ -42,11 +42,11 @@ PRELOADED = (
     "filelock",
     "ometria_replica.cli",
     "ometria_replica.config",
-    "ometria_replica.upkeep",
+    "ometria_replica.maintenance",
     "ometria_replica.progress",
     "ometria_replica.ometria.bucket",
-    "ometria_replica.warehouse.postgres",
-    "ometria_replica.warehouse.destinations.duckdb",
+    "ometria_replica.warehouse.engines.postgres",
+    "ometria_replica.warehouse.remotes.dlt_destinations.duckdb",
 )
 
 Action = Literal["kill", "abort", "raise", "stall", "jump"]
@@ -179,28 +179,29 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
 
 def prepare(plan: Plan, folder: Path) -> None:
     """Wrap what the plan speaks of, in this process, for good."""
-    from ometria_replica import replication, upkeep  # noqa: PLC0415 -- only the child wraps.
-    from ometria_replica.ometria import client, feed  # noqa: PLC0415
-    from ometria_replica.warehouse import attached, duckdb, lake  # noqa: PLC0415
-    from ometria_replica.warehouse.relational import RelationalWarehouse  # noqa: PLC0415
-    from ometria_replica.warehouse.state import BatchSize  # noqa: PLC0415
+    from ometria_replica import maintenance, replication  # noqa: PLC0415 -- only the child wraps.
+    from ometria_replica.batch import BatchSize  # noqa: PLC0415
+    from ometria_replica.ometria import client, export  # noqa: PLC0415
+    from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
+    from ometria_replica.warehouse.remotes import table_format as lake  # noqa: PLC0415
+    from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415
     from tests.faults import defects  # noqa: PLC0415
 
     if plan.debug:  # The command line's own logging finds this one there, and leaves it.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
     patch(replication, "sync", functools.partial(replication.sync, clock=clock))
-    patch(upkeep, "utc_now", clock)
+    patch(maintenance, "utc_now", clock)
     size = BatchSize(records=plan.batch_records, files=plan.batch_files)
-    for warehouse in (RelationalWarehouse, lake.LakeWarehouse):
+    for warehouse in (Warehouse, lake.LakeWarehouse):
         patch(warehouse, "batch_size", size)
     patch(client, "FIRST_WAIT_SECONDS", 0.02)
     patch(client, "UNREACHABLE_SECONDS", 0.5)
     for owner, settings in (
         (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
                          "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
-        (feed.Feed, {"clock": clock}),
-        (attached.AttachedFile, {"wait_seconds": plan.lock_wait_seconds}),
+        (export.ExportFiles, {"clock": clock}),
+        (duckdb.DuckDBEngine, {"wait_seconds": plan.lock_wait_seconds}),
     ):  # fmt: skip
         patch(owner, "__init__", _with(owner.__init__, settings))
     _ = duckdb
@@ -255,32 +256,33 @@ class Steps:
         from duckdb import DuckDBPyConnection  # noqa: PLC0415 -- only the child wraps.
 
         from ometria_replica import mapping, replication  # noqa: PLC0415
-        from ometria_replica.ometria import client, feed  # noqa: PLC0415
-        from ometria_replica.warehouse import merge, postgres, remembered  # noqa: PLC0415
+        from ometria_replica.ometria import client, export  # noqa: PLC0415
+        from ometria_replica.warehouse import local_merge, merge  # noqa: PLC0415
+        from ometria_replica.warehouse.engines import postgres  # noqa: PLC0415
 
         self._follow_tables(replication._TableSync)
         self._around(client.Client, "_attempt", "request")
-        self._around(feed.Feed, "_bring", "fetch")
-        self._around(feed.Feed, "list", "listing")
+        self._around(export.ExportFiles, "_bring", "fetch")
+        self._around(export.ExportFiles, "list", "listing")
         for method, name in (("add_pages", "page"), ("add_files", "file"), ("finish", "mapping")):
             self._around(mapping.Staging, method, name)
         self._around(merge.Merge, "compare", "comparison")
-        self._around_far_writes(remembered.RememberedEngine)
+        self._around_far_writes(local_merge.LocalMergeEngine)
         self._around_statements(DuckDBPyConnection)
         self._around_statements(postgres.PostgresEngine)
         for method, statement in (("_begin", "BEGIN"), ("_commit", "COMMIT")):
             self._as_statement(postgres.PostgresEngine, method, statement)
-        self._note(remembered.RememberedEngine, "replace_rows", "insert")
+        self._note(local_merge.LocalMergeEngine, "replace_rows", "insert")
         if self._plan.step.partition(" ")[2] in {"sending", "merging", "sending of state"}:
             self._follow_bridge()
 
     def _follow_bridge(self) -> None:
         """Name what dlt does, which takes a second to import and few tests need."""
-        from ometria_replica.warehouse import bridge, courier  # noqa: PLC0415
+        from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote  # noqa: PLC0415
 
-        self._around(courier.Courier, "carry", "sending")
-        self._around(courier.AtOnce, "run", "merging")
-        self._around(bridge.BridgeEngine, "write_state", "sending of state")
+        self._around(dlt_loader.DltLoader, "carry", "sending")
+        self._around(dlt_loader.AtOnce, "run", "merging")
+        self._around(dlt_remote.BridgeEngine, "write_state", "sending of state")
 
     def _note(self, owner: Any, method: str, name: str) -> None:
         """Note that *method* writes as a statement called *name* does elsewhere."""

@@ -18,19 +18,28 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from ometria_replica import mapping, replication
+from ometria_replica.batch import Batch, FileLogEntry
 from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError, Unavailable
 from ometria_replica.mapping import STAGED, SWEPT, Staging
-from ometria_replica.ometria import client, feed, inputs, pages, plain, seam
+from ometria_replica.ometria import (
+    account_source,
+    client,
+    decompress,
+    export,
+    page_overlap,
+    pages,
+)
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Answer, Client
-from ometria_replica.ometria.inputs import Inputs
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import _TableSync
-from ometria_replica.warehouse import attached, books
-from ometria_replica.warehouse.attached import AttachedFile
-from ometria_replica.warehouse.books import Books
+from ometria_replica.warehouse import state_store
+from ometria_replica.warehouse.engines import duckdb as duckdb_engine
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.merge import Merge
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.state import FILES, MARKS, Batch, LedgerEntry
+from ometria_replica.warehouse.state_store import StateStore
+from ometria_replica.warehouse.state_tables import FILES, WATERMARKS
+from ometria_replica.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,10 +68,10 @@ def _patch(owner: Any, name: str, value: object) -> None:
     setattr(owner, name, value)
 
 
-def _execute_unless(start: str, instead: Callable[[AttachedFile], None] | None = None) -> None:
-    original = AttachedFile.execute
+def _execute_unless(start: str, instead: Callable[[DuckDBEngine], None] | None = None) -> None:
+    original = DuckDBEngine.execute
 
-    def execute(self: AttachedFile, statement: str, parameters: Any = ()) -> None:
+    def execute(self: DuckDBEngine, statement: str, parameters: Any = ()) -> None:
         if statement.startswith(start):
             if instead is None:
                 return
@@ -71,7 +80,7 @@ def _execute_unless(start: str, instead: Callable[[AttachedFile], None] | None =
             return
         original(self, statement, parameters)
 
-    _patch(AttachedFile, "execute", execute)
+    _patch(DuckDBEngine, "execute", execute)
 
 
 _DELETE_ROWS = 'DELETE FROM "warehouse"."ometria".'
@@ -90,7 +99,7 @@ def merge_without_delete() -> None:
 def delete_committed_before_insert() -> None:
     """The old rows are deleted in a transaction of their own, before the new ones are inserted."""
 
-    def commit(run: AttachedFile) -> None:
+    def commit(run: DuckDBEngine) -> None:
         run.execute("COMMIT")
         run.execute("BEGIN")
 
@@ -107,7 +116,7 @@ def state_before_rows() -> None:
         self._write_files(batch)
         if batch.watermark is not None:
             row = [batch.source_id, batch.table.name, "watermark", batch.watermark, batch.run_id]
-            self.run.replace(MARKS, row)
+            self.run.replace(WATERMARKS, row)
         self.run.execute("BEGIN")
         original(self, replace(batch, watermark=None, files=()), loaded)
 
@@ -121,24 +130,23 @@ def state_before_reading() -> None:
 
     def go(self: _TableSync) -> None:
         opened, now = self.warehouse, self.run.started_at
-        assert isinstance(opened, RelationalWarehouse)
+        assert isinstance(opened, Warehouse)
         merge = Merge(opened._engine)
         batch = Batch(
             self.table,
             self.account.source_id,
-            None,  # type: ignore[arg-type]  # Nothing is staged.
             self.run.run_id,
             now,
         )
-        opened.recall(self.account.source_id, self.table.name)
+        opened.table_state(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
             files = self._files_to_read(None)
-            entries = tuple(LedgerEntry(file, now, 0) for file in files)
+            entries = tuple(FileLogEntry(file, now, 0) for file in files)
             merge._write_files(replace(batch, files=entries))
             _patch(self, "_files_to_read", lambda _start_after: files)
         else:
             row = [self.account.source_id, self.table.name, "watermark", now - timedelta(minutes=1)]
-            opened._engine.replace(MARKS, [*row, self.run.run_id])
+            opened._engine.replace(WATERMARKS, [*row, self.run.run_id])
         original(self)
 
     _patch(_TableSync, "go", go)
@@ -158,34 +166,34 @@ def watermark_with_first_batch() -> None:
 @defect
 def errors_of_writing_swallowed() -> None:
     """An error while writing rolls back and is forgotten."""
-    original = AttachedFile.transaction
+    original = DuckDBEngine.transaction
 
     @contextmanager
-    def transaction(self: AttachedFile) -> Iterator[None]:
+    def transaction(self: DuckDBEngine) -> Iterator[None]:
         try:
             with original(self):
                 yield
         except duckdb.Error:
             return
 
-    _patch(AttachedFile, "transaction", transaction)
+    _patch(DuckDBEngine, "transaction", transaction)
 
 
 @defect
 def nobody_is_named() -> None:
     """The message about a file that is open elsewhere does not say where."""
-    _patch(attached, "_holder", lambda _text: "")
+    _patch(duckdb_engine, "_holder", lambda _text: "")
 
 
 @defect
 def tables_made_once() -> None:
     """Schemas and tables are made as if none could be there already."""
-    original = AttachedFile.execute
+    original = DuckDBEngine.execute
 
-    def execute(self: AttachedFile, statement: str, parameters: Any = ()) -> None:
+    def execute(self: DuckDBEngine, statement: str, parameters: Any = ()) -> None:
         original(self, statement.replace("IF NOT EXISTS ", ""), parameters)
 
-    _patch(AttachedFile, "execute", execute)
+    _patch(DuckDBEngine, "execute", execute)
 
 
 @defect
@@ -194,9 +202,9 @@ def full_read_empties_first() -> None:
     original = _TableSync.go
 
     def go(self: _TableSync) -> None:
-        assert isinstance(self.warehouse, RelationalWarehouse)
+        assert isinstance(self.warehouse, Warehouse)
         if self.run.full:
-            self.warehouse.recall(self.account.source_id, self.table.name)
+            self.warehouse.table_state(self.account.source_id, self.table.name)
             self.warehouse._engine.execute(
                 f"DELETE FROM {self.warehouse._engine.data(self.table.name)} WHERE __source_id = ?",
                 [self.account.source_id],
@@ -233,39 +241,39 @@ def last_file_wins() -> None:
 def ledger_by_name() -> None:
     """A file whose name is known is not read again."""
 
-    def unseen(self: Books, source_id: str, table_name: str, files: Any) -> Any:
+    def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
         rows = self.run.rows(f"SELECT name FROM {self.run.state(FILES)}")
         return [file for file in files if (file.name,) not in rows]
 
-    _patch(Books, "unseen", unseen)
+    _patch(StateStore, "new_files", new_files)
 
 
 @defect
 def ledger_by_time() -> None:
     """Only files newer than the newest known one are read."""
 
-    def unseen(self: Books, source_id: str, table_name: str, files: Any) -> Any:
+    def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
         ((newest,),) = self.run.rows(f"SELECT max(modified_at) FROM {self.run.state(FILES)}")
         return [file for file in files if newest is None or file.modified_at > newest]
 
-    _patch(Books, "unseen", unseen)
+    _patch(StateStore, "new_files", new_files)
 
 
 @defect
 def listed_version_not_checked() -> None:
     """A file that changed between listing and download is taken for the version listed."""
 
-    def get(self: feed.Feed, origin: Any) -> Any:
+    def get(self: export.ExportFiles, origin: Any) -> Any:
         return self.bucket.store.get(origin.name)
 
-    _patch(feed.Feed, "_get", get)
-    original = feed._write
+    _patch(export.ExportFiles, "_get", get)
+    original = export._write
 
     def write(found: Any, path: Any) -> int:
         original(found, path)
         return _AnySize(0)
 
-    _patch(feed, "_write", write)
+    _patch(export, "_write", write)
 
 
 class _AnySize(int):
@@ -284,20 +292,20 @@ class _AnySize(int):
 @defect
 def offsets_trusted() -> None:
     """Pages do not overlap, and nobody looks whether they join."""
-    original = seam.Seam.join
+    original = page_overlap.OverlapCheck.join
 
     def join(self: Any, offset: int, found: Any, requested_at: datetime) -> Any:
         if not found:
             return []
         first = self._identity(found[0])
         never = datetime(1970, 1, 1, tzinfo=UTC)
-        self._seen.setdefault(first, seam._Seen(offset, never, self._count))
+        self._seen.setdefault(first, page_overlap._Seen(offset, never, self._count))
         return original(self, offset, found, requested_at)
 
-    _patch(seam.Seam, "join", join)
-    _patch(seam.Seam, "next_offset", property(lambda self: self._end))
+    _patch(page_overlap.OverlapCheck, "join", join)
+    _patch(page_overlap.OverlapCheck, "next_offset", property(lambda self: self._end))
     _patch(pages._Reader, "_is_end", _short_is_the_end)
-    for module in (seam, pages):
+    for module in (page_overlap, pages):
         _patch(module, "overlap_of", lambda _size: 0)
 
 
@@ -368,22 +376,22 @@ def gzip_endings_not_checked() -> None:
     def gunzip(path: Any) -> Any:
         yield zlib.decompressobj(wbits=31).decompress(path.read_bytes())
 
-    _patch(plain, "_gunzip", gunzip)
-    plain._EXPAND["gzip"] = gunzip
+    _patch(decompress, "_gunzip", gunzip)
+    decompress._EXPAND["gzip"] = gunzip
 
 
 @defect
 def poison_ends_the_run() -> None:
     """A file that cannot be read is an error, and the files after it are not read."""
-    original = feed.Feed._bring
+    original = export.ExportFiles._bring
 
-    def bring(self: feed.Feed, origin: Any, folder: Any) -> Any:
+    def bring(self: export.ExportFiles, origin: Any, folder: Any) -> Any:
         found = original(self, origin, folder)
         if isinstance(found, Unreadable):
             raise OmetriaError(found.reason)
         return found
 
-    _patch(feed.Feed, "_bring", bring)
+    _patch(export.ExportFiles, "_bring", bring)
 
 
 @defect
@@ -428,20 +436,20 @@ def watermark_from_the_end() -> None:
 @defect
 def own_clock_trusted() -> None:
     """The watermark is this machine's time, whatever Ometria's clock says."""
-    _patch(Inputs, "read_until", property(lambda self: self._started_at))
+    _patch(AccountSource, "read_until", property(lambda self: self._started_at))
 
 
 @defect
 def no_look_back() -> None:
     """Each run asks for what came after the watermark, and not a moment earlier."""
-    _patch(inputs, "OVERLAP", timedelta())
-    _patch(inputs, "LOOK_BACK", timedelta())
+    _patch(account_source, "OVERLAP", timedelta())
+    _patch(account_source, "LOOK_BACK", timedelta())
 
 
 @defect
 def no_full_round() -> None:
     """Only lists that say they were refreshed since are asked for their changes, for ever."""
-    _patch(inputs, "FULL_ROUND", timedelta(days=100_000))
+    _patch(account_source, "FULL_ROUND", timedelta(days=100_000))
 
 
 @defect
@@ -462,13 +470,13 @@ def local_time() -> None:
 @defect
 def lease_ignored() -> None:
     """A run takes the lease, whoever holds it."""
-    _patch(books, "_is_alive", lambda _lease: False)
+    _patch(state_store, "_is_alive", lambda _lease: False)
 
 
 @defect
 def dead_runs_hold_on() -> None:
     """The lease of a run that was killed is waited for until it ends by itself."""
-    _patch(books, "_is_alive", lambda _lease: True)
+    _patch(state_store, "_is_alive", lambda _lease: True)
 
 
 @defect

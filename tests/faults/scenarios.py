@@ -183,7 +183,7 @@ def _add_kills() -> None:
                 continue
             _add_kill(step, table, kind, "state before reading", "state ahead of data")
         for form, (defect, saw) in _WRITING.items():
-            step = form.format(state="ledger" if feed else "marks")
+            step = form.format(state="ledger" if feed else "watermarks")
             # Profiles come in two batches; the state moves with the last.
             last = table == "profiles" and "marks" not in step
             _add_kill(step, table, kind, defect, saw, nth=2 if last else 1)

@@ -765,7 +765,7 @@ def deleted_profiles_stay_and_are_noted(world: World) -> None:
     world.run("sync", "--sweep")
     world.check()
     gone = world.gone("profiles")
-    missing = {row["sync_key"]: row for row in world.state("missing")}
+    missing = {row["sync_key"]: row for row in world.state("deleted_upstream")}
     if not gone or gone != {k for k, m in missing.items() if m["table_name"] == "profiles"}:
         raise Finding("what is gone is not what is noted as missing")
     first = {key: row["first_missed_at"] for key, row in missing.items()}
@@ -773,7 +773,7 @@ def deleted_profiles_stay_and_are_noted(world: World) -> None:
     world.feed.export()
     world.run("sync", "--sweep")
     world.check()
-    again = {row["sync_key"]: row["first_missed_at"] for row in world.state("missing")}
+    again = {row["sync_key"]: row["first_missed_at"] for row in world.state("deleted_upstream")}
     if not first.items() <= again.items():
         raise Finding("the time first missed has moved")
 
@@ -790,7 +790,7 @@ def a_profile_comes_back(world: World) -> None:
     world.run("sync")
     world.run("sync", "--sweep")
     world.check_loosely()
-    if profile.id in {row["record_id"] for row in world.state("missing")}:
+    if profile.id in {row["record_id"] for row in world.state("deleted_upstream")}:
         raise Finding("a profile that is back is still noted as missing")
 
 
@@ -824,7 +824,9 @@ def a_sweep_beside_another_account(world: World) -> None:
         world.run("sync", "--sweep")
         world.check()
         other.check()
-        missing = {row["sync_key"] for row in world.state("missing") if row["source_id"] == "uk"}
+        missing = {
+            row["sync_key"] for row in world.state("deleted_upstream") if row["source_id"] == "uk"
+        }
         if missing & {row["__sync_key"] for row in other.found()["profiles"]}:
             raise Finding("the other account's profiles are noted as missing")
 
@@ -850,11 +852,11 @@ def backfilled(world: World) -> None:
     """A stretch of days is read again; no watermark moves, and nothing else does either."""
     world.run()
     world.check()
-    marks = world.state("marks")
+    marks = world.state("watermarks")
     day = (world.account.now - timedelta(days=40)).date()
     world.run("backfill", "--from", day.isoformat(), "--to", world.account.now.date().isoformat())
     world.check_loosely()
-    if world.state("marks") != marks:
+    if world.state("watermarks") != marks:
         raise Finding("the watermarks have moved")
 
 

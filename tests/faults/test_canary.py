@@ -21,7 +21,7 @@ PERSON = {
     "date_of_birth": "canary birthday",
 }
 SECRETS = (KEY, SECRET, *PERSON.values())
-STATE = ("accounts", "marks", "leases", "missing", "files", "runs")
+STATE = ("accounts", "watermarks", "leases", "deleted_upstream", "files", "runs")
 
 
 @pytest.mark.parametrize("defect", ["", "records logged", "keys in errors"])

@@ -329,8 +329,8 @@ requests_per_second = 1000
         """No watermark is past the clock of the one who was asked. A listing has our own time."""
         self._marks = [
             mark
-            for mark in self.state("marks")
-            if mark["source_id"] == self.source_id and not mark["mark"].startswith("listed ")
+            for mark in self.state("watermarks")
+            if mark["source_id"] == self.source_id and not mark["kind"].startswith("listed ")
         ]
         for mark in self._marks:
             if mark["reached_at"] > self.account.now + timedelta(seconds=60):

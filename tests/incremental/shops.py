@@ -74,8 +74,8 @@ def mark(warehouse: Path, table: str, name: str = "watermark", source_id: str = 
     """Read one mark, which must be there."""
     (found,) = [
         row["reached_at"]
-        for row in state(warehouse, "marks")
-        if (row["source_id"], row["table_name"], row["mark"]) == (source_id, table, name)
+        for row in state(warehouse, "watermarks")
+        if (row["source_id"], row["table_name"], row["kind"]) == (source_id, table, name)
     ]
     assert isinstance(found, datetime)
     return found

@@ -10,13 +10,13 @@ import duckdb
 import pytest
 
 from ometria_replica import replication
+from ometria_replica.batch import Batch, BatchSize, Lease, Owner
 from ometria_replica.errors import AccessDenied, Busy, ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
-from ometria_replica.warehouse.attached import AttachedFile
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.state import Batch, BatchSize, Lease, Owner
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
+from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import Ended, api_env, run
@@ -49,7 +49,7 @@ def hold(warehouse: Path, holder: Lease) -> None:
     """Leave a lease in the file, as a run that goes on or crashed does."""
     with DuckDBWarehouse(str(warehouse)) as opened:
         opened.prepare(OWNER, NOON)
-        opened.take_lease(holder, NOON)
+        opened.acquire_lease(holder, NOON)
 
 
 # --- Who may write -----------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_second_run_says_who_is_at_work(server: Server, warehouse: Path) -> No
     assert refused.value.exit_code == 75
     assert server.requests == []
     assert [row["run_id"] for row in state(warehouse, "leases")] == ["first"]
-    assert state(warehouse, "marks") == []
+    assert state(warehouse, "watermarks") == []
 
 
 def test_a_second_process_exits_75(shop: Account, server: Server, warehouse: Path) -> None:
@@ -125,7 +125,7 @@ def batch(opened: DuckDBWarehouse, holder: Lease, profile_id: str) -> Batch:
     staging = Staging(opened.staging, PROFILES, "1042", "uk")
     staging.add_pages([page(f'{{"id": "{profile_id}"}}')], NOON)
     staging.finish()
-    return Batch(PROFILES, "uk", staging, holder.run_id, NOON, watermark=NOON, lease=holder)
+    return Batch(PROFILES, "uk", holder.run_id, NOON, watermark=NOON, lease=holder)
 
 
 def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
@@ -133,14 +133,14 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
     first, second = lease("first"), lease("second", minutes=60)
     with DuckDBWarehouse(str(warehouse)) as opened:
         opened.prepare(OWNER, NOON)
-        opened.take_lease(first, NOON)
+        opened.acquire_lease(first, NOON)
         opened.load(batch(opened, first, "ann"))
-        opened.take_lease(second, NOON + 20 * MINUTE)
+        opened.acquire_lease(second, NOON + 20 * MINUTE)
 
         with pytest.raises(Busy) as refused:
             opened.load(batch(opened, first, "late"))
         opened.load(batch(opened, second, "bob"))
-        opened.give_back(first)
+        opened.release_lease(first)
 
     assert str(refused.value) == (
         "Another run took over 'uk' in the warehouse, because this one was silent for too long."
@@ -149,21 +149,21 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
     rows = read_file(warehouse, "ometria.profiles")
     assert {row["profile_id"] for row in rows} == {"ann", "bob"}
     assert [row["run_id"] for row in state(warehouse, "leases")] == ["second"]
-    assert [row["run_id"] for row in state(warehouse, "marks")] == ["second"]
+    assert [row["run_id"] for row in state(warehouse, "watermarks")] == ["second"]
 
 
 def test_every_batch_renews_the_lease(warehouse: Path) -> None:
     """A run may take all night, as long as it writes now and then."""
     with DuckDBWarehouse(str(warehouse)) as opened:
         opened.prepare(OWNER, NOON)
-        opened.take_lease(lease("long"), NOON)
+        opened.acquire_lease(lease("long"), NOON)
         later = lease("long", minutes=600)
         opened.load(batch(opened, later, "ann"))
         with pytest.raises(Busy):
-            opened.take_lease(lease("other"), NOON + HOUR)
-        opened.give_back(lease("other"))
+            opened.acquire_lease(lease("other"), NOON + HOUR)
+        opened.release_lease(lease("other"))
         held = opened.holder("uk")
-        opened.give_back(later)
+        opened.release_lease(later)
         after = opened.holder("uk")
 
     assert held == later
@@ -187,7 +187,7 @@ def test_two_sources_load_side_by_side(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one source is between two batches another loads whole; neither touches the other."""
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=1))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=1))
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     alone = warehouse.with_name("alone.duckdb")
     replicate(alone, uk, at=NOON)
@@ -207,7 +207,7 @@ def test_two_sources_load_side_by_side(
     assert len(inner) == 1
     assert everything(warehouse) == everything(alone)
     assert state(warehouse, "leases") == []
-    assert {row["source_id"] for row in state(warehouse, "marks")} == {"uk", "us"}
+    assert {row["source_id"] for row in state(warehouse, "watermarks")} == {"uk", "us"}
 
 
 # --- The file's own lock -----------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_a_lock_is_waited_for(warehouse: Path, caplog: pytest.LogCaptureFixture)
             if len(slept) == 3:
                 holder.communicate("")
 
-        file = AttachedFile(connection, str(warehouse), wait_seconds=10, sleep=let_go)
+        file = DuckDBEngine(connection, str(warehouse), wait_seconds=10, sleep=let_go)
         with file.using("testing"):
             connection.execute("CREATE TABLE warehouse.there (x INTEGER)")
 
@@ -257,7 +257,7 @@ def test_a_lock_that_stays_is_reported_by_name(warehouse: Path) -> None:
     """After the wait the error names the file and its holder."""
     slept: list[float] = []
     with held_open(warehouse) as holder, duckdb.connect() as connection:
-        file = AttachedFile(connection, str(warehouse), wait_seconds=3, sleep=slept.append)
+        file = DuckDBEngine(connection, str(warehouse), wait_seconds=3, sleep=slept.append)
         with pytest.raises(Busy) as refused, file.using("testing"):
             pass
 
@@ -289,7 +289,7 @@ def test_readers_get_in_between_two_batches(
     warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the last page is on its way, another process reads what is loaded so far."""
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=250))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=250))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(3_000):  # More pages than are asked for at once.
         shop.add_profile(f"p{number:04}")
@@ -313,7 +313,7 @@ def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse:
     """With one account's lease held elsewhere the other is synced, and the run tells both."""
     first, second = account(server), account(server, account_id="2", source_id="fr")
     replicate(warehouse, first, second, at=NOON)
-    DuckDBWarehouse(str(warehouse)).take_lease(
+    DuckDBWarehouse(str(warehouse)).acquire_lease(
         Lease("uk", "a-run", "elsewhere", 1, NOON + HOUR), NOON
     )
 

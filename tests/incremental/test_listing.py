@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import sync as run
 from ometria_replica.settings import Config, WarehouseSettings
@@ -87,7 +87,7 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
     ) -> Iterator[Brought]:
         assert table.time is not None  # It is of events.
         yield Unreadable(files[0], "the store denies it", again=True)
-        with Inputs(account, now) as inputs:
+        with AccountSource(account, now) as inputs:
             yield from inputs.feed.fetch(files[1:], folder)
 
     config = Config(accounts=(settings,), warehouse=warehouse)

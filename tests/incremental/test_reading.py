@@ -69,7 +69,7 @@ def test_the_watermark_is_never_ahead_of_either_clock(
         earlier = min(shop.now, shop.now + ahead)
         for table in API_TABLES:
             assert earlier - MINUTE < mark(warehouse, table) <= earlier
-            assert mark(warehouse, table, "whole") <= earlier
+            assert mark(warehouse, table, "full_read") <= earlier
         shop.set_time(shop.now + 3 * DAY)
 
 
@@ -311,7 +311,7 @@ def test_archived_lists_are_read_with_their_changes(
     assert asked.values("lists", "mode") == {"all"}
     assert "10" in asked.lists()
     assert {row["list_id"] for row in read_file(warehouse, "ometria.lists")} == {"10", "20"}
-    assert state(warehouse, "missing") == []
+    assert state(warehouse, "deleted_upstream") == []
 
 
 def test_a_list_that_vanishes_before_it_is_asked_is_passed_over(
@@ -342,14 +342,14 @@ def test_a_list_that_would_not_answer_owes_all_its_changes(
     for weeks in range(5):
         replicate(warehouse, account(server), at=NOON + weeks * 8 * DAY)
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"20"}
-    (due,) = [row for row in state(warehouse, "marks") if row["mark"] == "unread 10"]
+    (due,) = [row for row in state(warehouse, "watermarks") if row["kind"] == "retry 10"]
 
     server.quirks = Quirks()
     replicate(warehouse, account(server), at=NOON + 41 * DAY)
 
     assert due["reached_at"] < NOON - YEAR
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"10", "20"}
-    assert not [row for row in state(warehouse, "marks") if row["mark"].startswith("unread")]
+    assert not [row for row in state(warehouse, "watermarks") if row["kind"].startswith("retry")]
 
 
 # --- --since, --until, backfill ----------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_a_stretch_is_read_without_moving_marks(
 ) -> None:
     """``since`` asks for what came from that day on; the next run goes on where the last was."""
     replicate(warehouse, account(server), at=shop.now)
-    marks = state(warehouse, "marks")
+    marks = state(warehouse, "watermarks")
     shop.set_time(shop.now + 5 * DAY)
     shop.update_profile("ann", firstname="Ann")
     stretch = Asked(server)
@@ -375,7 +375,7 @@ def test_a_stretch_is_read_without_moving_marks(
     assert stretch.values("unsubscribes", "since") == {before}
     profiles = of(report, "profiles")
     assert (profiles.inserted, profiles.updated, profiles.unchanged) == (0, 1, 2)
-    assert state(warehouse, "marks") == marks
+    assert state(warehouse, "watermarks") == marks
 
     normal = Asked(server)
     replicate(warehouse, account(server), at=shop.now)
@@ -385,7 +385,7 @@ def test_a_stretch_is_read_without_moving_marks(
 
 
 def mark_of(marks: list[dict[str, object]], table: str) -> datetime:
-    (found,) = [m for m in marks if (m["table_name"], m["mark"]) == (table, "watermark")]
+    (found,) = [m for m in marks if (m["table_name"], m["kind"]) == (table, "watermark")]
     assert isinstance(found["reached_at"], datetime)
     return found["reached_at"]
 
@@ -395,7 +395,7 @@ def test_a_first_run_of_a_stretch_leaves_no_mark(
 ) -> None:
     """A backfill into an empty warehouse doesn't make the first sync believe it read all."""
     replicate(warehouse, account(server), at=shop.now, since=NOON.date())
-    assert state(warehouse, "marks") == []
+    assert state(warehouse, "watermarks") == []
     asked = Asked(server)
 
     replicate(warehouse, account(server), at=shop.now)

@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from ometria_replica import replication
+from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.maintenance import replay
 from ometria_replica.records import json_text, parse
-from ometria_replica.scratch import remove_what_dead_runs_left, scratch_folder
 from ometria_replica.settings import keys_may_meet
-from ometria_replica.upkeep import replay
+from ometria_replica.temp_files import remove_leftovers, temp_folder
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.state import Lease, Owner
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import api_env
@@ -252,10 +252,10 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Pat
     theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
     with DuckDBWarehouse(str(warehouse)) as opened:
         opened.prepare(Owner("1042", "uk"), NOON)
-        opened.take_lease(theirs, NOON)
-        opened.take_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
+        opened.acquire_lease(theirs, NOON)
+        opened.acquire_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
         with pytest.raises(Busy, match="run next"):
-            opened.take_lease(mine, NOON + MINUTE)
+            opened.acquire_lease(mine, NOON + MINUTE)
 
 
 def test_a_long_quiet_round_renews_the_lease(
@@ -282,7 +282,7 @@ def test_a_watermark_ahead_of_now_skips_nothing(
     """Whatever left it there, the next run asks from its own start less the overlap."""
     replicate(warehouse, account(server), at=NOON)
     with duckdb.connect(str(warehouse)) as connection:
-        connection.execute("UPDATE ometria_replica.marks SET reached_at = '2030-01-01'")
+        connection.execute("UPDATE ometria_replica.watermarks SET reached_at = '2030-01-01'")
     shop.set_time(NOON + 2 * DAY)
     shop.update_profile("ann", firstname="Anna")
 
@@ -328,8 +328,8 @@ def test_what_dead_runs_left_is_removed_by_the_next(tmp_path: Path) -> None:
     (dead / "events.csv").write_text("personal")
     other = Path(tempfile.mkdtemp(prefix="ometria-other-"))
 
-    with scratch_folder() as mine:
-        remove_what_dead_runs_left()
+    with temp_folder() as mine:
+        remove_leftovers()
         assert mine.is_dir()
 
     assert not mine.exists()

@@ -20,8 +20,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ometria_replica.ometria.decompress import UnfitError, make_plain
 from ometria_replica.ometria.dialect import EMPTY, find_dialect
-from ometria_replica.ometria.plain import UnfitError, make_plain
 from ometria_replica.settings import FeedSettings
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -185,8 +185,8 @@ def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
     rows = [("1", 'a"b', "x\r\ny", ""), ("2", "\r\n", '""', "é"), ("3", "", "", "")]
     data = written([HEADER], lineterminator="\r\n") + written(rows, lineterminator="\n")
     for size in range(1, 40):
-        monkeypatch.setattr("ometria_replica.ometria.lines.CHUNK", size)
-        monkeypatch.setattr("ometria_replica.ometria.plain.CHUNK", size)
+        monkeypatch.setattr("ometria_replica.ometria.normalise.CHUNK", size)
+        monkeypatch.setattr("ometria_replica.ometria.decompress.CHUNK", size)
         dialect = prepare(gzip.compress(data.encode()), tmp_path)
 
         assert read_back(tmp_path / "file", dialect) == rows
@@ -368,7 +368,7 @@ def test_json_becomes_json_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
 ) -> None:
     """Lines, arrays and records spread over lines all become one record a line."""
-    monkeypatch.setattr("ometria_replica.ometria.lines.CHUNK", chunk)
+    monkeypatch.setattr("ometria_replica.ometria.normalise.CHUNK", chunk)
     expected = json.loads(text) if text.lstrip().startswith("[") else None
     dialect = prepare(text.encode(), tmp_path)
     lines = (tmp_path / "file").read_text().splitlines()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ometria_replica import spark as on_spark
+from ometria_replica.batch import BatchSize
 from ometria_replica.errors import AccessDenied, ConfigError, OmetriaError, ReplicaError
 from ometria_replica.replication import Unwatched
 from ometria_replica.settings import FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.state import BatchSize
+from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Dialect, Feed, S3Server
 from tests.duck import read_file
 from tests.e2e.oracle import expected
@@ -84,7 +84,7 @@ def test_a_backfill_on_spark_leaves_what_one_machine_leaves(
     """Rows, ledger, rejects, counts and warnings are the same, over several waves and batches."""
     troubled_feed(tmp_path / "feed")
     monkeypatch.setattr(on_spark, "WAVE_FILES", 4)
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(files=3))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(files=3))
     ours = account(folder=tmp_path / "feed")
     one, many, staging = (tmp_path / name for name in ("one.duckdb", "many.duckdb", "staging"))
 
@@ -162,7 +162,7 @@ def test_a_driver_that_ends_between_two_batches_is_gone_on_with(
     names = feed.export_history(files_per_day=1 / 30)
     ours = account(folder=tmp_path / "feed")
     warehouse, staging = tmp_path / "w.duckdb", tmp_path / "staging"
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(files=3))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(files=3))
     left_by_the_dead = staging / folder_of(warehouse, "uk") / "dead" / "0.rows.parquet"
     of_another = staging / folder_of(tmp_path / "other.duckdb", "uk") / "run" / "0.rows.parquet"
     for path in (left_by_the_dead, of_another):

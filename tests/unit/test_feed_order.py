@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.state import BatchSize
+from ometria_replica.batch import BatchSize
+from ometria_replica.warehouse.warehouse import Warehouse
 from tests.duck import read_file
 from tests.replicas import account, of, replicate, write_feed_file
 
@@ -133,7 +133,7 @@ def test_rewritten_late_and_reread_files_end_in_the_newest(
 ) -> None:
     """Files come, change, come late and are read again in full: the newest copy stands."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RelationalWarehouse, "batch_size", BatchSize(files=files_a_batch))
+        patch.setattr(Warehouse, "batch_size", BatchSize(files=files_a_batch))
         feed, warehouse = Path(folder) / "feed", Path(folder) / "w.duckdb"
         for version, again in zip(history, full, strict=False):
             write_feed_file(feed, version.name, version.modified_at, version.records())

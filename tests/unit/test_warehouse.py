@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ometria_replica.batch import Batch, BatchSize, Owner
 from ometria_replica.describe import describe
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import SCHEMES, duckdb_path, open_warehouse
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.state import Batch, BatchSize, Owner
+from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read, read_file
 from tests.replicas import account, everything, of, replicate, write_feed_file
@@ -173,7 +173,7 @@ def load(opened: DuckDBWarehouse, table: Table, records: list[str], source_id: s
     staging = Staging(opened.staging, table, "1042", source_id)
     staging.add_pages([page(*records)], NOON)
     staging.finish()
-    opened.load(Batch(table, source_id, staging, "a-run", NOON))
+    opened.load(Batch(table, source_id, "a-run", NOON))
 
 
 records = st.fixed_dictionaries(
@@ -221,7 +221,7 @@ def test_two_accounts_stand_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second account with the very same ids neither touches nor hides a row of the first."""
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=batch_records))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=batch_records))
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     replicate(warehouse, uk, at=shop.now)
     alone = everything(warehouse, load_time=True)
@@ -305,7 +305,7 @@ def test_a_batch_that_the_warehouse_refuses_leaves_no_trace(
         " The batch was rolled back. Run again; if it happens again, report it."
     )
     assert read_file(warehouse, "ometria.profiles") == []
-    assert state(warehouse, "marks") == []
+    assert state(warehouse, "watermarks") == []
     assert state(warehouse, "rejects") == []
     (run,) = state(warehouse, "runs")
     assert run["outcome"] == "failed"
@@ -320,18 +320,20 @@ def test_a_later_batch_that_is_refused_leaves_the_earlier_ones(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was committed stays, the watermark does not move, and a re-run loads the rest."""
-    monkeypatch.setattr(RelationalWarehouse, "batch_size", BatchSize(records=1))
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=1))
     make_with_check(warehouse, "lists", "length(list_title) < 5")
     settings = account(server)
     replicate(warehouse, settings, at=shop.now, tables=["lists"])
-    marks = state(warehouse, "marks")
+    marks = state(warehouse, "watermarks")
     shop.update_list("1234", title="too long")
 
     with pytest.raises(WarehouseError, match="rolled back"):
         replicate(warehouse, settings, at=shop.now + DAY)
 
     assert [row["list_title"] for row in everything(warehouse)["lists"]] == ["VIP"]
-    assert [mark for mark in state(warehouse, "marks") if mark["table_name"] == "lists"] == marks
+    assert [
+        mark for mark in state(warehouse, "watermarks") if mark["table_name"] == "lists"
+    ] == marks
     assert len(everything(warehouse)["profiles"]) == 2  # Read before the lists, and committed.
 
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
 from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry, Owner, Sweep
 from tests.duck import read
 from tests.unit.staged import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ometria_replica.batch import Loaded, TableState
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse import Warehouse
-    from ometria_replica.warehouse.state import Loaded, Memory
+    from ometria_replica.warehouse.warehouse import Warehouse
     from tests.duck import Row
     from tests.places import Place
 
@@ -61,7 +61,7 @@ class Load:
     at: datetime = NOON
     file: tuple[str, datetime] | None = None
     watermark: datetime | None = None
-    whole: Sweep | None = None
+    whole: DeleteDetection | None = None
     lease: Lease | None = None
 
     def into(self, warehouse: Warehouse) -> Loaded:
@@ -77,7 +77,6 @@ class Load:
             Batch(
                 table=self.table,
                 source_id=self.source_id,
-                staging=staging,
                 run_id="a-run",
                 synced_at=self.at,
                 watermark=self.watermark,
@@ -89,13 +88,13 @@ class Load:
             )
         )
 
-    def _entries(self) -> tuple[LedgerEntry, ...]:
+    def _entries(self) -> tuple[FileLogEntry, ...]:
         if self.file is None:
             return ()
         name, modified_at = self.file
         etag = f"{name} of {modified_at.isoformat()}"
         file = FeedObject(name, etag, len(self.records), modified_at)
-        return (LedgerEntry(file, self.at, len(self.records)),)
+        return (FileLogEntry(file, self.at, len(self.records)),)
 
 
 def rows(place: Place, table: str, source_id: str | None = None) -> list[Row]:
@@ -111,10 +110,10 @@ def state(place: Place, table: str) -> list[Row]:
         return read(connection, f"ometria_replica.{table}", "ALL")
 
 
-def recalled(place: Place, table: str, source_id: str = "uk") -> Memory:
+def table_state_of(place: Place, table: str, source_id: str = "uk") -> TableState:
     """Ask a warehouse that was opened anew what it knows."""
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        return warehouse.recall(source_id, table)
+        return warehouse.table_state(source_id, table)
 
 
 def columns_of(place: Place, table: str) -> list[tuple[str, str]]:

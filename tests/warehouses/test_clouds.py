@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import Table
 
-FILES = "ometria_replica.warehouse.destinations"
+FILES = "ometria_replica.warehouse.remotes.dlt_destinations"
 URLS = {
     "snowflake": "snowflake://ann:SECRET@account/shop?warehouse=load&role=loader",
     "redshift": "redshift://ann:SECRET@host:5439/shop",
@@ -42,7 +42,7 @@ SPAN = (
 def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Give the engine of a warehouse, which is not connected to."""
     engine = _engine(request.param, tmp_path)
-    with engine._courier._context.entered():
+    with engine._dlt_loader._context.entered():
         yield engine
 
 
@@ -77,7 +77,7 @@ def test_a_merge_puts_rows_in_the_place_of_those_with_their_key(cloud: Any) -> N
 
 def test_rows_travel_as_what_dlt_loads_there(cloud: Any) -> None:
     """With what the extra brings: to load Parquet, some ask for a driver that no extra has."""
-    capabilities = cloud._courier._client.capabilities
+    capabilities = cloud._dlt_loader._client.capabilities
     formats = capabilities.supported_loader_file_formats
     if choose := capabilities.loader_file_format_selector:
         _, formats = choose("insert_values", formats, table_schema={})
@@ -87,7 +87,7 @@ def test_rows_travel_as_what_dlt_loads_there(cloud: Any) -> None:
 @pytest.mark.parametrize("name", list(URLS))
 def test_a_password_is_masked(name: str) -> None:
     """Wherever the URL is shown, and the place has none in its name."""
-    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
 
     assert "SECRET" not in masked(URLS[name])
     assert "SECRET" not in _destination(name).place(Address.read(URLS[name]))
@@ -96,7 +96,7 @@ def test_a_password_is_masked(name: str) -> None:
 @pytest.mark.parametrize("password", ["SEC/RET", "SEC[RET"])
 def test_a_password_that_breaks_the_url_is_not_shown(password: str) -> None:
     """Python's own words for it would quote what it takes for a port."""
-    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
 
     with pytest.raises(ConfigError, match="Percent-encode") as refused:
         Address.read(f"snowflake://user:{password}@account/database")
@@ -107,7 +107,7 @@ def test_a_password_that_breaks_the_url_is_not_shown(password: str) -> None:
 def test_what_is_missing_in_a_url_is_named(name: str) -> None:
     """With the form to write."""
     options = _destination(name).options
-    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415 -- dlt: 0.8 s.
 
     with pytest.raises(ConfigError, match=f"missing. Write {name}://"):
         options(Address.read(f"{name}://"))
@@ -156,29 +156,29 @@ def _destination(name: str) -> Any:
 
 def _engine(name: str, folder: Path) -> Any:
     destination = _destination(name)
-    from ometria_replica.warehouse import bridge, courier  # noqa: PLC0415 -- dlt: 0.8 s.
-    from ometria_replica.warehouse.destinations import Address  # noqa: PLC0415
+    from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415
 
     if name == "bigquery":
         (folder / "key.json").write_text(_a_key())
     address = Address.read(URLS[name].format(folder=folder))
-    carrying = courier.Courier(destination, destination.options(address), folder)
-    engine: Any = bridge.BridgeEngine(
+    carrying = dlt_loader.DltLoader(destination, destination.options(address), folder)
+    engine: Any = dlt_remote.BridgeEngine(
         duckdb.connect(), destination, carrying, destination.place(address)
     )
-    engine._sending = bridge.Sending("uk", *SPAN)
+    engine._sending = dlt_remote.Sending("uk", *SPAN)
     with carrying._context.entered():
-        schema = courier.schema_of("nothing", ())
+        schema = dlt_loader.schema_of("nothing", ())
         carrying._client = carrying._new_client(schema, "ometria")
     return engine
 
 
 def _client(cloud: Any, table: Table) -> tuple[Any, Any]:
-    from ometria_replica.warehouse.courier import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_loader import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
     described = {**cloud._described(table), "x-merge-strategy": cloud._destination.strategy}
     schema = schema_of("one", [described])
-    return cloud._courier._new_client(schema, "ometria", "ometria_staging_1"), schema
+    return cloud._dlt_loader._new_client(schema, "ometria", "ometria_staging_1"), schema
 
 
 def _made(cloud: Any, table: Table) -> list[Any]:
@@ -200,7 +200,7 @@ def _merged(cloud: Any, table: Table) -> list[str]:
 
 
 def _dialect(cloud: Any) -> str:
-    return cast("str", cloud._courier._client.capabilities.sqlglot_dialect)
+    return cast("str", cloud._dlt_loader._client.capabilities.sqlglot_dialect)
 
 
 def _a_key() -> str:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ometria_replica.batch import DeleteDetection, Loaded, Owner, Run
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import books, open_warehouse
-from ometria_replica.warehouse.state import Loaded, Owner, Run, Sweep
+from ometria_replica.warehouse import open_warehouse, state_store
 from tests.places import DuckDBPlace
 from tests.spec.page import page_tables
 from tests.warehouses.loads import (
@@ -24,10 +24,10 @@ from tests.warehouses.loads import (
     a_lease,
     columns_of,
     opened,
-    recalled,
     rows,
     somebody_elses,
     state,
+    table_state_of,
 )
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
         Load(LISTS, [json.dumps({"id": odd, "title": "table", "type": "order"})]).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=(odd, NOON)).into(warehouse)
         listed = [FeedObject(odd, f"{odd} of {NOON.isoformat()}", 1, NOON)]
-        assert warehouse.unseen("uk", "email_events", listed) == []
+        assert warehouse.new_files("uk", "email_events", listed) == []
 
     assert [row["list_id"] for row in rows(place, "lists")] == [odd]
 
@@ -287,7 +287,7 @@ def test_an_empty_batch_moves_the_state_only(place: Place) -> None:
         loaded = Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
 
     assert loaded == Loaded()
-    assert recalled(place, "unsubscribes").watermark == NOON
+    assert table_state_of(place, "unsubscribes").watermark == NOON
 
 
 # --- state -------------------------------------------------------------------------------------
@@ -304,9 +304,9 @@ def test_state_is_there_when_the_warehouse_is_opened_again(place: Place) -> None
 
     with open_warehouse(place.url, dry_run=True) as warehouse:
         assert warehouse.owners() == [Owner("account of uk", "uk")]
-        assert warehouse.recall("uk", "profiles").watermark == NOON
-        assert warehouse.recall("uk", "profiles").rejects == 1
-        events = warehouse.recall("uk", "email_events")
+        assert warehouse.table_state("uk", "profiles").watermark == NOON
+        assert warehouse.table_state("uk", "profiles").rejects == 1
+        events = warehouse.table_state("uk", "email_events")
         assert (events.files, events.loaded_at) == (1, NOON)
         assert warehouse.runs(5) == [run]
         assert [(each.raw, each.column_name) for each in warehouse.rejects(5)] == [
@@ -320,35 +320,35 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON)).into(warehouse)
         known = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
         written_again = FeedObject("f.csv", "another", 1, NOON + DAY)
-        unseen = warehouse.unseen("uk", "email_events", [known, written_again])
-        assert unseen == [written_again]
+        new_files = warehouse.new_files("uk", "email_events", [known, written_again])
+        assert new_files == [written_again]
         warehouse.rewind("uk", "email_events", NOON + DAY)
-        assert warehouse.unseen("uk", "email_events", [known]) == []
+        assert warehouse.new_files("uk", "email_events", [known]) == []
         warehouse.rewind("uk", "email_events", NOON)
 
     with opened(place) as warehouse:
-        assert warehouse.unseen("uk", "email_events", [known]) == [known]
+        assert warehouse.new_files("uk", "email_events", [known]) == [known]
 
 
 def test_names_that_sort_by_time_tell_where_to_list_from(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By their bytes, and a week before the newest; not once a name has stood out of order."""
-    monkeypatch.setattr(books, "ENOUGH_NAMES", 5)
+    monkeypatch.setattr(state_store, "ENOUGH_NAMES", 5)
     named = [(f"É/{number:03}", NOON + number * DAY) for number in range(15)]
     with opened(place) as warehouse:
-        assert warehouse.list_from("uk", "email_events") is None
+        assert warehouse.list_after("uk", "email_events") is None
         for name, modified_at in named:
             Load(EMAIL_EVENTS, [], at=modified_at, file=(name, modified_at)).into(warehouse)
-        assert warehouse.list_from("uk", "email_events") == "É/006"
-        assert warehouse.list_from("us", "email_events") is None
+        assert warehouse.list_after("uk", "email_events") == "É/006"
+        assert warehouse.list_after("us", "email_events") is None
         warehouse.rewind("uk", "email_events", NOON + 14 * DAY)
-        assert warehouse.list_from("uk", "email_events") is None
+        assert warehouse.list_after("uk", "email_events") is None
         Load(EMAIL_EVENTS, [], at=NOON + 99 * DAY, file=named[-1]).into(warehouse)
-        assert warehouse.list_from("uk", "email_events") == "É/006"
+        assert warehouse.list_after("uk", "email_events") == "É/006"
         late = ("Z/070", NOON + 15 * DAY)  # In a dictionary it comes after É, by bytes before.
         Load(EMAIL_EVENTS, [], at=NOON + 100 * DAY, file=late).into(warehouse)
-        assert warehouse.list_from("uk", "email_events") is None
+        assert warehouse.list_after("uk", "email_events") is None
 
 
 def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
@@ -356,12 +356,12 @@ def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
     with opened(place) as warehouse:
         Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
         warehouse.rewind("uk", "unsubscribes", NOON + DAY)
-        assert warehouse.recall("uk", "unsubscribes").watermark == NOON
+        assert warehouse.table_state("uk", "unsubscribes").watermark == NOON
         warehouse.rewind("uk", "unsubscribes", NOON - DAY)
-    assert recalled(place, "unsubscribes").watermark == NOON - DAY
+    assert table_state_of(place, "unsubscribes").watermark == NOON - DAY
     with opened(place) as warehouse:
         warehouse.rewind("uk", "unsubscribes", None)
-    assert recalled(place, "unsubscribes").watermark is None
+    assert table_state_of(place, "unsubscribes").watermark is None
 
 
 def test_what_converts_today_is_filled_in(place: Place) -> None:
@@ -410,7 +410,7 @@ def _let_rejects_convert(place: Place, raw: str = "true") -> None:
 
 
 def _rejects() -> object:
-    from ometria_replica.warehouse.state import REJECTS  # noqa: PLC0415 -- used here only.
+    from ometria_replica.warehouse.state_tables import REJECTS  # noqa: PLC0415 -- used here only.
 
     return REJECTS
 
@@ -441,14 +441,14 @@ def test_a_whole_read_notices_who_is_gone(remove: bool, place: Place) -> None:
         Load(PROFILES, [profile("bob")], "us").into(warehouse)
         swept = Load(
             PROFILES, [profile("ann"), profile("eve")],
-            at=NOON + HOUR, whole=Sweep(remove=remove, max_share=0.5),
+            at=NOON + HOUR, whole=DeleteDetection(remove=remove, max_share=0.5),
         ).into(warehouse)  # fmt: skip
 
     assert (swept.missing, swept.removed) == (1, int(remove))
     left = {(row["__source_id"], row["profile_id"]) for row in rows(place, "profiles")}
     everyone = {("uk", "ann"), ("uk", "bob"), ("uk", "eve"), ("us", "bob")}
     assert left == (everyone - {("uk", "bob")} if remove else everyone)
-    (missing,) = state(place, "missing")
+    (missing,) = state(place, "deleted_upstream")
     assert (missing["record_id"], missing["removed_at"] is not None) == ("bob", remove)
 
 
@@ -456,9 +456,9 @@ def test_too_many_are_not_removed(place: Place) -> None:
     """A sweep that would take more than its share takes nothing."""
     with opened(place) as warehouse:
         Load(PROFILES, [profile(who) for who in ("ann", "bob", "eve")]).into(warehouse)
-        swept = Load(PROFILES, [profile("ann")], whole=Sweep(remove=True, max_share=0.5)).into(
-            warehouse
-        )
+        swept = Load(
+            PROFILES, [profile("ann")], whole=DeleteDetection(remove=True, max_share=0.5)
+        ).into(warehouse)
 
     assert (swept.missing, swept.removed, swept.sweep_refused) == (2, 0, True)
     assert len(rows(place, "profiles")) == 3
@@ -471,45 +471,45 @@ def test_two_runs_at_once_are_refused(place: Place) -> None:
     """While one holds the lease of a source, another is told who; another source is free."""
     held = somebody_elses(a_lease())
     with opened(place, "uk", "us") as one:
-        one.take_lease(held, NOON)
+        one.acquire_lease(held, NOON)
         one.release()
         with opened(place, "uk", "us") as other:
             with pytest.raises(Busy, match=r"another-run.*elsewhere"):
-                other.take_lease(a_lease(), NOON)
-            other.take_lease(a_lease("us"), NOON)
+                other.acquire_lease(a_lease(), NOON)
+            other.acquire_lease(a_lease("us"), NOON)
             assert other.holder("uk") == held
-            other.give_back(a_lease())  # Not ours: nothing happens.
+            other.release_lease(a_lease())  # Not ours: nothing happens.
             other.release()
         assert one.holder("uk") == held
-        one.give_back(held)
+        one.release_lease(held)
         assert one.holder("uk") is None
-        one.take_lease(a_lease(), NOON)
+        one.acquire_lease(a_lease(), NOON)
 
 
 def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> None:
     """A run that slept through its lease writes nothing any more."""
     slept = somebody_elses(a_lease())
     with opened(place) as sleeper:
-        sleeper.take_lease(slept, NOON)
+        sleeper.acquire_lease(slept, NOON)
         sleeper.release()
         later = NOON + 2 * HOUR
         with opened(place) as other:
-            other.take_lease(a_lease(until=later + HOUR), later)
+            other.acquire_lease(a_lease(until=later + HOUR), later)
             other.release()
         with pytest.raises(Busy, match="took over"):
             Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
 
     assert rows(place, "lists") == []
-    assert recalled(place, "lists").watermark is None
+    assert table_state_of(place, "lists").watermark is None
 
 
 def test_a_dry_run_counts_and_leaves_nothing(place: Place) -> None:
     """Into a warehouse that is not there yet, and into one that is."""
     records = [profile("ann"), profile("bob", seen="perhaps")]
     with opened(place, dry_run=True) as warehouse:
-        warehouse.take_lease(a_lease(), NOON)
+        warehouse.acquire_lease(a_lease(), NOON)
         assert Load(PROFILES, records, watermark=NOON).into(warehouse) == Loaded(inserted=2)
-        warehouse.give_back(a_lease())
+        warehouse.release_lease(a_lease())
     assert not place.is_there
     with opened(place) as warehouse:
         Load(PROFILES, records[:1]).into(warehouse)
@@ -519,7 +519,7 @@ def test_a_dry_run_counts_and_leaves_nothing(place: Place) -> None:
 
     assert counted == Loaded(inserted=1, unchanged=1)
     assert rows(place, "profiles") == before
-    assert (recalled(place, "profiles").watermark, state(place, "rejects")) == (None, [])
+    assert (table_state_of(place, "profiles").watermark, state(place, "rejects")) == (None, [])
 
 
 def test_another_source_id_is_refused(place: Place) -> None:

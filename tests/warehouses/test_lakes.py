@@ -17,22 +17,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ometria_replica.batch import DeleteDetection, Loaded
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.lake import MOST_SPANS, Overtaken, Stretch, joined
-from ometria_replica.warehouse.state import Loaded, Sweep
+from ometria_replica.warehouse.remotes.table_format import (
+    MOST_SPANS,
+    CommitConflict,
+    Stretch,
+    joined,
+)
 from tests.faults.child import ROOT, Plan
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BucketPlace, DeltaPlace
-from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, recalled, rows, state
+from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ometria_replica.warehouse.lake import LakeTable
+    from ometria_replica.warehouse.remotes.table_format import LakeTable
     from tests.places import Place
 
 LAKES = ("delta", "iceberg")
@@ -95,11 +100,13 @@ def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:
         engine = warehouse._engine  # type: ignore[attr-defined]  # Of lakes.
         engine._lake = Forgetful(engine._lake)
         profiles = ['{"id": "a"}', '{"id": "b"}']
-        load = Load(PROFILES, profiles, watermark=NOON, whole=Sweep(remove=False, max_share=1.0))
+        load = Load(
+            PROFILES, profiles, watermark=NOON, whole=DeleteDetection(remove=False, max_share=1.0)
+        )
         load.into(warehouse)
 
     assert [row["profile_id"] for row in rows(lake, "profiles")] in (["a", "b"], ["b", "a"])
-    assert sorted(mark["mark"] for mark in state(lake, "marks")) == ["watermark", "whole"]
+    assert sorted(mark["kind"] for mark in state(lake, "watermarks")) == ["full_read", "watermark"]
 
 
 class Forgetful:
@@ -132,7 +139,7 @@ class ForgetfulTable:
         self._table.append(rows)
         if self._name not in self._lost:
             self._lost.add(self._name)
-            raise Overtaken("The answer was lost.")
+            raise CommitConflict("The answer was lost.")
 
 
 # --- which part is written anew ----------------------------------------------------------------
@@ -219,9 +226,9 @@ def test_a_sweep_takes_out_many_rows_at_once(lake: Place) -> None:
     everyone = [json.dumps({"id": str(number)}) for number in range(5_000)]
     with opened(lake) as warehouse:
         Load(PROFILES, everyone).into(warehouse)
-        swept = Load(PROFILES, everyone[:1_000], whole=Sweep(remove=True, max_share=1.0)).into(
-            warehouse
-        )
+        swept = Load(
+            PROFILES, everyone[:1_000], whole=DeleteDetection(remove=True, max_share=1.0)
+        ).into(warehouse)
 
     assert swept.removed == 4_000
     assert {row["profile_id"] for row in rows(lake, "profiles")} == {str(n) for n in range(1_000)}
@@ -232,16 +239,16 @@ def test_old_versions_of_the_state_are_let_go(lake: Place) -> None:
     with opened(lake) as warehouse:
         for hours in range(5):
             Load(PROFILES, [], watermark=NOON + hours * HOUR).into(warehouse)
-        before = lake.versions("ometria_replica", "marks")  # type: ignore[attr-defined]
+        before = lake.versions("ometria_replica", "watermarks")  # type: ignore[attr-defined]
         far = warehouse._engine._lake  # type: ignore[attr-defined]  # Of lakes.
         with far.explaining("a test"):
-            far.tidy("ometria_replica", "marks", DAY)
-            assert lake.versions("ometria_replica", "marks") == before  # type: ignore[attr-defined]
+            far.tidy("ometria_replica", "watermarks", DAY)
+            assert lake.versions("ometria_replica", "watermarks") == before  # type: ignore[attr-defined]
             time.sleep(0.01)
-            far.tidy("ometria_replica", "marks", timedelta())
+            far.tidy("ometria_replica", "watermarks", timedelta())
 
-    assert (before >= 5, lake.versions("ometria_replica", "marks")) == (True, 1)  # type: ignore[attr-defined]
-    assert recalled(lake, "profiles").watermark == NOON + 4 * HOUR
+    assert (before >= 5, lake.versions("ometria_replica", "watermarks")) == (True, 1)  # type: ignore[attr-defined]
+    assert table_state_of(lake, "profiles").watermark == NOON + 4 * HOUR
 
 
 # --- who comes in between ----------------------------------------------------------------------
@@ -270,7 +277,7 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
 
     def load_all(source_id: str) -> list[Loaded]:
         with opened(lake, *sources) as warehouse:
-            warehouse.take_lease(a_lease(source_id), NOON)
+            warehouse.acquire_lease(a_lease(source_id), NOON)
             return [
                 Load(
                     EMAIL_EVENTS, [event(NOON, str(n)), event(NOON + n * HOUR, "all")], source_id,
@@ -285,7 +292,9 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
     for source_id, loaded in zip(sources, counted, strict=True):
         assert (sum(each.inserted for each in loaded), loaded[-1].unchanged) == (2 * batches, 2)
         assert len(rows(lake, "email_events", source_id)) == 2 * batches
-        assert recalled(lake, "email_events", source_id).watermark == NOON + (batches - 1) * HOUR
+        assert (
+            table_state_of(lake, "email_events", source_id).watermark == NOON + (batches - 1) * HOUR
+        )
 
 
 # --- in a bucket -------------------------------------------------------------------------------
@@ -328,20 +337,20 @@ def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     place = BucketPlace(bucket, "some/lake")
     everyone = [json.dumps({"id": str(number)}) for number in range(3_000)]
     with opened(place) as warehouse:
-        warehouse.take_lease(a_lease(), NOON)
+        warehouse.acquire_lease(a_lease(), NOON)
         Load(PROFILES, everyone, watermark=NOON).into(warehouse)
         again = Load(PROFILES, everyone[:2_000], at=NOON + HOUR).into(warehouse)
         Load(EMAIL_EVENTS, [event(NOON), event(None)], file=("f.csv", NOON)).into(warehouse)
         with opened(place) as other, pytest.raises(Busy):
-            other.take_lease(a_lease(run_id="another"), NOON)
-        sweep = Sweep(remove=True, max_share=1.0)
+            other.acquire_lease(a_lease(run_id="another"), NOON)
+        sweep = DeleteDetection(remove=True, max_share=1.0)
         swept = Load(PROFILES, everyone[:1_000], whole=sweep).into(warehouse)
 
     assert (again.unchanged, swept.removed) == (2_000, 2_000)
     assert {row["profile_id"] for row in rows(place, "profiles")} == {str(n) for n in range(1_000)}
     assert len(rows(place, "email_events")) == 2
-    assert recalled(place, "profiles").watermark == NOON
-    assert recalled(place, "email_events").files == 1
+    assert table_state_of(place, "profiles").watermark == NOON
+    assert table_state_of(place, "email_events").files == 1
 
 
 def test_two_writers_of_a_bucket_overtake_each_other(bucket: str) -> None:

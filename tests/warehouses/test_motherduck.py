@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ometria_replica.batch import Owner
 from ometria_replica.errors import ConfigError, Unreachable
 from ometria_replica.warehouse import open_warehouse, scheme_of
-from ometria_replica.warehouse.state import Owner
 from tests.warehouses.loads import NOON
 
 

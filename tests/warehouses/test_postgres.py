@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.batch import Owner
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.tables import LISTS, PROFILES
-from ometria_replica.warehouse import open_warehouse, postgres
-from ometria_replica.warehouse.postgres import numbered
-from ometria_replica.warehouse.state import MARKS, Owner
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.engines import postgres
+from ometria_replica.warehouse.engines.postgres import numbered
+from ometria_replica.warehouse.state_tables import WATERMARKS
 from tests.places import PostgresPlace
 from tests.pooler import pooled
 from tests.postgres import GUARDED, PASSWORD
 from tests.postgres import postgres as server
-from tests.warehouses.loads import NOON, Load, a_lease, opened, recalled, rows
+from tests.warehouses.loads import NOON, Load, a_lease, opened, rows, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +103,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ModuleNotFoundError(name=name)
         return real(name, *rest, **more)  # type: ignore[arg-type]  # As it was called.
 
-    monkeypatch.delitem(sys.modules, "ometria_replica.warehouse.postgres")
+    monkeypatch.delitem(sys.modules, "ometria_replica.warehouse.engines.postgres")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'ometria-replica\[postgres\]'"):
         open_warehouse("postgresql://somewhere/db")
@@ -141,14 +143,14 @@ def test_a_pooler_may_hand_each_transaction_another_connection(
     ):
         warehouse.try_access()
         warehouse.prepare(OWNER, NOON)
-        warehouse.take_lease(a_lease(), NOON)
+        warehouse.acquire_lease(a_lease(), NOON)
         Load(LISTS, ['{"id": "1"}'], watermark=NOON, lease=a_lease()).into(warehouse)
         Load(LISTS, ['{"id": "1"}', '{"id": "2"}'], lease=a_lease()).into(warehouse)
-        assert warehouse.recall("uk", "lists").watermark == NOON
+        assert warehouse.table_state("uk", "lists").watermark == NOON
         warehouse.rewind("uk", "lists", None)
         assert warehouse.replay("uk") == 0
         assert (warehouse.runs(1), warehouse.rejects(1)) == ([], [])
-        warehouse.give_back(a_lease())
+        warehouse.release_lease(a_lease())
         assert warehouse.count_rows("uk", "lists") == 2
 
 
@@ -299,7 +301,7 @@ def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:
             warehouse.owners()  # It is connected.
             start.wait()
             try:
-                warehouse.take_lease(a_lease(run_id=run_id), NOON)
+                warehouse.acquire_lease(a_lease(run_id=run_id), NOON)
             except Busy:
                 return
             got.append(run_id)
@@ -352,10 +354,10 @@ def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresP
     """A statement takes 65,535 of them, and an account may have any number of lists."""
     with opened(place) as warehouse, warehouse._engine.using("a test"):  # type: ignore[attr-defined]
         engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
-        marks = [["uk", "member_lists", f"unread {n}", NOON, "a-run"] for n in range(14_000)]
-        engine.replace(MARKS, *marks)
-        engine.replace(MARKS, *marks)
-    assert len(recalled(place, "member_lists").unread) == 14_000
+        marks = [["uk", "member_lists", f"retry {n}", NOON, "a-run"] for n in range(14_000)]
+        engine.replace(WATERMARKS, *marks)
+        engine.replace(WATERMARKS, *marks)
+    assert len(table_state_of(place, "member_lists").unread) == 14_000
 
 
 # --- statements --------------------------------------------------------------------------------

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
-from ometria_replica.dlt.memory import ledger_in, memory_in, move
+from ometria_replica.dlt.state import ledger_in, memory_in, move
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
-from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.schema import Feed
-from ometria_replica.scratch import scratch_folder
+from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.arrow import ARROW_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ometria_replica.dlt.memory import State
+    from ometria_replica.dlt.state import State
     from ometria_replica.records import FeedFile
     from ometria_replica.schema import Table
     from ometria_replica.settings import AccountSettings
@@ -58,9 +58,9 @@ def read(account: AccountSettings, table: Table, state: State) -> Iterator[Rows]
     now = datetime.now(UTC)
     specified = table.with_wide_keys() if account.wide_keys else table
     with (
-        scratch_folder() as folder,
+        temp_folder() as folder,
         _engine(folder) as engine,
-        Inputs(account, now) as inputs,
+        AccountSource(account, now) as inputs,
     ):
         staging = Staging(engine, specified, account.account_id, account.source_id)
         stage = _stage_files if isinstance(table.read, Feed) else _stage_pages
@@ -89,7 +89,7 @@ def _engine(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 class _Load:
     """What is read into what, at *now*, with *folder* for files."""
 
-    inputs: Inputs
+    inputs: AccountSource
     table: Table
     staging: Staging
     state: State
@@ -117,7 +117,7 @@ def _stage_files(load: _Load) -> Callable[[], None]:
             load.table.name,
             late,
         )
-    files = sorted(ledger.unseen(listed), key=lambda file: (file.modified_at, file.name))
+    files = sorted(ledger.new_files(listed), key=lambda file: (file.modified_at, file.name))
     brought = feed.fetch(files, load.folder / "files")
     read = [file.origin for file in brought if _stage_file(load, file)]
     return lambda: load.state.update(ledger=ledger.after(listed, read).to_state())

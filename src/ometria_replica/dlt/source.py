@@ -13,12 +13,12 @@ from dlt.common.configuration.container import Container
 from dlt.common.pipeline import PipelineContext
 from dlt.destinations.impl.bigquery.bigquery_adapter import PARTITION_HINT
 
-from ometria_replica.dlt.given import SECTION, account_of
-from ometria_replica.dlt.memory import state_of
+from ometria_replica.dlt.config import SECTION, account_of
 from ometria_replica.dlt.reading import NEVER_NULL, read
+from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
-from ometria_replica.ometria.inputs import Inputs
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.tables import TABLES
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _resources(
 
 def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     """Give the tables called *names*, or all that the account's settings can read."""
-    inputs = Inputs(account, datetime.now(UTC))
+    inputs = AccountSource(account, datetime.now(UTC))
     readable = {table.name: table for table in TABLES if inputs.can_read(table)}
     known = [table.name for table in TABLES]
     problems = [

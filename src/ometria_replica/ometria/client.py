@@ -25,7 +25,8 @@ from ometria_replica.errors import (
     Unavailable,
     UnexpectedResponse,
 )
-from ometria_replica.ometria.pacing import LONGEST_HOLD_SECONDS, Pace, rest
+from ometria_replica.ometria.rate_limit import LONGEST_HOLD_SECONDS, RateLimiter, rest
+from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -149,7 +150,7 @@ class Client:
     *give_up_after_seconds* is how long one request is retried; a 429 is waited out however
     long it takes, and its ``Retry-After`` up to six hours. *warnings* collects what
     a reader should tell the user, without personal data. *clock* (monotonic seconds),
-    *sleep*, *now* and *seed* are there for tests; *pace_folder* is as in :class:`Pace`.
+    *sleep*, *now* and *seed* are there for tests; *pace_folder* is as in :class:`RateLimiter`.
 
     Retries are a loop of our own, not stamina's: whoever is refused slows all threads
     and processes down, a read that is abandoned wakes those who wait, and nothing of a
@@ -180,7 +181,7 @@ class Client:
         self._give_up_after_seconds = give_up_after_seconds
         self._clock, self._sleep, self._now = clock, sleep, now
         self._random = random.Random(seed)  # noqa: S311  # Jitter, no secret.
-        self._pace = Pace(
+        self._pace = RateLimiter(
             api_url, api_key, requests_per_second, pace_folder, clock=clock, sleep=sleep
         )
         self._http = httpx2.Client(
@@ -283,7 +284,8 @@ class Client:
         with self._lock:
             self.requests += 1
         requested_at, sent = self._now(), self._clock()
-        response, body = self._exchange(path, query, sent)
+        with step("request"):
+            response, body = self._exchange(path, query, sent)
         self._heard = True
         took = self._clock() - sent
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)

@@ -13,8 +13,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
-from ometria_replica.ometria.lines import first_record, unfold_json, unify_line_ends
-from ometria_replica.ometria.plain import CHUNK, PARQUET, UnfitError, head
+from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, head
+from ometria_replica.ometria.normalise import first_record, unfold_json, unify_line_ends
 from ometria_replica.records import Dialect
 
 if TYPE_CHECKING:

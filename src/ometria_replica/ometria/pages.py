@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
 from ometria_replica.ometria.client import BadRequest
-from ometria_replica.ometria.seam import Seam, by_all, by_id, overlap_of
+from ometria_replica.ometria.page_overlap import OverlapCheck, by_all, by_id, overlap_of
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import Page
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from ometria_replica.ometria.client import Answer, Client, Habits
-    from ometria_replica.ometria.seam import Identity
+    from ometria_replica.ometria.page_overlap import Identity
     from ometria_replica.records import Record
     from ometria_replica.schema import Pages, PerParent, Windows
 
@@ -284,7 +284,7 @@ class _Reader:
         self.collection = collection
         self.unproven: Sequence[Record] | None = None
         self._ahead = ahead
-        self._seam = Seam(collection.identity)
+        self._seam = OverlapCheck(collection.identity)
         self._planned: deque[tuple[int, Future[Answer]]] = deque()
         self._depth = 1
         self._idle = self._missed = 0

@@ -1,150 +1,20 @@
-"""Everything that writes, and nothing else does: the Warehouse protocol and who speaks it."""
+"""Opens the warehouse that a URL names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from datetime import datetime
-    from types import TracebackType
+    from collections.abc import Mapping
 
-    from duckdb import DuckDBPyConnection
+    from ometria_replica.warehouse.warehouse import Warehouse
 
-    from ometria_replica.records import FeedObject
-    from ometria_replica.warehouse.state import (
-        Batch,
-        BatchSize,
-        Lease,
-        Loaded,
-        Memory,
-        Owner,
-        Reject,
-        Run,
-    )
-
-__all__ = ["SCHEMES", "Warehouse", "open_warehouse"]
-
-
-class Warehouse(Protocol):
-    """
-    Where the five tables live.
-
-    *staging* is the DuckDB in which records are mapped, whatever the warehouse.
-    Errors of the driver leave as :class:`~ometria_replica.errors.WarehouseError`,
-    with the batch rolled back.
-    """
-
-    staging: DuckDBPyConnection
-    batch_size: BatchSize
-    """How much it takes at once: what suits it, within bounds of memory."""
-
-    def prepare(self, owner: Owner, now: datetime) -> None:
-        """
-        Make what is missing, and note how the owner's keys are made.
-
-        Raises ConfigError when its rows were loaded with other keys, and
-        WarehouseError when a table is there with other columns than ours.
-        """
-
-    def try_access(self) -> None:
-        """Raise WarehouseError if this user could not write here. Changes nothing."""
-
-    def owners(self) -> list[Owner]:
-        """List whose rows are here."""
-
-    def take_lease(self, lease: Lease, now: datetime) -> None:
-        """
-        Let one run write, and no other; take over what a dead or silent run left.
-
-        Raises Busy, with who holds it, while another run is at work.
-        """
-
-    def give_back(self, lease: Lease) -> None:
-        """End a lease; nothing happens if it is no longer ours."""
-
-    def recall(self, source_id: str, table_name: str) -> Memory:
-        """Tell what is known of a table of a source."""
-
-    def count_rows(self, source_id: str, table_name: str) -> int:
-        """Count a source's rows of a table."""
-
-    def unseen(
-        self, source_id: str, table_name: str, files: Sequence[FeedObject]
-    ) -> list[FeedObject]:
-        """Keep the files of which the ledger lacks this version, or is to read it again."""
-
-    def list_from(self, source_id: str, table_name: str) -> str | None:
-        """
-        Tell after which name the feed's new files are; None where they can be anywhere.
-
-        None unless each known name sorted after all that were older by a week, and while
-        the ledger asks for a file to be read again.
-        """
-
-    def note_listed(
-        self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
-    ) -> None:
-        """Note that all files of *feed* were listed, and that none of them is left to read."""
-
-    def load(self, batch: Batch) -> Loaded:
-        """
-        Merge a batch and move its state, in one transaction.
-
-        Raises Busy, with nothing written, when the batch's lease is no longer ours.
-        """
-
-    def record_run(self, run: Run) -> None:
-        """Add a run to the history, or replace it."""
-
-    def runs(self, limit: int) -> list[Run]:
-        """Read the newest runs, newest first."""
-
-    def holder(self, source_id: str) -> Lease | None:
-        """Tell which run holds a source's lease; None if no run is at work."""
-
-    def rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
-        """
-        Make the next run read again what came after *to*; None means everything.
-
-        The watermark moves back, never on, and files of the feed are to be read again.
-        """
-
-    def rejects(self, limit: int) -> list[Reject]:
-        """Read what was set aside, newest first."""
-
-    def replay(self, source_id: str) -> int:
-        """
-        Convert again what would not convert, and return how many values now did.
-
-        Files that could not be read, in whole or in part, are read by the next run.
-        """
-
-    def guarded(self, doing: str) -> AbstractContextManager[None]:
-        """Turn errors of *staging* into ours, with nothing left half done."""
-
-    def release(self) -> None:
-        """Let other programs in until the next call of ours, where one at a time may write."""
-
-    def close(self) -> None:
-        """Let go of connections and locks. Safe to call twice."""
-
-    def __enter__(self) -> Self:
-        """Use as a context manager."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
+__all__ = ["SCHEMES", "open_warehouse"]
 
 
 def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
@@ -200,26 +70,28 @@ def _bridged(*ours: str) -> dict[str, Scheme]:
     are *ours* to write to without dlt have the longer one alone.
     """
     found: dict[str, Scheme] = {}
-    for name in sorted(path.stem for path in (Path(__file__).parent / "destinations").glob("*.py")):
+    for name in sorted(
+        path.stem for path in (Path(__file__).parent / "remotes" / "dlt_destinations").glob("*.py")
+    ):
         if name in ours:
-            found[f"dlt+{name}"] = Scheme(f"destinations.{name}", f"dlt-{name}")
+            found[f"dlt+{name}"] = Scheme(f"remotes.dlt_destinations.{name}", f"dlt-{name}")
         elif name != "__init__":
-            found[name] = found[f"dlt+{name}"] = Scheme(f"destinations.{name}", name)
+            found[name] = found[f"dlt+{name}"] = Scheme(f"remotes.dlt_destinations.{name}", name)
     return found
 
 
 SCHEMES: Mapping[str, Scheme] = {
     "duckdb": Scheme("duckdb"),
-    "md": Scheme("motherduck"),
-    "postgresql": Scheme("postgres", "postgres"),
-    "postgres": Scheme("postgres", "postgres"),
-    "delta": Scheme("delta", "delta"),
-    "delta+s3": Scheme("delta", "delta"),
-    "iceberg": Scheme("iceberg", "iceberg"),
-    "iceberg+sqlite": Scheme("iceberg", "iceberg"),
-    "iceberg+postgresql": Scheme("iceberg", "iceberg"),
-    "iceberg+http": Scheme("iceberg", "iceberg"),
-    "iceberg+https": Scheme("iceberg", "iceberg"),
+    "md": Scheme("engines.motherduck"),
+    "postgresql": Scheme("engines.postgres", "postgres"),
+    "postgres": Scheme("engines.postgres", "postgres"),
+    "delta": Scheme("remotes.delta", "delta"),
+    "delta+s3": Scheme("remotes.delta", "delta"),
+    "iceberg": Scheme("remotes.iceberg", "iceberg"),
+    "iceberg+sqlite": Scheme("remotes.iceberg", "iceberg"),
+    "iceberg+postgresql": Scheme("remotes.iceberg", "iceberg"),
+    "iceberg+http": Scheme("remotes.iceberg", "iceberg"),
+    "iceberg+https": Scheme("remotes.iceberg", "iceberg"),
     **_bridged("duckdb", "postgresql"),
 }
 """The warehouses, by the scheme of their URL. Each module has a function ``open_url``."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from ometria_replica.local_duckdb import open_staging
 from ometria_replica.warehouse import duckdb_path
-from ometria_replica.warehouse.attached import WAIT_SECONDS, AttachedFile
-from ometria_replica.warehouse.relational import RelationalWarehouse
-from ometria_replica.warehouse.staging import open_staging
+from ometria_replica.warehouse.engines.duckdb import WAIT_SECONDS, DuckDBEngine
+from ometria_replica.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ def open_url(url: str, *, dry_run: bool = False) -> DuckDBWarehouse:
     return DuckDBWarehouse(duckdb_path(url) or "", dry_run=dry_run)
 
 
-class DuckDBWarehouse(RelationalWarehouse):
+class DuckDBWarehouse(Warehouse):
     """
     The file at *path*, made if it is not there.
 
@@ -32,7 +32,7 @@ class DuckDBWarehouse(RelationalWarehouse):
     ) -> None:
         closing = ExitStack()
         staging = open_staging(closing)
-        self._file = AttachedFile(staging, path, read_only=dry_run, wait_seconds=wait_seconds)
+        self._file = DuckDBEngine(staging, path, read_only=dry_run, wait_seconds=wait_seconds)
         super().__init__(staging, self._file, closing, dry_run=dry_run)
 
     def guarded(self, doing: str) -> AbstractContextManager[None]:

@@ -10,26 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ometria_replica.batch import Loaded
 from ometria_replica.errors import Busy
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, SWEPT
+from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.steps import step
 from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.state import (
-    DATA_SCHEMA,
+from ometria_replica.warehouse.state_tables import (
+    DELETED_UPSTREAM,
     FILES,
+    FULL_READ,
     LEASES,
-    MARKS,
-    MISSING,
     REJECTS,
-    UNREAD,
+    RETRY,
     WATERMARK,
-    WHOLE,
-    Loaded,
+    WATERMARKS,
 )
 
 if TYPE_CHECKING:
+    from ometria_replica.batch import Batch, FileLogEntry, Lease
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.engine import Engine
-    from ometria_replica.warehouse.state import Batch, Lease, LedgerEntry
+    from ometria_replica.warehouse.engines.base import Engine
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Merge:
 
     def compare(self, batch: Batch) -> Loaded:
         """Count what :meth:`write` would do. In temporary tables: nobody else writes meanwhile."""
+        with step("comparison"):
+            return self._compare(batch)
+
+    def _compare(self, batch: Batch) -> Loaded:
         older = updated = unchanged = missing = removed = 0
         if self.run.exists(DATA_SCHEMA, batch.table.name):
             self._find_rows_to_replace(batch)
@@ -193,29 +198,35 @@ class Merge:
     def write(self, batch: Batch, loaded: Loaded) -> None:
         """Write what was compared. Belongs into one transaction."""
         if batch.lease:
-            self._renew(batch.lease)
-        self.run.replace_rows(batch.table)
-        self._write_rejects(batch)
-        self._write_files(batch)
+            with step("renewal"):
+                self._renew(batch.lease)
+        with step("rows"):
+            self.run.replace_rows(batch.table)
+        with step("rejects"):
+            self._write_rejects(batch)
+        with step("file log"):
+            self._write_files(batch)
         if batch.table.record_id is not None:
             self._forget_missing(batch, STAGED)
         if batch.sweep:
             self._forget_missing(batch, SWEPT)
-            self._write_missing(batch, removed=loaded.removed > 0)
-        self._write_marks(batch)
+            with step("deleted upstream"):
+                self._write_missing(batch, removed=loaded.removed > 0)
+        with step("watermarks"):
+            self._write_marks(batch)
 
     def _write_marks(self, batch: Batch) -> None:
         key = [batch.source_id, batch.table.name]
-        marks = {WATERMARK: batch.watermark, WHOLE: batch.whole_at}
+        marks = {WATERMARK: batch.watermark, FULL_READ: batch.whole_at}
         if batch.unread is not None:
             self.run.execute(
-                f"DELETE FROM {self.run.state(MARKS)} WHERE source_id = ? AND table_name = ?"
-                " AND starts_with(mark, ?)",
-                [*key, UNREAD],
+                f"DELETE FROM {self.run.state(WATERMARKS)} WHERE source_id = ? AND table_name = ?"
+                " AND starts_with(kind, ?)",
+                [*key, RETRY],
             )
-            marks |= {f"{UNREAD}{name}": due for name, due in batch.unread.items()}
+            marks |= {f"{RETRY}{name}": due for name, due in batch.unread.items()}
         rows = [[*key, mark, at, batch.run_id] for mark, at in marks.items() if at is not None]
-        self.run.replace(MARKS, *rows)
+        self.run.replace(WATERMARKS, *rows)
 
     def _renew(self, lease: Lease) -> None:
         """
@@ -257,20 +268,20 @@ class Merge:
         )
 
     def _write_files(self, batch: Batch) -> None:
-        self.run.replace(FILES, *(ledger_row(batch, entry) for entry in batch.files))
+        self.run.replace(FILES, *(file_log_row(batch, entry) for entry in batch.files))
         unreadable = [entry for entry in batch.files if entry.unreadable_because is not None]
         self.run.replace(REJECTS, *(_file_reject(batch, entry) for entry in unreadable))
 
     def _forget_missing(self, batch: Batch, found: str) -> None:
         """Forget that rows were missing whose keys are in the temporary table *found*."""
         self.run.execute(
-            f"DELETE FROM {self.run.state(MISSING)} WHERE source_id = ? AND table_name = ?"
+            f"DELETE FROM {self.run.state(DELETED_UPSTREAM)} WHERE source_id = ? AND table_name = ?"
             f" AND sync_key IN (SELECT __sync_key FROM {found})",
             [batch.source_id, batch.table.name],
         )
 
     def _write_missing(self, batch: Batch, *, removed: bool) -> None:
-        missing, key = self.run.state(MISSING), [batch.source_id, batch.table.name]
+        missing, key = self.run.state(DELETED_UPSTREAM), [batch.source_id, batch.table.name]
         self.run.execute(
             f"INSERT INTO {missing} SELECT ?::VARCHAR, ?::VARCHAR, __sync_key, record_id,"
             " ?::TIMESTAMPTZ, NULL::TIMESTAMPTZ, ?::VARCHAR FROM gone"
@@ -287,7 +298,7 @@ class Merge:
             )
 
 
-def ledger_row(batch: Batch, entry: LedgerEntry) -> list[object]:
+def file_log_row(batch: Batch, entry: FileLogEntry) -> list[object]:
     """Give the ledger's row of a file, its values in the order of the columns."""
     file = entry.file
     return [
@@ -297,7 +308,7 @@ def ledger_row(batch: Batch, entry: LedgerEntry) -> list[object]:
     ]
 
 
-def _file_reject(batch: Batch, entry: LedgerEntry) -> list[object]:
+def _file_reject(batch: Batch, entry: FileLogEntry) -> list[object]:
     file = entry.file
     return [
         f"{batch.source_id}|{batch.table.name}|{file.name}|{file.etag}",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping import SQL_TYPES, literal, quoted, stamped
-from ometria_replica.warehouse.state import DATA_SCHEMA, STATE_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ometria_replica.schema import Column, Table
-    from ometria_replica.warehouse.state import StateTable
+    from ometria_replica.warehouse.state_tables import StateTable
 
 __all__ = [
     "DUCKDB_TYPES",

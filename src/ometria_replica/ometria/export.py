@@ -1,0 +1,293 @@
+"""
+The export in its bucket or folder: list its files, bring them here, ready to be read.
+
+``s3://`` and ``file://`` take the same path. A file's name is what follows the url,
+so that a bucket which moves keeps its ledger.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
+from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, make_plain
+from ometria_replica.ometria.dialect import find_dialect
+from ometria_replica.records import FeedFile, FeedObject, Unreadable
+from ometria_replica.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from obstore import GetOptions, GetResult, ObjectMeta
+
+    from ometria_replica.ometria.bucket import Bucket
+    from ometria_replica.records import Dialect
+    from ometria_replica.settings import FeedSettings
+
+AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
+TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.
+PART = 64 << 20  # Bytes that one request asks for, so that it can have a time limit.
+PIECE = 16 << 10  # Bytes after which a download looks whether it is still wanted.
+LISTED_AT_ONCE = 1000  # S3's own page.
+# A program that writes into a folder leaves these behind while it works.
+_UNFINISHED = re.compile(
+    r"(^|/)\.|(\.(part|partial|tmp|temp|filepart|crdownload)|~)$", re.IGNORECASE
+)
+
+
+class ExportFiles:
+    """
+    The feed of one account. A context manager; leaving it ends what it still downloads.
+
+    *columns* are the fields that the table reads, *required* those its key is made of.
+    A file in a folder may still be written to: until it is *settle_seconds* old, it
+    is waited for. In S3 an object appears whole or not at all.
+    """
+
+    def __init__(
+        self,
+        options: FeedSettings,
+        columns: tuple[str, ...],
+        *,
+        required: tuple[str, ...] = (),
+        max_bytes: int = MAX_BYTES,
+        settle_seconds: float = 1.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.options = options
+        self.columns = columns
+        self.required = required
+        self.max_bytes = max_bytes
+        self.settle_seconds = settle_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._bucket: Bucket | None = None
+        self._stop = threading.Event()
+        self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._workers.shutdown(cancel_futures=True)
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket, opened when first needed: it takes credentials."""
+        if self._bucket is None:
+            self._bucket = open_bucket(self.options)
+        return self._bucket
+
+    def list(self, start_after: str | None = None) -> Iterator[FeedObject]:
+        """
+        Yield the files below the url as the listing brings them, in no promised order.
+
+        *start_after* leaves out the names up to it, in the order of their characters.
+        Empty files are left out, and with them the markers that stand for folders:
+        they hold no rows, and one that is filled later has another version.
+        """
+        from obstore.exceptions import BaseError, InvalidPathError  # noqa: PLC0415 -- 30 ms.
+
+        try:
+            stream = self.bucket.store.list(offset=start_after, chunk_size=LISTED_AT_ONCE)
+            for chunk in stream:
+                yield from (_object(meta) for meta in chunk if self._wanted(meta))
+        except InvalidPathError as error:
+            # The driver gives up the whole page of the listing for it, so it can't be skipped.
+            found = re.search(r'Path "([^"\n]*)"', str(error))
+            raise OmetriaError(
+                f"{self.bucket.place}: a file below it"
+                + (f" ({found.group(1)!r})" if found else "")
+                + " has a name that cannot be asked for: with an empty part, '.', '..'"
+                " or a control character."
+                " Rename it, or narrow the feed's url."
+            ) from None
+        except (BaseError, OSError) as error:
+            raise self.bucket.refusal(error, "listing its files") from None
+
+    def _wanted(self, meta: ObjectMeta) -> bool:
+        name = meta["path"]
+        if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
+            return False
+        return fnmatch.fnmatchcase(name, self.options.pattern or "*")
+
+    def fetch(self, objects: Sequence[FeedObject], folder: Path) -> Iterator[FeedFile | Unreadable]:
+        """
+        Bring *objects* into *folder*, plain and with their dialect, in the order given.
+
+        The next few are brought while the caller works on one. The caller deletes
+        what it was given; what it did not take is deleted here. An object that the store
+        denies is Unreadable, for the next run to try; where it denies all of them,
+        AccessDenied is raised after the last.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        _ = self.bucket  # Opened here, once, before several threads ask for it.
+        self._stop = threading.Event()
+        waiting = iter(objects)
+        denials: list[ReplicaError] = []
+        brought: deque[Future[FeedFile | Unreadable]] = deque()
+
+        def bring_next() -> None:
+            if (origin := next(waiting, None)) is not None:
+                brought.append(self._workers.submit(self._bring, origin, folder))
+
+        try:
+            for _ in range(AHEAD):
+                bring_next()
+            while brought:
+                try:
+                    file = brought.popleft().result()
+                except _DeniedError as denied:
+                    denials.append(denied.refusal)
+                    file = Unreadable(denied.origin, str(denied), again=True)
+                bring_next()
+                yield file
+            if denials and len(denials) == len(objects):
+                raise denials[0]
+        finally:
+            self._stop.set()  # What is under way is not wanted any more.
+            _discard(brought)
+
+    def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
+        handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
+        os.close(handle)
+        path = Path(name)
+        try:
+            with step("fetch"):
+                self._let_settle(origin)
+                self._download(origin, path)
+                return FeedFile(origin, path, self._prepare(path))
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            match error:
+                case UnfitError():
+                    return Unreadable(origin, str(error))
+                case _MovedOnError():
+                    return Unreadable(origin, str(error), again=True)
+                case OSError():
+                    raise ReplicaError(
+                        f"{folder}: bringing a file of the feed here failed ({error.strerror})."
+                        " Check the room on the disk and the folder's permissions."
+                    ) from None
+            raise
+
+    def _let_settle(self, origin: FeedObject) -> None:
+        """Wait, at most *settle_seconds*, for whoever is writing a file into a folder."""
+        age = (self._clock() - origin.modified_at).total_seconds()
+        if self.bucket.local and 0 <= age < self.settle_seconds:
+            self._sleep(self.settle_seconds - age)
+
+    def _download(self, origin: FeedObject, path: Path) -> None:
+        """Download the version that was listed, whole; never half of one and half of another."""
+        from obstore.exceptions import BaseError  # noqa: PLC0415 -- 30 ms, and only a sync needs it.
+
+        for tries_left in reversed(range(TRIES)):
+            try:
+                size = _write(self._pieces(origin), path)
+                if self.bucket.local:
+                    self._get(origin)  # Someone may have gone on writing while we read.
+            except BaseError as error:
+                refusal = self.bucket.refusal(error, f"reading {origin.name}")
+                if (code := self.bucket.denied_for(error)) is not None:
+                    raise _DeniedError(origin, code, refusal) from None
+                if tries_left and isinstance(refusal, Unavailable):
+                    continue
+                raise refusal from None
+            if size != origin.size:
+                raise _MovedOnError(CHANGED)
+            return
+
+    def _pieces(self, origin: FeedObject) -> Iterator[bytes]:
+        """Yield the object as it comes, part by part, until nobody wants it any more."""
+        stop = self._stop
+        for start in range(0, origin.size, PART):
+            part = (start, min(start + PART, origin.size))
+            found = self._get(origin) if origin.size <= PART else self._get(origin, part)
+            for piece in found.stream(min_chunk_size=PIECE):
+                if stop.is_set():
+                    raise _UnwantedError
+                yield piece
+
+    def _get(self, origin: FeedObject, part: tuple[int, int] | None = None) -> GetResult:
+        from obstore.exceptions import PreconditionError  # noqa: PLC0415 -- As above.
+
+        options: GetOptions = {"if_match": origin.etag or None}
+        if part is not None:
+            options["range"] = part
+        try:
+            found = self.bucket.store.get(origin.name, options=options)
+        except FileNotFoundError:
+            raise _MovedOnError(GONE) from None
+        except PreconditionError:
+            raise _MovedOnError(CHANGED) from None
+        # A store may not know If-Match; of one without ETags, the size tells.
+        if ((found.meta["e_tag"] or ""), found.meta["size"]) != (origin.etag, origin.size):
+            raise _MovedOnError(CHANGED)
+        return found
+
+    def _prepare(self, path: Path) -> Dialect:
+        options = self.options
+        make_plain(
+            path,
+            compression=options.compression,
+            encoding=options.encoding,
+            max_bytes=self.max_bytes,
+        )
+        return find_dialect(path, options, self.columns, self.required)
+
+
+class _MovedOnError(Exception):
+    """The bucket no longer holds the version that was listed. The next run sees what it holds."""
+
+
+class _UnwantedError(Exception):
+    """Whoever wanted this object has left."""
+
+
+class _DeniedError(Exception):
+    """The store denies one object. *refusal* is what to say if it denies all."""
+
+    def __init__(self, origin: FeedObject, code: str, refusal: ReplicaError) -> None:
+        super().__init__(f"the store denies it ({code}); the next run asks for it again")
+        self.origin = origin
+        self.refusal = refusal
+
+
+GONE = "gone since it was listed"
+CHANGED = "changed since it was listed; the next run takes the new version"
+
+
+def _object(meta: ObjectMeta) -> FeedObject:
+    return FeedObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
+
+
+def _write(pieces: Iterable[bytes], path: Path) -> int:
+    with path.open("wb", buffering=CHUNK) as file:
+        return sum(file.write(piece) for piece in pieces)
+
+
+def _discard(brought: deque[Future[FeedFile | Unreadable]]) -> None:
+    for future in brought:
+        future.cancel()
+    for future in brought:
+        if future.cancelled():
+            continue
+        with suppress(Exception):
+            file = future.result()
+            if isinstance(file, FeedFile):
+                file.path.unlink(missing_ok=True)

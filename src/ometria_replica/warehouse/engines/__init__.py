@@ -1,0 +1,1 @@
+"""Databases that run the merge statements themselves: one file for each."""

@@ -1,0 +1,59 @@
+"""BigQuery, through dlt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google.cloud.bigquery  # noqa: F401 -- dlt would miss it only when it connects.
+from dlt.destinations import bigquery as factory
+
+from ometria_replica.errors import ConfigError
+from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
+from ometria_replica.warehouse.remotes.dlt_remote import opening
+
+if TYPE_CHECKING:
+    from ometria_replica.schema import Table
+    from ometria_replica.warehouse.remotes.dlt_destinations import Address
+
+FORM = "bigquery://project?location=EU&credentials_path=FILE"
+
+
+def options(address: Address) -> dict[str, Any]:
+    """Read the URL as SQLAlchemy's dialect for BigQuery does, but for the dataset."""
+    address.need(FORM, project=address.host)
+    given = address.only(FORM, "location", "credentials_path")
+    found: dict[str, Any] = {"project_id": address.host, "location": given.get("location", "US")}
+    if "credentials_path" in given:
+        found["credentials"] = _key(Path(given["credentials_path"]))
+    return found
+
+
+def layout(table: Table) -> Layout:
+    """Partition events by their day and cluster all by key: a batch reads and pays for its days."""
+    columns = {table.time: {"partition": True}} if table.time else {}
+    return Layout({"x-bigquery-cluster-columns": ["__sync_key"]}, columns)
+
+
+def _key(path: Path) -> dict[str, Any]:
+    """Read the key of a service account; without one, the machine's own credentials are found."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"warehouse.url: credentials_path: {path} is no key of a service account that can be"
+            " read. Name its JSON file, or leave it out to use the machine's own credentials."
+        ) from None
+    return found
+
+
+DESTINATION = Destination(
+    name="BigQuery",
+    factory=factory,
+    options=options,
+    place=lambda address: f"the project {address.host} in BigQuery",
+    layout=layout,
+)
+
+open_url = opening(DESTINATION)

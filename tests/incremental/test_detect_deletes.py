@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_replica.batch import BatchSize
+from ometria_replica.errors import OmetriaError
+from ometria_replica.warehouse.warehouse import Warehouse
+from ometria_simulator import Account, Fault, Server, serve
+from tests.duck import read_file
+from tests.incremental.shops import DAY, HOUR, NOON, Asked, account, replicate, state
+from tests.replicas import of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+
+def people(warehouse: Path) -> set[str]:
+    return {row["profile_id"] for row in read_file(warehouse, "ometria.profiles")}
+
+
+def missing(warehouse: Path) -> dict[str, tuple[datetime, datetime | None]]:
+    """Tell who is noted as missing, since when, and when the row was taken out."""
+    return {
+        row["record_id"]: (row["first_missed_at"], row["removed_at"])
+        for row in state(warehouse, "deleted_upstream")
+    }
+
+
+@pytest.fixture
+def crowd() -> Account:
+    """Make thirty people, two lists, all old."""
+    shop = Account(now=NOON - 90 * DAY)
+    for number in range(30):
+        shop.add_profile(f"p{number:02}", email="x@example.com")
+    for list_id in ("10", "20"):
+        shop.add_list(list_id, title=list_id)
+    shop.set_time(NOON)
+    return shop
+
+
+@pytest.fixture
+def busy(crowd: Account) -> Iterator[Server]:
+    """Serve them."""
+    with serve(crowd, requests_per_second=None) as running:
+        yield running
+
+
+def test_a_sweep_notes_who_is_gone_and_since_when(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """By default the rows stay; the time first missed is kept over later sweeps."""
+    settings = account(busy)
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p03")
+    crowd.merge_profiles("p01", ["p02"])
+
+    first = of(replicate(warehouse, settings, at=NOON + HOUR, sweep=True), "profiles")
+    crowd.delete_profile("p09")
+    second = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+
+    assert (first.missing, first.removed) == (2, 0)
+    assert (second.missing, second.removed) == (3, 0)
+    assert missing(warehouse) == {
+        "p02": (NOON + HOUR, None),
+        "p03": (NOON + HOUR, None),
+        "p09": (NOON + DAY, None),
+    }
+    assert len(people(warehouse)) == 30
+
+
+def test_an_incremental_read_misses_nobody(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """A read of what changed does not see the others, and takes that for no sign."""
+    settings = account(busy, deletes="remove", max_deleted_share=1.0)
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p03")
+    crowd.set_time(NOON + 3 * DAY)
+    crowd.update_profile("p04", firstname="Dan")
+
+    plain = replicate(warehouse, settings, at=crowd.now)
+    since = replicate(warehouse, settings, at=crowd.now, since=crowd.now.date())
+
+    assert [of(report, "profiles").missing for report in (plain, since)] == [0, 0]
+    assert len(people(warehouse)) == 30
+    assert missing(warehouse) == {}
+
+
+def test_deletes_remove_takes_the_rows_out(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Rows of what is gone are removed, and when that was is noted; the next sweep is quiet."""
+    settings = account(busy, deletes="remove")
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p03")
+
+    first = of(replicate(warehouse, settings, at=NOON + HOUR, sweep=True), "profiles")
+    second = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+
+    assert (first.missing, first.removed) == (1, 1)
+    assert (second.missing, second.removed) == (0, 0)
+    assert "p03" not in people(warehouse)
+    assert missing(warehouse) == {"p03": (NOON + HOUR, NOON + HOUR)}
+
+
+def test_a_loss_above_the_share_removes_nothing(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """Four of thirty are more than a tenth: they are noted and stay, and the run warns."""
+    settings = account(busy, deletes="remove")
+    replicate(warehouse, settings, at=NOON)
+    for name in ("p01", "p02", "p03", "p04"):
+        crowd.delete_profile(name)
+
+    report = replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+
+    (warning,) = report.warnings
+    assert warning == (
+        "profiles: 4 rows were not found in Ometria, more than max_deleted_share (10%) of the"
+        " table. None was removed. If so many are really gone, raise the setting for one run."
+    )
+    assert (of(report, "profiles").missing, of(report, "profiles").removed) == (4, 0)
+    assert len(people(warehouse)) == 30
+    assert set(missing(warehouse).values()) == {(NOON + HOUR, None)}
+
+    raised = account(busy, deletes="remove", max_deleted_share=0.14)
+    report = replicate(warehouse, raised, at=NOON + DAY, sweep=True)
+    assert report.warnings == ()
+    assert of(report, "profiles").removed == 4
+    assert set(missing(warehouse).values()) == {(NOON + HOUR, NOON + DAY)}
+
+
+def test_exactly_the_share_may_go(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Three of thirty are a tenth, and a tenth is allowed."""
+    settings = account(busy, deletes="remove")
+    replicate(warehouse, settings, at=NOON)
+    for name in ("p01", "p02", "p03"):
+        crowd.delete_profile(name)
+
+    assert of(replicate(warehouse, settings, at=NOON, sweep=True), "profiles").removed == 3
+
+
+@pytest.mark.parametrize("deletes", ["report", "remove"])
+def test_who_returns_is_missed_no_more(
+    deletes: str, crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """A profile that is back has its row, and is forgotten as missing."""
+    settings = account(busy, deletes=deletes)
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p03")
+    replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    crowd.add_profile("p03", email="back@example.com")
+
+    report = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+
+    assert (report.missing, report.inserted, report.updated) == (
+        0,
+        *((1, 0) if deletes == "remove" else (0, 1)),
+    )
+    assert "p03" in people(warehouse)
+    assert missing(warehouse) == {}
+
+
+def test_a_sweep_is_due_every_so_many_days(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Profiles are read whole first, then when the last whole read is so old, or when asked."""
+    settings = account(busy, sweep_every_days=3)
+    whole = []
+    for day in range(8):
+        asked = Asked(busy)
+        replicate(warehouse, settings, at=crowd.now, tables=["profiles"], sweep=day == 5)
+        if asked.values("profiles", "updateSince") == {None}:
+            whole.append(day)
+        crowd.set_time(crowd.now + DAY + timedelta(minutes=1))
+
+    assert whole == [0, 3, 5]
+
+
+def test_without_the_setting_no_sweep_is_due(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Only ``sweep`` and ``full`` read profiles whole again."""
+    replicate(warehouse, account(busy), at=crowd.now)
+    crowd.set_time(crowd.now + 400 * DAY)
+    asked = Asked(busy)
+
+    replicate(warehouse, account(busy), at=crowd.now, tables=["profiles"])
+
+    assert None not in asked.values("profiles", "updateSince")
+
+
+def test_lists_are_swept_in_every_run(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Lists are always read whole, so one that is gone is noticed at once."""
+    replicate(warehouse, account(busy), at=NOON)
+    crowd.delete_list("20")
+
+    report = replicate(warehouse, account(busy), at=NOON + HOUR)
+
+    assert (of(report, "lists").missing, of(report, "profiles").missing) == (1, 0)
+    assert missing(warehouse) == {"20": (NOON + HOUR, None)}
+
+
+def test_a_list_that_went_is_told_once_a_run(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """The report for people says how many rows have no record any more, and where to look."""
+    replicate(warehouse, account(busy), at=NOON)
+    crowd.delete_list("20")
+
+    text = replicate(warehouse, account(busy), at=NOON + HOUR).to_text()
+
+    assert "lists: 1 row of records that Ometria no longer has (see missing)." in text
+
+
+@pytest.mark.parametrize("batch_records", [1, 7, 20_000])
+def test_sweeps_of_many_batches_miss_the_same(
+    batch_records: int, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a whole read is cut into batches, just those who are gone are missed."""
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=batch_records))
+    shop = Account(now=NOON - 90 * DAY)
+    for number in range(900):
+        shop.add_profile(f"p{number:03}")
+    shop.set_time(NOON)
+    with serve(shop, requests_per_second=None) as server:
+        settings = account(server, deletes="remove")
+        replicate(warehouse, settings, at=NOON, tables=["profiles"])
+        for name in ("p000", "p255", "p256", "p899"):
+            shop.delete_profile(name)
+        shop.add_profile("new")
+
+        report = replicate(warehouse, settings, at=NOON, tables=["profiles"], sweep=True)
+
+    assert (of(report, "profiles").missing, of(report, "profiles").inserted) == (4, 1)
+    assert people(warehouse) == {profile.id for profile in shop.profiles}
+    assert set(missing(warehouse)) == {"p000", "p255", "p256", "p899"}
+
+
+def test_a_read_that_breaks_off_sweeps_nothing(
+    warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed read had not reached yet is not taken for gone; the next sweep is right."""
+    monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=250))
+    shop = Account(now=NOON - 90 * DAY)
+    for number in range(2_600):
+        shop.add_profile(f"p{number:04}")
+    shop.set_time(NOON)
+    with serve(shop, requests_per_second=None) as server:
+        settings = account(server, deletes="remove", max_deleted_share=1.0)
+        replicate(warehouse, settings, at=NOON, tables=["profiles"])
+        marks = state(warehouse, "watermarks")
+        shop.delete_profile("p0001")
+
+        def break_off(request: object) -> None:
+            if server.requests[-1].query.get("offset") == "0":
+                server.faults.next("/v2/profiles", Fault(status=418), times=50)
+
+        server.after_request = break_off
+        with pytest.raises(OmetriaError):
+            replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], sweep=True)
+
+        assert len(people(warehouse)) == 2_600
+        assert missing(warehouse) == {}
+        assert state(warehouse, "watermarks") == marks
+
+        server.after_request = None
+        server.faults.clear()
+        report = replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], sweep=True)
+        assert of(report, "profiles").removed == 1
+        assert set(missing(warehouse)) == {"p0001"}
+
+
+def test_sweeps_know_their_source(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Another account's rows in the same table are no concern of a sweep."""
+    us = account(busy, account_id="1043", source_id="us")
+    replicate(warehouse, us, at=NOON)
+    crowd.delete_profile("p03")
+    uk = account(busy, deletes="remove", max_deleted_share=1.0)
+    report = replicate(warehouse, uk, at=NOON, full=True)
+
+    assert of(report, "profiles").missing == 0
+    rows = read_file(warehouse, "ometria.profiles")
+    assert sum(row["__source_id"] == "us" for row in rows) == 30
+    assert sum(row["__source_id"] == "uk" for row in rows) == 29
+
+
+def test_a_dry_sweep_says_what_it_would_remove(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """It counts, and neither removes nor notes."""
+    settings = account(busy, deletes="remove")
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p03")
+
+    report = of(replicate(warehouse, settings, at=NOON, sweep=True, dry_run=True), "profiles")
+
+    assert (report.missing, report.removed) == (1, 1)
+    assert len(people(warehouse)) == 30
+    assert missing(warehouse) == {}
+
+
+def test_who_returns_is_missed_no_more_without_a_sweep(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """An incremental read that brings a missing profile is enough to forget that it was missing."""
+    settings = account(busy)
+    replicate(warehouse, settings, at=NOON)
+    crowd.delete_profile("p07")
+    replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    assert set(missing(warehouse)) == {"p07"}
+
+    crowd.set_time(NOON + 2 * HOUR)
+    crowd.add_profile("p07", email="back@example.com")
+    replicate(warehouse, settings, at=NOON + 2 * HOUR)
+
+    assert missing(warehouse) == {}
+
+
+@pytest.mark.parametrize("gone", range(1, 30))
+def test_any_share_that_is_exactly_allowed_may_go(
+    crowd: Account, busy: Server, warehouse: Path, gone: int
+) -> None:
+    """Of 30 people, g may go at a share of g/30, however that fraction is rounded."""
+    settings = account(busy, deletes="remove", max_deleted_share=round(gone / 30, 12))
+    replicate(warehouse, settings, at=NOON, tables=["profiles"])
+    for number in range(gone):
+        crowd.delete_profile(f"p{number:02}")
+
+    report = of(
+        replicate(warehouse, settings, at=NOON + HOUR, sweep=True, tables=["profiles"]), "profiles"
+    )
+
+    assert (report.missing, report.removed) == (gone, gone)

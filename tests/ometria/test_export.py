@@ -1,0 +1,630 @@
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, ClassVar
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from ometria_replica.errors import (
+    AccessDenied,
+    ConfigError,
+    OmetriaError,
+    ReplicaError,
+    Unavailable,
+)
+from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.records import FeedFile, FeedObject, Unreadable
+from ometria_replica.settings import FeedSettings, Secret
+from ometria_replica.tables import EMAIL_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+KEY = ("to_address", "event_type", "dt_occurred")
+CSV = b"to_address,event_type,dt_occurred\na@x.test,open,2026-01-01\n"
+SECRET = "CANARY-of-a-secret"
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(endpoint: str) -> Iterator[S3Client]:
+    """Connect to the store, which holds one empty bucket."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key=SECRET,
+    )
+    client.create_bucket(Bucket="exports")
+    yield client
+    tell(f"{endpoint}/moto-api/reset")
+
+
+def tell(url: str, body: bytes = b"") -> None:
+    """Use one of the store's own handles."""
+    request = urllib.request.Request(url, body, {"Content-Type": "text/plain"})
+    urllib.request.urlopen(request).close()
+
+
+def s3_feed(endpoint: str, prefix: str = "acme/", **options: str) -> ExportFiles:
+    keys = {"access_key_id": "key", "secret_access_key": SECRET} | options
+    settings = settings_of(f"s3://exports/{prefix}", endpoint_url=endpoint, **keys)
+    return ExportFiles(settings, EMAIL_EVENTS.fields, required=KEY)
+
+
+def settings_of(url: str, **options: str | None) -> FeedSettings:
+    """Make a feed's settings, with what is secret as a secret."""
+    secret = {"access_key_id", "secret_access_key", "session_token"}
+    given = {
+        name: Secret(value, "the test") if name in secret and value else value
+        for name, value in options.items()
+    }
+    return FeedSettings(url, **given)  # type: ignore[arg-type]
+
+
+def folder_feed(folder: Path, *, settle_seconds: float = 0, **options: str) -> ExportFiles:
+    return ExportFiles(
+        FeedSettings(str(folder), **options),  # type: ignore[arg-type]
+        EMAIL_EVENTS.fields,
+        required=KEY,
+        settle_seconds=settle_seconds,
+    )
+
+
+def names(feed: ExportFiles, start_after: str | None = None) -> list[str]:
+    return sorted(file.name for file in feed.list(start_after))
+
+
+# --- Listing -----------------------------------------------------------------------------------
+
+
+def test_a_prefix_is_whole_or_not_at_all(s3: S3Client, endpoint: str) -> None:
+    """One customer's run never sees another's files, nor their names."""
+    for key in ("acme/1.csv", "acme/2026/2.csv", "acme-2/3.csv", "acme2.csv", "4.csv"):
+        s3.put_object(Bucket="exports", Key=key, Body=CSV)
+
+    for prefix in ("acme", "acme/", "/acme/"):
+        assert names(s3_feed(endpoint, prefix)) == ["1.csv", "2026/2.csv"]
+    assert names(s3_feed(endpoint, "acm")) == []
+    assert len(names(s3_feed(endpoint, ""))) == 5
+
+
+def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endpoint: str) -> None:
+    """More files than S3 lists at once, and only the later ones if so asked."""
+    for number in range(1050):
+        s3.put_object(Bucket="exports", Key=f"acme/{number:05}.csv", Body=b"x")
+    feed = s3_feed(endpoint)
+
+    assert len(names(feed)) == 1050
+    assert names(feed, "01046.csv") == ["01047.csv", "01048.csv", "01049.csv"]
+
+
+def test_names_sizes_and_versions_are_those_of_the_store(s3: S3Client, endpoint: str) -> None:
+    """The ledger's key: any characters in the name, the ETag, the size; the time in UTC."""
+    name = "a b+c%25é=&.csv"
+    etag = s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV)["ETag"]
+    (found,) = s3_feed(endpoint).list()
+
+    assert (found.name, found.etag, found.size) == (name, etag, len(CSV))
+    assert found.modified_at.utcoffset() == timedelta(0)
+
+
+def test_folder_markers_and_empty_files_are_not_listed(s3: S3Client, endpoint: str) -> None:
+    """They hold no rows; filled later, they have another version."""
+    for key in ("acme/", "acme/dir/", "acme/empty.csv"):
+        s3.put_object(Bucket="exports", Key=key, Body=b"")
+
+    assert names(s3_feed(endpoint)) == []
+
+
+def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
+    """By path or file:// url, in subfolders too, without what is being written."""
+    folder = tmp_path / "the export"
+    (folder / "2026").mkdir(parents=True)
+    for name in ("1.csv", "2026/2 %20.csv", "_3", ".4.csv", "5.csv.part", "6.tmp", "7.csv~"):
+        (folder / name).write_bytes(CSV)
+
+    expected = ["1.csv", "2026/2 %20.csv", "_3"]
+    assert names(folder_feed(folder)) == expected
+    assert names(folder_feed(folder), "1.csv") == expected[1:]
+    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS.fields)
+    assert names(feed) == expected
+
+
+def test_a_pattern_selects_by_the_whole_name(tmp_path: Path) -> None:
+    """Other datasets of the same export stay where they are."""
+    (tmp_path / "2026").mkdir()
+    for name in ("2026/email_events-1.csv", "email_events.csv", "orders.csv"):
+        (tmp_path / name).write_bytes(CSV)
+
+    assert names(folder_feed(tmp_path, pattern="*email_events*")) == [
+        "2026/email_events-1.csv",
+        "email_events.csv",
+    ]
+
+
+# --- Fetching ----------------------------------------------------------------------------------
+
+
+def test_files_arrive_plain_in_the_order_asked_for(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Downloads overlap, yet each file comes in its turn; the caller deletes what it took."""
+    for number in range(9):
+        body = gzip.compress(CSV) if number % 2 else CSV
+        s3.put_object(Bucket="exports", Key=f"acme/{number}", Body=body)
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name, reverse=True)
+        for origin, file in zip(asked, feed.fetch(asked, tmp_path / "in"), strict=True):
+            assert isinstance(file, FeedFile)
+            assert file.origin == origin
+            assert file.path.read_bytes() == CSV
+            assert file.dialect.columns == KEY
+            file.path.unlink()
+
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_what_is_not_taken_is_not_left_behind(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """A caller that stops early finds only the file it was given."""
+    for number in range(9):
+        s3.put_object(Bucket="exports", Key=f"acme/{number}", Body=CSV)
+    with s3_feed(endpoint) as feed:
+        files = feed.fetch(list(feed.list()), tmp_path / "in")
+        taken = next(files)
+        files.close()  # type: ignore[attr-defined]
+
+    assert isinstance(taken, FeedFile)
+    assert list((tmp_path / "in").iterdir()) == [taken.path]
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """A store that sends ``quick`` at once, and of all else a little at a time."""
+
+    protocol_version = "HTTP/1.1"
+    size = 64_000_000
+    dripping: ClassVar[threading.Event]
+    dripped: ClassVar[threading.Event]
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        quick = self.path.endswith("/quick")
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(CSV) if quick else self.size))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        if quick:
+            self.dripping.wait(20)
+            self.wfile.write(CSV)
+            return
+        with suppress(OSError):  # The client may leave.
+            for _ in range(1000):
+                self.wfile.write(b"x" * (self.size // 1000))
+                self.dripping.set()
+                time.sleep(0.02)
+            self.dripped.set()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """Serve a store whose files take twenty seconds to come."""
+    Dripping.dripping, Dripping.dripped = threading.Event(), threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("how", ["closed", "left"])
+def test_who_leaves_does_not_wait_for_downloads(how: str, dripping: str, tmp_path: Path) -> None:
+    """A failure or Ctrl-C ends what is still coming, and leaves nothing of it behind."""
+    asked = [
+        FeedObject(name, '"1"', size, datetime(2026, 1, 1, tzinfo=UTC))
+        for name, size in (("quick", len(CSV)), ("slow", Dripping.size))
+    ]
+    with s3_feed(dripping) as feed:
+        files = feed.fetch(asked, tmp_path / "in")
+        taken = next(files)
+        if how == "closed":
+            files.close()  # type: ignore[attr-defined]
+    files.close()  # type: ignore[attr-defined]
+
+    assert not Dripping.dripped.is_set()
+    assert isinstance(taken, FeedFile)
+    assert list((tmp_path / "in").iterdir()) == [taken.path]
+
+
+def test_a_large_file_comes_in_parts_that_fit(
+    s3: S3Client, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request asks for a part of the version that was listed, and together they are it."""
+    monkeypatch.setattr("ometria_replica.ometria.export.PART", 1000)
+    body = CSV + b"".join(b"a@x.test,open,2026-01-%02d\n" % (day % 28 + 1) for day in range(300))
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=body)
+    s3.put_object(Bucket="exports", Key="acme/2.csv", Body=body)
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        s3.put_object(Bucket="exports", Key="acme/2.csv", Body=body[::-1])
+        whole, changed = feed.fetch(asked, tmp_path / "in")
+
+    assert isinstance(whole, FeedFile)
+    assert whole.path.read_bytes() == body
+    assert isinstance(changed, Unreadable)
+    assert changed.again
+
+
+def test_one_poison_file_holds_nobody_back(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """The others are read; its place is taken by the reason."""
+    bodies = {"1": CSV, "2": gzip.compress(CSV)[:-4], "3": b"<html>no</html>", "4": CSV}
+    for name, body in bodies.items():
+        s3.put_object(Bucket="exports", Key=f"acme/{name}.gz", Body=body)
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        files = list(feed.fetch(asked, tmp_path / "in"))
+
+    assert [type(file) for file in files] == [FeedFile, Unreadable, Unreadable, FeedFile]
+    assert [file.again for file in files if isinstance(file, Unreadable)] == [False, False]
+    assert len(list((tmp_path / "in").iterdir())) == 2
+
+
+def test_a_file_that_changed_or_went_is_left_for_the_next_run(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Never half of one version and half of another, and no note of it in the ledger."""
+    for name in ("changed", "gone"):
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV)
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        s3.put_object(Bucket="exports", Key="acme/changed", Body=CSV + CSV)
+        s3.delete_object(Bucket="exports", Key="acme/gone")
+        changed, gone = feed.fetch(asked, tmp_path)
+
+    assert isinstance(changed, Unreadable)
+    assert isinstance(gone, Unreadable)
+    assert changed.again
+    assert gone.again
+    assert "changed" in changed.reason
+    assert "gone" in gone.reason
+
+
+def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> None:
+    """A young file may still grow. An old one, or one from a clock ahead, is read at once."""
+    now = datetime.now(UTC)
+    for name, age in (("young", 0.25), ("old", 60), ("ahead", -60)):
+        path = tmp_path / name
+        path.write_bytes(CSV)
+        os.utime(path, ((now.timestamp() - age),) * 2)
+    waits: list[float] = []
+    feed = ExportFiles(
+        FeedSettings(str(tmp_path)),
+        EMAIL_EVENTS.fields,
+        settle_seconds=1,
+        clock=lambda: now,
+        sleep=waits.append,
+    )
+    with feed:
+        files = list(feed.fetch(list(feed.list()), tmp_path / "in"))
+
+    assert all(isinstance(file, FeedFile) for file in files)
+    assert waits == [pytest.approx(0.75, abs=0.01)]
+
+
+def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path) -> None:
+    """The writer went on; what it has written so far is not a file yet."""
+    path = tmp_path / "growing"
+    path.write_bytes(CSV)
+
+    def go_on_writing(_: float) -> None:
+        path.write_bytes(CSV + CSV)
+
+    feed = ExportFiles(
+        FeedSettings(str(tmp_path)),
+        EMAIL_EVENTS.fields,
+        settle_seconds=5,
+        sleep=go_on_writing,
+    )
+    with feed:
+        (file,) = feed.fetch(list(feed.list()), tmp_path / "in")
+
+    assert isinstance(file, Unreadable)
+    assert file.again
+
+
+def test_a_large_file_passes_through_in_pieces(tmp_path: Path) -> None:
+    """TableState does not grow with the file: 64 MB expanded, a few held at a time."""
+    import resource  # noqa: PLC0415 -- Not on every system.
+
+    with gzip.open(tmp_path / "big.gz", "wb", compresslevel=1) as file:
+        file.write(CSV)
+        for _ in range(64):
+            file.write(b"a@x.test,open,2026-01-01\n" * 42_000)
+    feed = folder_feed(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with feed:
+        (fetched,) = feed.fetch(list(feed.list()), tmp_path / "in")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    assert isinstance(fetched, FeedFile)
+    assert fetched.path.stat().st_size > 64_000_000
+    assert grown < 32 << 10  # KiB
+
+
+# --- Refusals ----------------------------------------------------------------------------------
+
+
+def refusal(feed: ExportFiles, kind: type[ReplicaError]) -> str:
+    with pytest.raises(kind) as caught:
+        list(feed.list())
+    assert type(caught.value) is kind
+    text = repr((caught.value, caught.value.__cause__, feed.options))
+    assert SECRET not in text
+    return str(caught.value)
+
+
+def test_a_bucket_that_is_not_there(endpoint: str) -> None:
+    """Named, with its address, and what to check."""
+    options = settings_of(
+        "s3://nowhere/x", endpoint_url=endpoint, access_key_id="key", secret_access_key=SECRET
+    )
+    message = refusal(ExportFiles(options, EMAIL_EVENTS.fields), OmetriaError)
+
+    assert message == (
+        f"s3://nowhere/x at {endpoint.removeprefix('http://')}: listing its files failed:"
+        " there is no such bucket. Check the feed's url."
+    )
+
+
+def test_a_name_that_cannot_be_asked_for(s3: S3Client, endpoint: str) -> None:
+    """S3 allows names that no path can have; better to stop than to miss one new_files."""
+    s3.put_object(Bucket="exports", Key="acme//1.csv", Body=CSV)
+
+    message = refusal(s3_feed(endpoint), OmetriaError)
+
+    assert "an empty part" in message
+    assert "'acme//1.csv'" in message
+
+
+def test_one_object_that_is_denied_holds_nobody_back(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """An archived file is left for the next run, with the store's reason; the others are read."""
+    for name in ("1", "2", "3"):
+        storage = "GLACIER" if name == "2" else "STANDARD"
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass=storage)  # type: ignore[arg-type]
+    with s3_feed(endpoint) as feed:
+        asked = sorted(feed.list(), key=lambda file: file.name)
+        files = list(feed.fetch(asked, tmp_path / "in"))
+
+    assert [type(file) for file in files] == [FeedFile, Unreadable, FeedFile]
+    denied = files[1]
+    assert isinstance(denied, Unreadable)
+    assert denied.again
+    assert denied.reason == (
+        "the store denies it (InvalidObjectState); the next run asks for it again"
+    )
+    assert len(list((tmp_path / "in").iterdir())) == 2
+
+
+def test_where_every_object_is_denied_the_credentials_are_to_blame(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Each file gets its reason, and then the error says what to allow."""
+    for name in ("1", "2"):
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass="GLACIER")
+    with s3_feed(endpoint) as feed:
+        files = feed.fetch(list(feed.list()), tmp_path / "in")
+        first, second = next(files), next(files)
+        with pytest.raises(AccessDenied, match="s3:GetObject") as caught:
+            next(files)
+
+    assert isinstance(first, Unreadable)
+    assert isinstance(second, Unreadable)
+    assert first.again
+    assert second.again
+    assert SECRET not in repr((caught.value, caught.value.__cause__))
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
+    """Three different mistakes with three different messages, none with a key in it."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key=SECRET,
+    )
+    iam.create_user(UserName="reader")
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    reset = f"{endpoint}/moto-api/reset-auth"
+    tell(reset, b"0")
+    try:
+        unknown = refusal(s3_feed(endpoint, access_key_id="AKIANOBODY"), AccessDenied)
+        wrong = refusal(s3_feed(endpoint, access_key_id=key["AccessKeyId"]), AccessDenied)
+        right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+        denied = refusal(s3_feed(endpoint, **right), AccessDenied)
+    finally:
+        tell(reset, b"inf")
+
+    assert "the access key is unknown there (signed with the feed's access_key_id)" in unknown
+    assert "the secret does not fit the access key" in wrong
+    assert "access denied (403" in denied
+    assert "s3:ListBucket" in denied
+    assert key["AccessKeyId"] not in unknown + wrong + denied
+
+
+def test_a_closed_port_and_an_unknown_host() -> None:
+    """Unavailable, within seconds, with the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for host in (f"127.0.0.1:{port}", "nobody.invalid"):
+        started = time.monotonic()
+        message = refusal(s3_feed(f"http://{host}"), Unavailable)
+
+        assert message.startswith(f"s3://exports/acme/ at {host}: listing its files failed")
+        assert time.monotonic() - started < 30
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A setting to change."""
+    message = refusal(folder_feed(tmp_path / "nowhere"), ConfigError)
+
+    assert message == f"{tmp_path}/nowhere: there is no such folder. Check the feed's url."
+
+
+def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
+    """The file is not set aside; the run stops and says why."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV * 10_000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with folder_feed(tmp_path) as feed, pytest.raises(ReplicaError, match="Check the room"):
+            list(feed.fetch(list(feed.list()), tmp_path / "in"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+# --- Credentials -------------------------------------------------------------------------------
+
+
+def test_no_credentials_at_all_is_said_at_once() -> None:
+    """Every place that was looked at is named."""
+    started = time.monotonic()
+    message = refusal(
+        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
+    )
+
+    assert time.monotonic() - started < 3
+    for place in ("access_key_id", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "web identity", "instance"):
+        assert place in message
+
+
+def test_an_instance_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Outside Amazon's machines nobody answers at the metadata address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{port}")
+
+    message = refusal(
+        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
+    )
+    assert "no AWS credentials were found" in message
+
+
+def signed_by(feed: ExportFiles) -> tuple[str, str]:
+    """Who signs, and with which key id."""
+    provider = feed.bucket.store.credential_provider  # type: ignore[union-attr]
+    return feed.bucket.signed_by, provider()["access_key_id"]  # type: ignore[index, misc]
+
+
+def test_the_chain_goes_from_the_settings_outwards(
+    s3: S3Client, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Settings, environment, named profile, default profile: the nearest one signs."""
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
+    (tmp_path / "aws-credentials").write_text(
+        "[default]\naws_access_key_id=of-default\naws_secret_access_key=x\n"
+        "[acme]\naws_access_key_id=of-acme\naws_secret_access_key=x\n"
+    )
+    (tmp_path / "aws-config").write_text("[profile acme]\nregion = eu-west-1\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+
+    def feed(**options: str) -> ExportFiles:
+        found = ExportFiles(settings_of("s3://exports/acme", **options), EMAIL_EVENTS.fields)
+        assert names(found) == ["1.csv"]
+        return found
+
+    assert signed_by(feed()) == ("the profile (default)", "of-default")
+    monkeypatch.setenv("AWS_PROFILE", "acme")
+    assert signed_by(feed()) == ("AWS_PROFILE (acme)", "of-acme")
+    assert feed().bucket.store.config["region"] == "eu-west-1"  # type: ignore[union-attr]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-env")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "x")
+    assert signed_by(feed()) == ("AWS_ACCESS_KEY_ID", "of-env")
+    assert signed_by(feed(profile="acme")) == ("the feed's profile (acme)", "of-acme")
+    keys = {"access_key_id": "of-feed", "secret_access_key": "x"}
+    assert signed_by(feed(**keys)) == ("the feed's access_key_id", "of-feed")
+
+
+def test_a_profile_that_is_not_there_is_named() -> None:
+    """A setting to change."""
+    message = refusal(
+        ExportFiles(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS.fields),
+        ConfigError,
+    )
+    assert "no profile 'acme'" in message
+
+
+def test_a_role_is_assumed(s3: S3Client, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token service gives the session that signs."""
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    feed = s3_feed(endpoint, role_arn="arn:aws:iam::123456789012:role/reader")
+
+    assert names(feed) == ["1.csv"]
+    assert signed_by(feed)[1].startswith("ASIA")
+
+
+def test_options_hide_their_secrets() -> None:
+    """They may end up in a log or a traceback."""
+    options = settings_of(
+        "s3://b/", access_key_id="AKIAHIDDEN", secret_access_key=SECRET, session_token="TOKEN"
+    )
+
+    assert "HIDDEN" not in repr(options)
+    assert SECRET not in repr(options)
+    assert "TOKEN" not in repr(options)

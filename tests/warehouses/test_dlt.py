@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from ometria_replica.errors import WarehouseError
+from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
+from ometria_replica.warehouse import open_warehouse
+from tests.faults.child import Plan
+from tests.faults.scenarios import live
+from tests.faults.world import World
+from tests.places import KINDS, BridgedDuckDBPlace, BridgedPostgresPlace
+from tests.postgres import postgres
+from tests.warehouses.loads import NOON, Load, opened, rows, table_state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.places import Place
+
+CANARY = "canary@example.org"
+
+
+@pytest.fixture(params=[kind for kind in KINDS if kind.startswith("dlt+")])
+def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Make a warehouse that dlt writes to."""
+    made = KINDS[request.param](tmp_path)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> BridgedDuckDBPlace:
+    """Name a DuckDB file that dlt writes to."""
+    return BridgedDuckDBPlace(tmp_path / "replica.duckdb")
+
+
+@pytest.fixture
+def database() -> Iterator[BridgedPostgresPlace]:
+    """Make a database that dlt writes to."""
+    made = BridgedPostgresPlace.new()
+    yield made
+    made.remove()
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["before sending", "before merging", "after merging", "after sending",
+     "before sending of state", "after sending of state"],
+)  # fmt: skip
+def test_a_kill_between_the_steps_of_dlt_loses_nothing(
+    step: str, bridged: Place, tmp_path: Path
+) -> None:
+    """Before rows are sent, between staging and merge, between rows and state, after both."""
+    with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
+        world.run()
+        world.check()
+        for table in ("profiles", "email_events"):
+            live(world)
+            world.run(plan=Plan(step, table, batch_records=1_000), code=-9)
+            world.check_after_crash()
+            world.run()
+            world.check()
+
+
+def test_sigterm_ends_a_run_while_dlt_is_at_work(bridged: Place, tmp_path: Path) -> None:
+    """With the exit code that it has elsewhere, and the next run goes on from there."""
+    with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
+        process = world.start(plan=Plan("before merging", "profiles", do="stall"))
+        world.wait_for_stall(process)
+        os.kill(process.pid or 0, signal.SIGTERM)
+        (world.folder / "go on").touch()
+        world.end(process, 143)
+        world.run()
+        world.check()
+
+
+def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> None:
+    """What it noted of the loads, and what it staged, is gone; its tables are not in ours."""
+    with opened(file) as warehouse:
+        Load(PROFILES, [a_profile("ann")]).into(warehouse)
+        Load(EMAIL_EVENTS, [an_event(1)]).into(warehouse)
+
+    with duckdb.connect(str(file.path)) as connection:
+        tables = connection.sql(
+            "SELECT schema_name, table_name, estimated_size FROM duckdb_tables()"
+        ).fetchall()
+    of_data = {name for schema, name, _ in tables if schema == "ometria"}
+    assert of_data == {"profiles", "lists", "member_lists", "unsubscribes", "email_events"}
+    assert {
+        (schema, name)
+        for schema, name, size in tables
+        if size and (schema.startswith("ometria_staging") or name.startswith("_dlt"))
+    } == set()
+
+
+def test_a_package_that_fails_is_dropped_and_the_next_one_loads(
+    database: BridgedPostgresPlace,
+) -> None:
+    """The error names the package; the rows that come after it are loaded, and only they."""
+    with opened(database) as warehouse:
+        postgres().run(
+            "ALTER TABLE ometria.profiles ADD CHECK (gender <> 'f')", database=database.database
+        )
+        with pytest.raises(WarehouseError, match=r"load package \d+\.\d+, which was dropped"):
+            Load(PROFILES, [a_profile("ann", gender="f")], watermark=NOON).into(warehouse)
+        Load(PROFILES, [a_profile("bob")]).into(warehouse)
+
+    assert [row["profile_id"] for row in rows(database, "profiles")] == ["bob"]
+    assert table_state_of(database, "profiles").watermark is None
+
+
+def test_a_merge_that_fails_leaves_the_rows_that_were_there(file: BridgedDuckDBPlace) -> None:
+    """DELETE and INSERT are one transaction, whatever words the columns' names hold."""
+    for table, one in ((LISTS, a_list), (PROFILES, a_profile)):
+        with opened(file) as warehouse:
+            Load(table, [one("1")]).into(warehouse)
+        with duckdb.connect(str(file.path)) as connection:
+            connection.execute(f"ALTER TABLE ometria.{table.name} ALTER _account_id SET NOT NULL")
+            connection.execute(
+                f"CREATE UNIQUE INDEX only_{table.name} ON ometria.{table.name} (_account_id)"
+            )
+        with opened(file) as warehouse, pytest.raises(WarehouseError):
+            Load(table, [one("1"), one("2")]).into(warehouse)
+        assert len(rows(file, table.name)) == 1
+
+
+def test_nothing_of_a_person_and_no_password_is_logged_or_told(
+    database: BridgedPostgresPlace,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Neither by dlt nor by a driver, when all is logged that can be, and a row is refused."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("dlt").setLevel(logging.DEBUG)
+    url = database.url.replace("postgres@", "postgres:CANARY-PASSWORD@")
+    with opened(database):
+        pass
+    postgres().run(
+        "ALTER TABLE ometria.profiles ADD CHECK (gender <> 'f')", database=database.database
+    )
+    with open_warehouse(url) as warehouse, pytest.raises(WarehouseError) as refused:
+        Load(PROFILES, [a_profile("ann", gender="f")]).into(warehouse)
+
+    told = "".join([str(refused.value), caplog.text, *capfd.readouterr()])
+    assert "CANARY" not in told
+    assert CANARY not in told
+
+
+def test_settings_of_dlt_that_lie_about_are_not_read(
+    file: BridgedDuckDBPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the environment nor in the working folder; and its own are left as they were."""
+    from dlt.common import logger  # noqa: PLC0415 -- here, and not where tests are collected.
+    from dlt.common.configuration.container import Container  # noqa: PLC0415
+    from dlt.common.configuration.specs.pluggable_run_context import (  # noqa: PLC0415
+        PluggableRunContext,
+    )
+    from dlt.common.runtime.telemetry import is_telemetry_started  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "config.toml").write_text('[schema]\nnaming = "duck_case"\n')
+    for name in ("DESTINATION__DUCKDB__CREDENTIALS", "DESTINATION__CREDENTIALS"):
+        monkeypatch.setenv(name, "duckdb:///elsewhere.duckdb")
+    monkeypatch.setenv("SCHEMA__NAMING", "snake_case")
+    monkeypatch.setenv("NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID", "true")
+    before = Container()[PluggableRunContext].context, logger.LOGGER, is_telemetry_started()
+
+    with opened(file) as warehouse:
+        Load(PROFILES, [a_profile("ann")]).into(warehouse)
+
+    found = rows(file, "profiles")
+    assert [column.name for column in PROFILES.all_columns] == list(found[0])
+    assert not (tmp_path / "elsewhere.duckdb").exists()
+    assert before == (
+        Container()[PluggableRunContext].context,
+        logger.LOGGER,
+        is_telemetry_started(),
+    )
+
+
+def test_much_state_is_sent_as_rows_are(bridged: Place) -> None:
+    """Hundreds of values that would not convert are set aside, and forgotten when they do."""
+    records = [a_profile(str(number), seen="perhaps") for number in range(300)]
+    with opened(bridged) as warehouse:
+        Load(PROFILES, records).into(warehouse)
+        assert len(warehouse.rejects(1_000)) == 300
+    with opened(bridged) as warehouse:
+        assert len(warehouse.rejects(1_000)) == 300
+        Load(PROFILES, [a_profile(str(number)) for number in range(300)]).into(warehouse)
+    assert table_state_of(bridged, "profiles").rejects == 0
+    assert len(rows(bridged, "profiles")) == 300
+
+
+def a_profile(name: str, **fields: str) -> str:
+    """Write a profile."""
+    return as_json(id=name, email=CANARY, **fields)
+
+
+def a_list(name: str, **fields: str) -> str:
+    """Write a list."""
+    return as_json(id=name, title=f"The list {name}", **fields)
+
+
+def an_event(number: int) -> str:
+    """Write an event of the feed."""
+    return as_json(to_address=CANARY, event_type="open", dt_occurred=f"2026-03-0{number}T12:00:00Z")
+
+
+def as_json(**fields: str) -> str:
+    """Write a record."""
+    members = ", ".join(f'"{name}": "{value}"' for name, value in fields.items())
+    return f"{{{members}}}"
