@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
+
+_SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
 
@@ -54,22 +57,31 @@ class Pages:
 
     *since* names the parameter that asks for records updated since a date, and
     *stamp* the field under which the records carry that date on to the mapping.
-    *query* holds fixed parameters, as ``("mode", "all")``.
+    *query* holds fixed parameters, as ``("mode", "all")``. *pages* says that Ometria documents
+    ``limit`` and ``offset`` for the endpoint. *requests_per_minute* is a limit of the endpoint's
+    own, below the account's; None means that it has none.
     """
 
     endpoint: str
     since: str | None = None
     stamp: str | None = None
     query: tuple[tuple[str, str], ...] = ()
+    pages: bool = False
+    requests_per_minute: int | None = None
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Read a stream of events by windows of time, between *since* and *before*."""
+    """
+    Read a stream of events by windows of time, between the parameters *since* and *before*.
+
+    *time* is the field that holds an event's time.
+    """
 
     endpoint: str
     since: str
     before: str
+    time: str
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,15 @@ class PerParent:
 
 @dataclass(frozen=True)
 class Feed:
-    """Read a dataset of the self-serve export, file by file."""
+    """
+    Read a dataset of the self-serve export, file by file.
+
+    *pattern* is a glob for the names of its files, below the feed's URL. None means every file
+    that the setting ``feed.pattern`` allows and that no other table's *pattern* matches.
+    """
 
     dataset: str
+    pattern: str | None = None
 
 
 Read = Pages | Windows | PerParent | Feed
@@ -114,8 +132,10 @@ class Table:
     merged, and are counted as such. *time* names the column that holds an event's
     time; the key holds it too, so rows with equal keys have equal times. *unmapped*
     are the fields that Ometria documents and the page does not take: any other is news.
-    *wide_parts* are added to the key for an account that asks for wide keys. Where records
-    can go, *record_id* names the column that tells which did.
+    *wide_parts* are added to the key for an account that asks for wide keys. *record_id* names
+    the column with Ometria's id, for a table whose records can be deleted there. *sample* names
+    the columns that a short look at the table shows; without any, the first of its columns.
+    *schema* is the warehouse schema of the table.
     """
 
     name: str
@@ -123,11 +143,24 @@ class Table:
     sync_key: Md5
     columns: tuple[Column, ...]
     identity: tuple[tuple[str, ...], ...]
+    schema: str = DATA_SCHEMA
     events: bool = False
     time: str | None = None
     unmapped: tuple[str, ...] = ()
     wide_parts: tuple[str, ...] = ()
     record_id: str | None = None
+    sample: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name with its schema: ``ometria.profiles``."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def sample_columns(self) -> tuple[str, ...]:
+        """The columns that a short look at the table shows."""
+        fields = (column.name for column in self.columns if not isinstance(column.source, Md5))
+        return self.sample or tuple(islice(fields, _SAMPLE_COLUMNS))
 
     @property
     def all_columns(self) -> tuple[Column, ...]:

@@ -14,10 +14,11 @@ LISTS_ENDPOINT = Pages("lists", query=(("mode", "all"),))  # The default mode hi
 # fmt: off
 PROFILES = Table(
     "profiles",
-    read=Pages("profiles", since="updateSince", stamp="requested_since"),
+    read=Pages("profiles", since="updateSince", stamp="requested_since", pages=True),
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
     record_id="profile_id",
+    sample=("profile_id", "email", "first_name", "country", "marketing_optin"),
     unmapped=(
         "@type", "middlename", "prefix", "suffix", "tags", "identities", "stats", "lists",
         "phone_number_country", "default_store", "preferred_lang", "first_visit",
@@ -62,6 +63,7 @@ MEMBER_LISTS = Table(
     events=True,
     time="event_at",
     wide_parts=("event",),
+    sample=("list_id", "profile_id", "event", "event_at"),
     unmapped=("@type", "list_id", "email"),
     columns=(
         Column(_CHANGE_KEY,  "member_list_id"),
@@ -78,6 +80,7 @@ LISTS = Table(
     sync_key=md5("source_id", "id"),
     identity=(("id",),),
     record_id="list_id",
+    sample=("list_id", "list_title", "list_status", "list_type", "updated_at"),
     unmapped=(
         "@type", "size", "total_orders", "total_revenue", "timestamp_last_refreshed", "public_id",
     ),
@@ -102,6 +105,7 @@ EMAIL_EVENTS = Table(
     events=True,
     time="event_at",
     wide_parts=("uuid", "event_id", "target_url"),
+    sample=("email", "event_type", "event_at", "campaign_title"),
     unmapped=("geo_city", "delay_class"),
     columns=(
         Column(_EVENT_KEY,       "email_event_id"),
@@ -126,12 +130,13 @@ _UNSUBSCRIBE_KEY = md5("source_id", "profile_id", "timestamp")
 
 UNSUBSCRIBES = Table(
     "unsubscribes",
-    read=Windows("unsubscribes", since="since", before="before"),
+    read=Windows("unsubscribes", since="since", before="before", time="timestamp"),
     sync_key=_UNSUBSCRIBE_KEY,
     identity=(("profile_id", "timestamp"),),
     events=True,
     time="event_at",
     wide_parts=("email_address", "type", "send_id"),
+    sample=("profile_id", "email", "event_at", "unsubscribe_reason"),
     unmapped=("@type", "type"),
     columns=(
         Column(_UNSUBSCRIBE_KEY,      "unsubscribe_id"),

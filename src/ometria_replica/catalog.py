@@ -1,0 +1,95 @@
+"""The catalog: which tables a run replicates, as a value that can be handed on and extended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import ConfigError
+from ometria_replica.schema import PerParent
+from ometria_replica.tables import JOINS, TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ometria_replica.schema import Join, Table
+    from ometria_replica.settings import AccountSettings
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """
+    The *tables* of a replica, in the order in which pages and diagrams show them.
+
+    Names are unique, in any schema. *joins* connect columns of these tables.
+    """
+
+    tables: tuple[Table, ...]
+    joins: tuple[Join, ...] = ()
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables)
+
+    def __post_init__(self) -> None:
+        names = [table.name for table in self.tables]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two tables are named '{doubled[0]}'")
+
+    def __add__(self, table: Table) -> Catalog:
+        """Add a table."""
+        return replace(self, tables=(*self.tables, table))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tables."""
+        return tuple(table.name for table in self.tables)
+
+    def table(self, name: str) -> Table:
+        """Find a table by its name. Raises ConfigError for a name that is not there."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise ConfigError(f"There is no table '{name}'. The tables are {', '.join(self.names)}.")
+
+    def only(self, names: Sequence[str]) -> Catalog:
+        """Keep the tables with these names; without names, all of them. Raises as table()."""
+        if not names:
+            return self
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            tables = ", ".join(self.names)
+            raise ConfigError(
+                f"There is no table '{name}'. The tables are {tables}." for name in unknown
+            )
+        return replace(self, tables=tuple(table for table in self.tables if table.name in names))
+
+    def for_account(self, account: AccountSettings) -> Catalog:
+        """Give the tables as the account's settings want them: with wide keys, if it has them."""
+        if not account.wide_keys:
+            return self
+        return replace(self, tables=tuple(table.with_wide_keys() for table in self.tables))
+
+    @property
+    def in_reading_order(self) -> tuple[Table, ...]:
+        """
+        The tables in the order of reading: one that is read for each parent after its parent.
+
+        Then a parent that appears during the run has its row before its children have theirs.
+        """
+        children = [table for table in self.tables if self._parent(table)]
+        return tuple(
+            table
+            for first in self.tables
+            if first not in children
+            for table in (first, *(each for each in children if self._parent(each) == first))
+        )
+
+    def _parent(self, table: Table) -> Table | None:
+        if not isinstance(table.read, PerParent):
+            return None
+        return next((each for each in self.tables if each.read == table.read.parent), None)
+
+
+CATALOG = Catalog(TABLES, JOINS)
+"""The five tables of the specification page."""
