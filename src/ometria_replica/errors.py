@@ -96,6 +96,10 @@ class Busy(WarehouseError):
     exit_code = TRY_AGAIN_LATER
 
 
+class CommitConflict(Busy):
+    """Another writer committed first. Nothing was written; the same can be tried again."""
+
+
 class Unreachable(WarehouseError):
     """The warehouse does not answer, or has no room for more: a connection, a disk that is full."""
 
