@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.replication import owner_of, utc_now
+from ometria_replica.schema import Feed
 from ometria_replica.settings import masked
 from ometria_replica.warehouse import open_warehouse
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ometria_replica.settings import AccountSettings, Config
 
 _LISTED = 1000  # Files counted at the most: one page of a bucket's listing.
+_FEED_TABLE = next(table for table in CATALOG if isinstance(table.read, Feed))
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def _get(inputs: AccountSource, endpoint: str) -> str:
 
 
 def _list(inputs: AccountSource) -> str:
-    found = len(list(islice(inputs.feed.list(), _LISTED)))
+    found = len(list(islice(inputs.export(_FEED_TABLE).list(), _LISTED)))
     if found == 0:
         return "is empty; the next export will be the first"
     return f"holds {found:,} files" if found < _LISTED else f"holds {found:,} files or more"

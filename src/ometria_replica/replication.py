@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.batch import BatchSize
-    from ometria_replica.ometria.account_source import Reading
+    from ometria_replica.ometria.readings import Reading
     from ometria_replica.records import Brought, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
@@ -342,7 +342,7 @@ class _TableSync:
         reading = self.inputs.read(
             self.table, TableState() if whole else memory, self.run.since, self.run.until
         )
-        known = self.warehouse.count_rows(source, name) if reading.whole else 0
+        known = self.warehouse.count_rows(source, name) if reading.is_full else 0
         self.warehouse.release()
         self.run.progress.start(source, name, reading.total or known or None, reading.unit)
         first = True
@@ -361,11 +361,10 @@ class _TableSync:
     def _watched(self, reading: Reading, requests_before: int) -> Iterator[Page]:
         """Pass pages on, and tell of each."""
         records = 0
-        for page in reading.pages:
+        for page in reading.pages():
             records += len(page.records)
             requests = self.inputs.requests - requests_before
-            done = records if reading.unit == "records" else reading.done
-            self.run.progress.advance(records, requests, done)
+            self.run.progress.advance(records, requests, reading.done)
             yield page
 
     def _is_due_whole(self, whole_at: datetime | None) -> bool:
@@ -379,16 +378,16 @@ class _TableSync:
     def _marks(self, reading: Reading, *, last: bool) -> _Marks:
         """Tell what becomes true with a batch: nothing, before the last one."""
         if not last:
-            return _Marks(collect=reading.whole)
-        unread = None if self.run.is_partial else reading.unread
+            return _Marks(collect=reading.is_full)
+        unread = None if self.run.is_partial else dict(reading.retry)
         until = None if self.run.is_partial else self.inputs.read_until
         sweep = None
-        if reading.whole and self.table.record_id is not None and not reading.is_doubtful():
+        if reading.is_full and self.table.record_id is not None and not reading.is_doubtful:
             sweep = DeleteDetection(
                 self.account.deletes == "remove", self.account.max_deleted_share
             )
-        whole_at = until if reading.whole else None
-        return _Marks(until, whole_at, sweep, unread, collect=reading.whole)
+        whole_at = until if reading.is_full else None
+        return _Marks(until, whole_at, sweep, unread, collect=reading.is_full)
 
     def _feed(self) -> None:
         """Read the files whose version the ledger lacks, oldest first, in batches."""
@@ -417,12 +416,16 @@ class _TableSync:
                 self.warehouse.release()
         if start_after is None and not left and not self.run.is_partial:
             self.warehouse.set_listed(
-                source, name, self._feed_name(), self.run.started_at, self.run.run_id
+                source,
+                name,
+                self.inputs.feed_name(self.table),
+                self.run.started_at,
+                self.run.run_id,
             )
 
     def _fetch(self, files: Sequence[FeedObject], folder: Path) -> Iterator[Brought]:
         if self.run.fetch is None:
-            return self.inputs.feed.fetch(files, folder)
+            return self.inputs.export(self.table).fetch(files, folder)
         return self.run.fetch(self.account, self.table, files, folder)
 
     def _list_from(self) -> str | None:
@@ -430,20 +433,17 @@ class _TableSync:
         if self.run.full or self.run.is_partial:
             return None
         source, name = self.account.source_id, self.table.name
-        listed_at = self.warehouse.table_state(source, name).listed.get(self._feed_name())
+        listed_at = self.warehouse.table_state(source, name).listed.get(
+            self.inputs.feed_name(self.table)
+        )
         if listed_at is None or not timedelta() <= self.run.started_at - listed_at < LIST_WHOLE:
             return None
         return self.warehouse.list_after(source, name)
 
-    def _feed_name(self) -> str:
-        """Name the feed, so that another address or pattern is another feed."""
-        feed = self.account.feed
-        return f"{feed.url} {feed.pattern or '*'}" if feed else ""
-
     def _files_to_read(self, start_after: str | None) -> list[FeedObject]:
         """Choose by the ledger, or by the days on which the files were written."""
         with step("listing"):
-            files = list(self.inputs.feed.list(start_after))
+            files = list(self.inputs.export(self.table).list(start_after))
         if self.run.is_partial:
             first, last = self.run.since or date.min, self.run.until or date.max
             files = [file for file in files if first <= file.modified_at.date() <= last]

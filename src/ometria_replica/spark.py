@@ -426,7 +426,7 @@ def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[dict[str, Any
     place = _open(work.staging)
     files = [work.files[number] for number in numbers]
     with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
-        brought = inputs.feed.fetch(files, folder)
+        brought = inputs.export(work.table).fetch(files, folder)
         for number, file in zip(numbers, brought, strict=True):
             yield {"number": number, **_staged(work, place, file, f"{work.folder}{number:06}")}
 

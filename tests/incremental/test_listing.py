@@ -88,7 +88,7 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
         assert table.time is not None  # It is of events.
         yield Unreadable(files[0], "the store denies it", again=True)
         with AccountSource(account, now) as inputs:
-            yield from inputs.feed.fetch(files[1:], folder)
+            yield from inputs.export(table).fetch(files[1:], folder)
 
     config = Config(accounts=(settings,), warehouse=warehouse)
     report = run(config, clock=lambda: now, fetch=denied_once)

@@ -83,7 +83,7 @@ def tell(url: str, body: bytes = b"") -> None:
 def s3_feed(endpoint: str, prefix: str = "acme/", **options: str) -> ExportFiles:
     keys = {"access_key_id": "key", "secret_access_key": SECRET} | options
     settings = settings_of(f"s3://exports/{prefix}", endpoint_url=endpoint, **keys)
-    return ExportFiles(settings, EMAIL_EVENTS.fields, required=KEY)
+    return ExportFiles(settings, EMAIL_EVENTS)
 
 
 def settings_of(url: str, **options: str | None) -> FeedSettings:
@@ -99,8 +99,7 @@ def settings_of(url: str, **options: str | None) -> FeedSettings:
 def folder_feed(folder: Path, *, settle_seconds: float = 0, **options: str) -> ExportFiles:
     return ExportFiles(
         FeedSettings(str(folder), **options),  # type: ignore[arg-type]
-        EMAIL_EVENTS.fields,
-        required=KEY,
+        EMAIL_EVENTS,
         settle_seconds=settle_seconds,
     )
 
@@ -161,7 +160,7 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
     expected = ["1.csv", "2026/2 %20.csv", "_3"]
     assert names(folder_feed(folder)) == expected
     assert names(folder_feed(folder), "1.csv") == expected[1:]
-    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS.fields)
+    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS)
     assert names(feed) == expected
 
 
@@ -340,7 +339,7 @@ def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> No
     waits: list[float] = []
     feed = ExportFiles(
         FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS.fields,
+        EMAIL_EVENTS,
         settle_seconds=1,
         clock=lambda: now,
         sleep=waits.append,
@@ -362,7 +361,7 @@ def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path
 
     feed = ExportFiles(
         FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS.fields,
+        EMAIL_EVENTS,
         settle_seconds=5,
         sleep=go_on_writing,
     )
@@ -409,7 +408,7 @@ def test_a_bucket_that_is_not_there(endpoint: str) -> None:
     options = settings_of(
         "s3://nowhere/x", endpoint_url=endpoint, access_key_id="key", secret_access_key=SECRET
     )
-    message = refusal(ExportFiles(options, EMAIL_EVENTS.fields), OmetriaError)
+    message = refusal(ExportFiles(options, EMAIL_EVENTS), OmetriaError)
 
     assert message == (
         f"s3://nowhere/x at {endpoint.removeprefix('http://')}: listing its files failed:"
@@ -539,9 +538,7 @@ def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
 def test_no_credentials_at_all_is_said_at_once() -> None:
     """Every place that was looked at is named."""
     started = time.monotonic()
-    message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
-    )
+    message = refusal(ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS), AccessDenied)
 
     assert time.monotonic() - started < 3
     for place in ("access_key_id", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "web identity", "instance"):
@@ -558,9 +555,7 @@ def test_an_instance_that_does_not_answer_is_not_waited_for(
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{port}")
 
-    message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
-    )
+    message = refusal(ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS), AccessDenied)
     assert "no AWS credentials were found" in message
 
 
@@ -583,7 +578,7 @@ def test_the_chain_goes_from_the_settings_outwards(
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
 
     def feed(**options: str) -> ExportFiles:
-        found = ExportFiles(settings_of("s3://exports/acme", **options), EMAIL_EVENTS.fields)
+        found = ExportFiles(settings_of("s3://exports/acme", **options), EMAIL_EVENTS)
         assert names(found) == ["1.csv"]
         return found
 
@@ -603,7 +598,7 @@ def test_the_chain_goes_from_the_settings_outwards(
 def test_a_profile_that_is_not_there_is_named() -> None:
     """A setting to change."""
     message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS.fields),
+        ExportFiles(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS),
         ConfigError,
     )
     assert "no profile 'acme'" in message

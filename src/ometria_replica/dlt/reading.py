@@ -100,7 +100,7 @@ class _Load:
 def _stage_pages(load: _Load) -> Callable[[], None]:
     """Stage the pages of the API; gives what notes that they were read."""
     reading = load.inputs.read(load.table, memory_in(load.state))
-    for page in reading.pages:
+    for page in reading.pages():
         load.staging.add_pages([page], load.now)
     until = load.inputs.read_until
     return lambda: move(load.state, reading, until)
@@ -108,7 +108,7 @@ def _stage_pages(load: _Load) -> Callable[[], None]:
 
 def _stage_files(load: _Load) -> Callable[[], None]:
     """Stage the files of the feed that are new, oldest first; gives what notes them as read."""
-    ledger, feed = ledger_in(load.state), load.inputs.feed
+    ledger, feed = ledger_in(load.state), load.inputs.export(load.table)
     listed = list(feed.list())
     if late := ledger.late(listed):
         logger.warning(

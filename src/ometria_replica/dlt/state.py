@@ -17,7 +17,7 @@ from ometria_replica.settings import keys_may_meet
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from ometria_replica.ometria.account_source import Reading
+    from ometria_replica.ometria.readings import Reading
     from ometria_replica.settings import AccountSettings
 
 State = dict[str, Any]
@@ -70,8 +70,8 @@ def memory_in(state: State) -> TableState:
 def move(state: State, reading: Reading, until: datetime) -> None:
     """Note that *reading* came to its end, so that all before *until* is read."""
     state["watermark"] = until.isoformat()
-    state["unread"] = {name: due.isoformat() for name, due in reading.unread.items()}
-    if reading.whole:
+    state["unread"] = {name: due.isoformat() for name, due in reading.retry.items()}
+    if reading.is_full:
         state["whole_at"] = until.isoformat()
 
 

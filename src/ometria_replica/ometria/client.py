@@ -59,6 +59,7 @@ DAMAGED_ANSWERS = 3
 SHOWN_PARAMETERS = ("mode", "updateSince", "since", "before", "offset")
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Client:
     Ometria's API for one account. Safe to use from many threads; a context manager.
 
     *give_up_after_seconds* is how long one request is retried; a 429 is waited out however
-    long it takes, and its ``Retry-After`` up to six hours. *warnings* collects what
+    long it takes, and its ``Retry-After`` up to six hours. *requests_per_minute* are limits
+    of single endpoints, which hold besides the account's. *warnings* collects what
     a reader should tell the user, without personal data. *clock* (monotonic seconds),
     *sleep*, *now* and *seed* are there for tests; *pace_folder* is as in :class:`RateLimiter`.
 
@@ -163,6 +165,7 @@ class Client:
         api_url: str,
         api_key: str,
         requests_per_second: float = 4.0,
+        requests_per_minute: Mapping[str, int] = _NO_LIMITS,
         timeout_seconds: float = 60,
         give_up_after_seconds: float = 300,
         user_agent: str = USER_AGENT,
@@ -184,6 +187,13 @@ class Client:
         self._pace = RateLimiter(
             api_url, api_key, requests_per_second, pace_folder, clock=clock, sleep=sleep
         )
+        self._endpoint_limits = {
+            endpoint: RateLimiter(
+                f"{api_url.rstrip('/')}/{endpoint}", api_key, limit / 60, pace_folder,
+                clock=clock, sleep=sleep,
+            )
+            for endpoint, limit in requests_per_minute.items()
+        }  # fmt: skip
         self._http = httpx2.Client(
             headers={
                 KEY_HEADER: api_key,
@@ -230,7 +240,7 @@ class Client:
         """
         stop = stop or self._closed
         origin = _origin(path, query)
-        self._pace.wait(stop)
+        self._wait_for_turn(path, stop)
         effort = _Effort()
         while True:
             effort.attempts += 1
@@ -241,8 +251,8 @@ class Client:
                 effort.seconds += 0 if setback.busy else self._clock() - began
                 seconds = self._wait_or_give_up(setback, effort, origin)
                 logger.info("%s: %s; again in %.1f s", origin, setback.reason, seconds)
-                self._hold(setback, seconds, stop)
-            self._pace.wait(stop)
+                self._hold(setback, seconds, path, stop)
+            self._wait_for_turn(path, stop)
 
     def habits(self, endpoint: str) -> Habits:
         """Give what this run has learned of *endpoint*, to be read and added to."""
@@ -252,6 +262,10 @@ class Client:
     def now(self) -> datetime:
         """Tell our own time, in UTC."""
         return self._now()
+
+    def has_own_limit(self, path: str) -> bool:
+        """Whether *path* has a rate limit of its own, below the account's."""
+        return path in self._endpoint_limits
 
     def worth_in_flight(self) -> int:
         """Tell how many requests at once use up the budget: the time one takes, in turns."""
@@ -279,6 +293,15 @@ class Client:
     @property
     def _host(self) -> str:
         return urlsplit(self._api_url).hostname or "the host"
+
+    def _wait_for_turn(self, path: str, stop: threading.Event) -> None:
+        # The endpoint's turn first: an account's turn that is taken too early would be lost.
+        for limiter in reversed(self._limiters(path)):
+            limiter.wait(stop)
+
+    def _limiters(self, path: str) -> list[RateLimiter]:
+        own = self._endpoint_limits.get(path)
+        return [self._pace] if own is None else [self._pace, own]
 
     def _attempt(self, path: str, query: Mapping[str, str], origin: str) -> Answer:
         with self._lock:
@@ -404,14 +427,19 @@ class Client:
         longest = min(first * 2.0 ** min(attempts - 1, 24), LONGEST_WAIT_SECONDS)
         return longest * self._random.uniform(0.5, 1.0)
 
-    def _hold(self, setback: _Setback, seconds: float, stop: threading.Event) -> None:
-        """Wait: everybody, where the server says it is busy; this request alone otherwise."""
-        if setback.busy:
-            self._pace.widen()
-        if setback.busy or setback.again_in is not None:
-            self._pace.hold_off(seconds)
-        else:
+    def _hold(self, setback: _Setback, seconds: float, path: str, stop: threading.Event) -> None:
+        """
+        Wait: all requests of the account if the server is busy, else this request alone.
+
+        A 429 does not say which limit was exceeded, so both are held.
+        """
+        if not setback.busy and setback.again_in is None:
             rest(seconds, stop, self._sleep)
+            return
+        for limiter in self._limiters(path):
+            if setback.busy:
+                limiter.widen()
+            limiter.hold_off(seconds)
 
     def _note_server_time(self, served_at: datetime | None, took: float) -> None:
         if served_at is None:

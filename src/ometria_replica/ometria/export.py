@@ -20,11 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, make_plain
 from ometria_replica.ometria.dialect import find_dialect
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
+from ometria_replica.schema import Feed
 from ometria_replica.steps import step
 
 if TYPE_CHECKING:
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from obstore import GetOptions, GetResult, ObjectMeta
 
+    from ometria_replica.catalog import Catalog
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
+    from ometria_replica.schema import Table
     from ometria_replica.settings import FeedSettings
 
 AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
@@ -52,7 +56,7 @@ class ExportFiles:
     """
     The feed of one account. A context manager; leaving it ends what it still downloads.
 
-    *columns* are the fields that the table reads, *required* those its key is made of.
+    It holds the files of one *table*; *catalog* are all tables, which divide the files by name.
     A file in a folder may still be written to: until it is *settle_seconds* old, it
     is waited for. In S3 an object appears whole or not at all.
     """
@@ -60,21 +64,22 @@ class ExportFiles:
     def __init__(
         self,
         options: FeedSettings,
-        columns: tuple[str, ...],
+        table: Table,
+        catalog: Catalog = CATALOG,
         *,
-        required: tuple[str, ...] = (),
         max_bytes: int = MAX_BYTES,
         settle_seconds: float = 1.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.options = options
-        self.columns = columns
-        self.required = required
+        self.columns = table.fields
+        self.required = _key_fields(table)
         self.max_bytes = max_bytes
         self.settle_seconds = settle_seconds
         self._clock = clock
         self._sleep = sleep
+        self._pattern, self._others = _patterns(options, table, catalog)
         self._bucket: Bucket | None = None
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
@@ -124,7 +129,9 @@ class ExportFiles:
         name = meta["path"]
         if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
             return False
-        return fnmatch.fnmatchcase(name, self.options.pattern or "*")
+        if any(fnmatch.fnmatchcase(name, other) for other in self._others):
+            return False
+        return fnmatch.fnmatchcase(name, self._pattern)
 
     def fetch(self, objects: Sequence[FeedObject], folder: Path) -> Iterator[FeedFile | Unreadable]:
         """
@@ -270,6 +277,26 @@ class _DeniedError(Exception):
 
 GONE = "gone since it was listed"
 CHANGED = "changed since it was listed; the next run takes the new version"
+
+
+def _patterns(options: FeedSettings, table: Table, catalog: Catalog) -> tuple[str, tuple[str, ...]]:
+    """
+    Give the pattern of the table's files, and those of other tables, whose files it leaves alone.
+
+    A table with a pattern of its own reads all files that match it.
+    """
+    feeds = {each.name: each.read for each in catalog if isinstance(each.read, Feed)}
+    own = table.read.pattern if isinstance(table.read, Feed) else None
+    if own is not None:
+        return own, ()
+    others = (read.pattern for name, read in feeds.items() if name != table.name)
+    return options.pattern or "*", tuple(pattern for pattern in others if pattern is not None)
+
+
+def _key_fields(table: Table) -> tuple[str, ...]:
+    """Give the fields without which a row has no key. Those of wide keys may be absent."""
+    optional = {"source_id", *table.wide_parts}
+    return tuple(part for part in table.sync_key.parts if part not in optional)
 
 
 def _object(meta: ObjectMeta) -> FeedObject:

@@ -63,17 +63,11 @@ STEPS_BACK = (0.5, 1, 2, 4, 8, 16, 32)
 MOST_IDLE_ANSWERS = 64
 MOST_MISSED_JOINS = 20
 
-# Endpoints that Ometria documents to page. Of the others nobody knows, so that an answer
-# which ignores the offset is an error for these and a habit of those.
-PAGED_AS_DOCUMENTED = frozenset({"profiles"})
-
 SMALLEST_PAGE = 2  # No server pages by one: a collection that begins with one record is that one.
 
 # Sizes at which servers are fond of cutting.
 SMALLEST_CUT = 3  # Two events in an answer are all there are; no server cuts at two.
 USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
-
-TIME_FIELD = "timestamp"  # Of an unsubscribe: support.ometria.com, "Unsubscribe API".
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,14 @@ def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> It
     if since is not None and pages.since is not None:
         query[pages.since] = since.isoformat()
     with _Ahead(client) as ahead:
-        collection = _collection(client, pages.endpoint, pages.endpoint, query, by_id)
+        collection = _Collection(
+            pages.endpoint,
+            query,
+            by_id,
+            client.habits(pages.endpoint),
+            must_page=pages.pages,
+            one_at_a_time=client.has_own_limit(pages.endpoint),
+        )
         reader = _Reader(ahead, collection)
         for page in reader.pages():
             yield _stamped(page, pages.stamp, since)
@@ -181,7 +182,7 @@ def _read_window(ahead: _Ahead, client: Client, windows: Windows, whole: _Window
             window.ask(ahead, client, windows)
         window = waiting.pop()
         yield from window.pages()
-        waiting += window.parts(client)
+        waiting += window.parts(client, windows)
 
 
 class _Ahead:
@@ -242,29 +243,22 @@ class _Ahead:
 @dataclass(frozen=True)
 class _Collection:
     """
-    What a reader reads. *must_page* says that ignoring ``offset`` is an error.
+    The collection that a reader reads.
 
+    *must_page* says that paging is documented, so that ignoring ``offset`` is an error.
     *habits* are shared by all collections of one endpoint. *parted_first* says that a
     first page smaller than asked for is left unproven, since its reader parts it in time.
+    *one_at_a_time* asks for one page ahead at most: an endpoint with a rate limit of its own
+    is slower than any caller.
     """
 
     path: str
     query: Mapping[str, str]
     identity: Callable[[Record], Identity]
     habits: Habits
-    must_page: bool
+    must_page: bool = False
     parted_first: bool = False
-
-
-def _collection(
-    client: Client,
-    endpoint: str,
-    path: str,
-    query: Mapping[str, str],
-    identity: Callable[[Record], Identity],
-) -> _Collection:
-    habits = client.habits(endpoint)
-    return _Collection(path, query, identity, habits, endpoint in PAGED_AS_DOCUMENTED)
+    one_at_a_time: bool = False
 
 
 class _Reader:
@@ -371,7 +365,8 @@ class _Reader:
         page, an endpoint that is not documented to is asked for one page at a time: each
         may be the whole collection.
         """
-        if not self.collection.must_page and not self.collection.habits.pages:
+        pages_for_sure = self.collection.must_page or self.collection.habits.pages
+        if self.collection.one_at_a_time or not pages_for_sure:
             self._planned.append((offset, self._ask(offset)))
             return
         self._depth = max(self._depth, min(IN_FLIGHT, self._ahead.worth_in_flight()))
@@ -468,7 +463,7 @@ def _readers(
             continue
         path = per_parent.endpoint.format(id=quote(parent.id, safe=""))
         query = {since_parameter: _text(parent.since)} if parent.since else {}
-        collection = _collection(client, per_parent.endpoint, path, query, by_all)
+        collection = _Collection(path, query, by_all, client.habits(per_parent.endpoint))
         started.append((parent, _Reader(ahead, collection)))
         while len(started) >= ahead.depth(collection.habits):
             yield started.popleft()
@@ -517,9 +512,15 @@ class _Window:
                 windows.since: _text(datetime.fromtimestamp(self.first - 1, UTC)),
                 windows.before: _text(datetime.fromtimestamp(self.last + 1, UTC)),
             }
-            collection = _collection(client, windows.endpoint, windows.endpoint, query, by_all)
             # The whole span is parted before paging is tried: three requests prove it, not four.
-            self._reader = _Reader(ahead, replace(collection, parted_first=not self.known))
+            collection = _Collection(
+                windows.endpoint,
+                query,
+                by_all,
+                client.habits(windows.endpoint),
+                parted_first=not self.known,
+            )
+            self._reader = _Reader(ahead, collection)
 
     def pages(self) -> Iterator[Page]:
         """Give what the answer to the bigger window did not hold."""
@@ -528,15 +529,17 @@ class _Window:
             if news or not page.records:
                 yield replace(page, records=news)
 
-    def parts(self, client: Client) -> list[_Window]:
+    def parts(self, client: Client, windows: Windows) -> list[_Window]:
         """Part the window in two if its answer may have been cut, and can be told apart."""
         records = self._reader.unproven if self._reader else None
         if self._reader is None or records is None or len(records) < SMALLEST_CUT:
             return []
-        names, times = frozenset(map(by_all, records)), _times(records)
+        names, times = frozenset(map(by_all, records)), _times(records, windows.time)
         if (reason := self._not_to_be_parted(names, times)) is not None:
             self._reader.collection.habits.doubtful = True
-            client.warn(f"an answer of {len(records)} unsubscribes may be cut: {reason}")
+            client.warn(
+                f"{windows.endpoint}: an answer of {len(records)} records may be cut: {reason}"
+            )
             return []
         middle = min(max(times[len(times) // 2], self.first + 1), self.last)
         return [_Window(self.first, middle - 1, names), _Window(middle, self.last, names)]
@@ -552,9 +555,9 @@ class _Window:
         return None
 
 
-def _times(records: Iterable[Record]) -> list[int]:
-    """Read the events' times, as whole seconds of Unix time, in order."""
-    times = (time_of(record, TIME_FIELD) for record in records)
+def _times(records: Iterable[Record], source: str) -> list[int]:
+    """Read the events' times from the field *source*, as whole seconds of Unix time, in order."""
+    times = (time_of(record, source) for record in records)
     return sorted(math.floor(time.timestamp()) for time in times if time is not None)
 
 
