@@ -246,7 +246,7 @@ def _feed_url(value: object) -> str:
 
 def _warehouse_url(value: object) -> str:
     text = _text(value)
-    allowed = "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db"
+    allowed = "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db"
     scheme, separator, rest = text.partition("://")
     if re.match(r"md:[A-Za-z_]", text):
         return text
@@ -257,7 +257,7 @@ def _warehouse_url(value: object) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
         raise Invalid(allowed)
     if scheme == "duckdb" and not re.match(r"/.", rest):
-        raise Invalid("needs three slashes and a path: duckdb:///ometria.duckdb")
+        raise Invalid("needs three slashes and a path: duckdb:///warehouse.duckdb")
     try:
         _ = urlsplit(text).port
     except ValueError:
@@ -454,21 +454,22 @@ class AccountSettings:
     deletes: Literal["report", "remove"] = _setting(
         _one_of("report", "remove"),
         "`report`, `remove`",
-        "What becomes of rows whose profile or list is gone from Ometria: noted, or taken out.",
+        "Report rows whose profile or list was deleted in Ometria, or remove them too.",
         "report",
     )
     max_deleted_share: float = _setting(
         _share,
         "number",
-        "The share of a table's rows beyond which a sweep removes nothing, and warns.",
+        "The largest share of a table's rows that a run removes."
+        " If more are deleted upstream, it removes none and warns.",
         0.1,
     )
-    sweep_every_days: int | None = _setting(
+    detect_deletes_every_days: int | None = _setting(
         _days,
         "whole number",
-        "After how many days profiles are read whole, so that deleted ones are noticed.",
+        "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
-        unset="only with `--sweep` or `--full`",
+        unset="only with `--detect-deletes` or `--full`",
     )
     feed: FeedSettings | None = None
 
@@ -488,7 +489,7 @@ class WarehouseSettings:
         "The warehouse: `duckdb:///relative.duckdb`, `duckdb:////absolute.duckdb`,"
         " a path ending in `.duckdb` or `.db`, `postgresql://user@host/database`,"
         " or another of [the warehouses](warehouses.md).",
-        "duckdb:///ometria.duckdb",
+        "duckdb:///warehouse.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",
     )
@@ -535,8 +536,14 @@ def keys_may_meet(one: str, other: str) -> bool:
     return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1].isalnum()
 
 
+RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
+"""Settings by the name that they had before."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the nearest known name as the end of a message, or nothing if none is near."""
+    """Name the nearest known name as the end of a message; empty if none is near."""
+    if name in RENAMED:
+        return f": it is now {RENAMED[name]}"
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -584,7 +591,7 @@ def _default(default: object, known: Setting) -> str:
 _PAGE: Final = """\
 # Settings
 
-One account needs no file: `OMETRIA_API_KEY` alone makes `ometria-replica sync` write `ometria.duckdb`.
+One account needs no file: `OMETRIA_API_KEY` alone makes `ometria-replica sync` write `warehouse.duckdb`.
 More is said in `ometria.toml`, or in environment variables, or in both.
 `ometria-replica config` shows every setting and where its value came from.
 All settings are checked before anything is contacted, and all problems are listed at once.
@@ -610,7 +617,7 @@ So is a variable of ours that is misspelt; one that begins with `OMETRIA_` and i
 
 ```toml
 [warehouse]
-url = "duckdb:///ometria.duckdb"
+url = "duckdb:///warehouse.duckdb"
 
 [[accounts]]
 account_id = "1042"

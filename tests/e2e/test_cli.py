@@ -189,19 +189,19 @@ def test_a_dry_run_says_what_would_be_done(server: Server, tmp_path: Path) -> No
 def test_the_default_file_can_be_asked_once_it_has_another_name(
     server: Server, tmp_path: Path
 ) -> None:
-    """A key alone makes ``ometria.duckdb``; attached as anything else, its schema has its name."""
+    """A key alone makes ``warehouse.duckdb``; attached as another, its schema has its name."""
     env = api_env(server, tmp_path / "unused.duckdb")
     del env["OMETRIA_WAREHOUSE_URL"]
     run("sync", env=env, cwd=tmp_path, check=True)
 
     with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{tmp_path / 'ometria.duckdb'}' AS shop (READ_ONLY)")
+        connection.execute(f"ATTACH '{tmp_path / 'warehouse.duckdb'}' AS shop (READ_ONLY)")
         connection.execute("USE shop")
         assert connection.execute("SELECT count(*) FROM ometria.profiles").fetchall() == [(20,)]
 
 
 def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
-    """It fills ``ometria.duckdb``, shows some of each table, and its last line can be run."""
+    """It fills ``warehouse.duckdb``, shows some of each table, and its last line can be run."""
     small = ("--profiles", "40", "--lists", "2", "--events", "60")
 
     ended = run("demo", *small, cwd=tmp_path)

@@ -300,8 +300,11 @@ def test_a_watermark_ahead_of_now_skips_nothing(
             "The first day, 2026-05-01, is after the last one, 2026-01-01.",
         ),
         (
-            {"since": date(2026, 5, 1), "sweep": True},
-            "A stretch of time is no whole read: leave out --full and --sweep.",
+            {"since": date(2026, 5, 1), "detect_deletes": True},
+            (
+                "--since and --until read a part of a table, --full and --detect-deletes all of"
+                " it. Leave out one or the other."
+            ),
         ),
     ],
 )
@@ -361,7 +364,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
             _, said = process.communicate(timeout=10)
 
     assert process.returncode == 143
-    assert said.endswith("\nStopped. What was loaded stays; the next run goes on from there.\n")
+    assert said.endswith("\nStopped. Committed data is safe; the next run continues from there.\n")
     assert list(scratch.iterdir()) == []
     assert state(warehouse, "leases") == []
 

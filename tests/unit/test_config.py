@@ -69,7 +69,7 @@ def test_an_api_key_in_the_environment_is_all_that_an_account_needs() -> None:
                 feed=None,
             ),
         ),
-        warehouse=WarehouseSettings("duckdb:///ometria.duckdb"),
+        warehouse=WarehouseSettings("duckdb:///warehouse.duckdb"),
         path=None,
     )
 
@@ -256,6 +256,18 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
     ]
 
 
+def test_the_old_name_of_a_setting_leads_to_the_new_one() -> None:
+    """A file that was written for an earlier version is refused with the name of today."""
+    write("accounts = [{ sweep_every_days = 7 }]")
+
+    assert problems(KEY) == [
+        (
+            "ometria.toml: accounts[0].sweep_every_days: is not a setting: it is now"
+            " detect_deletes_every_days."
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -334,7 +346,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         "ometria.toml: colour: is not a setting; known are warehouse, accounts.",
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
-            "ometria.toml: warehouse.url: must be a URL such as duckdb:///ometria.duckdb,"
+            "ometria.toml: warehouse.url: must be a URL such as duckdb:///warehouse.duckdb,"
             " or a path ending in .duckdb or .db."
         ),
         (
@@ -640,11 +652,11 @@ def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///ometria.duckdb."),
-        ("duckdb:///", "needs three slashes and a path: duckdb:///ometria.duckdb."),
+        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
+        ("duckdb:///", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
         (
             "shop.csv",
-            "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db.",
+            "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db.",
         ),
         (
             "postgresql://me:canary5f3a9c7e/x@host/shop",
@@ -828,7 +840,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].wide_keys", "false", "default"),
         ("accounts[0].deletes", "report", "default"),
         ("accounts[0].max_deleted_share", "0.1", "default"),
-        ("accounts[0].sweep_every_days", "not set", "default"),
+        ("accounts[0].detect_deletes_every_days", "not set", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),

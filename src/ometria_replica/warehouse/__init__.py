@@ -104,7 +104,7 @@ def scheme_of(url: str) -> str:
 
 
 def duckdb_path(url: str) -> str | None:
-    """Read the file out of ``duckdb:///ometria.duckdb`` or a bare path; None if it is neither."""
+    """Read the file out of ``duckdb:///warehouse.duckdb`` or a bare path; None if it is neither."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
