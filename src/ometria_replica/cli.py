@@ -183,6 +183,8 @@ def check(config: ConfigOption = None, warehouse: WarehouseOption = None) -> Non
         if finding.error is not None:
             typer.echo(f"        {finding.error}")
             failures.append(finding.error)
+        if finding.warning is not None:
+            typer.echo(f"        Warning: {finding.warning}")
     if failures:
         raise typer.Exit(failures[0].exit_code)
 

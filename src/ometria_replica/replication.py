@@ -26,6 +26,7 @@ from ometria_replica.batch import (
     Run,
     TableState,
 )
+from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import (
     AccessDenied,
     Busy,
@@ -43,7 +44,7 @@ from ometria_replica.settings import masked
 from ometria_replica.steps import step
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse import file_name_warning, open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -146,6 +147,8 @@ def sync(
     chosen = _chosen(tables)
     _refuse_contradictions(full=full, detect_deletes=detect_deletes, since=since, until=until)
     run = _Run(clock(), full, detect_deletes, since, until, clock, progress or Unwatched(), fetch)
+    if warning := file_name_warning(config.warehouse.url, CATALOG):
+        run.warnings.append(warning)
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
         for account in config.accounts:
             warehouse.prepare(owner_of(account), run.clock())

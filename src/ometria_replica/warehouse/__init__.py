@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.errors import ConfigError
+from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ometria_replica.catalog import Catalog
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["SCHEMES", "open_warehouse"]
+__all__ = ["SCHEMES", "duckdb_catalog", "duckdb_path", "file_name_warning", "open_warehouse"]
 
 
 def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
@@ -111,3 +113,24 @@ def duckdb_path(url: str) -> str | None:
     if scheme != "duckdb":
         return None
     return rest.removeprefix("/")
+
+
+def duckdb_catalog(path: str) -> str:
+    """Name the catalog that DuckDB makes of a file: its name up to the first dot."""
+    return Path(path).name.lstrip(".").partition(".")[0]
+
+
+def file_name_warning(url: str, catalog: Catalog) -> str | None:
+    """Warn of a DuckDB file that has the name of a schema in it; None for any other warehouse."""
+    path = duckdb_path(url.removeprefix("dlt+"))
+    if path is None:
+        return None
+    schema = duckdb_catalog(path).lower()
+    if schema not in {STATE_SCHEMA, *(table.schema for table in catalog)}:
+        return None
+    return (
+        f"{path}: DuckDB names the catalog after the file, so {schema}.TABLE fails in it with"
+        ' "Ambiguous reference to catalog or schema". Rename the file, for example to'
+        " warehouse.duckdb, and change warehouse.url. The state is in the file, so nothing is"
+        " lost."
+    )
