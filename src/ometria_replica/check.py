@@ -7,18 +7,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import masked
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.schema import Feed, PerParent
-from ometria_replica.settings import masked
 from ometria_replica.warehouse import file_name_warning, open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ometria_replica.catalog import Catalog
-    from ometria_replica.settings import AccountSettings, Config
+    from ometria_replica.config import AccountSettings, Config
 
 _MOST_FILES = 1000  # Files to count: one page of a bucket's listing.
 

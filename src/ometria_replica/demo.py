@@ -11,16 +11,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.errors import ConfigError, ReplicaError
-from ometria_replica.replication import sync
-from ometria_replica.report import aligned
-from ometria_replica.settings import (
+from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
     Secret,
     WarehouseSettings,
 )
+from ometria_replica.errors import ConfigError, ReplicaError
+from ometria_replica.replication import sync
+from ometria_replica.report import aligned
 from ometria_replica.warehouse import duckdb_catalog, duckdb_path, file_name_warning
 from ometria_replica.warehouse.sql import quoted
 

@@ -8,17 +8,17 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Lease
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.replication import LEASE, owner_of, utc_now
 from ometria_replica.report import aligned
-from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ometria_replica.settings import AccountSettings, Config
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.warehouse.warehouse import Warehouse
 
 _RAW_WIDTH = 60  # Characters of a raw value: the whole is in the rejects table.

@@ -27,6 +27,7 @@ from ometria_replica.batch import (
     TableState,
 )
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import masked
 from ometria_replica.errors import (
     AccessDenied,
     Busy,
@@ -40,7 +41,6 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.schema import Feed
-from ometria_replica.settings import masked
 from ometria_replica.steps import step
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
@@ -52,11 +52,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.batch import BatchSize
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.ometria.account_source import Reading
     from ometria_replica.records import Brought, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, Config
     from ometria_replica.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
 from ometria_replica.maintenance import list_rejects, replay, rewind, show_state
-from ometria_replica.settings import FeedSettings
 from tests.duck import read_file
 from tests.e2e.program import api_env, run
 from tests.incremental.shops import (

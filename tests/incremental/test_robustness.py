@@ -23,9 +23,9 @@ from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.keys import keys_may_meet
 from ometria_replica.maintenance import replay
 from ometria_replica.records import json_text, parse
-from ometria_replica.settings import keys_may_meet
 from ometria_replica.temp_files import remove_leftovers, temp_folder
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
 from ometria_simulator import Account, Fault, Server, serve
@@ -62,7 +62,7 @@ def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path)
 
     assert str(refused.value) == (
         f"{tmp_path}/ometria.toml: accounts[0].source_id: begins with accounts[1].source_id;"
-        " keys join it with an id and nothing between, so that theirs could meet."
+        " a key joins it with an id and nothing between, so two records could have the same key."
     )
 
 

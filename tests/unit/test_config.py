@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scripts.reference import settings_page
 
 from ometria_replica.config import (
     AccountSettings,
@@ -23,9 +24,10 @@ from ometria_replica.config import (
     WarehouseSettings,
     explain,
     load_config,
+    masked,
 )
+from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import VARIABLES, masked, reference, settings_of
 
 CANARY = "canary5f3a9c7e"
 KEY = {"OMETRIA_API_KEY": CANARY}
@@ -289,7 +291,7 @@ def test_the_old_name_of_a_setting_leads_to_the_new_one() -> None:
         (b'url = "\xff"', "ometria.toml: byte 7: the file must be UTF-8."),
         (
             b"account_id = " + b"1" * 5000,
-            "ometria.toml: holds what cannot be a setting, or is no file name.",
+            "ometria.toml: holds a value that no setting can have, or is not a valid file name.",
         ),
     ],
 )
@@ -509,13 +511,13 @@ def test_a_variable_that_could_mean_any_of_several_accounts_is_refused() -> None
 
     assert problems(environ) == [
         (
-            "OMETRIA_API_KEY: speaks of one account, but ometria.toml has 2; write"
-            ' api_key = "env:OMETRIA_API_KEY" in the account that is meant, and unset the variable'
+            "OMETRIA_API_KEY: sets one account, but ometria.toml has 2; write"
+            ' api_key = "env:OMETRIA_API_KEY" in the account that it is for, and unset the variable'
             " unless one refers to it."
         ),
         (
-            "OMETRIA_API_URL: speaks of one account, but ometria.toml has 2; write api_url in the"
-            " account that is meant, and unset the variable unless one refers to it."
+            "OMETRIA_API_URL: sets one account, but ometria.toml has 2; write api_url in the"
+            " account that it is for, and unset the variable unless one refers to it."
         ),
     ]
 
@@ -980,14 +982,14 @@ def test_junk_is_refused_with_one_kind_of_error_that_echoes_no_secret(
 
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
-    """docs/reference/settings.md is what reference() gives; write it anew after a change."""
-    assert PAGE.read_text(encoding="utf-8") == reference()
+    """docs/reference/settings.md is what settings_page() gives; write it anew after a change."""
+    assert PAGE.read_text(encoding="utf-8") == settings_page()
 
 
 def test_the_examples_of_the_page_can_be_loaded() -> None:
     """Every TOML block on the page is a whole file that works."""
     Path("secret").write_text(CANARY, encoding="utf-8")
-    blocks = [block.split("```")[0] for block in reference().split("```toml\n")[1:]]
+    blocks = [block.split("```")[0] for block in settings_page().split("```toml\n")[1:]]
     environ = {"OMETRIA_UK_KEY": "uk"}
 
     for block, more in zip(blocks, (KEY, {}), strict=True):
@@ -997,4 +999,4 @@ def test_the_examples_of_the_page_can_be_loaded() -> None:
 
 def test_every_variable_is_on_the_page() -> None:
     """Nothing is read from the environment that the page does not tell."""
-    assert [name for name in VARIABLES if f"`{name}`" not in reference()] == []
+    assert [name for name in VARIABLES if f"`{name}`" not in settings_page()] == []

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ometria_replica.batch import TableState
+    from ometria_replica.config import AccountSettings
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 OVERLAP = timedelta(days=1)
 """`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Lease, Owner, Reject, Run, TableState
 from ometria_replica.errors import Busy, ConfigError
+from ometria_replica.keys import keys_may_meet
 from ometria_replica.mapping import REJECT_COLUMNS, conversion
 from ometria_replica.processes import is_running, process_start
-from ometria_replica.settings import keys_may_meet
 from ometria_replica.steps import step
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse.state_tables import (

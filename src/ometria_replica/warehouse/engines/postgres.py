@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl, urlencode
 import adbc_driver_manager as adbc
 from adbc_driver_postgresql import dbapi
 
+from ometria_replica.config import masked
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.local_duckdb import open_staging
 from ometria_replica.mapping import REJECTED, STAGED
 from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.settings import masked
 from ometria_replica.steps import step
 from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines.base import Engine

@@ -26,8 +26,8 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError, Unreachable, WarehouseError
-from ometria_replica.settings import masked
 from ometria_replica.warehouse.arrow import ARROW_TYPES
 from ometria_replica.warehouse.remotes.table_format import (
     CommitConflict,
