@@ -12,8 +12,8 @@ from ometria_replica.tables import JOINS, TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Join, Table
-    from ometria_replica.settings import AccountSettings
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,39 @@
-"""A whole sync without an account: the simulator runs beside us, over HTTP and S3."""
+"""Syncs a simulated account: the simulator runs in a process of its own, over HTTP and S3."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import ConfigError, ReplicaError
-from ometria_replica.replication import sync
-from ometria_replica.report import aligned
-from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.settings import (
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
     Secret,
     WarehouseSettings,
 )
-from ometria_replica.tables import TABLES
-from ometria_replica.warehouse import duckdb_path
-from ometria_replica.warehouse.sql import literal
+from ometria_replica.errors import ConfigError, ReplicaError
+from ometria_replica.replication import sync
+from ometria_replica.report import aligned
+from ometria_replica.warehouse import duckdb_catalog, duckdb_path, file_name_warning
+from ometria_replica.warehouse.sql import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ometria_replica.catalog import Catalog
     from ometria_replica.replication import Progress
     from ometria_replica.report import RunReport
 
 DEMO = "demo"
 SAMPLE_ROWS = 3
 SAMPLE_WIDTH = 24  # Characters of a value: four columns and a key fit a terminal.
-
-_SAMPLES = {
-    "profiles": ("profile_id", "email", "first_name", "country", "updated_at"),
-    "member_lists": ("list_id", "profile_id", "event", "event_at"),
-    "lists": ("list_id", "list_title", "list_status", "list_type", "updated_at"),
-    "email_events": ("email", "event_type", "event_at", "campaign_title"),
-    "unsubscribes": ("profile_id", "email", "event_at", "unsubscribe_reason"),
-}
 
 _CLOSING = """\
 That account was simulated. For yours:
@@ -51,21 +44,26 @@ That account was simulated. For yours:
     ometria-replica check
     ometria-replica sync
 
-Look around in {path}:
+To query {path}:
 
-    python -c "import duckdb; \
-duckdb.sql(\\"ATTACH '{path}' AS shop; USE shop; FROM ometria.profiles\\").show()"
+    {python} -c {code}
 """
 
 
 def demo(
-    warehouse_url: str, *, profiles: int, lists: int, events: int, progress: Progress
+    warehouse_url: str,
+    *,
+    profiles: int,
+    lists: int,
+    events: int,
+    progress: Progress,
+    catalog: Catalog = CATALOG,
 ) -> tuple[RunReport, str]:
     """
     Simulate an account and its bucket, sync both, and show a few rows of each table.
 
-    Raises ConfigError when the simulator's extra is not installed, or the warehouse is
-    not a DuckDB file of the demo's own.
+    Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
+    not a DuckDB file that only the demo writes.
     """
     path = duckdb_path(warehouse_url)
     if path is None:
@@ -73,7 +71,7 @@ def demo(
     _refuse_other_accounts(path)
     with _simulator(profiles, lists, events) as ready:
         report = sync(_settings(ready, warehouse_url), progress=progress)
-    return report, "\n\n".join([*_samples(path), _CLOSING.format(path=path)])
+    return report, "\n\n".join([*_samples(path, catalog), _closing(path, catalog)])
 
 
 @contextmanager
@@ -133,26 +131,36 @@ def _refuse_other_accounts(path: str) -> None:
         )
 
 
-def _samples(path: str) -> Iterator[str]:
-    import duckdb  # noqa: PLC0415 -- 130 ms, and only the demo's end needs it.
+def _samples(path: str, catalog: Catalog) -> Iterator[str]:
+    import duckdb  # noqa: PLC0415 -- 130 ms, and only the end of the demo needs it.
 
-    with duckdb.connect() as connection:
-        # Under another name: in a file called ometria, DuckDB takes the schema for the file.
-        connection.execute(f"ATTACH {literal(path)} AS shop (READ_ONLY); USE shop")
+    with duckdb.connect(path, read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for table in TABLES:
-            names = _SAMPLES[table.name]
+        found = connection.execute("SELECT current_database()").fetchall()
+        database = quoted(found[0][0])  # A file may have the name of the schema.
+        for table in catalog:
+            names = table.sample_columns
             columns = ", ".join(f"left({name}::VARCHAR, {SAMPLE_WIDTH})" for name in names)
             rows = connection.execute(
-                f"SELECT {columns} FROM {DATA_SCHEMA}.{table.name}"
+                f"SELECT {columns} FROM {database}.{table.full_name}"
                 f" ORDER BY __sync_key LIMIT {SAMPLE_ROWS}"
             ).fetchall()
             shown = [[_printable(cell) for cell in line] for line in [names, *rows]]
             lines = aligned(shown, left=len(names))
-            yield "\n".join([f"{DATA_SCHEMA}.{table.name}", *(f"  {line}" for line in lines)])
+            yield "\n".join([table.full_name, *(f"  {line}" for line in lines)])
 
 
 def _printable(cell: str | None) -> str:
     if cell is None:
         return "-"
     return "".join(sign if sign.isprintable() else "·" for sign in cell)
+
+
+def _closing(path: str, catalog: Catalog) -> str:
+    """Show the next steps, and a command that runs as it is printed."""
+    table = catalog.tables[0].full_name
+    if file_name_warning(path, catalog):
+        table = f"{duckdb_catalog(path)}.{table}"
+    opened = f"duckdb.connect({json.dumps(path)}, read_only=True)"
+    code = f'import duckdb; {opened}.sql("FROM {table}").show()'
+    return _CLOSING.format(path=path, python=shlex.quote(sys.executable), code=shlex.quote(code))

@@ -8,17 +8,17 @@ from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Lease
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.replication import LEASE, owner_of, utc_now
 from ometria_replica.report import aligned
-from ometria_replica.settings import masked
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ometria_replica.settings import AccountSettings, Config
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.warehouse.warehouse import Warehouse
 
 _RAW_WIDTH = 60  # Characters of a raw value: the whole is in the rejects table.
@@ -27,7 +27,16 @@ _RAW_WIDTH = 60  # Characters of a raw value: the whole is in the rejects table.
 def show_state(config: Config) -> str:
     """Tell, for each source and table, how far it was read, and which run is at work."""
     lines = [
-        ["source", "table", "rows", "read until (UTC)", "files", "unreadable", "rejects", "missing"]
+        [
+            "source",
+            "table",
+            "rows",
+            "read until (UTC)",
+            "files",
+            "unreadable",
+            "rejects",
+            "deleted upstream",
+        ]
     ]
     running = []
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
@@ -71,8 +80,8 @@ def list_rejects(config: Config, limit: int, *, raw: bool) -> str:
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
         rejects = warehouse.rejects(limit)
     if not rejects:
-        return "Nothing is set aside."
-    lines = [["set aside (UTC)", "table", "column", "reason", "where", *(["raw"] if raw else [])]]
+        return "Nothing was rejected."
+    lines = [["rejected (UTC)", "table", "column", "reason", "where", *(["raw"] if raw else [])]]
     for reject in rejects:
         where = f"{reject.origin}, {reject.position}" if reject.position else reject.origin
         line = [f"{reject.rejected_at:%Y-%m-%d %H:%M:%S}", reject.table_name]

@@ -26,6 +26,8 @@ from ometria_replica.batch import (
     Run,
     TableState,
 )
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import masked
 from ometria_replica.errors import (
     AccessDenied,
     Busy,
@@ -39,11 +41,10 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.schema import Feed
-from ometria_replica.settings import masked
 from ometria_replica.steps import step
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse import file_name_warning, open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from ometria_replica.records import Brought, FeedObject, Page
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, Config
     from ometria_replica.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def sync(
     tables: Sequence[str] = (),
     *,
     full: bool = False,
-    sweep: bool = False,
+    detect_deletes: bool = False,
     since: date | None = None,
     until: date | None = None,
     dry_run: bool = False,
@@ -136,7 +136,7 @@ def sync(
     *tables* names some of the five; none means all. Each goes on where it stopped,
     unless *full* reads everything again, or *since* all from that day on; with *until*
     up to the end of that day, where Ometria can be asked so. Neither moves the watermark.
-    *sweep* reads profiles and lists whole, and so notices which are gone. *dry_run*
+    *detect_deletes* reads profiles and lists in full, to find the deleted ones. *dry_run*
     reads, maps and compares, and writes nothing. *fetch* brings the files of the feed;
     None leaves it to this machine.
 
@@ -144,8 +144,10 @@ def sync(
     when all tables were tried, with what was done as its attribute ``report``.
     """
     chosen = _chosen(tables)
-    _refuse_contradictions(full=full, sweep=sweep, since=since, until=until)
-    run = _Run(clock(), full, sweep, since, until, clock, progress or Unwatched(), fetch)
+    _refuse_contradictions(full=full, detect_deletes=detect_deletes, since=since, until=until)
+    run = _Run(clock(), full, detect_deletes, since, until, clock, progress or Unwatched(), fetch)
+    if warning := file_name_warning(config.warehouse.url, CATALOG):
+        run.warnings.append(warning)
     with open_warehouse(config.warehouse.url, dry_run=dry_run) as warehouse:
         for account in config.accounts:
             warehouse.prepare(owner_of(account), run.clock())
@@ -172,10 +174,13 @@ def _chosen(names: Sequence[str]) -> list[Table]:
 
 
 def _refuse_contradictions(
-    *, full: bool, sweep: bool, since: date | None, until: date | None
+    *, full: bool, detect_deletes: bool, since: date | None, until: date | None
 ) -> None:
-    if (since or until) and (full or sweep):
-        raise ConfigError("A stretch of time is no whole read: leave out --full and --sweep.")
+    if (since or until) and (full or detect_deletes):
+        raise ConfigError(
+            "--since and --until read a part of a table, --full and --detect-deletes all of it."
+            " Leave out one or the other."
+        )
     if since and until and since > until:
         raise ConfigError(f"The first day, {since}, is after the last one, {until}.")
 
@@ -370,7 +375,7 @@ class _TableSync:
     def _is_due_whole(self, whole_at: datetime | None) -> bool:
         if self.table.record_id is None:
             return False
-        days = self.account.sweep_every_days
+        days = self.account.detect_deletes_every_days
         if self.run.sweep or whole_at is None or days is None:
             return self.run.sweep
         return self.run.started_at - whole_at >= timedelta(days=days)
@@ -524,7 +529,7 @@ class _TableSync:
             unchanged=loaded.unchanged,
             older=loaded.older,
             merged=staged.merged + loaded.merged,
-            missing=loaded.missing,
+            deleted_upstream=loaded.missing,
             removed=loaded.removed,
             records_rejected=staged.records_rejected,
             values_rejected=staged.values_rejected,

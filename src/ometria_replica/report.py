@@ -18,7 +18,7 @@ _COLUMNS = (
     ("inserted", "inserted"),
     ("updated", "updated"),
     ("unchanged", "unchanged"),
-    ("set aside", "set_aside"),
+    ("rejected", "rejected"),
     ("requests", "requests"),
     ("files", "files"),
 )
@@ -32,7 +32,7 @@ class TableReport:
     *records* were read; *inserted*, *updated* and *unchanged* count rows, the last
     being those that were there with the same contents. *older* rows gave way to one
     from a newer file. *merged* counts distinct events that the key made one row of.
-    *missing* rows are of records that Ometria no longer has; *removed* ones were taken out.
+    *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted here.
     *records_rejected* and *values_rejected* are in the rejects table. *error* is None
     for a table that went through.
     """
@@ -48,7 +48,7 @@ class TableReport:
     unchanged: int = 0
     older: int = 0
     merged: int = 0
-    missing: int = 0
+    deleted_upstream: int = 0
     removed: int = 0
     records_rejected: int = 0
     values_rejected: int = 0
@@ -58,7 +58,7 @@ class TableReport:
     error: str | None = None
 
     @property
-    def set_aside(self) -> int:
+    def rejected(self) -> int:
         """Records, values and files in the rejects table or noted as unreadable."""
         return self.records_rejected + self.values_rejected + self.files_unreadable
 
@@ -77,9 +77,9 @@ class RunReport:
     warnings: tuple[str, ...] = field(default=())
 
     @property
-    def set_aside(self) -> int:
+    def rejected(self) -> int:
         """Over all tables."""
-        return sum(table.set_aside for table in self.tables)
+        return sum(table.rejected for table in self.tables)
 
     @property
     def changed(self) -> int:
@@ -140,10 +140,10 @@ class RunReport:
                 if again
                 else "Nothing was there to be read."
             )
-        if self.set_aside:
-            remarks.append("See what was set aside: ometria-replica rejects list.")
+        if self.rejected:
+            remarks.append("To see what was rejected: ometria-replica rejects list.")
         elif self.outcome != "failed":
-            remarks.append("Nothing was set aside.")
+            remarks.append("Nothing was rejected.")
         return remarks
 
 
@@ -178,10 +178,11 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.older:
         rows = counted(table.older, "row")
         yield f"{table.table}: {rows} came from an older file, and stayed out."
-    if table.missing:
-        rows = counted(table.missing, "row")
-        what = f"; {table.removed:,} were removed" if table.removed else " (see missing)"
-        yield f"{table.table}: {rows} of records that Ometria no longer has{what}."
+    if table.deleted_upstream:
+        rows = counted(table.deleted_upstream, "row")
+        kept = "kept here (see ometria_replica.deleted_upstream)"
+        done = f"{table.removed:,} removed here" if table.removed else kept
+        yield f"{table.table}: {rows} deleted upstream, {done}."
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
         yield f"{table.table}: a NUL character was removed from {texts}."
@@ -215,13 +216,13 @@ def _duration(seconds: float) -> str:
 
 def history_as_text(reports: Iterable[str]) -> str:
     """Write the run history, a line a run, from reports as JSON text."""
-    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "set aside"]]
+    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "rejected"]]
     for text in reports:
         report = report_from_dict(json.loads(text))
         seconds = (report.finished_at - report.started_at).total_seconds()
         totals = (
             sum(getattr(table, name) for table in report.tables)
-            for name in ("records", "inserted", "updated", "set_aside")
+            for name in ("records", "inserted", "updated", "rejected")
         )
         lines.append(
             [

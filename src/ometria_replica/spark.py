@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 from ometria_replica import __version__, errors
+from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
@@ -34,7 +35,6 @@ from ometria_replica.records import StagedFile
 from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
-from ometria_replica.settings import FeedSettings, masked
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
 
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Brought, FeedFile, FeedObject
     from ometria_replica.replication import Progress
     from ometria_replica.report import RunReport
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, Config
 
 logger = logging.getLogger(__name__)
 

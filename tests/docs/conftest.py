@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shop:
-    """A folder with ``ometria.duckdb`` in it, and the variables of an account that can be read."""
+    """A folder with ``warehouse.duckdb`` in it, and the variables of an account that can be read."""
 
     folder: Path
     environ: Mapping[str, str]
@@ -26,7 +26,7 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """Sync a simulated account into ``ometria.duckdb``."""
+    """Sync a simulated account into ``warehouse.duckdb``."""
     folder = tmp_path_factory.mktemp("shop")
     account = Account.create(profiles=600, lists=6, email_events=3_000)
     export = folder / "export"
@@ -38,7 +38,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "OMETRIA_API_URL": server.url,
             "OMETRIA_FEED_URL": str(export),
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
-            "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/ometria.duckdb",
+            "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/warehouse.duckdb",
         }
         of_dlt = {
             "SOURCES__OMETRIA__API_KEY": server.key,

@@ -72,7 +72,7 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_a_python_block_runs(block: Block, shop: Shop) -> None:
-    """Each block stands alone, in a folder with a synced ``ometria.duckdb``."""
+    """Each block stands alone, in a folder with a synced ``warehouse.duckdb``."""
     if block.page.name == "CONTRIBUTING.md":  # Shows style, and does nothing.
         compile(block.text, str(block), "exec")
         return
@@ -93,7 +93,7 @@ def test_an_sql_block_runs_against_a_synced_account(
     monkeypatch.chdir(shop.folder)
     connection = duckdb.connect()
     if "ATTACH" not in block.text:
-        connection.execute(f"ATTACH '{shop.folder}/ometria.duckdb' AS shop (READ_ONLY); USE shop")
+        connection.execute(f"ATTACH '{shop.folder}/warehouse.duckdb' AS shop (READ_ONLY); USE shop")
 
     rows = connection.execute(block.text).fetchall()
 

@@ -13,13 +13,8 @@ from scripts import diagram, reference
 from ometria_replica import errors
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
-from ometria_replica.settings import (
-    VARIABLES,
-    AccountSettings,
-    FeedSettings,
-    WarehouseSettings,
-    settings_of,
-)
+from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
+from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse.state_tables import STATE_SCHEMA, STATE_TABLES
 

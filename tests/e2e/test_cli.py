@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -186,22 +186,59 @@ def test_a_dry_run_says_what_would_be_done(server: Server, tmp_path: Path) -> No
     assert list(tmp_path.glob("*.duckdb*")) == []
 
 
-def test_the_default_file_can_be_asked_once_it_has_another_name(
-    server: Server, tmp_path: Path
-) -> None:
-    """A key alone makes ``ometria.duckdb``; attached as anything else, its schema has its name."""
+def test_the_default_file_can_be_queried(server: Server, tmp_path: Path) -> None:
+    """A key alone makes ``warehouse.duckdb``, in which ``ometria`` is the schema and no other."""
     env = api_env(server, tmp_path / "unused.duckdb")
     del env["OMETRIA_WAREHOUSE_URL"]
-    run("sync", env=env, cwd=tmp_path, check=True)
 
-    with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{tmp_path / 'ometria.duckdb'}' AS shop (READ_ONLY)")
-        connection.execute("USE shop")
-        assert connection.execute("SELECT count(*) FROM ometria.profiles").fetchall() == [(20,)]
+    report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
+
+    assert report["warnings"] == []
+    with duckdb.connect(tmp_path / "warehouse.duckdb", read_only=True) as connection:
+        assert len(connection.execute("FROM ometria.profiles").fetchall()) == 20
+        assert len(connection.execute("FROM ometria_replica.runs").fetchall()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("ometria.duckdb", "ometria.profiles"),
+        ("Ometria.prod.db", "ometria.profiles"),
+        ("ometria_replica.duckdb", "ometria_replica.runs"),
+    ],
+)
+def test_a_file_with_the_name_of_a_schema_brings_a_warning(
+    name: str, table: str, server: Server, tmp_path: Path
+) -> None:
+    """DuckDB refuses the table's name there; under another name the file goes on as it was."""
+    env = api_env(server, tmp_path / name)
+    schema = table.partition(".")[0]
+    warning = (
+        f"{tmp_path / name}: DuckDB names the catalog after the file, so {schema}.TABLE fails in it"
+        ' with "Ambiguous reference to catalog or schema". Rename the file, for example to'
+        " warehouse.duckdb, and change warehouse.url. The state is in the file, so nothing is lost."
+    )
+
+    report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
+    checked = run("check", env=env, cwd=tmp_path, check=True)
+
+    assert report["warnings"] == [warning]
+    assert checked.out.splitlines()[-1] == f"        Warning: {warning}"
+    with (
+        duckdb.connect(tmp_path / name, read_only=True) as connection,
+        pytest.raises(duckdb.BinderException, match="Ambiguous reference to catalog or schema"),
+    ):
+        connection.execute(f"FROM {table}")
+    (tmp_path / name).rename(tmp_path / "warehouse.duckdb")
+    again = run("sync", "--json", "--warehouse", "warehouse.duckdb", env=env, cwd=tmp_path).json
+    assert again["warnings"] == []
+    assert sum(table["inserted"] for table in again["tables"]) == 0
+    with duckdb.connect(tmp_path / "warehouse.duckdb", read_only=True) as connection:
+        assert connection.execute(f"FROM {table}").fetchall() != []
 
 
 def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
-    """It fills ``ometria.duckdb``, shows some of each table, and its last line can be run."""
+    """It fills ``warehouse.duckdb``, shows some of each table, and its last line runs as it is."""
     small = ("--profiles", "40", "--lists", "2", "--events", "60")
 
     ended = run("demo", *small, cwd=tmp_path)
@@ -209,10 +246,31 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     for table in page_tables():
         assert f"\nometria.{table.name}\n" in ended.out
-    told = re.search(r'python -c "(import duckdb; .*)"$', ended.out, re.MULTILINE)
-    assert told
-    shown = run(code=told.group(1).replace('\\"', '"'), cwd=tmp_path, check=True)
-    assert "profile_id" in shown.out
+    assert list(tmp_path.glob("*.duckdb")) == [tmp_path / "warehouse.duckdb"]
+    shown = subprocess.run(
+        ended.out.strip().splitlines()[-1],
+        shell=True,
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "profile_id" in shown.stdout
+
+
+def test_the_demo_writes_a_file_of_any_name(tmp_path: Path) -> None:
+    """Where the schema's name is not enough, the command that it prints has the catalog's too."""
+    small = ("--profiles", "40", "--lists", "2", "--events", "60")
+    url = "duckdb:///it's ometria/ometria.duckdb"
+    (tmp_path / "it's ometria").mkdir()
+
+    ended = run("demo", *small, "--warehouse", url, cwd=tmp_path)
+
+    assert ended.code == 0, ended.err
+    command = ended.out.strip().splitlines()[-1]
+    shown = subprocess.check_output(command, shell=True, cwd=tmp_path, env={}, text=True)
+    assert "profile_id" in shown
 
 
 def test_the_report_of_a_run_is_json_that_tells_all(server: Server, tmp_path: Path) -> None:

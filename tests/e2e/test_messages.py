@@ -153,7 +153,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_loaded(shop: Account, tmp_p
     assert strict.code == 4
     assert f"Warning: email_events: {bad}: {reason}" in strict.out
     assert last_line(strict.err).startswith("1 ")
-    assert "set aside, and --strict was asked for. Everything else is loaded." in strict.err
+    assert "rejected, and --strict is set. Everything else is loaded." in strict.err
 
     feed.complete(bad)
     healed = run("sync", "--json", "--warehouse", "w.duckdb", env=env, cwd=tmp_path).json
@@ -225,6 +225,29 @@ def test_an_unknown_table_is_told_with_those_there_are(
         f"There is no table 'events'. {tables}",
     ]
     assert (len(server.requests), (tmp_path / "w.duckdb").exists()) == (asked, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sync", "--sweep"), "--sweep is now --detect-deletes."),
+        (("backfill", "--from", "2026-01-01"), "--from is now --since."),
+        (("backfill", "--since=2026-01-01", "--to=2026-01-02"), "--to is now --until."),
+        (
+            ("backfill", "--since", "2026-01-01", "--table", "lists"),
+            "--table is now an argument: ometria-replica backfill TABLE.",
+        ),
+    ],
+)
+def test_the_old_name_of_an_option_leads_to_the_new_one(
+    arguments: tuple[str, ...], message: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit 2: the message has the name of today, and nothing is read."""
+    ended = run(*arguments, env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert last_line(ended.err) == f"Error: {message}"
+    assert not (tmp_path / "w.duckdb").exists()
 
 
 @pytest.mark.parametrize("since", ["yesterday", "17/05/2017", "2026-02-30", "2026-3", ""])

@@ -6,8 +6,8 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.replication import sync
-from ometria_replica.settings import AccountSettings, Config, WarehouseSettings
 from ometria_simulator import Account
 from tests import replicas
 from tests.duck import Row, read_file

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
 from ometria_replica.maintenance import list_rejects, replay, rewind, show_state
-from ometria_replica.settings import FeedSettings
 from tests.duck import read_file
 from tests.e2e.program import api_env, run
 from tests.incremental.shops import (
@@ -69,12 +69,12 @@ def test_the_state_is_a_line_a_table(
     assert (
         show_state(config(warehouse))
         == """\
-source  table         rows     read until (UTC)  files  unreadable  rejects  missing
-uk      profiles         3  2026-03-02 11:00:00      0           0        1        0
-uk      member_lists     2  2026-03-02 11:00:00      0           0        0        0
-uk      lists            2  2026-03-02 11:00:00      0           0        0        1
-uk      email_events     3                    -      4           1        1        0
-uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0        0"""
+source  table         rows     read until (UTC)  files  unreadable  rejects  deleted upstream
+uk      profiles         3  2026-03-02 11:00:00      0           0        1                 0
+uk      member_lists     2  2026-03-02 11:00:00      0           0        0                 0
+uk      lists            2  2026-03-02 11:00:00      0           0        0                 1
+uk      email_events     3                    -      4           1        1                 0
+uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0                 0"""
     )
 
 
@@ -100,7 +100,7 @@ def acquire_lease(warehouse: Path, host: str) -> None:
 def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> None:
     """Looking makes no file."""
     assert show_state(config(warehouse)) == "Nothing is known yet: no sync has run."
-    assert list_rejects(config(warehouse), 10, raw=True) == "Nothing is set aside."
+    assert list_rejects(config(warehouse), 10, raw=True) == "Nothing was rejected."
     assert not warehouse.exists()
 
 
@@ -230,7 +230,7 @@ def test_rejects_are_listed_without_what_was_sent(
     assert (
         plain
         == """\
-set aside (UTC)      table     column         reason      where
+rejected (UTC)       table     column         reason      where
 2026-03-02 12:00:00  profiles  date_of_birth  not a date  GET /profiles offset=0, 1"""
     )
     shown = list_rejects(config(warehouse), 10, raw=True)

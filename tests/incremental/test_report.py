@@ -47,22 +47,22 @@ SNAPSHOTS = {
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 1,206 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles   299,999        1          0          0     1,204
-lists            0        0         30          0         2
+table     inserted  updated  unchanged  rejected  requests
+profiles   299,999        1          0         0     1,204
+lists            0        0         30         0         2
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
     "nothing changed": (
         report(LISTS, finished_at=NOON + timedelta(seconds=2.04)),
         """\
 Synced to duckdb:///shop.duckdb in 2.0 s, with 2 requests.
 
-table  inserted  updated  unchanged  set aside  requests
-lists         0        0         30          0         2
+table  inserted  updated  unchanged  rejected  requests
+lists         0        0         30         0         2
 
 Nothing changed but the load time of the rows read again.
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
     "failed": (
         report(
@@ -73,9 +73,9 @@ Nothing was set aside.""",
         """\
 Failed syncing to duckdb:///shop.duckdb in 5 min 1 s, with 3 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles         0        0          0          0         1
-lists            0        0         30          0         2
+table     inserted  updated  unchanged  rejected  requests
+profiles         0        0          0         0         1
+lists            0        0         30         0         2
 
 Failed: profiles: Ometria refused the API key.""",
     ),
@@ -84,23 +84,23 @@ Failed: profiles: Ometria refused the API key.""",
         """\
 Would sync to duckdb:///shop.duckdb in 5 min 1 s, with 1 request.
 
-table  inserted  updated  unchanged  set aside  requests
-lists         0        0         30          0         1
+table  inserted  updated  unchanged  rejected  requests
+lists         0        0         30         0         1
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
     "several sources": (
         report(LISTS, replace(LISTS, source_id="france", inserted=1)),
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 4 requests.
 
-table         inserted  updated  unchanged  set aside  requests
-uk lists             0        0         30          0         2
-france lists         1        0         30          0         2
+table         inserted  updated  unchanged  rejected  requests
+uk lists             0        0         30         0         2
+france lists         1        0         30         0         2
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
-    "set aside": (
+    "rejected": (
         report(
             TableReport(
                 "uk",
@@ -116,11 +116,11 @@ Nothing was set aside.""",
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table         inserted  updated  unchanged  set aside  requests  files
-email_events         5        0          0      1,003         0      7
+table         inserted  updated  unchanged  rejected  requests  files
+email_events         5        0          0     1,003         0      7
 
 Warning: email_events: may.csv: it is an HTML page
-See what was set aside: ometria-replica rejects list.""",
+To see what was rejected: ometria-replica rejects list.""",
     ),
     "merged, older, NULs and unknown fields": (
         report(
@@ -139,9 +139,9 @@ See what was set aside: ometria-replica rejects list.""",
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table         inserted  updated  unchanged  set aside  requests  files
-email_events         5        0          0          0         0      2
-unsubscribes         0        0          0          0         0      0
+table         inserted  updated  unchanged  rejected  requests  files
+email_events         5        0          0         0         0      2
+unsubscribes         0        0          0         0         0      0
 
 email_events: 1 distinct event had the key of another, and the newest stands (the specified key's doing).
 email_events: 2 rows came from an older file, and stayed out.
@@ -150,23 +150,23 @@ email_events: fields that nobody documents: colour, size.
 unsubscribes: 1,200 distinct events had the key of another, and the newest stands (the specified key's doing).
 unsubscribes: 1 row came from an older file, and stayed out.
 unsubscribes: a NUL character was removed from 3 texts.
-Nothing was set aside.""",  # noqa: E501  # As it is printed.
+Nothing was rejected.""",  # noqa: E501  # As it is printed.
     ),
-    "missing and removed": (
+    "deleted upstream and removed": (
         report(
-            TableReport("uk", "profiles", inserted=1, missing=1_234, removed=1_234),
-            TableReport("uk", "lists", missing=1),
+            TableReport("uk", "profiles", inserted=1, deleted_upstream=1_234, removed=1_234),
+            TableReport("uk", "lists", deleted_upstream=1),
         ),
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles         1        0          0          0         0
-lists            0        0          0          0         0
+table     inserted  updated  unchanged  rejected  requests
+profiles         1        0          0         0         0
+lists            0        0          0         0         0
 
-profiles: 1,234 rows of records that Ometria no longer has; 1,234 were removed.
-lists: 1 row of records that Ometria no longer has (see missing).
-Nothing was set aside.""",
+profiles: 1,234 rows deleted upstream, 1,234 removed here.
+lists: 1 row deleted upstream, kept here (see ometria_replica.deleted_upstream).
+Nothing was rejected.""",
     ),
 }
 
@@ -189,7 +189,7 @@ tables = st.builds(
     table=st.sampled_from(["profiles", "lists"]),
     requests=counts(),
     inserted=counts(),
-    missing=counts(),
+    deleted_upstream=counts(),
     values_rejected=counts(),
     unknown_fields=st.lists(st.text(max_size=3), max_size=2).map(tuple),
     seconds=st.floats(0, 10**6),
@@ -222,15 +222,15 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 def test_the_history_is_a_line_a_run() -> None:
     """Totals over all tables, newest first as they are given."""
-    runs = [SNAPSHOTS[name][0].to_json() for name in ("set aside", "failed", "success")]
+    runs = [SNAPSHOTS[name][0].to_json() for name in ("rejected", "failed", "success")]
 
     assert (
         history_as_text(runs)
         == """\
-started (UTC)          outcome  seconds  records  inserted  updated  set aside
-2026-03-02 12:00:00  succeeded    301.2        0         5        0      1,003
-2026-03-02 12:00:00     failed    301.2       30         0        0          0
-2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1          0"""
+started (UTC)          outcome  seconds  records  inserted  updated  rejected
+2026-03-02 12:00:00  succeeded    301.2        0         5        0     1,003
+2026-03-02 12:00:00     failed    301.2       30         0        0         0
+2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
     assert history_as_text([]) == "No run is recorded yet."
     assert history_as_json([]) == "[]"

@@ -23,9 +23,9 @@ from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.keys import keys_may_meet
 from ometria_replica.maintenance import replay
 from ometria_replica.records import json_text, parse
-from ometria_replica.settings import keys_may_meet
 from ometria_replica.temp_files import remove_leftovers, temp_folder
 from ometria_replica.warehouse.duckdb import DuckDBWarehouse
 from ometria_simulator import Account, Fault, Server, serve
@@ -62,7 +62,7 @@ def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path)
 
     assert str(refused.value) == (
         f"{tmp_path}/ometria.toml: accounts[0].source_id: begins with accounts[1].source_id;"
-        " keys join it with an id and nothing between, so that theirs could meet."
+        " a key joins it with an id and nothing between, so two records could have the same key."
     )
 
 
@@ -300,8 +300,11 @@ def test_a_watermark_ahead_of_now_skips_nothing(
             "The first day, 2026-05-01, is after the last one, 2026-01-01.",
         ),
         (
-            {"since": date(2026, 5, 1), "sweep": True},
-            "A stretch of time is no whole read: leave out --full and --sweep.",
+            {"since": date(2026, 5, 1), "detect_deletes": True},
+            (
+                "--since and --until read a part of a table, --full and --detect-deletes all of"
+                " it. Leave out one or the other."
+            ),
         ),
     ],
 )
@@ -361,7 +364,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
             _, said = process.communicate(timeout=10)
 
     assert process.returncode == 143
-    assert said.endswith("\nStopped. What was loaded stays; the next run goes on from there.\n")
+    assert said.endswith("\nStopped. Committed data is safe; the next run continues from there.\n")
     assert list(scratch.iterdir()) == []
     assert state(warehouse, "leases") == []
 

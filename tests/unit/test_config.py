@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scripts.reference import settings_page
 
 from ometria_replica.config import (
     AccountSettings,
@@ -23,9 +24,10 @@ from ometria_replica.config import (
     WarehouseSettings,
     explain,
     load_config,
+    masked,
 )
+from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import VARIABLES, masked, reference, settings_of
 
 CANARY = "canary5f3a9c7e"
 KEY = {"OMETRIA_API_KEY": CANARY}
@@ -69,7 +71,7 @@ def test_an_api_key_in_the_environment_is_all_that_an_account_needs() -> None:
                 feed=None,
             ),
         ),
-        warehouse=WarehouseSettings("duckdb:///ometria.duckdb"),
+        warehouse=WarehouseSettings("duckdb:///warehouse.duckdb"),
         path=None,
     )
 
@@ -256,6 +258,18 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
     ]
 
 
+def test_the_old_name_of_a_setting_leads_to_the_new_one() -> None:
+    """A file that was written for an earlier version is refused with the name of today."""
+    write("accounts = [{ sweep_every_days = 7 }]")
+
+    assert problems(KEY) == [
+        (
+            "ometria.toml: accounts[0].sweep_every_days: is not a setting: it is now"
+            " detect_deletes_every_days."
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -277,7 +291,7 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
         (b'url = "\xff"', "ometria.toml: byte 7: the file must be UTF-8."),
         (
             b"account_id = " + b"1" * 5000,
-            "ometria.toml: holds what cannot be a setting, or is no file name.",
+            "ometria.toml: holds a value that no setting can have, or is not a valid file name.",
         ),
     ],
 )
@@ -334,7 +348,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         "ometria.toml: colour: is not a setting; known are warehouse, accounts.",
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
-            "ometria.toml: warehouse.url: must be a URL such as duckdb:///ometria.duckdb,"
+            "ometria.toml: warehouse.url: must be a URL such as duckdb:///warehouse.duckdb,"
             " or a path ending in .duckdb or .db."
         ),
         (
@@ -497,13 +511,13 @@ def test_a_variable_that_could_mean_any_of_several_accounts_is_refused() -> None
 
     assert problems(environ) == [
         (
-            "OMETRIA_API_KEY: speaks of one account, but ometria.toml has 2; write"
-            ' api_key = "env:OMETRIA_API_KEY" in the account that is meant, and unset the variable'
+            "OMETRIA_API_KEY: sets one account, but ometria.toml has 2; write"
+            ' api_key = "env:OMETRIA_API_KEY" in the account that it is for, and unset the variable'
             " unless one refers to it."
         ),
         (
-            "OMETRIA_API_URL: speaks of one account, but ometria.toml has 2; write api_url in the"
-            " account that is meant, and unset the variable unless one refers to it."
+            "OMETRIA_API_URL: sets one account, but ometria.toml has 2; write api_url in the"
+            " account that it is for, and unset the variable unless one refers to it."
         ),
     ]
 
@@ -640,11 +654,11 @@ def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///ometria.duckdb."),
-        ("duckdb:///", "needs three slashes and a path: duckdb:///ometria.duckdb."),
+        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
+        ("duckdb:///", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
         (
             "shop.csv",
-            "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db.",
+            "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db.",
         ),
         (
             "postgresql://me:canary5f3a9c7e/x@host/shop",
@@ -828,7 +842,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].wide_keys", "false", "default"),
         ("accounts[0].deletes", "report", "default"),
         ("accounts[0].max_deleted_share", "0.1", "default"),
-        ("accounts[0].sweep_every_days", "not set", "default"),
+        ("accounts[0].detect_deletes_every_days", "not set", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),
@@ -968,14 +982,14 @@ def test_junk_is_refused_with_one_kind_of_error_that_echoes_no_secret(
 
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
-    """docs/reference/settings.md is what reference() gives; write it anew after a change."""
-    assert PAGE.read_text(encoding="utf-8") == reference()
+    """docs/reference/settings.md is what settings_page() gives; write it anew after a change."""
+    assert PAGE.read_text(encoding="utf-8") == settings_page()
 
 
 def test_the_examples_of_the_page_can_be_loaded() -> None:
     """Every TOML block on the page is a whole file that works."""
     Path("secret").write_text(CANARY, encoding="utf-8")
-    blocks = [block.split("```")[0] for block in reference().split("```toml\n")[1:]]
+    blocks = [block.split("```")[0] for block in settings_page().split("```toml\n")[1:]]
     environ = {"OMETRIA_UK_KEY": "uk"}
 
     for block, more in zip(blocks, (KEY, {}), strict=True):
@@ -985,4 +999,4 @@ def test_the_examples_of_the_page_can_be_loaded() -> None:
 
 def test_every_variable_is_on_the_page() -> None:
     """Nothing is read from the environment that the page does not tell."""
-    assert [name for name in VARIABLES if f"`{name}`" not in reference()] == []
+    assert [name for name in VARIABLES if f"`{name}`" not in settings_page()] == []

@@ -12,8 +12,8 @@ import duckdb
 import pytest
 import sqlglot
 
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import masked
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.readings import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 OVERLAP = timedelta(days=1)
 """`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from obstore.store import LocalStore, S3Config, S3Credential, S3Store
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
 METADATA = "http://169.254.169.254"
 METADATA_SECONDS = 1.0  # Amazon's own answer within a millisecond; elsewhere nobody does.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
 SAMPLE = 64 << 10  # Bytes that the delimiter is told from.
 OVERLAP = 4 << 10  # Bytes of a chunk looked at again with the next, for what the cut parts.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
 from ometria_replica.local_duckdb import open_staging
+from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["SCHEMES", "open_warehouse"]
+__all__ = ["SCHEMES", "duckdb_catalog", "duckdb_path", "file_name_warning", "open_warehouse"]
 
 
 def open_warehouse(url: str, *, catalog: Catalog = CATALOG, dry_run: bool = False) -> Warehouse:
@@ -139,3 +140,24 @@ def duckdb_path(url: str) -> str | None:
     if scheme != "duckdb":
         return None
     return rest.removeprefix("/")
+
+
+def duckdb_catalog(path: str) -> str:
+    """Name the catalog that DuckDB makes of a file: its name up to the first dot."""
+    return Path(path).name.lstrip(".").partition(".")[0]
+
+
+def file_name_warning(url: str, catalog: Catalog) -> str | None:
+    """Warn of a DuckDB file that has the name of a schema in it; None for any other warehouse."""
+    path = duckdb_path(url.removeprefix("dlt+"))
+    if path is None:
+        return None
+    schema = duckdb_catalog(path).lower()
+    if schema not in {STATE_SCHEMA, *(table.schema for table in catalog)}:
+        return None
+    return (
+        f"{path}: DuckDB names the catalog after the file, so {schema}.TABLE fails in it with"
+        ' "Ambiguous reference to catalog or schema". Rename the file, for example to'
+        " warehouse.duckdb, and change warehouse.url. The state is in the file, so nothing is"
+        " lost."
+    )

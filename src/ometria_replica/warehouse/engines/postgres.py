@@ -13,7 +13,6 @@ from typing_extensions import override
 from ometria_replica.errors import WarehouseError
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.settings import masked
 from ometria_replica.steps import step
 from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines import postgres_errors

@@ -18,40 +18,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ometria_replica.config.secrets import masked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from ometria_replica.config.secrets import Secret
+
 MAX_REQUESTS_PER_SECOND: Final = 1000
 
 Reference = Literal["none", "allowed", "required"]
-
-
-class Secret:
-    """
-    A value that shows where it came from, and itself only to :meth:`reveal`.
-
-    Not a dataclass, because ``dataclasses.asdict`` would spell it out.
-    """
-
-    __slots__ = ("_value", "origin")
-
-    def __init__(self, value: str, origin: str) -> None:
-        self._value = value
-        self.origin = origin
-
-    def reveal(self) -> str:
-        """Give the value itself, for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"Secret({self.origin})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 class Invalid(ValueError):
@@ -246,7 +223,7 @@ def _feed_url(value: object) -> str:
 
 def _warehouse_url(value: object) -> str:
     text = _text(value)
-    allowed = "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db"
+    allowed = "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db"
     scheme, separator, rest = text.partition("://")
     if re.match(r"md:[A-Za-z_]", text):
         return text
@@ -257,7 +234,7 @@ def _warehouse_url(value: object) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
         raise Invalid(allowed)
     if scheme == "duckdb" and not re.match(r"/.", rest):
-        raise Invalid("needs three slashes and a path: duckdb:///ometria.duckdb")
+        raise Invalid("needs three slashes and a path: duckdb:///warehouse.duckdb")
     try:
         _ = urlsplit(text).port
     except ValueError:
@@ -454,21 +431,22 @@ class AccountSettings:
     deletes: Literal["report", "remove"] = _setting(
         _one_of("report", "remove"),
         "`report`, `remove`",
-        "What becomes of rows whose profile or list is gone from Ometria: noted, or taken out.",
+        "Report rows whose profile or list was deleted in Ometria, or remove them too.",
         "report",
     )
     max_deleted_share: float = _setting(
         _share,
         "number",
-        "The share of a table's rows beyond which a sweep removes nothing, and warns.",
+        "The largest share of a table's rows that a run removes."
+        " If more are deleted upstream, it removes none and warns.",
         0.1,
     )
-    sweep_every_days: int | None = _setting(
+    detect_deletes_every_days: int | None = _setting(
         _days,
         "whole number",
-        "After how many days profiles are read whole, so that deleted ones are noticed.",
+        "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
-        unset="only with `--sweep` or `--full`",
+        unset="only with `--detect-deletes` or `--full`",
     )
     feed: FeedSettings | None = None
 
@@ -488,7 +466,7 @@ class WarehouseSettings:
         "The warehouse: `duckdb:///relative.duckdb`, `duckdb:////absolute.duckdb`,"
         " a path ending in `.duckdb` or `.db`, `postgresql://user@host/database`,"
         " or another of [the warehouses](warehouses.md).",
-        "duckdb:///ometria.duckdb",
+        "duckdb:///warehouse.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",
     )
@@ -524,150 +502,13 @@ VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG
 """Every variable of ours."""
 
 
-def keys_may_meet(one: str, other: str) -> bool:
-    """
-    Tell whether two source ids could give two records one key.
-
-    ``uk`` and id ``15`` hash as ``uk1`` and id ``5`` do: nothing stands between the parts.
-    ``uk`` and ``uk-2`` may stand side by side, since no id of Ometria's begins with a dash.
-    """
-    shorter, longer = sorted((one, other), key=len)
-    return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1].isalnum()
+RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
+"""Settings by the name that they had before."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the nearest known name as the end of a message, or nothing if none is near."""
+    """Name the nearest known name as the end of a message; empty if none is near."""
+    if name in RENAMED:
+        return f": it is now {RENAMED[name]}"
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def masked(url: str) -> str:
-    """Hide the password of a URL, and the parameters whose names sound like one."""
-    # Greedy up to the last @: a password may hold / or @ without being encoded.
-    url = re.sub(r"(://[^:/@]*):.+@", r"\1:***@", url, flags=re.DOTALL)
-    return _REVEALING.sub(r"\1***", url)
-
-
-_REVEALING: Final = re.compile(
-    r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature|authorization"
-    r"|connection.string)[^=&]*=)[^&#]+",
-    re.IGNORECASE,
-)
-
-
-def reference() -> str:
-    """Write the page ``docs/reference/settings.md``."""
-    return _PAGE.format(
-        warehouse=_rows(WarehouseSettings),
-        account=_rows(AccountSettings),
-        feed=_rows(FeedSettings),
-    )
-
-
-def _rows(kind: type) -> str:
-    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
-    lines = ["| key | variable | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, known in settings_of(kind).items():
-        variables = [*([known.env] if known.env else []), *known.aws]
-        shown = ", ".join(f"`{variable}`" for variable in variables)
-        default = _default(defaults[name], known)
-        lines.append(f"| `{name}` | {shown} | {known.type} | {default} | {known.meaning} |")
-    return "\n".join(lines)
-
-
-def _default(default: object, known: Setting) -> str:
-    if isinstance(default, float):
-        return f"`{default:g}`"
-    return f"`{default}`" if isinstance(default, str) and default else known.unset
-
-
-_PAGE: Final = """\
-# Settings
-
-One account needs no file: `OMETRIA_API_KEY` alone makes `ometria-replica sync` write `ometria.duckdb`.
-More is said in `ometria.toml`, or in environment variables, or in both.
-`ometria-replica config` shows every setting and where its value came from.
-All settings are checked before anything is contacted, and all problems are listed at once.
-
-This page is made from `ometria_replica.settings`.
-
-## Which value holds
-
-The first of these that gives a value:
-
-1. the command line, for the warehouse's URL;
-2. the environment;
-3. the file;
-4. the default.
-
-The file is the one that `--config` names, else the one that `OMETRIA_CONFIG` names, which must then exist.
-Else it is `ometria.toml` in the working directory, if there is one.
-Relative paths start from the working directory.
-A variable that is set but empty is a problem, not a default.
-So is a variable of ours that is misspelt; one that begins with `OMETRIA_` and is like none of ours is ignored with a warning.
-
-## An example
-
-```toml
-[warehouse]
-url = "duckdb:///ometria.duckdb"
-
-[[accounts]]
-account_id = "1042"
-source_id  = "ometria-uk"
-api_key    = "env:OMETRIA_API_KEY"
-requests_per_second = 4
-
-[accounts.feed]
-url = "s3://acme-exports/ometria/"
-```
-
-## `[warehouse]`
-
-{warehouse}
-
-## `[[accounts]]`
-
-An account has an `api_key`, a feed, or both.
-`account_id` and `source_id` are text, and a whole number is kept as its digits.
-
-{account}
-
-## `[accounts.feed]`
-
-What is left out of the access is found by the S3 client itself, in the `AWS_*` variables named here and the AWS configuration files.
-An access key or a profile of the feed's own takes the place of those in the environment.
-What is left out of the dialect is detected in each file.
-
-{feed}
-
-## Secrets
-
-A secret is never given on the command line, and never written into `ometria.toml` itself.
-The file says where it is:
-
-- `"env:NAME"`: in the environment variable `NAME`, in capitals;
-- `"file:/path"`: in a file, whose last line break does not count; a file that everybody can read brings a warning.
-
-`OMETRIA_API_KEY` holds the key itself, or `file:/path`.
-The URL of a warehouse that holds a password is a secret too: give it in `OMETRIA_WAREHOUSE_URL`, or as `"env:NAME"` or `"file:/path"`.
-No message, log line or answer of `ometria-replica config` holds a secret; a password inside a URL is shown as `***`.
-
-## Several accounts
-
-Each `[[accounts]]` has an `account_id` and a `source_id` of its own; all share one warehouse.
-With exactly one account in the file, the variables of the tables above override it.
-With several, a variable such as `OMETRIA_API_KEY` could mean any of them, and is a problem unless an account says `api_key = "env:OMETRIA_API_KEY"`.
-
-```toml
-[[accounts]]
-account_id = "1042"
-source_id  = "ometria-uk"
-api_key    = "env:OMETRIA_UK_KEY"
-
-[[accounts]]
-account_id = "1043"
-source_id  = "ometria-us"
-api_key    = "file:/run/secrets/ometria-us"
-```
-"""  # noqa: E501  # One sentence per line, as the docs are written.
