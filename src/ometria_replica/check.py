@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.schema import Table
 
 _MOST_FILES = 1000  # Files to count: one page of a bucket's listing.
 
@@ -35,16 +36,14 @@ class Finding:
 def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
     for account in config.accounts:
-        with AccountSource(account, utc_now()) as source:
+        with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
                 yield from _check_api(account, source, _endpoints(catalog))
             if account.feed is not None:
-                yield _tested(
-                    f"{account.source_id}: the feed {account.feed.url}", lambda: _list(source)
-                )
+                yield from _check_feed(account, source, catalog)
     warning = file_name_warning(config.warehouse.url, catalog)
     where = f"the warehouse {masked(config.warehouse.url)}"
-    yield _tested(where, lambda: _open(config), warning)
+    yield _tested(where, lambda: _open(config, catalog), warning)
 
 
 def _endpoints(catalog: Catalog) -> list[str]:
@@ -71,16 +70,27 @@ def _get(source: AccountSource, endpoint: str) -> str:
     return "answers"
 
 
-def _list(source: AccountSource) -> str:
+def _check_feed(
+    account: AccountSettings, source: AccountSource, catalog: Catalog
+) -> Iterator[Finding]:
+    for table in catalog:
+        if isinstance(table.read, Feed):
+            yield _tested(
+                f"{account.source_id}: the feed {source.feed_name(table)}",
+                lambda table=table: _list(source, table),  # type: ignore[misc] # As above.
+            )
+
+
+def _list(source: AccountSource, table: Table) -> str:
     found = len(list(islice(source.export(table).list(), _MOST_FILES)))
     if found == 0:
         return "is empty; the next export will be the first"
     return f"holds {found:,} files" if found < _MOST_FILES else f"holds {found:,} files or more"
 
 
-def _open(config: Config) -> str:
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
-        warehouse.try_access()
+def _open(config: Config, catalog: Catalog) -> str:
+    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
+        warehouse.check_access()
         for account in config.accounts:
             warehouse.prepare(owner_of(account), utc_now())
     return "can be opened"

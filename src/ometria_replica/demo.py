@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ometria_replica.catalog import Catalog
-    from ometria_replica.replication import Progress
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
 
 DEMO = "demo"
 SAMPLE_ROWS = 3

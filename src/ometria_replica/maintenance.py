@@ -12,6 +12,7 @@ from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.replication import LEASE, owner_of, utc_now
 from ometria_replica.report import aligned
+from ometria_replica.selection import Selection
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
 
@@ -44,9 +45,9 @@ def show_state(config: Config) -> str:
             for table in TABLES:
                 known = warehouse.table_state(owner.source_id, table.name)
                 until = f"{known.watermark:%Y-%m-%d %H:%M:%S}" if known.watermark else "-"
-                numbers = (known.files, known.unreadable, known.rejects, known.missing)
+                numbers = (known.files, known.unreadable, known.rejects, known.deleted_upstream)
                 counts = [f"{number:,}" for number in numbers]
-                rows = f"{warehouse.count_rows(owner.source_id, table.name):,}"
+                rows = f"{warehouse.count(table, Selection(owner.source_id)):,}"
                 lines.append([owner.source_id, table.name, rows, until, *counts])
             holder = warehouse.holder(owner.source_id)
             if holder:

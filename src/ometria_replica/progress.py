@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from ometria_replica.replication import Progress
     from ometria_replica.report import TableReport
+    from ometria_replica.run import Progress
 
 
 @contextmanager

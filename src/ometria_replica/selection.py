@@ -206,27 +206,27 @@ def to_iceberg(selection: Selection) -> BooleanExpression:
     """Write the row filter of pyiceberg."""
     from pyiceberg import expressions  # noqa: PLC0415 -- 300 ms, and only Iceberg needs it.
 
-    say: Any = expressions  # Its classes take arguments by place, which their types do not tell.
+    use: Any = expressions  # Its classes take arguments by place, which their types do not tell.
 
-    def in_times(times: Times) -> BooleanExpression:
+    def in_times(times: Times) -> Any:
         parts = [
-            say.And(
-                say.GreaterThanOrEqual(times.column, span.first.isoformat()),
-                say.LessThanOrEqual(times.column, span.last.isoformat()),
+            use.And(
+                use.GreaterThanOrEqual(times.column, span.first.isoformat()),
+                use.LessThanOrEqual(times.column, span.last.isoformat()),
             )
             for span in times.spans
         ]
-        nulls = [say.IsNull(times.column)] if times.untimed else []
-        return reduce(say.Or, [*parts, *nulls], say.AlwaysFalse())
+        nulls = [use.IsNull(times.column)] if times.untimed else []
+        return reduce(use.Or, [*parts, *nulls], use.AlwaysFalse())
 
-    parts = [say.AlwaysTrue()]
+    parts = [use.AlwaysTrue()]
     if selection.source_id is not None:
-        parts.append(say.EqualTo("__source_id", selection.source_id))
+        parts.append(use.EqualTo("__source_id", selection.source_id))
     if selection.values is not None:
-        parts.append(say.In(selection.values.column, selection.values.texts))
+        parts.append(use.In(selection.values.column, selection.values.texts))
     if selection.times is not None:
         parts.append(in_times(selection.times))
-    whole: BooleanExpression = reduce(say.And, parts)
+    whole: BooleanExpression = reduce(use.And, parts)
     return whole
 
 

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.ometria.bucket import Bucket
-    from ometria_replica.records import Brought, FeedFile, FeedObject
-    from ometria_replica.replication import Progress
+    from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class _Cluster:
 
     def fetch(
         self, account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
-    ) -> Iterator[Brought]:
+    ) -> Iterator[FetchedFile]:
         """Stage *files* on the executors, wave after wave, and yield them in their order."""
         staging = self.staging
         work = _Work(
@@ -193,7 +193,9 @@ class _Cluster:
             ) from None
         return _to_wave([outcome_from_json(row.outcome) for row in rows], work.files)
 
-    def _download(self, folder: Path, staged: tuple[FeedObject, Staged | Unreadable]) -> Brought:
+    def _download(
+        self, folder: Path, staged: tuple[FeedObject, Staged | Unreadable]
+    ) -> FetchedFile:
         """Download the staged rows of one file to this machine."""
         origin, outcome = staged
         if isinstance(outcome, Unreadable):

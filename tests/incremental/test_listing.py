@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.config import AccountSettings
-    from ometria_replica.records import Brought, FeedObject
+    from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.report import TableReport
     from ometria_replica.schema import Table
 
@@ -84,7 +84,7 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
 
     def denied_once(
         account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
-    ) -> Iterator[Brought]:
+    ) -> Iterator[FetchedFile]:
         assert table.time is not None  # It is of events.
         yield Unreadable(files[0], "the store denies it", again=True)
         with AccountSource(account, now) as inputs:

@@ -27,7 +27,8 @@ from ometria_replica.keys import keys_may_meet
 from ometria_replica.maintenance import replay
 from ometria_replica.records import json_text, parse
 from ometria_replica.temp_files import remove_leftovers, temp_folder
-from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import api_env
@@ -228,13 +229,13 @@ def test_an_error_while_mapping_is_told_as_it_is(
     """With no memory and no room to spill, the message does not speak of the lease."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
-    real = DuckDBWarehouse.prepare
+    real = Warehouse.prepare
 
-    def cramped(self: DuckDBWarehouse, *arguments: object) -> None:
+    def cramped(self: Warehouse, *arguments: object) -> None:
         real(self, *arguments)  # type: ignore[arg-type]
-        self.staging.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
+        self.connection.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
 
-    monkeypatch.setattr(DuckDBWarehouse, "prepare", cramped)
+    monkeypatch.setattr(Warehouse, "prepare", cramped)
 
     with pytest.raises(WarehouseError) as refused:
         replicate(warehouse, settings, at=NOON + HOUR, full=True)
@@ -250,7 +251,7 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Pat
     """In a container that started again we have the number of the run that was killed."""
     mine = Lease.of_this_process("uk", "killed", NOON + HOUR)
     theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(Owner("1042", "uk"), NOON)
         opened.acquire_lease(theirs, NOON)
         opened.acquire_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)

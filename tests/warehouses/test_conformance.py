@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from ometria_replica.batch import DeleteDetection, Loaded, Owner, Run
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
+from ometria_replica.selection import Selection
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import open_warehouse, state_store
+from ometria_replica.warehouse import leases, open_warehouse, state_store
+from ometria_replica.warehouse.state_tables import REJECTS
 from tests.places import DuckDBPlace
 from tests.spec.page import page_tables
 from tests.warehouses.loads import (
@@ -275,7 +277,7 @@ def test_two_sources_stand_side_by_side(place: Place) -> None:
     with opened(place, "uk", "us") as warehouse:
         Load(PROFILES, [profile("ann", name="Ann")]).into(warehouse)
         Load(PROFILES, [profile("ann", name="Annie")], "us").into(warehouse)
-        assert [warehouse.count_rows(source, "profiles") for source in ("uk", "us")] == [1, 1]
+        assert [warehouse.count(PROFILES, Selection(source)) for source in ("uk", "us")] == [1, 1]
 
     found = {row["__source_id"]: row["customer_name"] for row in rows(place, "profiles")}
     assert found == {"uk": "Ann", "us": "Annie"}
@@ -404,15 +406,9 @@ def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) ->
 def _let_rejects_convert(place: Place, raw: str = "true") -> None:
     """Do by hand what a newer version would: read what this one could not."""
     with open_warehouse(place.url) as warehouse:
-        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
-        with engine.using("a test"), engine.transaction():
-            engine.execute("UPDATE " + engine.state(_rejects()) + f" SET raw = '{raw}'")
-
-
-def _rejects() -> object:
-    from ometria_replica.warehouse.state_tables import REJECTS  # noqa: PLC0415 -- used here only.
-
-    return REJECTS
+        engine = warehouse._engine
+        with engine.session("a test"), engine.transaction():
+            engine.execute(f"UPDATE {engine.name(REJECTS)} SET raw = '{raw}'")
 
 
 def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
@@ -444,7 +440,7 @@ def test_a_whole_read_notices_who_is_gone(remove: bool, place: Place) -> None:
             at=NOON + HOUR, whole=DeleteDetection(remove=remove, max_share=0.5),
         ).into(warehouse)  # fmt: skip
 
-    assert (swept.missing, swept.removed) == (1, int(remove))
+    assert (swept.deleted_upstream, swept.removed) == (1, int(remove))
     left = {(row["__source_id"], row["profile_id"]) for row in rows(place, "profiles")}
     everyone = {("uk", "ann"), ("uk", "bob"), ("uk", "eve"), ("us", "bob")}
     assert left == (everyone - {("uk", "bob")} if remove else everyone)
@@ -460,7 +456,7 @@ def test_too_many_are_not_removed(place: Place) -> None:
             PROFILES, [profile("ann")], whole=DeleteDetection(remove=True, max_share=0.5)
         ).into(warehouse)
 
-    assert (swept.missing, swept.removed, swept.sweep_refused) == (2, 0, True)
+    assert (swept.deleted_upstream, swept.removed, swept.removal_refused) == (2, 0, True)
     assert len(rows(place, "profiles")) == 3
 
 
@@ -472,14 +468,12 @@ def test_two_runs_at_once_are_refused(place: Place) -> None:
     held = somebody_elses(a_lease())
     with opened(place, "uk", "us") as one:
         one.acquire_lease(held, NOON)
-        one.release()
         with opened(place, "uk", "us") as other:
             with pytest.raises(Busy, match=r"another-run.*elsewhere"):
                 other.acquire_lease(a_lease(), NOON)
             other.acquire_lease(a_lease("us"), NOON)
             assert other.holder("uk") == held
             other.release_lease(a_lease())  # Not ours: nothing happens.
-            other.release()
         assert one.holder("uk") == held
         one.release_lease(held)
         assert one.holder("uk") is None
@@ -491,11 +485,9 @@ def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> 
     slept = somebody_elses(a_lease())
     with opened(place) as sleeper:
         sleeper.acquire_lease(slept, NOON)
-        sleeper.release()
         later = NOON + 2 * HOUR
         with opened(place) as other:
             other.acquire_lease(a_lease(until=later + HOUR), later)
-            other.release()
         with pytest.raises(Busy, match="took over"):
             Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import duckdb
+
     from ometria_replica.config import AccountSettings
     from ometria_replica.dlt.state import State
     from ometria_replica.records import FeedFile

@@ -322,7 +322,8 @@ class Staging:
         self.connection.execute(
             f"INSERT INTO {REJECTED}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, raw)),"
-            f" {source}, {table}, NULL, NULL, raw, 'line cannot be parsed: ' || reason, {place}, line"
+            f" {source}, {table}, NULL, NULL, raw, 'line cannot be parsed: ' || reason,"
+            f" {place}, line"
             f" FROM ({lines}) lines (line, raw, reason)"
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import TableState
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings
     from ometria_replica.ometria.readings import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
@@ -245,13 +246,13 @@ class Refreshed:
     @property
     def is_full_round(self) -> bool:
         """Whether every list is asked, so that the next round is a week away."""
-        watermark, whole_at = self.memory.watermark, self.memory.whole_at
+        watermark, whole_at = self.memory.watermark, self.memory.full_read_at
         return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
 
     def since(self, record: Record) -> datetime | None:
         """Tell the time from which to ask for a list's changes; None to leave it out."""
-        watermark, whole_at = self.memory.watermark, self.memory.whole_at
-        due = self.memory.unread.get(field_text(record, "id") or "")
+        watermark, whole_at = self.memory.watermark, self.memory.full_read_at
+        due = self.memory.retry.get(field_text(record, "id") or "")
         if due is not None:
             return due
         if watermark is None or whole_at is None:

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
 
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import FeedSettings
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
     from ometria_replica.schema import Table
-    from ometria_replica.config import FeedSettings
 
 AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.

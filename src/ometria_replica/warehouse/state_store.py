@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Owner, Run, TableState
 from ometria_replica.errors import ConfigError
-from ometria_replica.mapping import SEEN_KEYS
 from ometria_replica.keys import keys_may_meet
+from ometria_replica.mapping import SEEN_KEYS
 from ometria_replica.steps import step
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,

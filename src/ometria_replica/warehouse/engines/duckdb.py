@@ -189,7 +189,8 @@ class DuckDBEngine(Engine):
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         condition = sql.condition(selection)
         query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-        yield from self.connection.execute(query).to_arrow_reader()
+        rows: pa.RecordBatchReader = self.connection.sql(query).to_arrow_reader()
+        yield from rows
 
     @override
     def lock(self, table: StateTable) -> None:
@@ -294,7 +295,7 @@ class FileAttachment:
         if "not a valid DuckDB database" in text:
             return WarehouseError(
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
-                " or move the file."
+                " or move it."
             )
         if is_full(error):
             return WarehouseError(

@@ -10,7 +10,6 @@ import duckdb
 from ometria_replica.config import masked
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.config import masked
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.sql import literal
 

@@ -10,6 +10,7 @@ import adbc_driver_manager as adbc
 from adbc_driver_postgresql import dbapi
 from typing_extensions import override
 
+from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import DATA_SCHEMA
@@ -278,7 +279,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_whole", "_nuls"))
+            if name != STAGED or not column.startswith(("_raw:", "_record", "_nuls"))
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         self.execute(f"CREATE TEMP TABLE {name} ({ddl}) ON COMMIT DROP")

@@ -29,7 +29,8 @@ class Relation:
 
     def reader(self, rows_at_once: int = ROWS_AT_ONCE) -> pa.RecordBatchReader:
         """Run the query and read its rows as a stream."""
-        return self.connection.sql(self.query).to_arrow_reader(rows_at_once)
+        rows: pa.RecordBatchReader = self.connection.sql(self.query).to_arrow_reader(rows_at_once)
+        return rows
 
 
 class Remote(Protocol):

@@ -299,8 +299,9 @@ def _by_source(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     if "source_id" not in rows.column_names:
         yield "", rows
         return
-    for source_id in rows.column("source_id").unique().to_pylist():
-        yield source_id, rows.filter(pc.equal(rows.column("source_id"), source_id))
+    sources = rows.column("source_id")
+    for source_id in sources.unique():
+        yield str(source_id), rows.filter(pc.equal(sources, source_id))
 
 
 def _shortened(text: str, longest: int | None) -> str:
