@@ -20,7 +20,7 @@ from ometria_replica.config import (
 )
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
-from ometria_replica.report import aligned
+from ometria_replica.text import aligned
 from ometria_replica.warehouse import duckdb_catalog, duckdb_path, file_name_warning
 from ometria_replica.warehouse.sql import quoted
 

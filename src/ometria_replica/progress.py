@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ometria_replica.report import counted
+from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

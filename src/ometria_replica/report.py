@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from ometria_replica.text import aligned, counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
@@ -188,23 +190,6 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         yield f"{table.table}: a NUL character was removed from {texts}."
     if table.unknown_fields:
         yield f"{table.table}: fields that nobody documents: {', '.join(table.unknown_fields)}."
-
-
-def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
-    """Put cells under each other: the first *left* columns to the left, numbers to the right."""
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-
-
-def counted(number: int, noun: str, several: str | None = None) -> str:
-    """Write a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def _duration(seconds: float) -> str:

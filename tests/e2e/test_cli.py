@@ -121,15 +121,33 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     """Text, markdown and the diagram show all columns of all tables."""
     markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
     mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
+    as_json = run("tables", "--json", cwd=tmp_path, check=True).json
     one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
 
     assert mermaid.startswith("erDiagram\n")
-    for table in page_tables():
+    assert [(each["schema"], each["name"]) for each in as_json] == [
+        ("ometria", table.name) for table in page_tables()
+    ]
+    for table, described in zip(page_tables(), as_json, strict=True):
+        assert [each["name"] for each in described["columns"]] == [
+            name for name, _ in table.columns
+        ]
         for name, _ in table.columns:
             assert f"| `{name}` |" in markdown
             assert f" {name}" in mermaid
     lists = next(table for table in page_tables() if table.name == "lists")
     assert [line.split()[0] for line in one.splitlines()[4:]] == [name for name, _ in lists.columns]
+
+
+def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    """Exit 2, in the same words as for a sync."""
+    ended = run("tables", "profile", cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
+        " unsubscribes.\n"
+    )
 
 
 def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
@@ -167,7 +185,14 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
     }
 
     ended = run("config", env=env, cwd=tmp_path, check=True)
+    as_json = run("config", "--json", env=env, cwd=tmp_path, check=True)
 
+    assert "canary" not in as_json.everything
+    assert {
+        "key": "accounts[0].api_key",
+        "value": "set",
+        "origin": "file:key.txt",
+    } in as_json.json
     lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
     assert "canary" not in ended.everything
     assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]

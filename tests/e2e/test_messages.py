@@ -338,6 +338,15 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
         f"FAILED  ometria-uk: GET {url}/profiles\n        {REFUSED.format('profiles')}" in bad.out
     )
     assert "ok      the warehouse" in bad.out
+    as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
+    assert (as_json.code, as_json.json[0]) == (
+        3,
+        {
+            "what": f"ometria-uk: GET {url}/profiles",
+            "error": REFUSED.format("profiles"),
+            "warning": None,
+        },
+    )
     assert not (tmp_path / "w.duckdb").exists()
 
 

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import date
-from typing import TYPE_CHECKING
+from datetime import UTC, date
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
-from ometria_replica.maintenance import list_rejects, replay, rewind, show_state
+from ometria_replica.maintenance import read_rejects, read_state, replay, rewind
+from ometria_replica.rendering import rejects_as_text, state_as_text
 from tests.duck import read_file
 from tests.e2e.program import api_env, run
 from tests.incremental.shops import (
@@ -67,7 +69,7 @@ def test_the_state_is_a_line_a_table(
     replicate(warehouse, account(server, feed), at=NOON - HOUR)
 
     assert (
-        show_state(config(warehouse))
+        state_as_text(read_state(config(warehouse)))
         == """\
 source  table         rows     read until (UTC)  files  unreadable  rejects  deleted upstream
 uk      profiles         3  2026-03-02 11:00:00      0           0        1                 0
@@ -78,13 +80,45 @@ uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0     
     )
 
 
+def test_state_and_rejects_are_there_as_json(
+    shop: Account, server: Server, warehouse: Path, feed: Path
+) -> None:
+    """With ``--json``, ``state show`` and ``rejects list`` say the same, and no raw value."""
+    shop.update_profile("ann", seen=SECRET)
+    replicate(warehouse, account(server, feed), at=NOON)
+    acquire_lease(warehouse, "us-east")
+    env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+
+    def answer(*arguments: str) -> Any:
+        return run(*arguments, "--json", env=env, cwd=warehouse.parent, check=True).json
+
+    shown = answer("state", "show")
+    assert shown["tables"][0] == {
+        "source_id": "uk",
+        "table": "profiles",
+        "rows": 3,
+        "read_until": mark(warehouse, "profiles").astimezone(UTC).isoformat(),
+        "files": 0,
+        "unreadable": 0,
+        "rejects": 1,
+        "deleted_upstream": 0,
+    }
+    assert [table["table"] for table in shown["tables"]] == [table.name for table in CATALOG]
+    (run_of_another,) = shown["active_runs"]
+    assert (run_of_another["source_id"], run_of_another["host"]) == ("uk", "us-east")
+    (reject,) = answer("rejects", "list")
+    assert (reject["table_name"], reject["column_name"]) == ("profiles", "seen")
+    assert "raw" not in reject
+    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")] == [SECRET]
+
+
 def test_the_state_says_who_is_at_work(server: Server, warehouse: Path) -> None:
     """A run that holds the lease is named below the tables."""
     replicate(warehouse, account(server), at=NOON)
     acquire_lease(warehouse, "us-east")
 
-    assert show_state(config(warehouse)).splitlines()[-1] == (
-        f"uk: run a-run (process {os.getpid()} on us-east) is at work."
+    assert state_as_text(read_state(config(warehouse))).splitlines()[-1] == (
+        f"uk: run a-run (process {os.getpid()} on us-east) is active."
     )
 
 
@@ -99,8 +133,8 @@ def acquire_lease(warehouse: Path, host: str) -> None:
 
 def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> None:
     """Looking makes no file."""
-    assert show_state(config(warehouse)) == "Nothing is known yet: no sync has run."
-    assert list_rejects(config(warehouse), 10, raw=True) == "Nothing was rejected."
+    assert state_as_text(read_state(config(warehouse))) == "No sync has run yet."
+    assert rejects_as_text(read_rejects(config(warehouse), 10), raw=True) == "Nothing was rejected."
     assert not warehouse.exists()
 
 
@@ -115,9 +149,8 @@ def test_a_rewound_table_is_read_from_the_beginning(
     replicate(warehouse, settings, at=NOON)
     before = everything(warehouse, load_time=True)
 
-    told = rewind(config(warehouse, settings), "profiles", None)
+    rewind(config(warehouse, settings), "profiles", None)
 
-    assert told == "The next sync reads profiles again: everything. No row was touched."
     assert everything(warehouse, load_time=True) == before
     shop.set_time(NOON + HOUR)
     asked = Asked(server)
@@ -126,6 +159,23 @@ def test_a_rewound_table_is_read_from_the_beginning(
     assert of(report, "profiles").unchanged == 3
     assert len(asked.lists()) < 2
     assert mark(warehouse, "profiles") > NOON
+
+
+@pytest.mark.parametrize(
+    ("options", "since"),
+    [((), "everything"), (("--to", "2026-01-20"), "what changed since 2026-01-20")],
+)
+def test_the_program_says_what_a_rewind_does(
+    options: tuple[str, ...], since: str, server: Server, warehouse: Path
+) -> None:
+    """``state rewind`` names the table and what the next sync reads of it."""
+    replicate(warehouse, account(server), at=NOON)
+    env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+
+    ended = run("state", "rewind", "profiles", *options, env=env, cwd=warehouse.parent, check=True)
+
+    assert ended.out == f"The next sync reads profiles again: {since}. No row was changed.\n"
+    assert ended.err == ""
 
 
 def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: Path) -> None:
@@ -137,11 +187,7 @@ def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: P
     rewind(config(warehouse, settings), "profiles", date(2027, 1, 1))
     assert state(warehouse, "watermarks") == marks
 
-    told = rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
-    assert (
-        told
-        == "The next sync reads profiles again: what came since 2026-01-20. No row was touched."
-    )
+    rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
     asked = Asked(server)
     replicate(warehouse, settings, at=NOON)
     assert asked.values("profiles", "updateSince") == {"2026-01-19"}
@@ -192,7 +238,7 @@ def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
         with pytest.raises(ConfigError) as refused:
             attempt()
         assert str(refused.value) == (
-            f"duckdb:///{warehouse} holds nothing of source 'kk'. Check warehouse.url and"
+            f"duckdb:///{warehouse} has no rows of source 'kk'. Check warehouse.url and"
             " source_id, or run `ometria-replica sync` first."
         )
 
@@ -226,14 +272,14 @@ def test_rejects_are_listed_without_what_was_sent(
     shop.update_profile("ann", date_of_birth=SECRET)
     replicate(warehouse, account(server), at=NOON)
 
-    plain = list_rejects(config(warehouse), 10, raw=False)
+    plain = rejects_as_text(read_rejects(config(warehouse), 10), raw=False)
     assert (
         plain
         == """\
 rejected (UTC)       table     column         reason      where
 2026-03-02 12:00:00  profiles  date_of_birth  not a date  GET /profiles offset=0, 1"""
     )
-    shown = list_rejects(config(warehouse), 10, raw=True)
+    shown = rejects_as_text(read_rejects(config(warehouse), 10), raw=True)
     assert shown.splitlines()[1].endswith(repr(SECRET))
     assert SECRET not in plain
 
