@@ -153,7 +153,7 @@ def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) 
 def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
     """The history begins with the last run, failed ones too, and ``--limit`` cuts it."""
     env = api_env(server, tmp_path / "w.duckdb")
-    assert run("runs", env=env, cwd=tmp_path, check=True).out == "No run is recorded yet.\n"
+    assert run("runs", env=env, cwd=tmp_path, check=True).out == "No run has been recorded yet.\n"
     assert not (tmp_path / "w.duckdb").exists()
     ids = [run("sync", "--json", env=env, cwd=tmp_path).json["run_id"] for _ in range(2)]
     refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)

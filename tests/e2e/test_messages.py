@@ -189,8 +189,8 @@ def test_broken_settings_are_all_told_at_once(env: dict[str, str], tmp_path: Pat
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
         (
-            "OMETRIA_API_URL: must be https: the API key would cross the network in the clear"
-            " (http is for localhost)."
+            "OMETRIA_API_URL: must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)."
         ),
         "OMETRIA_REQUESTS_PER_SECOND: must be a number above 0 and at most 1000.",
         "OMETRIA_API_KYE: is not a setting; did you mean OMETRIA_API_KEY? Rename it, or unset it.",

@@ -59,7 +59,7 @@ def test_the_replica_is_the_account(
     assert everything(warehouse) == rows
     assert {(each["inserted"], each["updated"]) for each in second["tables"]} == {(0, 0)}
     told = run("sync", env=env, cwd=tmp_path, check=True).out
-    assert "Nothing changed but the load time of the rows read again." in told
+    assert "No row changed, except the load time of rows that were read again." in told
     full = run("sync", "--full", "--json", env=env, cwd=tmp_path, check=True).json
     assert everything(warehouse) == rows
     assert {(each["inserted"], each["updated"]) for each in full["tables"]} == {(0, 0)}

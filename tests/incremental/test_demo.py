@@ -41,8 +41,8 @@ def test_the_demo_leaves_a_real_account_alone(
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        f"{warehouse} holds account '1042', and the demo would put invented people beside yours."
-        " Give another file: --warehouse duckdb:///demo.duckdb.\n"
+        f"{warehouse} holds account '1042', and the demo would add simulated people to it."
+        " Use another file: --warehouse duckdb:///demo.duckdb.\n"
     )
     assert warehouse.read_bytes() == before
 
@@ -52,5 +52,5 @@ def test_the_demo_writes_no_other_warehouse(tmp_path: Path) -> None:
     ended = run("demo", *SMALL, "--warehouse", "postgresql://somewhere/db", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.\n"
+    assert ended.err == "The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.\n"
     assert list(tmp_path.iterdir()) == []

@@ -61,7 +61,7 @@ Synced to duckdb:///shop.duckdb in 2.0 s, with 2 requests.
 table  inserted  updated  unchanged  rejected  requests
 lists         0        0         30         0         2
 
-Nothing changed but the load time of the rows read again.
+No row changed, except the load time of rows that were read again.
 Nothing was rejected.""",
     ),
     "failed": (
@@ -143,13 +143,13 @@ table         inserted  updated  unchanged  rejected  requests  files
 email_events         5        0          0         0         0      2
 unsubscribes         0        0          0         0         0      0
 
-email_events: 1 distinct event had the key of another, and the newest stands (the specified key's doing).
-email_events: 2 rows came from an older file, and stayed out.
-email_events: a NUL character was removed from 1 text.
-email_events: fields that nobody documents: colour, size.
-unsubscribes: 1,200 distinct events had the key of another, and the newest stands (the specified key's doing).
-unsubscribes: 1 row came from an older file, and stayed out.
-unsubscribes: a NUL character was removed from 3 texts.
+email_events: 1 event was merged into another because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+email_events: 2 rows of an older file were skipped; the warehouse has newer ones.
+email_events: NUL characters were removed from 1 text.
+email_events: undocumented fields in the data: colour, size.
+unsubscribes: 1,200 events were merged into others because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+unsubscribes: 1 row of an older file was skipped; the warehouse has newer ones.
+unsubscribes: NUL characters were removed from 3 texts.
 Nothing was rejected.""",  # noqa: E501  # As it is printed.
     ),
     "deleted upstream and removed": (
@@ -232,7 +232,7 @@ started (UTC)          outcome  seconds  records  inserted  updated  rejected
 2026-03-02 12:00:00     failed    301.2       30         0        0         0
 2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
-    assert history_as_text([]) == "No run is recorded yet."
+    assert history_as_text([]) == "No run has been recorded yet."
     assert history_as_json([]) == "[]"
 
 
@@ -244,13 +244,13 @@ def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
     shown = [line for line in report.to_text().splitlines() if line.startswith("Warning: ")]
 
     assert shown == [f"Warning: {warning}" for warning in warnings[:10]]
-    assert "And 240 more warnings: --json tells them all." in report.to_text()
+    assert "240 more warnings: --json shows all." in report.to_text()
     assert json.loads(report.to_json())["warnings"] == list(warnings)
 
 
 def test_a_run_that_read_nothing_says_so() -> None:
     """It does not speak of rows that were read again."""
-    assert "Nothing was there to be read." in nothing_new().to_text()
+    assert "There was nothing to read." in nothing_new().to_text()
 
 
 def nothing_new() -> RunReport:

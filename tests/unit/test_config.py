@@ -358,13 +358,13 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         "ometria.toml: accounts[0].account_id: must not be empty.",
         "ometria.toml: accounts[0].source_id: must not hold control characters or line breaks.",
         (
-            "ometria.toml: accounts[0].api_key: a secret must not stand in the settings, which"
-            ' people commit and share; write "env:NAME" for a variable or "file:/path" for a file'
+            "ometria.toml: accounts[0].api_key: a secret must not be written in the settings,"
+            ' which are often shared; write "env:NAME" for a variable or "file:/path" for a file'
             " that holds it."
         ),
         (
-            "ometria.toml: accounts[0].api_url: must be https: the API key would cross the network"
-            " in the clear (http is for localhost)."
+            "ometria.toml: accounts[0].api_url: must be https: over http, the API key would be"
+            " sent unencrypted (http is allowed for localhost)."
         ),
         "ometria.toml: accounts[0].requests_per_second: must be a number above 0 and at most 1000.",
         (
@@ -388,9 +388,9 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         ),
         "ometria.toml: accounts[1].feed.region: must be text, not a list.",
         (
-            "ometria.toml: accounts[1].feed.access_key_id: a secret must not stand in the settings,"
-            ' which people commit and share; write "env:NAME" for a variable or "file:/path" for a'
-            " file that holds it."
+            "ometria.toml: accounts[1].feed.access_key_id: a secret must not be written in the"
+            ' settings, which are often shared; write "env:NAME" for a variable or "file:/path" for'
+            " a file that holds it."
         ),
         (
             "ometria.toml: accounts[1].feed.role_arn: must be the role's ARN, such as"
@@ -411,12 +411,12 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         'ometria.toml: accounts[1].feed.escape: must be one character, or "" for none.',
         "ometria.toml: accounts[1].feed.null: must be text, not a number.",
         (
-            "ometria.toml: accounts[1].feed.columns: must be a list of column names: each of them"
-            " text, and none empty."
+            "ometria.toml: accounts[1].feed.columns: must be a list of column names, each of them"
+            " a text that is not empty."
         ),
         "ometria.toml: accounts[1].feed.secret_access_key: is missing: access_key_id needs it.",
         (
-            "ometria.toml: accounts[1].feed.profile: cannot stand beside an access key:"
+            "ometria.toml: accounts[1].feed.profile: cannot be combined with an access key:"
             " keep one of them."
         ),
         (
@@ -662,7 +662,7 @@ def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: 
         ),
         (
             "postgresql://me:canary5f3a9c7e/x@host/shop",
-            "is not a URL that can be read: percent-encode what the password holds of / ? # @ :.",
+            "is not a valid URL: percent-encode / ? # @ : in the password.",
         ),
     ],
 )
@@ -718,22 +718,22 @@ def test_a_secret_that_everybody_can_read_brings_a_warning(
         (
             "file:two-lines",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
         (
             "env:SPACED",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
         (
             "env:ACCENT",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
     ],
@@ -753,7 +753,7 @@ def test_a_password_of_the_warehouse_stays_out_of_the_file_and_the_command_line(
     """A URL with a password comes from the environment or a file of its own."""
     url = f"postgresql://me:{CANARY}@host/shop"
     elsewhere = (
-        "warehouse.url: a password must not stand here, where others can read it; write"
+        "warehouse.url: a password must not be written here, where others can read it; write"
         ' "env:NAME" for a variable or "file:/path" for a file that holds the URL.'
     )
     assert problems(KEY, warehouse_url=url) == [f"command line: {elsewhere}"]
