@@ -39,7 +39,7 @@ SECRET = "ann@secret.example"
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
-    """Make a feed of three files, a day apart, and one that nobody can read."""
+    """Make a feed of three files, a day apart."""
     feed = tmp_path / "feed"
     for day, name in enumerate(("ann", "bob", "cat")):
         record = {"to_address": f"{name}@example.com", "event_type": "open", "dt_occurred": NOON}
@@ -49,7 +49,7 @@ def feed(tmp_path: Path) -> Path:
 
 
 def spoil(feed: Path) -> None:
-    """Add a file that promises gzip and is none."""
+    """Add a file that has the header of gzip, but is not gzip."""
     path = feed / "bad.csv.gz"
     path.write_bytes(b"\x1f\x8b\x08\x00 this is no gzip file at all" * 9)
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -61,7 +61,7 @@ def spoil(feed: Path) -> None:
 def test_the_state_is_a_line_a_table(
     shop: Account, server: Server, warehouse: Path, feed: Path
 ) -> None:
-    """It tells rows, how far each table was read, files, rejects and what is missing."""
+    """It has rows, the end of reading, files, rejects and deleted rows of each table."""
     shop.update_profile("ann", seen="perhaps")
     spoil(feed)
     replicate(warehouse, account(server, feed), at=NOON - HOUR)
@@ -83,7 +83,7 @@ uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0     
 def test_state_and_rejects_are_there_as_json(
     shop: Account, server: Server, warehouse: Path, feed: Path
 ) -> None:
-    """With ``--json``, ``state show`` and ``rejects list`` say the same, and no raw value."""
+    """``state show --json`` and ``rejects list --json`` hold the same, without raw values."""
     shop.update_profile("ann", seen=SECRET)
     replicate(warehouse, account(server, feed), at=NOON)
     acquire_lease(warehouse, "us-east")
@@ -132,7 +132,7 @@ def acquire_lease(warehouse: Path, host: str) -> None:
 
 
 def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> None:
-    """Looking makes no file."""
+    """Reading the state creates no file."""
     assert state_as_text(read_state(config(warehouse))) == "No sync has run yet."
     assert rejects_as_text(read_rejects(config(warehouse), 10), raw=True) == "Nothing was rejected."
     assert not warehouse.exists()
@@ -144,7 +144,7 @@ def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> No
 def test_a_rewound_table_is_read_from_the_beginning(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """The next run asks for all of that table, and for what is new of the others."""
+    """The next run reads all of that table, and only new records of the others."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
     before = everything(warehouse, load_time=True)
@@ -211,7 +211,7 @@ def test_a_rewound_feed_is_read_again(
 
 
 def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path) -> None:
-    """The tables there are, are named; no file is made."""
+    """The message lists the tables; no file is created."""
     with pytest.raises(ConfigError) as refused:
         rewind(config(warehouse, account(server)), "profile", None)
 
@@ -226,7 +226,7 @@ def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path)
 def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
     server: Server, warehouse: Path, *, there: bool
 ) -> None:
-    """A mistyped warehouse or source is told, and no file is made for it."""
+    """A mistyped warehouse or source is an error, and no file is created."""
     if there:
         replicate(warehouse, account(server), at=NOON)
     mistyped = account(server, account_id="2", source_id="kk")
@@ -246,7 +246,7 @@ def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
 
 
 def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None:
-    """While a run is at work, state is not changed by hand."""
+    """While a run is active, the state is not changed."""
     replicate(warehouse, account(server), at=NOON)
     acquire_lease(warehouse, os.uname().nodename)
     marks = state(warehouse, "watermarks")
@@ -268,7 +268,7 @@ def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None
 def test_rejects_are_listed_without_what_was_sent(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Table, column, reason and place are shown; the text itself only if it is asked for."""
+    """Table, column, reason and place are shown; the raw value only on request."""
     shop.update_profile("ann", date_of_birth=SECRET)
     replicate(warehouse, account(server), at=NOON)
 
@@ -285,7 +285,7 @@ rejected (UTC)       table     column         reason      where
 
 
 def test_the_program_hides_raw_values_too(shop: Account, server: Server, warehouse: Path) -> None:
-    """``rejects list`` prints no person's data unless ``--raw`` is given; ``--limit`` cuts."""
+    """``rejects list`` prints personal data only with ``--raw``; ``--limit`` limits it."""
     shop.update_profile("ann", date_of_birth=SECRET, seen=SECRET)
     replicate(warehouse, account(server), at=NOON)
     env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
@@ -303,7 +303,7 @@ def test_the_program_hides_raw_values_too(shop: Account, server: Server, warehou
 def test_rejects_are_forgotten_once_the_record_converts(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A later copy of the record without the fault takes its reject away, and only its own."""
+    """A later copy of the record that converts removes its reject, and only its own."""
     shop.update_profile("ann", seen="perhaps")
     shop.update_profile("bob", seen="perhaps")
     replicate(warehouse, account(server), at=NOON)
@@ -321,7 +321,7 @@ def test_rejects_are_forgotten_once_the_record_converts(
 def test_replay_converts_what_converts_today(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A value that an older version set aside goes to its row, unless something is there by now."""
+    """A value that an older version rejected is written to its row, unless the row has one."""
     settings = account(server)
     shop.update_profile("ann", date_of_birth="soon")
     shop.update_profile("bob", date_of_birth="soon")
@@ -349,7 +349,7 @@ def test_replay_converts_what_converts_today(
 def test_replay_touches_only_the_accounts_that_are_set_up(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Another source's rejects stay as they are."""
+    """Rejects of other sources stay."""
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     shop.update_profile("ann", date_of_birth="soon")
     replicate(warehouse, uk, us, at=NOON)
@@ -365,7 +365,7 @@ def test_replay_touches_only_the_accounts_that_are_set_up(
 
 
 def test_replay_reads_an_unreadable_file_again(warehouse: Path, feed: Path) -> None:
-    """A file that the settings made unreadable is read once they are right."""
+    """A file that was unreadable because of the settings is read once they are fixed."""
     path = feed / "tabs.csv"
     path.write_text("to_address;event_type;dt_occurred\neve@example.com;open;2026-01-01\n")
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -384,7 +384,7 @@ def test_replay_reads_an_unreadable_file_again(warehouse: Path, feed: Path) -> N
 
 
 def test_replay_reads_a_file_with_rejected_lines_again(warehouse: Path, feed: Path) -> None:
-    """A file of which a line was set aside is read again whole; its other rows don't change."""
+    """A file with a rejected line is read again; its other rows don't change."""
     path = feed / "lines.jsonl"
     path.write_text('{"to_address": "eve@example.com", "event_type": "open"}\n{"to_add\n')
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -403,7 +403,7 @@ def test_replay_reads_a_file_with_rejected_lines_again(warehouse: Path, feed: Pa
 def test_the_program_replays_and_reads_again(
     shop: Account, server: Server, warehouse: Path, feed: Path
 ) -> None:
-    """``rejects replay`` says on standard error how many values converted, then syncs the feed."""
+    """``rejects replay`` reports the number of converted values, then syncs the feed."""
     shop.update_profile("ann", date_of_birth="soon")
     spoil(feed)
     settings = account(server, feed)

@@ -38,7 +38,7 @@ def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object)
         outcome=outcome,
         tables=tables,
     )
-    return replace(made, **more)  # type: ignore[arg-type] # Checked by whoever reads the text.
+    return replace(made, **more)  # type: ignore[arg-type] # The snapshots check it.
 
 
 SNAPSHOTS = {
@@ -173,7 +173,7 @@ Nothing was rejected.""",
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
 def test_a_report_reads(name: str) -> None:
-    """The text for people is exactly this."""
+    """The text of the report is exactly this."""
     made, text = SNAPSHOTS[name]
 
     assert made.to_text() == text
@@ -205,7 +205,7 @@ reports = st.builds(
 
 @given(made=reports)
 def test_a_report_survives_json(made: RunReport) -> None:
-    """What the warehouse keeps of a run reads back, and is told the same."""
+    """A report that is read back from JSON is equal, and has the same text."""
     back = report_from_dict(json.loads(made.to_json()))
 
     assert back == made
@@ -237,7 +237,7 @@ started (UTC)          outcome  seconds  records  inserted  updated  rejected
 
 
 def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
-    """One trouble can come once for each list; ten are shown, and how many more there are."""
+    """One problem can repeat for each list; the text shows ten and the number of the others."""
     warnings = tuple(f"lists/{number}/changes is gone (404)" for number in range(250))
     report = replace(nothing_new(), warnings=warnings)
 
@@ -249,7 +249,7 @@ def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
 
 
 def test_a_run_that_read_nothing_says_so() -> None:
-    """It does not speak of rows that were read again."""
+    """The text does not mention rows that were read again."""
     assert "There was nothing to read." in nothing_new().to_text()
 
 
