@@ -53,11 +53,12 @@ class _WithRenamedOptions(TyperCommand):
     """A command that refuses the old name of an option and names the new one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in parameter.opts}
         for name in (argument.partition("=")[0] for argument in args):
-            if name in RENAMED:
+            if RENAMED.get(name) in options:
                 ctx.fail(f"{name} is now {RENAMED[name]}.")
             if name == "--table":
-                ctx.fail("--table is now an argument: ometria-replica backfill TABLE.")
+                ctx.fail(f"--table is now an argument: ometria-replica {ctx.info_name} TABLE.")
         return super().parse_args(ctx, args)
 
 
