@@ -53,11 +53,12 @@ class _WithRenamedOptions(TyperCommand):
     """A command that refuses the old name of an option and names the new one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in parameter.opts}
         for name in (argument.partition("=")[0] for argument in args):
-            if name in RENAMED:
+            if RENAMED.get(name) in options:
                 ctx.fail(f"{name} is now {RENAMED[name]}.")
             if name == "--table":
-                ctx.fail("--table is now an argument: ometria-replica backfill TABLE.")
+                ctx.fail(f"--table is now an argument: ometria-replica {ctx.info_name} TABLE.")
         return super().parse_args(ctx, args)
 
 
@@ -68,6 +69,7 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     SQL = "sql"
     MERMAID = "mermaid"
+    JSON = "json"
 
 
 ConfigOption = Annotated[
@@ -138,7 +140,7 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
         dry_run=dry_run,
     )
     if strict and report.rejected:
-        from ometria_replica.report import counted
+        from ometria_replica.text import counted
 
         raise RejectedRecords(
             f"{counted(report.rejected, 'value, record or file', 'values, records or files')}"
@@ -173,18 +175,21 @@ def backfill(  # noqa: PLR0917 -- Typer passes options by name.
 
 
 @app.command()
-def check(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+def check(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
     """Test the API key, the bucket and the warehouse. Nothing is written."""
     from ometria_replica.check import check as run_check
+    from ometria_replica.rendering import finding_as_text, findings_as_json
 
-    failures = []
+    findings = []
     for finding in run_check(_settings(config, warehouse)):
-        typer.echo(f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}")
-        if finding.error is not None:
-            typer.echo(f"        {finding.error}")
-            failures.append(finding.error)
-        if finding.warning is not None:
-            typer.echo(f"        Warning: {finding.warning}")
+        findings.append(finding)
+        if not as_json:
+            typer.echo(finding_as_text(finding))
+    if as_json:
+        typer.echo(findings_as_json(findings))
+    failures = [finding.error for finding in findings if finding.error is not None]
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -193,27 +198,24 @@ def check(config: ConfigOption = None, warehouse: WarehouseOption = None) -> Non
 def tables(
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Show the tables. Each has its columns, their types and sources, and its key."""
     from ometria_replica.describe import describe
 
-    try:
-        typer.echo(describe(table, form.value))
-    except KeyError:
-        raise typer.BadParameter(
-            f"there is no table '{table}'; see `ometria-replica tables`"
-        ) from None
+    typer.echo(describe(table, "json" if as_json else form.value))
 
 
 @app.command()
-def config(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+def config(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
     """Show every setting, its value and its origin. Secrets are not shown."""
     from ometria_replica.config import explain
+    from ometria_replica.rendering import settings_as_json, settings_as_text
 
-    lines = list(explain(_settings(config, warehouse)))
-    widths = [max(len(line[place]) for line in lines) for place in (0, 1)]
-    for key, value, origin in lines:
-        typer.echo(f"{key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")
+    settings = explain(_settings(config, warehouse))
+    typer.echo(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
 @app.command()
@@ -235,11 +237,15 @@ def runs(
 
 
 @state_app.command("show")
-def state_show(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
+def state_show(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
     """Show how far each table was read, and which run is active."""
-    from ometria_replica.maintenance import show_state
+    from ometria_replica.maintenance import read_state
+    from ometria_replica.rendering import state_as_json, state_as_text
 
-    typer.echo(show_state(_settings(config, warehouse)))
+    state = read_state(_settings(config, warehouse))
+    typer.echo(state_as_json(state) if as_json else state_as_text(state))
 
 
 @state_app.command("rewind")
@@ -256,8 +262,11 @@ def state_rewind(
 ) -> None:
     """Make the next sync read a table again. Rows are not touched."""
     from ometria_replica.maintenance import rewind
+    from ometria_replica.rendering import rewound_as_text
 
-    typer.echo(rewind(_settings(config, warehouse), table, to.date() if to else None))
+    day = to.date() if to else None
+    rewind(_settings(config, warehouse), table, day)
+    typer.echo(rewound_as_text(table, day))
 
 
 @rejects_app.command("list")
@@ -268,13 +277,16 @@ def rejects_list(
     raw: Annotated[
         bool, typer.Option("--raw", help="Show the values as received; they may be personal data.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
     """Show rejected values, records and lines, with the reason."""
-    from ometria_replica.maintenance import list_rejects
+    from ometria_replica.maintenance import read_rejects
+    from ometria_replica.rendering import rejects_as_json, rejects_as_text
 
-    typer.echo(list_rejects(_settings(config, warehouse), limit, raw=raw))
+    rejects = read_rejects(_settings(config, warehouse), limit)
+    typer.echo(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
 
 
 @rejects_app.command("replay")
@@ -282,12 +294,15 @@ def rejects_replay(
     as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
 ) -> None:
     """Convert rejected values again, and read unreadable files again."""
+    from ometria_replica.catalog import CATALOG
     from ometria_replica.maintenance import replay
+    from ometria_replica.schema import Feed
+    from ometria_replica.text import counted
 
     settings = _settings(config, warehouse)
-    converted = replay(settings)
-    typer.echo(f"{converted:,} value{'s' * (converted != 1)} converted now.", err=True)
-    _sync(settings, ["email_events"], as_json=as_json)
+    typer.echo(f"{counted(replay(settings), 'value')} converted now.", err=True)
+    feed_tables = [table.name for table in CATALOG if isinstance(table.read, Feed)]
+    _sync(settings, feed_tables, as_json=as_json)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from ometria_replica.config import (
 )
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
-from ometria_replica.report import aligned
+from ometria_replica.text import aligned
 from ometria_replica.warehouse import duckdb_catalog, duckdb_path, file_name_warning
 from ometria_replica.warehouse.sql import quoted
 
@@ -67,16 +67,16 @@ def demo(
     """
     path = duckdb_path(warehouse_url)
     if path is None:
-        raise ConfigError("The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.")
+        raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path)
     with _simulator(profiles, lists, events) as ready:
-        report = sync(_settings(ready, warehouse_url), progress=progress)
+        report = sync(_settings(ready, warehouse_url), catalog=catalog, progress=progress)
     return report, "\n\n".join([*_samples(path, catalog), _closing(path, catalog)])
 
 
 @contextmanager
 def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, str]]:
-    """Run the simulator in a process of its own, for as long as we hold its input open."""
+    """Run the simulator in its own process, which ends when its standard input closes."""
     if find_spec("moto") is None or find_spec("boto3") is None:
         raise ConfigError(
             "The demo needs the simulator's S3 server. In a clone of the repository:"
@@ -97,7 +97,7 @@ def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, 
 def _ready(process: subprocess.Popen[str]) -> Mapping[str, str]:
     line = process.stdout.readline() if process.stdout else ""
     if not line:
-        raise ReplicaError("The simulator ended before it was ready; its reason is above.")
+        raise ReplicaError("The simulator stopped before it was ready; its error is above.")
     ready: dict[str, str] = json.loads(line)
     return ready
 
@@ -126,8 +126,8 @@ def _refuse_other_accounts(path: str) -> None:
         others = [owner.account_id for owner in warehouse.owners() if owner.account_id != DEMO]
     if others:
         raise ConfigError(
-            f"{path} holds account '{others[0]}', and the demo would put invented people beside"
-            " yours. Give another file: --warehouse duckdb:///demo.duckdb."
+            f"{path} holds account '{others[0]}', and the demo would add simulated people to it."
+            " Use another file: --warehouse duckdb:///demo.duckdb."
         )
 
 

@@ -32,7 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     export = folder / "export"
     Feed(account, str(export)).export_history()
     with serve(account, requests_per_second=None) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # Where the pace is kept.
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # The folder of the rate limit.
         environ = {
             "OMETRIA_API_KEY": server.key,
             "OMETRIA_API_URL": server.url,
@@ -53,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Leave out what speaks of somebody's own account."""
+    """Return the environment without the variables of an account."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -38,7 +38,7 @@ def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object)
         outcome=outcome,
         tables=tables,
     )
-    return replace(made, **more)  # type: ignore[arg-type] # Checked by whoever reads the text.
+    return replace(made, **more)  # type: ignore[arg-type] # The snapshots check it.
 
 
 SNAPSHOTS = {
@@ -61,7 +61,7 @@ Synced to duckdb:///shop.duckdb in 2.0 s, with 2 requests.
 table  inserted  updated  unchanged  rejected  requests
 lists         0        0         30         0         2
 
-Nothing changed but the load time of the rows read again.
+No row changed, except the load time of rows that were read again.
 Nothing was rejected.""",
     ),
     "failed": (
@@ -143,13 +143,13 @@ table         inserted  updated  unchanged  rejected  requests  files
 email_events         5        0          0         0         0      2
 unsubscribes         0        0          0         0         0      0
 
-email_events: 1 distinct event had the key of another, and the newest stands (the specified key's doing).
-email_events: 2 rows came from an older file, and stayed out.
-email_events: a NUL character was removed from 1 text.
-email_events: fields that nobody documents: colour, size.
-unsubscribes: 1,200 distinct events had the key of another, and the newest stands (the specified key's doing).
-unsubscribes: 1 row came from an older file, and stayed out.
-unsubscribes: a NUL character was removed from 3 texts.
+email_events: 1 event was merged into another because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+email_events: 2 rows of an older file were skipped; the warehouse has newer ones.
+email_events: NUL characters were removed from 1 text.
+email_events: undocumented fields in the data: colour, size.
+unsubscribes: 1,200 events were merged into others because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+unsubscribes: 1 row of an older file was skipped; the warehouse has newer ones.
+unsubscribes: NUL characters were removed from 3 texts.
 Nothing was rejected.""",  # noqa: E501  # As it is printed.
     ),
     "deleted upstream and removed": (
@@ -173,7 +173,7 @@ Nothing was rejected.""",
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
 def test_a_report_reads(name: str) -> None:
-    """The text for people is exactly this."""
+    """The text of the report is exactly this."""
     made, text = SNAPSHOTS[name]
 
     assert made.to_text() == text
@@ -205,7 +205,7 @@ reports = st.builds(
 
 @given(made=reports)
 def test_a_report_survives_json(made: RunReport) -> None:
-    """What the warehouse keeps of a run reads back, and is told the same."""
+    """A report that is read back from JSON is equal, and has the same text."""
     back = report_from_dict(json.loads(made.to_json()))
 
     assert back == made
@@ -232,25 +232,25 @@ started (UTC)          outcome  seconds  records  inserted  updated  rejected
 2026-03-02 12:00:00     failed    301.2       30         0        0         0
 2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
-    assert history_as_text([]) == "No run is recorded yet."
+    assert history_as_text([]) == "No run has been recorded yet."
     assert history_as_json([]) == "[]"
 
 
 def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
-    """One trouble can come once for each list; ten are shown, and how many more there are."""
+    """One problem can repeat for each list; the text shows ten and the number of the others."""
     warnings = tuple(f"lists/{number}/changes is gone (404)" for number in range(250))
     report = replace(nothing_new(), warnings=warnings)
 
     shown = [line for line in report.to_text().splitlines() if line.startswith("Warning: ")]
 
     assert shown == [f"Warning: {warning}" for warning in warnings[:10]]
-    assert "And 240 more warnings: --json tells them all." in report.to_text()
+    assert "240 more warnings: --json shows all." in report.to_text()
     assert json.loads(report.to_json())["warnings"] == list(warnings)
 
 
 def test_a_run_that_read_nothing_says_so() -> None:
-    """It does not speak of rows that were read again."""
-    assert "Nothing was there to be read." in nothing_new().to_text()
+    """The text does not mention rows that were read again."""
+    assert "There was nothing to read." in nothing_new().to_text()
 
 
 def nothing_new() -> RunReport:

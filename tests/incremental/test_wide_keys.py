@@ -48,8 +48,8 @@ def test_the_specified_keys_merge_and_say_so(
     rows = everything(warehouse)
     assert [row["event_at"] for row in rows["email_events"]] == [AT]
     assert (
-        "unsubscribes: 1 distinct event had the key of another, and the newest stands"
-        " (the specified key's doing)."
+        "unsubscribes: 1 event was merged into another because the specified key cannot"
+        " tell them apart; the newest of each was kept."
     ) in report.to_text()
 
 

@@ -164,7 +164,7 @@ class _Loading:
             self.reader.problem(f"{key}.{name}", f"is missing: {needing} needs it")
         if given and "profile" in table:
             self.reader.problem(
-                f"{key}.profile", "cannot stand beside an access key: keep one of them"
+                f"{key}.profile", "cannot be combined with an access key: keep one of them"
             )
 
     def _note_aws(self, values: Mapping[str, object], key: str) -> None:

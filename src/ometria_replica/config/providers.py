@@ -34,7 +34,7 @@ class Value:
     """
     A raw value, its *origin*, and the *place* that messages name.
 
-    *is_public*: others can read it there, so it must not be a secret. *is_literal*: the value
+    *is_public*: others can read it there, so it must not hold a secret. *is_literal*: the value
     is never a reference.
     """
 
@@ -143,14 +143,14 @@ class Reader:
         if setting.reference == "required":
             if value.is_public:
                 raise Invalid(
-                    "a secret must not stand in the settings, which people commit and share;"
+                    "a secret must not be written in the settings, which are often shared;"
                     ' write "env:NAME" for a variable or "file:/path" for a file that holds it'
                 )
             return Secret(str(setting.check(value.raw)), value.origin), value.origin
         text = str(setting.check(value.raw))
         if value.is_public and masked(text) != text:
             raise Invalid(
-                "a password must not stand here, where others can read it;"
+                "a password must not be written here, where others can read it;"
                 ' write "env:NAME" for a variable or "file:/path" for a file that holds the URL'
             )
         return text, value.origin

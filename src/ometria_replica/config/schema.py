@@ -1,11 +1,11 @@
 """
-Which settings there are: each with its type, meaning, check and variable next to its default.
+Declares the settings: each with its default, type, check, environment variable and meaning.
 
-``docs/reference/settings.md`` is made of these words. No message holds a value that was
-given as text: whoever pastes a key into the wrong line does not find it in a log.
+``docs/reference/settings.md`` is generated from these declarations. Messages never repeat a
+text value, because a key may have been pasted into the wrong line.
 """
 
-# ruff: noqa: RUF009  # _setting is dataclasses.field, with words.
+# ruff: noqa: RUF009  # _setting is dataclasses.field, with a description.
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ Reference = Literal["none", "allowed", "required"]
 
 
 class Invalid(ValueError):
-    """What is wrong with one value, and what is allowed; the reader adds where it stands."""
+    """One value is wrong. The message says what is allowed; the reader adds the place."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """
-    What is known of one key.
+    The description of one key.
 
-    *check* takes what the file or the environment holds and gives the value, or says what
-    is allowed. *env* overrides the file. The variables in *aws* are not read here, but by
-    the S3 client, when the key is not set. With a *reference*, the value may (or must, for
-    a secret) be ``env:NAME`` or ``file:/path``, which is followed before the check.
-    *unset* says on the page what holds without a default.
+    *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
+    If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
+    whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
+    check; a secret must be one. *unset* is what the page shows if there is no default.
     """
 
     check: Callable[[object], object]
@@ -58,7 +57,7 @@ class Setting:
 
 def _setting(
     check: Callable[[object], object],
-    type: str,  # noqa: A002  # It is called so on the page.
+    type: str,  # noqa: A002  # The name of the column on the page.
     meaning: str,
     default: Any = dataclasses.MISSING,
     *,
@@ -72,18 +71,18 @@ def _setting(
 
 
 def _access(check: Callable[[object], object], type: str, meaning: str, *aws: str) -> Any:  # noqa: A002  # As above.
-    """Describe a setting of the S3 client that, left out, is the client's own to find."""
+    """Describe a setting of the S3 client, which finds the value itself if it is not set."""
     reference: Reference = "required" if type == "secret" else "none"
     return _setting(check, type, meaning, None, aws=aws, reference=reference, unset="the AWS chain")
 
 
 def _dialect(check: Callable[[object], object], type: str, meaning: str) -> Any:  # noqa: A002  # As above.
-    """Describe a setting that, left out, is detected in each file."""
+    """Describe a setting that is detected in each file if it is not set."""
     return _setting(check, type, meaning, None, unset="detected")
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """Give the settings of a class, by key, in the order of the page."""
+    """Return the settings of a class by key, in the order of the page."""
     return {
         each.name: each.metadata["setting"]
         for each in dataclasses.fields(kind)
@@ -91,11 +90,11 @@ def settings_of(kind: type) -> dict[str, Setting]:
     }
 
 
-# --- Checks: each takes a raw value and gives the clean one, or says what is allowed -----------
+# --- Checks: each takes a raw value and returns the clean one, or raises Invalid ---------------
 
 
 def _text(value: object) -> str:
-    """Whole numbers are taken too: ``account_id = 1042`` needs no quotes."""
+    """Whole numbers are allowed too: ``account_id = 1042`` needs no quotes."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = _digits(value)
     if not isinstance(value, str):
@@ -110,12 +109,12 @@ def _text(value: object) -> str:
 def _digits(value: int) -> str:
     try:
         return str(value)
-    except ValueError:  # Python refuses to write out integers above 4,300 digits.
-        raise Invalid("is too long a number") from None
+    except ValueError:  # Python does not convert integers of more than 4,300 digits.
+        raise Invalid("is a number with too many digits") from None
 
 
 def kind_of(value: object) -> str:
-    """Name the TOML type of a value, so that a message can do without the value."""
+    """Name the TOML type of a value, for messages, which must not repeat the value."""
     names = ((bool, "a boolean"), ((int, float), "a number"), (str, "text"), (list, "a list"))
     return next(
         (name for types, name in names if isinstance(value, types)),
@@ -168,8 +167,8 @@ def _key(value: object) -> str:
         raise Invalid("must not be empty")
     if not all("!" <= character <= "~" for character in text):
         raise Invalid(
-            "must be printable ASCII without white space: a line break or a stray character"
-            " was copied along"
+            "must be printable ASCII without white space: it contains a line break, a space or"
+            " another character"
         )
     return text
 
@@ -192,8 +191,8 @@ def _api_url(value: object) -> str:
     url = urlsplit(text)
     if url.scheme == "http" and not _is_loopback(url.hostname or ""):
         raise Invalid(
-            "must be https: the API key would cross the network in the clear"
-            " (http is for localhost)"
+            "must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)"
         )
     return text
 
@@ -215,7 +214,7 @@ def _feed_url(value: object) -> str:
             raise Invalid(allowed)
     elif scheme == "s3":
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
-            raise Invalid(f"{allowed}; no bucket is named, or with characters that none can have")
+            raise Invalid(f"{allowed}; the name of the bucket is missing or not valid")
     elif scheme != "file" or bucket not in {"", "localhost"} or not rest.strip("/"):
         raise Invalid(allowed)
     return text
@@ -238,9 +237,7 @@ def _warehouse_url(value: object) -> str:
     try:
         _ = urlsplit(text).port
     except ValueError:
-        raise Invalid(
-            "is not a URL that can be read: percent-encode what the password holds of / ? # @ :"
-        ) from None
+        raise Invalid("is not a valid URL: percent-encode / ? # @ : in the password") from None
     return text
 
 
@@ -292,9 +289,9 @@ def _columns(value: object) -> tuple[str, ...]:
         raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
     names = [name for name in value if isinstance(name, str) and name and name.isprintable()]
     if len(names) < len(value):
-        raise Invalid("must be a list of column names: each of them text, and none empty")
+        raise Invalid("must be a list of column names, each of them a text that is not empty")
     if len(set(names)) < len(names):
-        raise Invalid("must name no column twice")
+        raise Invalid("must not name a column twice")
     return tuple(names)
 
 
@@ -306,8 +303,8 @@ class FeedSettings:
     """
     The bucket or folder that holds the self-serve export.
 
-    What is None of the access is left to the ordinary AWS chain;
-    what is None of the dialect is detected, file by file.
+    Access settings that are None fall back to the AWS credential chain. File format
+    settings that are None are detected for each file.
     """
 
     url: str = _setting(
@@ -328,7 +325,7 @@ class FeedSettings:
         _text, "text", "The bucket's region.", "AWS_REGION", "AWS_DEFAULT_REGION"
     )
     access_key_id: Secret | None = _access(
-        _key, "secret", "The access key, together with `secret_access_key`.", "AWS_ACCESS_KEY_ID"
+        _key, "secret", "The access key; it needs `secret_access_key`.", "AWS_ACCESS_KEY_ID"
     )
     secret_access_key: Secret | None = _access(
         _key, "secret", "The access key's secret.", "AWS_SECRET_ACCESS_KEY"
@@ -358,17 +355,19 @@ class FeedSettings:
         "How the files are compressed.",
     )
     delimiter: str | None = _dialect(
-        _delimiter, "character", 'What separates the cells of a CSV file; `"tab"` is a word for it.'
+        _delimiter, "character", 'The separator of CSV cells; `"tab"` for a tab.'
     )
     header: bool | None = _dialect(
-        _boolean, "boolean", "Whether the first line of a CSV file names its columns."
+        _boolean, "boolean", "Whether the first line of a CSV file names the columns."
     )
     encoding: str | None = _dialect(_encoding, "text", "The encoding of CSV and JSON files.")
-    quote: str | None = _dialect(_quote, "character", 'What quotes a CSV cell; `""` for nothing.')
-    escape: str | None = _dialect(
-        _quote, "character", 'What escapes a quote inside a CSV cell; `""` for nothing.'
+    quote: str | None = _dialect(
+        _quote, "character", 'The character that quotes a CSV cell; `""` for none.'
     )
-    null: str | None = _dialect(_null, "text", "The CSV text that stands for no value.")
+    escape: str | None = _dialect(
+        _quote, "character", 'The character that escapes a quote in a CSV cell; `""` for none.'
+    )
+    null: str | None = _dialect(_null, "text", "The CSV text that means null.")
     columns: tuple[str, ...] | None = _dialect(
         _columns, "list of text", "The columns of CSV files without a header, in order."
     )
@@ -376,7 +375,7 @@ class FeedSettings:
 
 @dataclass(frozen=True)
 class AccountSettings:
-    """One Ometria account, read by its API key, by its feed, or by both."""
+    """One Ometria account: its API, its feed, or both."""
 
     account_id: str = _setting(
         _text,
@@ -388,7 +387,7 @@ class AccountSettings:
     source_id: str = _setting(
         _text,
         "text",
-        "The connection: the column `__source_id`, and a part of every key.",
+        "The connection: the column `__source_id`, and part of every key.",
         "",  # __post_init__ makes it the account_id.
         env="OMETRIA_SOURCE_ID",
         unset="the `account_id`",
@@ -404,28 +403,28 @@ class AccountSettings:
     api_url: str = _setting(
         _api_url,
         "URL",
-        "The address of the Data API; https, but for localhost.",
+        "The address of the Data API; https, except for localhost.",
         "https://api.ometria.com/v2",
         env="OMETRIA_API_URL",
     )
     requests_per_second: float = _setting(
         _rate,
         "number",
-        "The pace that all programs on this machine keep together; above 0, at most 1000."
-        " Ometria allows an account 4, which its other integrations share.",
+        "The rate limit, shared by all programs on this machine; above 0, at most 1000."
+        " Ometria allows 4 for each account, shared by all its integrations.",
         4.0,
         env="OMETRIA_REQUESTS_PER_SECOND",
     )
     changes_parameter: str = _setting(
         _parameter,
         "text",
-        "The query parameter that asks for a list's changes since a date. Its name is inferred.",
+        "The query parameter for a list's changes since a date. Its name is undocumented.",
         "since",
     )
     wide_keys: bool = _setting(
         _boolean,
         "`true` or `false`",
-        "Keep events apart that the specified keys merge. Chosen before the first load, for good.",
+        "Keep apart events that the specified keys merge. It cannot change after the first load.",
         False,
     )
     deletes: Literal["report", "remove"] = _setting(
@@ -451,14 +450,14 @@ class AccountSettings:
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
-        """Name the connection as the account, unless it has a name of its own."""
+        """Name the connection after the account, unless it has its own name."""
         if not self.source_id:
             object.__setattr__(self, "source_id", self.account_id)
 
 
 @dataclass(frozen=True)
 class WarehouseSettings:
-    """Where the tables go. The URL may hold a password, so the repr masks it."""
+    """The warehouse. The URL may hold a password, so the repr masks it."""
 
     url: str = _setting(
         _warehouse_url,
@@ -480,8 +479,8 @@ class Config:
     """
     All settings of a run, checked.
 
-    *path* is the file that was read, None if there was none. *origins* tells by dotted key
-    where a value came from; a key that is not in it has its default.
+    *path* is the file that was read, or None. *origins* maps a dotted key to the origin of
+    its value; a key that is not in it has its default.
     """
 
     accounts: tuple[AccountSettings, ...]
@@ -496,18 +495,18 @@ ACCOUNT_VARIABLES: Final = {
     for key, known in ((prefix + name, each) for name, each in settings_of(kind).items())
     if known.env
 }
-"""The variables that speak of the one account, and the keys they stand for."""
+"""The variables that set the only account, and the keys that they set."""
 
 VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG")
-"""Every variable of ours."""
+"""Every variable of the program."""
 
 
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
-"""Settings by the name that they had before."""
+"""The present name of each setting that was renamed."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Name the nearest known name as the end of a message; empty if none is near."""
+    """Return the nearest known name as the end of a message; empty if none is near."""
     if name in RENAMED:
         return f": it is now {RENAMED[name]}"
     near = difflib.get_close_matches(name, known, 1)
