@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from ometria_replica import __version__
 from ometria_replica.errors import RejectedRecords, ReplicaError
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from ometria_replica.config import Config

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from ometria_replica import __version__
 from ometria_replica.batch import Lease, Run
 from ometria_replica.errors import ReplicaError, WarehouseError
 from ometria_replica.report import RunReport, TableReport
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import uuid4
 
-from ometria_replica import __version__, errors
+from ometria_replica import errors
 from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
@@ -37,6 +37,7 @@ from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

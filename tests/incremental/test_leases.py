@@ -143,7 +143,7 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
         opened.release_lease(first)
 
     assert str(refused.value) == (
-        "Another run took over 'uk' in the warehouse, because this one was silent for too long."
+        "Another run took over 'uk' in the warehouse, because this run was silent for too long."
         " Nothing of this batch was written. Run again."
     )
     rows = read_file(warehouse, "ometria.profiles")

@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ometria_replica import replication
+from ometria_replica import batching, replication
 from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.keys import keys_may_meet
 from ometria_replica.maintenance import replay
+from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
 from ometria_replica.temp_files import remove_leftovers, temp_folder
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import api_env
@@ -36,7 +36,9 @@ from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, config, re
 from tests.replicas import of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from ometria_replica.records import Page
 
 GOOD = '{"to_address": "a@example.com", "event_type": "open", "dt_occurred": "2026-01-01"}\n'
 
@@ -229,13 +231,13 @@ def test_an_error_while_mapping_is_told_as_it_is(
     """With no memory and no room to spill, the message does not speak of the lease."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
-    real = Warehouse.prepare
+    real = Staging.add_pages
 
-    def cramped(self: Warehouse, *arguments: object) -> None:
-        real(self, *arguments)  # type: ignore[arg-type]
+    def cramped(self: Staging, pages: Sequence[Page], synced_at: datetime) -> int:
         self.connection.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
+        return real(self, pages, synced_at)
 
-    monkeypatch.setattr(Warehouse, "prepare", cramped)
+    monkeypatch.setattr(Staging, "add_pages", cramped)
 
     with pytest.raises(WarehouseError) as refused:
         replicate(warehouse, settings, at=NOON + HOUR, full=True)
@@ -266,7 +268,7 @@ def test_a_long_quiet_round_renews_the_lease(
     for number in range(12):
         shop.add_list(f"3{number}", title="quiet")
     minutes = iter(range(0, 10_000, 7))
-    monkeypatch.setattr(replication, "BATCH_SECONDS", -1.0)
+    monkeypatch.setattr(batching, "BATCH_SECONDS", -1.0)
 
     report = replicate(warehouse, account(server), at=lambda: NOON + next(minutes) * MINUTE)
 
@@ -380,8 +382,8 @@ def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
     *_, finding = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
 
     assert str(finding.error) == (
-        f"{tmp_path}/nowhere cannot be written, or is not there."
-        " Make the folder, or change warehouse.url."
+        f"{tmp_path}/nowhere does not exist, or cannot be written."
+        " Create the folder, or change warehouse.url."
     )
 
 

@@ -110,7 +110,7 @@ def test_other_keys_later_are_refused(
 
     assert str(refused.value) == (
         f"wide_keys: {warehouse} holds account '1042' with wide_keys = {str(wide).lower()}. Other"
-        " keys would load every event a second time. Put the old value back, or use a new"
+        " keys would load every event a second time. Restore the old value, or use a new"
         " warehouse."
     )
     assert refused.value.exit_code == 2

@@ -15,7 +15,7 @@ from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
 from ometria_replica.selection import Selection
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import leases, open_warehouse, state_store
+from ometria_replica.warehouse import open_warehouse, state_store
 from ometria_replica.warehouse.state_tables import REJECTS
 from tests.places import DuckDBPlace
 from tests.spec.page import page_tables

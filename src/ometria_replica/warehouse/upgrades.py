@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica import __version__
 from ometria_replica.errors import WarehouseError
 from ometria_replica.steps import step
+from ometria_replica.version import __version__
 from ometria_replica.warehouse.state_tables import (
     DELETED_UPSTREAM,
     VERSION,
