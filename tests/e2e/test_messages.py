@@ -316,7 +316,7 @@ main()
 
     assert full.code == 5
     assert last_line(full.err) == (
-        f"There is no room on the disk of {tmp_path / 'w.duckdb'}, or of the folder for temporary"
+        f"There is no room on the disk of {tmp_path / 'w.duckdb'}, or in the folder for temporary"
         " files. The batch was rolled back and nothing is lost. Make room, then run again."
     )
     assert everything(tmp_path / "w.duckdb") == everything(tmp_path / "other.duckdb")

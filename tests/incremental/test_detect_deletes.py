@@ -118,7 +118,7 @@ def test_a_loss_above_the_share_removes_nothing(
     (warning,) = report.warnings
     assert warning == (
         "profiles: 4 rows were not found in Ometria, more than max_deleted_share (10%) of the"
-        " table. None was removed. If so many are really deleted, raise the setting for one run."
+        " table. None was removed. If so many were really deleted, raise the setting for one run."
     )
     assert (of(report, "profiles").deleted_upstream, of(report, "profiles").removed) == (4, 0)
     assert len(people(warehouse)) == 30

@@ -37,6 +37,7 @@ from tests.replicas import of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from ometria_replica.records import Page
 

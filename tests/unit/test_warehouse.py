@@ -481,7 +481,8 @@ def test_a_folder_that_is_not_there_is_not_made(server: Server, tmp_path: Path) 
         replicate(file, account(server), at=NOON)
 
     assert str(refused.value) == (
-        f"Cannot create {file}: its folder does not exist. Create the folder, or change warehouse.url."
+        f"Cannot create {file}: its folder does not exist."
+        " Create the folder, or change warehouse.url."
     )
     assert not file.parent.exists()
     assert server.requests == []
