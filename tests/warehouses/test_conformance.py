@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ometria_replica.batch import DeleteDetection, Loaded, Owner, Run
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
-from ometria_replica.selection import Selection
+from ometria_replica.selection import ALL, Selection, Span, Times, Values
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import open_warehouse, state_store
 from ometria_replica.warehouse.state_tables import REJECTS
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.schema import Table
+    from ometria_replica.warehouse.warehouse import Warehouse
+    from tests.duck import Row
     from tests.places import Place
 
 DAY = timedelta(days=1)
@@ -585,3 +587,87 @@ _numbers = iter(range(10**6))
 
 def _next_number() -> int:
     return next(_numbers)
+
+
+# --- rows by selection -------------------------------------------------------------------------
+
+
+PARTS = {
+    "everything": ALL,
+    "a source": Selection("o'neil"),
+    "some values": Selection("uk", Values("email", ("b@example.com", "o'neil@example.com"))),
+    "values of every source": Selection(values=Values("email", ("a@example.com",))),
+    "an hour": Selection("uk", times=Times("event_at", (Span(NOON, NOON + HOUR),))),
+    "two spans": Selection(
+        times=Times("event_at", (Span(NOON, NOON), Span(NOON + 3 * HOUR, NOON + 9 * HOUR)))
+    ),
+    "without a time": Selection("uk", times=Times("event_at", untimed=True)),
+    "values in a span": Selection(
+        "uk", Values("email", ("a@example.com",)), Times("event_at", (Span(NOON, NOON + HOUR),))
+    ),
+    "nothing": Selection("nowhere"),
+}
+
+
+def fits(selection: Selection, row: Row) -> bool:
+    """Say in plain Python whether a row fits."""
+    times, at = selection.times, row["event_at"]
+    return (
+        selection.source_id in {None, row["__source_id"]}
+        and (selection.values is None or row["email"] in selection.values.texts)
+        and (
+            times is None
+            or (times.untimed if at is None else any(s.first <= at <= s.last for s in times.spans))
+        )
+    )
+
+
+def load_parts(warehouse: Warehouse) -> None:
+    """Load events of two sources: four hours, two addresses, and one without a time."""
+    for source_id in ("uk", "o'neil"):
+        events = [
+            event(to_address=f"{who}@example.com", dt_occurred=(NOON + n * HOUR).isoformat())
+            for who in ("a", "b", "o'neil")
+            for n in range(4)
+        ]
+        undated = event(to_address="a@example.com", dt_occurred="soon")
+        Load(EMAIL_EVENTS, [*events, undated], source_id).into(warehouse)
+
+
+def test_rows_are_read_and_counted_by_selection(place: Place) -> None:
+    """Each part has the rows that fit, with all columns in order, and no other row."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        there = rows(place, "email_events")
+        for name, selection in PARTS.items():
+            wanted = sorted(row["__sync_key"] for row in there if fits(selection, row))
+            batches = [batch for batch in warehouse.read(EMAIL_EVENTS, selection) if len(batch)]
+            found = [row for batch in batches for row in batch.to_pylist()]
+            assert sorted(row["__sync_key"] for row in found) == wanted, name
+            assert warehouse.count(EMAIL_EVENTS, selection) == len(wanted), name
+            columns = [column.name for column in EMAIL_EVENTS.all_columns]
+            assert all(list(row) == columns for row in found), name
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_rows_are_deleted_by_selection(name: str, place: Place) -> None:
+    """The rows that fit are gone, every other row is as it was, and loading goes on."""
+    selection = PARTS[name]
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        before = rows(place, "email_events")
+        deleted = warehouse.delete(EMAIL_EVENTS, selection)
+        kept = [row for row in before if not fits(selection, row)]
+        assert rows(place, "email_events") == kept
+        assert deleted == len(before) - len(kept)
+        load_parts(warehouse)
+        assert len(rows(place, "email_events")) == len(before)
+
+
+def test_a_dry_run_deletes_nothing(place: Place) -> None:
+    """It counts the rows that would be gone."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        assert warehouse.delete(EMAIL_EVENTS, Selection("uk")) == 13
+    assert len(rows(place, "email_events")) == 26

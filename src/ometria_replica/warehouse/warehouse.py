@@ -160,10 +160,10 @@ class Warehouse:
             yield from self._engine.read(table, selection)
 
     def delete(self, table: Table, selection: Selection) -> int:
-        """Delete rows of a table, and return how many there were."""
-        with self._writing(f"deleting rows of {table.name}") as may_write:
-            if not may_write:
-                return self._engine.count(table, selection)
+        """Delete rows of a table, and return how many; in a dry run only count them."""
+        if self._dry_run:
+            return self.count(table, selection)
+        with self._writing(f"deleting rows of {table.name}"):
             return self._engine.delete(table, selection)
 
     # --- state ---
