@@ -378,7 +378,7 @@ class DistantPlace:
     @contextmanager
     def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """See the protocol. Nothing else than dlt reaches it, so that this does not either."""
-        from ometria_replica.warehouse.arrow import arrow_schema  # noqa: PLC0415 -- dlt.
+        from ometria_replica.arrow_types import arrow_schema  # noqa: PLC0415 -- dlt.
         from ometria_replica.warehouse.remotes.dlt_tables import TYPES  # noqa: PLC0415 -- dlt.
 
         ours = {kind: name for name, kind in TYPES.items()}

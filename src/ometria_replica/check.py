@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
+from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.schema import Feed, PerParent
-from ometria_replica.warehouse import file_name_warning, open_warehouse
+from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

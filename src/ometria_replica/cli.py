@@ -232,7 +232,7 @@ def runs(
     from ometria_replica.warehouse import open_warehouse
 
     with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
-        history = [run.report for run in opened.runs(limit)]
+        history = [run.report for run in opened.state.runs(limit)]
     typer.echo(history_as_json(history) if as_json else history_as_text(history))
 
 

@@ -18,11 +18,11 @@ from ometria_replica.config import (
     Secret,
     WarehouseSettings,
 )
+from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path, file_name_warning
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
+from ometria_replica.sql import quoted
 from ometria_replica.text import aligned
-from ometria_replica.warehouse import duckdb_catalog, duckdb_path, file_name_warning
-from ometria_replica.warehouse.sql import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,7 +123,9 @@ def _refuse_other_accounts(path: str) -> None:
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
     with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
-        others = [owner.account_id for owner in warehouse.owners() if owner.account_id != DEMO]
+        others = [
+            owner.account_id for owner in warehouse.state.owners() if owner.account_id != DEMO
+        ]
     if others:
         raise ConfigError(
             f"{path} holds account '{others[0]}', and the demo would add simulated people to it."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.sql import create_table
 from ometria_replica.text import aligned
-from ometria_replica.warehouse.sql import create_table
 
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog

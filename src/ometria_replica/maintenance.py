@@ -55,16 +55,16 @@ class ReplicaState:
 def read_state(config: Config, *, catalog: Catalog = CATALOG) -> ReplicaState:
     """Read the state of each table of each source in the warehouse."""
     with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
-        sources = [owner.source_id for owner in warehouse.owners()]
+        sources = [owner.source_id for owner in warehouse.state.owners()]
         tables = [
             _status(warehouse, source_id, table) for source_id in sources for table in catalog
         ]
-        leases = [warehouse.holder(source_id) for source_id in sources]
+        leases = [warehouse.leases.holder(source_id) for source_id in sources]
     return ReplicaState(tuple(tables), tuple(lease for lease in leases if lease))
 
 
 def _status(warehouse: Warehouse, source_id: str, table: Table) -> TableStatus:
-    known = warehouse.table_state(source_id, table.name)
+    known = warehouse.state.table_state(source_id, table.name)
     return TableStatus(
         source_id=source_id,
         table=table.name,
@@ -89,13 +89,13 @@ def rewind(config: Config, table_name: str, to: date | None, *, catalog: Catalog
     with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
         for account in config.accounts:
             with _leased(warehouse, account):
-                warehouse.rewind(account.source_id, table.name, moment)
+                warehouse.state.rewind(account.source_id, table.name, moment)
 
 
 def read_rejects(config: Config, limit: int) -> list[Reject]:
     """Read the newest *limit* rejects; their raw values may be personal data."""
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
-        return warehouse.rejects(limit)
+        return warehouse.rejects.newest(limit)
 
 
 def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
@@ -109,14 +109,14 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
         converted = 0
         for account in config.accounts:
             with _leased(warehouse, account):
-                converted += warehouse.replay(account.source_id)
+                converted += warehouse.rejects.replay(account.source_id)
         return converted
 
 
 def _refuse_if_unknown(config: Config) -> None:
     """Refuse to change a warehouse without a source of that name: the URL is likely wrong."""
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
-        known = {owner.source_id for owner in warehouse.owners()}
+        known = {owner.source_id for owner in warehouse.state.owners()}
     unknown = [account for account in config.accounts if account.source_id not in known]
     if unknown:
         raise ConfigError(
@@ -132,8 +132,8 @@ def _leased(warehouse: Warehouse, account: AccountSettings) -> Iterator[None]:
     now = utc_now()
     warehouse.prepare(owner_of(account), now)
     lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
-    warehouse.acquire_lease(lease, now)
+    warehouse.leases.acquire(lease, now)
     try:
         yield
     finally:
-        warehouse.release_lease(lease)
+        warehouse.leases.release(lease)

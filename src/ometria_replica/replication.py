@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
+from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     AccessDenied,
     Busy,
@@ -36,7 +37,7 @@ from ometria_replica.run import (
 from ometria_replica.schema import Feed
 from ometria_replica.steps import step
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
-from ometria_replica.warehouse import file_name_warning, open_warehouse
+from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +152,7 @@ def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> 
     """Hold the account's lease; yield False if another run has it, and note that."""
     lease = run.lease(account.source_id)
     try:
-        warehouse.acquire_lease(lease, run.clock())
+        warehouse.leases.acquire(lease, run.clock())
     except Busy as error:
         run.errors.append(error)  # The other accounts may well be free.
         yield False
@@ -160,10 +161,10 @@ def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> 
         yield True
     except BaseException:
         with suppress(WarehouseError):  # The first failure is the one to report.
-            warehouse.release_lease(lease)
+            warehouse.leases.release(lease)
         raise
     with run.after_failure():
-        warehouse.release_lease(lease)
+        warehouse.leases.release(lease)
 
 
 def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: bool) -> RunReport:
@@ -171,7 +172,7 @@ def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: b
     outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
     report = run.report(masked(config.warehouse.url), outcome)
     with run.after_failure():
-        warehouse.record_run(history_of(report))
+        warehouse.state.record(history_of(report))
     if run.errors:
         run.errors[0].report = report
         raise run.errors[0]

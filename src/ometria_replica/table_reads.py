@@ -63,7 +63,7 @@ class TableRead:
     @property
     def state(self) -> TableState:
         """The table's state in the warehouse, read now."""
-        return self.warehouse.table_state(self.account.source_id, self.table.name)
+        return self.warehouse.state.table_state(self.account.source_id, self.table.name)
 
     def batch(self, synced_at: datetime) -> Batch:
         """Make a batch that moves no state."""
@@ -167,7 +167,7 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
             loaded_at = moments[-1]
             yield PendingFiles(batch, moments, read.batch(now), counter)
     if start_after is None and not counter.left and not read.run.window.is_partial:
-        read.warehouse.set_listed(
+        read.warehouse.state.set_listed(
             read.account.source_id, read.table.name, read.source.feed_name(read.table),
             read.run.started_at, read.run.run_id,
         )  # fmt: skip
@@ -232,7 +232,7 @@ def _list_after(read: TableRead, state: TableState) -> str | None:
     listed_at = state.listed.get(read.source.feed_name(read.table))
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
         return None
-    return read.warehouse.list_after(read.account.source_id, read.table.name)
+    return read.warehouse.state.list_after(read.account.source_id, read.table.name)
 
 
 def _files_to_read(read: TableRead, start_after: str | None) -> list[FeedObject]:
@@ -244,5 +244,5 @@ def _files_to_read(read: TableRead, start_after: str | None) -> list[FeedObject]
         first, last = window.since or date.min, window.until or date.max
         files = [file for file in files if first <= file.modified_at.date() <= last]
     elif not window.full:
-        files = read.warehouse.new_files(read.account.source_id, read.table.name, files)
+        files = read.warehouse.state.new_files(read.account.source_id, read.table.name, files)
     return sorted(files)

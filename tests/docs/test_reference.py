@@ -16,7 +16,8 @@ from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.tables import TABLES
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA, STATE_TABLES
+from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 

@@ -138,7 +138,7 @@ def state_before_reading() -> None:
             self.run.run_id,
             now,
         )
-        opened.table_state(self.account.source_id, self.table.name)
+        opened.state.table_state(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
             files = self._files_to_read(None)
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
@@ -204,7 +204,7 @@ def full_read_empties_first() -> None:
     def go(self: _TableSync) -> None:
         assert isinstance(self.warehouse, Warehouse)
         if self.run.full:
-            self.warehouse.table_state(self.account.source_id, self.table.name)
+            self.warehouse.state.table_state(self.account.source_id, self.table.name)
             self.warehouse._engine.execute(
                 f"DELETE FROM {self.warehouse._engine.data(self.table.name)} WHERE __source_id = ?",
                 [self.account.source_id],

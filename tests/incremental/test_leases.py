@@ -49,7 +49,7 @@ def hold(warehouse: Path, holder: Lease) -> None:
     """Leave a lease in the file, as a run that goes on or crashed does."""
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(holder, NOON)
+        opened.leases.acquire(holder, NOON)
 
 
 # --- Who may write -----------------------------------------------------------------------------
@@ -133,14 +133,14 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
     first, second = lease("first"), lease("second", minutes=60)
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(first, NOON)
+        opened.leases.acquire(first, NOON)
         opened.load(batch(opened, first, "ann"))
-        opened.acquire_lease(second, NOON + 20 * MINUTE)
+        opened.leases.acquire(second, NOON + 20 * MINUTE)
 
         with pytest.raises(Busy) as refused:
             opened.load(batch(opened, first, "late"))
         opened.load(batch(opened, second, "bob"))
-        opened.release_lease(first)
+        opened.leases.release(first)
 
     assert str(refused.value) == (
         "Another run took over 'uk' in the warehouse, because this run was silent for too long."
@@ -156,15 +156,15 @@ def test_every_batch_renews_the_lease(warehouse: Path) -> None:
     """A run may take all night, as long as it writes now and then."""
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(lease("long"), NOON)
+        opened.leases.acquire(lease("long"), NOON)
         later = lease("long", minutes=600)
         opened.load(batch(opened, later, "ann"))
         with pytest.raises(Busy):
-            opened.acquire_lease(lease("other"), NOON + HOUR)
-        opened.release_lease(lease("other"))
-        held = opened.holder("uk")
-        opened.release_lease(later)
-        after = opened.holder("uk")
+            opened.leases.acquire(lease("other"), NOON + HOUR)
+        opened.leases.release(lease("other"))
+        held = opened.leases.holder("uk")
+        opened.leases.release(later)
+        after = opened.leases.holder("uk")
 
     assert held == later
     assert after is None
@@ -313,7 +313,7 @@ def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse:
     """With one account's lease held elsewhere the other is synced, and the run tells both."""
     first, second = account(server), account(server, account_id="2", source_id="fr")
     replicate(warehouse, first, second, at=NOON)
-    open_warehouse(f"duckdb:///{warehouse}").acquire_lease(
+    open_warehouse(f"duckdb:///{warehouse}").leases.acquire(
         Lease("uk", "a-run", "elsewhere", 1, NOON + HOUR), NOON
     )
 

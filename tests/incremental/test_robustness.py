@@ -256,10 +256,10 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Pat
     theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(Owner("1042", "uk"), NOON)
-        opened.acquire_lease(theirs, NOON)
-        opened.acquire_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
+        opened.leases.acquire(theirs, NOON)
+        opened.leases.acquire(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
         with pytest.raises(Busy, match="run next"):
-            opened.acquire_lease(mine, NOON + MINUTE)
+            opened.leases.acquire(mine, NOON + MINUTE)
 
 
 def test_a_long_quiet_round_renews_the_lease(

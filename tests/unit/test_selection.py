@@ -17,6 +17,7 @@ from pyiceberg.expressions.visitors import bind
 from pyiceberg.io.pyarrow import expression_to_pyarrow, pyarrow_to_schema
 from pyiceberg.table.name_mapping import NameMapping
 
+from ometria_replica import sql
 from ometria_replica.mapping import quoted
 from ometria_replica.selection import (
     ALL,
@@ -32,7 +33,6 @@ from ometria_replica.selection import (
     to_iceberg,
     to_sql,
 )
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.remotes.delta import predicate
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from ometria_replica.batch import Batch, BatchSize, Owner
 from ometria_replica.describe import describe
+from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import SCHEMES, duckdb_path, open_warehouse
+from ometria_replica.warehouse import SCHEMES, open_warehouse
 from ometria_replica.warehouse.engines import duckdb as duckdb_engine
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve

@@ -114,7 +114,7 @@ def state(place: Place, table: str) -> list[Row]:
 def table_state_of(place: Place, table: str, source_id: str = "uk") -> TableState:
     """Ask a warehouse that was opened anew what it knows."""
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        return warehouse.table_state(source_id, table)
+        return warehouse.state.table_state(source_id, table)
 
 
 def columns_of(place: Place, table: str) -> list[tuple[str, str]]:

@@ -183,7 +183,7 @@ def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
         Load(LISTS, [json.dumps({"id": odd, "title": "table", "type": "order"})]).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=(odd, NOON)).into(warehouse)
         listed = [FeedObject(odd, f"{odd} of {NOON.isoformat()}", 1, NOON)]
-        assert warehouse.new_files("uk", "email_events", listed) == []
+        assert warehouse.state.new_files("uk", "email_events", listed) == []
 
     assert [row["list_id"] for row in rows(place, "lists")] == [odd]
 
@@ -303,17 +303,17 @@ def test_state_is_there_when_the_warehouse_is_opened_again(place: Place) -> None
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", seen="perhaps")], watermark=NOON).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON - DAY)).into(warehouse)
-        warehouse.record_run(run)
-        warehouse.record_run(run)
+        warehouse.state.record(run)
+        warehouse.state.record(run)
 
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        assert warehouse.owners() == [Owner("account of uk", "uk")]
-        assert warehouse.table_state("uk", "profiles").watermark == NOON
-        assert warehouse.table_state("uk", "profiles").rejects == 1
-        events = warehouse.table_state("uk", "email_events")
+        assert warehouse.state.owners() == [Owner("account of uk", "uk")]
+        assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+        assert warehouse.state.table_state("uk", "profiles").rejects == 1
+        events = warehouse.state.table_state("uk", "email_events")
         assert (events.files, events.loaded_at) == (1, NOON)
-        assert warehouse.runs(5) == [run]
-        assert [(each.raw, each.column_name) for each in warehouse.rejects(5)] == [
+        assert warehouse.state.runs(5) == [run]
+        assert [(each.raw, each.column_name) for each in warehouse.rejects.newest(5)] == [
             ("perhaps", "seen")
         ]
 
@@ -324,14 +324,14 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON)).into(warehouse)
         known = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
         written_again = FeedObject("f.csv", "another", 1, NOON + DAY)
-        new_files = warehouse.new_files("uk", "email_events", [known, written_again])
+        new_files = warehouse.state.new_files("uk", "email_events", [known, written_again])
         assert new_files == [written_again]
-        warehouse.rewind("uk", "email_events", NOON + DAY)
-        assert warehouse.new_files("uk", "email_events", [known]) == []
-        warehouse.rewind("uk", "email_events", NOON)
+        warehouse.state.rewind("uk", "email_events", NOON + DAY)
+        assert warehouse.state.new_files("uk", "email_events", [known]) == []
+        warehouse.state.rewind("uk", "email_events", NOON)
 
     with opened(place) as warehouse:
-        assert warehouse.new_files("uk", "email_events", [known]) == [known]
+        assert warehouse.state.new_files("uk", "email_events", [known]) == [known]
 
 
 def test_names_that_sort_by_time_tell_where_to_list_from(
@@ -341,30 +341,30 @@ def test_names_that_sort_by_time_tell_where_to_list_from(
     monkeypatch.setattr(state_store, "ENOUGH_NAMES", 5)
     named = [(f"É/{number:03}", NOON + number * DAY) for number in range(15)]
     with opened(place) as warehouse:
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") is None
         for name, modified_at in named:
             Load(EMAIL_EVENTS, [], at=modified_at, file=(name, modified_at)).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") == "É/006"
-        assert warehouse.list_after("us", "email_events") is None
-        warehouse.rewind("uk", "email_events", NOON + 14 * DAY)
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") == "É/006"
+        assert warehouse.state.list_after("us", "email_events") is None
+        warehouse.state.rewind("uk", "email_events", NOON + 14 * DAY)
+        assert warehouse.state.list_after("uk", "email_events") is None
         Load(EMAIL_EVENTS, [], at=NOON + 99 * DAY, file=named[-1]).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") == "É/006"
+        assert warehouse.state.list_after("uk", "email_events") == "É/006"
         late = ("Z/070", NOON + 15 * DAY)  # In a dictionary it comes after É, by bytes before.
         Load(EMAIL_EVENTS, [], at=NOON + 100 * DAY, file=late).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") is None
 
 
 def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
     """To a moment before it, or to nothing."""
     with opened(place) as warehouse:
         Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
-        warehouse.rewind("uk", "unsubscribes", NOON + DAY)
-        assert warehouse.table_state("uk", "unsubscribes").watermark == NOON
-        warehouse.rewind("uk", "unsubscribes", NOON - DAY)
+        warehouse.state.rewind("uk", "unsubscribes", NOON + DAY)
+        assert warehouse.state.table_state("uk", "unsubscribes").watermark == NOON
+        warehouse.state.rewind("uk", "unsubscribes", NOON - DAY)
     assert table_state_of(place, "unsubscribes").watermark == NOON - DAY
     with opened(place) as warehouse:
-        warehouse.rewind("uk", "unsubscribes", None)
+        warehouse.state.rewind("uk", "unsubscribes", None)
     assert table_state_of(place, "unsubscribes").watermark is None
 
 
@@ -374,7 +374,7 @@ def test_what_converts_today_is_filled_in(place: Place) -> None:
         Load(PROFILES, [profile("ann", seen="x"), profile("bob", seen="x")]).into(warehouse)
     _let_rejects_convert(place)
     with opened(place) as warehouse:
-        assert warehouse.replay("uk") == 2
+        assert warehouse.rejects.replay("uk") == 2
 
     assert [row["seen"] for row in rows(place, "profiles")] == [True, True]
     assert state(place, "rejects") == []
@@ -386,7 +386,7 @@ def test_a_time_that_converts_today_moves_its_row(place: Place) -> None:
         Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
     _let_rejects_convert(place, "2026-03-01T12:00:00Z")
     with opened(place) as warehouse:
-        assert warehouse.replay("uk") == 1
+        assert warehouse.rejects.replay("uk") == 1
 
     found = [row["event_at"] for row in rows(place, "email_events")]
     assert len(found) == 2
@@ -399,7 +399,7 @@ def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) ->
         Load(EMAIL_EVENTS, [event(dt_occurred="soon")]).into(warehouse)
     _let_rejects_convert(place, "2025-01-01T12:00:00Z")
     with opened(place) as warehouse:
-        warehouse.replay("uk")
+        warehouse.rejects.replay("uk")
         Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
 
     assert len(rows(place, "email_events")) == 2
@@ -469,27 +469,27 @@ def test_two_runs_at_once_are_refused(place: Place) -> None:
     """While one holds the lease of a source, another is told who; another source is free."""
     held = somebody_elses(a_lease())
     with opened(place, "uk", "us") as one:
-        one.acquire_lease(held, NOON)
+        one.leases.acquire(held, NOON)
         with opened(place, "uk", "us") as other:
             with pytest.raises(Busy, match=r"another-run.*elsewhere"):
-                other.acquire_lease(a_lease(), NOON)
-            other.acquire_lease(a_lease("us"), NOON)
-            assert other.holder("uk") == held
-            other.release_lease(a_lease())  # Not ours: nothing happens.
-        assert one.holder("uk") == held
-        one.release_lease(held)
-        assert one.holder("uk") is None
-        one.acquire_lease(a_lease(), NOON)
+                other.leases.acquire(a_lease(), NOON)
+            other.leases.acquire(a_lease("us"), NOON)
+            assert other.leases.holder("uk") == held
+            other.leases.release(a_lease())  # Not ours: nothing happens.
+        assert one.leases.holder("uk") == held
+        one.leases.release(held)
+        assert one.leases.holder("uk") is None
+        one.leases.acquire(a_lease(), NOON)
 
 
 def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> None:
     """A run that slept through its lease writes nothing any more."""
     slept = somebody_elses(a_lease())
     with opened(place) as sleeper:
-        sleeper.acquire_lease(slept, NOON)
+        sleeper.leases.acquire(slept, NOON)
         later = NOON + 2 * HOUR
         with opened(place) as other:
-            other.acquire_lease(a_lease(until=later + HOUR), later)
+            other.leases.acquire(a_lease(until=later + HOUR), later)
         with pytest.raises(Busy, match="took over"):
             Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
 
@@ -501,9 +501,9 @@ def test_a_dry_run_counts_and_leaves_nothing(place: Place) -> None:
     """Into a warehouse that is not there yet, and into one that is."""
     records = [profile("ann"), profile("bob", seen="perhaps")]
     with opened(place, dry_run=True) as warehouse:
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         assert Load(PROFILES, records, watermark=NOON).into(warehouse) == Loaded(inserted=2)
-        warehouse.release_lease(a_lease())
+        warehouse.leases.release(a_lease())
     assert not place.is_there
     with opened(place) as warehouse:
         Load(PROFILES, records[:1]).into(warehouse)

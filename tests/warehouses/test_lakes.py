@@ -276,7 +276,7 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
 
     def load_all(source_id: str) -> list[Loaded]:
         with opened(lake, *sources) as warehouse:
-            warehouse.acquire_lease(a_lease(source_id), NOON)
+            warehouse.leases.acquire(a_lease(source_id), NOON)
             return [
                 Load(
                     EMAIL_EVENTS, [event(NOON, str(n)), event(NOON + n * HOUR, "all")], source_id,
@@ -336,12 +336,12 @@ def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     place = BucketPlace(bucket, "some/lake")
     everyone = [json.dumps({"id": str(number)}) for number in range(3_000)]
     with opened(place) as warehouse:
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         Load(PROFILES, everyone, watermark=NOON).into(warehouse)
         again = Load(PROFILES, everyone[:2_000], at=NOON + HOUR).into(warehouse)
         Load(EMAIL_EVENTS, [event(NOON), event(None)], file=("f.csv", NOON)).into(warehouse)
         with opened(place) as other, pytest.raises(Busy):
-            other.acquire_lease(a_lease(run_id="another"), NOON)
+            other.leases.acquire(a_lease(run_id="another"), NOON)
         sweep = DeleteDetection(remove=True, max_share=1.0)
         swept = Load(PROFILES, everyone[:1_000], whole=sweep).into(warehouse)
 

@@ -144,14 +144,14 @@ def test_a_pooler_may_hand_each_transaction_another_connection(
     ):
         warehouse.check_access()
         warehouse.prepare(OWNER, NOON)
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         Load(LISTS, ['{"id": "1"}'], watermark=NOON, lease=a_lease()).into(warehouse)
         Load(LISTS, ['{"id": "1"}', '{"id": "2"}'], lease=a_lease()).into(warehouse)
-        assert warehouse.table_state("uk", "lists").watermark == NOON
-        warehouse.rewind("uk", "lists", None)
-        assert warehouse.replay("uk") == 0
-        assert (warehouse.runs(1), warehouse.rejects(1)) == ([], [])
-        warehouse.release_lease(a_lease())
+        assert warehouse.state.table_state("uk", "lists").watermark == NOON
+        warehouse.state.rewind("uk", "lists", None)
+        assert warehouse.rejects.replay("uk") == 0
+        assert (warehouse.state.runs(1), warehouse.rejects.newest(1)) == ([], [])
+        warehouse.leases.release(a_lease())
         assert warehouse.count(LISTS, Selection("uk")) == 2
 
 
@@ -186,7 +186,7 @@ def test_a_url_reaches_the_server_as_it_was_written(url: str, place: PostgresPla
     """The server's library reads URLs in its own way, so that nothing of them is changed."""
     with open_warehouse(url.format(database=place.database, folder=server().folder)) as warehouse:
         warehouse.prepare(OWNER, NOON)
-        assert warehouse.owners() == [OWNER]
+        assert warehouse.state.owners() == [OWNER]
 
 
 def test_tables_of_our_temporary_names_are_left_alone(place: PostgresPlace) -> None:
@@ -299,10 +299,10 @@ def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:
 
     def ask(run_id: str) -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.owners()  # It is connected.
+            warehouse.state.owners()  # It is connected.
             start.wait()
             try:
-                warehouse.acquire_lease(a_lease(run_id=run_id), NOON)
+                warehouse.leases.acquire(a_lease(run_id=run_id), NOON)
             except Busy:
                 return
             got.append(run_id)
@@ -322,7 +322,7 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
 
     def begin() -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.owners()  # It is connected.
+            warehouse.state.owners()  # It is connected.
             start.wait()
             try:
                 warehouse.prepare(OWNER, NOON)
@@ -336,7 +336,7 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
         run.join()
     assert failures == []
     with open_warehouse(place.url) as warehouse:
-        assert warehouse.owners() == [OWNER]
+        assert warehouse.state.owners() == [OWNER]
 
 
 def test_a_server_that_is_only_read_is_told_of(place: PostgresPlace) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ometria_replica.arrow_types import ARROW_TYPES
 from ometria_replica.dlt.state import ledger_in, memory_in, move
 from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
@@ -21,7 +22,6 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.schema import Feed
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse.arrow import ARROW_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
 from ometria_replica.local_duckdb import open_staging
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,34 +129,3 @@ def scheme_of(url: str) -> str:
     """Read the scheme; a bare path names a DuckDB file, and MotherDuck's URL has no slashes."""
     scheme, separator, _ = url.partition(":" if url.startswith("md:") else "://")
     return scheme if separator else "duckdb"
-
-
-def duckdb_path(url: str) -> str | None:
-    """Read the file from ``duckdb:///warehouse.duckdb`` or a bare path; None for another URL."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    if scheme != "duckdb":
-        return None
-    return rest.removeprefix("/")
-
-
-def duckdb_catalog(path: str) -> str:
-    """Name the catalog that DuckDB makes of a file: its name up to the first dot."""
-    return Path(path).name.lstrip(".").partition(".")[0]
-
-
-def file_name_warning(url: str, catalog: Catalog) -> str | None:
-    """Warn of a DuckDB file that has the name of a schema in it; None for any other warehouse."""
-    path = duckdb_path(url.removeprefix("dlt+"))
-    if path is None:
-        return None
-    schema = duckdb_catalog(path).lower()
-    if schema not in {STATE_SCHEMA, *(table.schema for table in catalog)}:
-        return None
-    return (
-        f"{path}: DuckDB names the catalog after the file, so {schema}.TABLE fails in it with"
-        ' "Ambiguous reference to catalog or schema". Rename the file, for example to'
-        " warehouse.duckdb, and change warehouse.url. The state is in the file, so nothing is"
-        " lost."
-    )

@@ -17,25 +17,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.mapping import STAGED
+from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
 from ometria_replica.warehouse.remotes.base import Relation
-from ometria_replica.warehouse.state_tables import (
-    ACCOUNTS,
-    DELETED_UPSTREAM,
-    FILES,
-    LEASES,
-    REJECTS,
-    RUNS,
-    STATE_SCHEMA,
-    VERSION,
-    WATERMARKS,
-    StateTable,
-)
+from ometria_replica.warehouse.state_tables import STATE_TABLES, VERSION
 from ometria_replica.warehouse.upgrades import OLD_TABLES
 
 if TYPE_CHECKING:
@@ -50,8 +40,6 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.remotes.base import Remote
 
-# Rejects before the file log that counts them as read, and watermarks after both.
-_IN_ORDER = (ACCOUNTS, REJECTS, DELETED_UPSTREAM, FILES, WATERMARKS, RUNS, LEASES, VERSION)
 _SENT = "sent_rows"
 
 
@@ -98,7 +86,7 @@ class LocalMergeEngine(Engine):
         """Commit in memory, then write the state that has changed. Rows were written before."""
         with self._local.transaction(name):
             yield
-        for table in _IN_ORDER:
+        for table in STATE_TABLES:
             self._write_state(table)
 
     @override
@@ -294,7 +282,7 @@ class LocalMergeEngine(Engine):
 
     def _read_state(self) -> None:
         self._local.create_schema(STATE_SCHEMA)
-        for table in _IN_ORDER:
+        for table in STATE_TABLES:
             self._local.create_table(table)
             self.execute(f"CREATE TEMP TABLE {_remote(table)} AS FROM {self.name(table)}")
             self.refresh(table)

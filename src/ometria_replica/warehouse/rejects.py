@@ -5,42 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion
 from ometria_replica.selection import Selection, Values
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
+from ometria_replica.warehouse.access import Part, reads
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.state_tables import FILES, REJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import Batch, FileLogEntry
+    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Table
-    from ometria_replica.warehouse.engines.base import Engine
-    from ometria_replica.warehouse.upgrades import Layout
 
 _AT_ONCE = 1_000  # Values in one statement.
 _KNOWN, _FILLED, _UNFILLED = "now_known", "filled", "unfilled"
 
 
 @dataclass(frozen=True)
-class Rejects:
-    """The rejects in one engine. The caller opens the transactions."""
+class Rejects(Part):
+    """The rejects of one warehouse, with *tables*. Texts are converted in *mapping*, a DuckDB."""
 
-    engine: Engine
-    layout: Layout
+    tables: Catalog
+    mapping: DuckDBPyConnection
 
+    @reads("reading the rejects")
     def newest(self, limit: int) -> list[Reject]:
         """Read the rejects, newest first."""
         names = (*REJECT_COLUMNS[1:], "rejected_at")
         return [
             Reject(**dict(zip(names, row, strict=True)))
-            for row in self.engine.rows(
-                f"SELECT {', '.join(names)} FROM {self.layout.readable(REJECTS)}"
+            for row in self._engine.rows(
+                f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}"
                 " ORDER BY rejected_at DESC, source_id, table_name, origin, position"
                 f" LIMIT {limit:d}"
             )
@@ -48,33 +49,37 @@ class Rejects:
 
     def write(self, changes: Changes, batch: Batch) -> None:
         """Add the batch's rejects; drop those that its rows and files resolve."""
-        rejects, key = self.engine.name(REJECTS), [batch.source_id, batch.table.name]
+        rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
         files = [entry.file.name for entry in batch.files]
         of_files = f" OR origin IN ({', '.join('?' for _ in files)})" if files else ""
         with step("rejects"):
-            self.engine.execute(
+            self._engine.execute(
                 f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ?"
                 f" AND (sync_key IN (SELECT __sync_key FROM {changes.rows})"
                 f" OR reject_id IN (SELECT reject_id FROM {REJECTED}){of_files})",
                 [*key, *files],
             )
-            self.engine.execute(
+            self._engine.execute(
                 f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
                 f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
                 " ORDER BY reject_id, origin, position",
                 [batch.synced_at, batch.run_id],
             )
             unreadable = [entry for entry in batch.files if entry.unreadable_because is not None]
-            self.engine.replace(REJECTS, *(_of_file(batch, entry) for entry in unreadable))
+            self._engine.replace(REJECTS, *(_of_file(batch, entry) for entry in unreadable))
 
-    def replay(self, source_id: str, tables: Iterable[Table], mapping: DuckDBPyConnection) -> int:
+    def replay(self, source_id: str) -> int:
         """
-        Convert the rejected values of *tables* again in *mapping*; return how many do convert.
+        Convert rejected values again, and return how many convert now.
 
         The next run reads the files again that could not be read, in whole or in part.
         """
-        files, rejects = self.engine.name(FILES), self.engine.name(REJECTS)
-        self.engine.execute(
+        with self.access.writing("replaying rejects"):
+            return self._replay(source_id)
+
+    def _replay(self, source_id: str) -> int:
+        files, rejects = self._engine.name(FILES), self._engine.name(REJECTS)
+        self._engine.execute(
             f"UPDATE {files} SET read_again = true WHERE source_id = ?"
             " AND (unreadable_because IS NOT NULL OR EXISTS (SELECT 1"
             f" FROM {rejects} r WHERE r.source_id = {files}.source_id"
@@ -83,22 +88,20 @@ class Rejects:
             [source_id],
         )
         return sum(
-            self._convert_again(source_id, table, column, mapping)
-            for table in tables
+            self._convert_again(source_id, table, column)
+            for table in self.tables
             for column in table.columns
             if column.type != "text"
         )
 
-    def _convert_again(
-        self, source_id: str, table: Table, column: Column, mapping: DuckDBPyConnection
-    ) -> int:
-        rejected = self.engine.rows(
-            f"SELECT reject_id, sync_key, raw FROM {self.engine.name(REJECTS)}"
+    def _convert_again(self, source_id: str, table: Table, column: Column) -> int:
+        rejected = self._engine.rows(
+            f"SELECT reject_id, sync_key, raw FROM {self._engine.name(REJECTS)}"
             " WHERE source_id = ? AND table_name = ? AND column_name = ?"
             " ORDER BY rejected_at, reject_id",
             [source_id, table.name, column.name],
         )
-        values = _converted(mapping, column, [raw for *_, raw in rejected])
+        values = _converted(self.mapping, column, [raw for *_, raw in rejected])
         found = [
             (reject_id, key, value)
             for (reject_id, key, _), value in zip(rejected, values, strict=True)
@@ -107,8 +110,8 @@ class Rejects:
         for start in range(0, len(found), _AT_ONCE):
             some = found[start : start + _AT_ONCE]
             self._fill_in(source_id, table, column, {key: value for _, key, value in some})
-            self.engine.execute(
-                f"DELETE FROM {self.engine.name(REJECTS)}"
+            self._engine.execute(
+                f"DELETE FROM {self._engine.name(REJECTS)}"
                 f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
                 [reject_id for reject_id, *_ in some],
             )
@@ -122,7 +125,11 @@ class Rejects:
 
         A value that came since then stays.
         """
-        engine, name, kind = self.engine, sql.quoted(column.name), self.engine.types[column.type]
+        engine, name, kind = (
+            self._engine,
+            sql.quoted(column.name),
+            self._engine.types[column.type],
+        )
         engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values))))
         places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in values)
         engine.temporary(

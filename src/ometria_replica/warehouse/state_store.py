@@ -10,6 +10,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.keys import keys_may_meet
 from ometria_replica.mapping import SEEN_KEYS
 from ometria_replica.steps import step
+from ometria_replica.warehouse.access import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     DELETED_UPSTREAM,
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch, FileLogEntry
     from ometria_replica.records import FeedObject
+    from ometria_replica.schema import StateTable
     from ometria_replica.warehouse.changes import Changes
-    from ometria_replica.warehouse.engines.base import Engine
-    from ometria_replica.warehouse.state_tables import StateTable
-    from ometria_replica.warehouse.upgrades import Layout
 
 ENOUGH_NAMES = 50  # Names in order of time, before new files are looked for after them only.
 
@@ -58,56 +57,59 @@ FROM compared
 
 
 @dataclass(frozen=True)
-class StateStore:
-    """The state tables in one engine. The caller opens the transactions."""
-
-    engine: Engine
-    layout: Layout
+class StateStore(Part):
+    """The state tables of one warehouse."""
 
     # --- accounts ---
 
+    @reads("reading the accounts")
     def owners(self) -> list[Owner]:
         """List the accounts whose rows are here."""
+        return self._owners()
+
+    def _owners(self) -> list[Owner]:
         return [
             Owner(*row)
-            for row in self.engine.rows(
+            for row in self._engine.rows(
                 "SELECT account_id, source_id, wide_keys"
-                f" FROM {self.layout.readable(ACCOUNTS)} ORDER BY account_id"
+                f" FROM {self._readable(ACCOUNTS)} ORDER BY account_id"
             )
         ]
 
     def is_known(self, owner: Owner) -> bool:
         """Tell whether an account is on the list. Raises ConfigError if its keys have changed."""
-        for known in self.owners():
+        for known in self._owners():
             if known == owner:
                 return True
-            _refuse_to_mix(owner, known, self.engine.place)
+            _refuse_to_mix(owner, known, self._engine.place)
         return False
 
+    @writes("noting the account")
     def add_owner(self, owner: Owner, now: datetime) -> None:
         """Put an account on the list, unless a run that began at the same time has done it."""
-        self.engine.lock(ACCOUNTS)
+        self._engine.lock(ACCOUNTS)
         if self.is_known(owner):
             return
         with step("account"):
             row = [owner.account_id, owner.source_id, owner.wide_keys, now]
-            self.engine.insert(ACCOUNTS, row)
+            self._engine.insert(ACCOUNTS, row)
 
     # --- how far each table was read ---
 
+    @reads("reading the state")
     def table_state(self, source_id: str, table_name: str) -> TableState:
         """Read the state of one table of one source."""
         key = [source_id, table_name]
         marks = dict(
-            self.engine.rows(
-                f"SELECT kind, reached_at FROM {self.layout.readable(WATERMARKS)}"
+            self._engine.rows(
+                f"SELECT kind, reached_at FROM {self._readable(WATERMARKS)}"
                 " WHERE source_id = ? AND table_name = ?",
                 key,
             )
         )
-        loaded_at, files, unreadable = self.engine.rows(
+        loaded_at, files, unreadable = self._engine.rows(
             "SELECT max(loaded_at), count(*), count(unreadable_because)"
-            f" FROM {self.layout.readable(FILES)} WHERE source_id = ? AND table_name = ?",
+            f" FROM {self._readable(FILES)} WHERE source_id = ? AND table_name = ?",
             key,
         )[0]
         return TableState(
@@ -122,6 +124,7 @@ class StateStore:
             deleted_upstream=self._count(DELETED_UPSTREAM, key),
         )
 
+    @reads("reading the file log")
     def new_files(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
     ) -> list[FeedObject]:
@@ -130,64 +133,78 @@ class StateStore:
             return []
         first = min((file.name for file in files), key=str.encode)
         seen = set(
-            self.engine.rows(
-                f"SELECT name, etag, size FROM {self.layout.readable(FILES)}"
+            self._engine.rows(
+                f"SELECT name, etag, size FROM {self._readable(FILES)}"
                 " WHERE source_id = ? AND table_name = ? AND NOT read_again"
-                f" AND name{self.engine.bytewise} >= ?{self.engine.bytewise}",
+                f" AND name{self._engine.bytewise} >= ?{self._engine.bytewise}",
                 [source_id, table_name, first],
             )
         )
         return [file for file in files if (file.name, file.etag, file.size) not in seen]
 
+    @reads("reading the file log")
     def list_after(self, source_id: str, table_name: str) -> str | None:
-        """Find the name after which new files come, if the names in the log are in that order."""
-        query = _NAMES_BY_TIME.format(
-            files=self.layout.readable(FILES), bytewise=self.engine.bytewise
-        )
-        ((last_old, sorted_names, broken, read_again),) = self.engine.rows(
+        """
+        Find the name after which new export files come; None if they can have any name.
+
+        None unless each name in the log sorts after all that are older by a week, and while the
+        log wants a file to be read again.
+        """
+        query = _NAMES_BY_TIME.format(files=self._readable(FILES), bytewise=self._engine.bytewise)
+        ((last_old, sorted_names, broken, read_again),) = self._engine.rows(
             query, [source_id, table_name]
         )
         if broken or read_again or sorted_names < ENOUGH_NAMES:
             return None
         return str(last_old) if last_old is not None else None
 
+    @writes("noting the listing")
     def set_listed(
         self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
     ) -> None:
-        """Note that all files of *feed* were listed and read."""
-        self.engine.replace(WATERMARKS, [source_id, table_name, f"{LISTED}{feed}", at, run_id])
+        """Note that all files of *feed* were listed, and none of them is left to read."""
+        self._engine.replace(WATERMARKS, [source_id, table_name, f"{LISTED}{feed}", at, run_id])
 
+    @writes("rewinding")
     def rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
-        """Move the watermark back to *to*, and have files of the log from then on read again."""
+        """
+        Make the next run read again the records since *to*; None means all of them.
+
+        The watermark moves back, never on. Files of the export since then are read again.
+        """
         key = [source_id, table_name]
-        marks, files = self.engine.name(WATERMARKS), self.engine.name(FILES)
+        marks, files = self._engine.name(WATERMARKS), self._engine.name(FILES)
         of_table = "WHERE source_id = ? AND table_name = ?"
         if to is None:
-            self.engine.execute(f"DELETE FROM {marks} {of_table}", key)
-            self.engine.execute(f"UPDATE {files} SET read_again = true {of_table}", key)
+            self._engine.execute(f"DELETE FROM {marks} {of_table}", key)
+            self._engine.execute(f"UPDATE {files} SET read_again = true {of_table}", key)
             return
-        self.engine.execute(
+        self._engine.execute(
             f"UPDATE {marks} SET reached_at = ? {of_table} AND reached_at > ?", [to, *key, to]
         )
-        self.engine.execute(
+        self._engine.execute(
             f"UPDATE {files} SET read_again = true {of_table} AND modified_at >= ?", [*key, to]
         )
 
     def _count(self, table: StateTable, key: Sequence[object]) -> int:
-        return self.engine.scalar(
-            f"SELECT count(*) FROM {self.layout.readable(table)}"
-            " WHERE source_id = ? AND table_name = ?",
+        return self._engine.scalar(
+            f"SELECT count(*) FROM {self._readable(table)} WHERE source_id = ? AND table_name = ?",
             key,
         )
 
     # --- what becomes true with a batch ---
 
-    def write_files(self, batch: Batch) -> None:
-        """Add the batch's files to the file log."""
-        with step("file log"):
-            self.engine.replace(FILES, *(_file_row(batch, entry) for entry in batch.files))
+    def write(self, changes: Changes, batch: Batch) -> None:
+        """Write the state that becomes true with a batch. Belongs into its transaction."""
+        self._write_files(batch)
+        self._write_deleted(changes, batch)
+        self._write_watermarks(batch)
 
-    def write_deleted(self, changes: Changes, batch: Batch) -> None:
+    def _write_files(self, batch: Batch) -> None:
+        with step("file log"):
+            self._engine.replace(FILES, *(_file_row(batch, entry) for entry in batch.files))
+
+    def _write_deleted(self, changes: Changes, batch: Batch) -> None:
         """Add the rows that a full read did not find; drop those whose records came back."""
         if batch.table.record_id is None:
             return
@@ -195,9 +212,12 @@ class StateStore:
         if changes.gone is None:
             return
         self._forget_deleted(batch, SEEN_KEYS)
-        deleted, key = self.engine.name(DELETED_UPSTREAM), [batch.source_id, batch.table.name]
+        deleted, key = (
+            self._engine.name(DELETED_UPSTREAM),
+            [batch.source_id, batch.table.name],
+        )
         with step("deleted upstream"):
-            self.engine.execute(
+            self._engine.execute(
                 f"INSERT INTO {deleted} SELECT ?::VARCHAR, ?::VARCHAR, __sync_key, record_id,"
                 f" ?::TIMESTAMPTZ, NULL::TIMESTAMPTZ, ?::VARCHAR FROM {changes.gone} gone"
                 f" WHERE NOT EXISTS (SELECT 1 FROM {deleted} known"
@@ -206,7 +226,7 @@ class StateStore:
                 [*key, batch.synced_at, batch.run_id, *key],
             )
             if changes.removes:
-                self.engine.execute(
+                self._engine.execute(
                     f"UPDATE {deleted} SET removed_at = ? WHERE source_id = ? AND table_name = ?"
                     f" AND sync_key IN (SELECT __sync_key FROM {changes.gone})",
                     [batch.synced_at, *key],
@@ -214,43 +234,44 @@ class StateStore:
 
     def _forget_deleted(self, batch: Batch, found: str) -> None:
         """Drop the rows whose keys are in the temporary table *found*."""
-        self.engine.execute(
-            f"DELETE FROM {self.engine.name(DELETED_UPSTREAM)}"
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(DELETED_UPSTREAM)}"
             " WHERE source_id = ? AND table_name = ?"
             f" AND sync_key IN (SELECT __sync_key FROM {found})",
             [batch.source_id, batch.table.name],
         )
 
-    def write_watermarks(self, batch: Batch) -> None:
-        """Move the watermarks of the batch's table."""
+    def _write_watermarks(self, batch: Batch) -> None:
         key = [batch.source_id, batch.table.name]
         marks = {WATERMARK: batch.watermark, FULL_READ: batch.full_read_at}
         with step("watermarks"):
             if batch.retry is not None:
-                self.engine.execute(
-                    f"DELETE FROM {self.engine.name(WATERMARKS)}"
+                self._engine.execute(
+                    f"DELETE FROM {self._engine.name(WATERMARKS)}"
                     " WHERE source_id = ? AND table_name = ? AND starts_with(kind, ?)",
                     [*key, RETRY],
                 )
                 marks |= {f"{RETRY}{name}": due for name, due in batch.retry.items()}
             rows = [[*key, kind, at, batch.run_id] for kind, at in marks.items() if at is not None]
-            self.engine.replace(WATERMARKS, *rows)
+            self._engine.replace(WATERMARKS, *rows)
 
     # --- the run history ---
 
+    @writes("recording the run", "the history")
     def record(self, run: Run) -> None:
         """Add a run to the history, or replace it."""
         row = [run.run_id, run.started_at, run.finished_at, run.outcome, run.version, run.report]
         with step("history"):
-            self.engine.replace(RUNS, row)
+            self._engine.replace(RUNS, row)
 
+    @reads("reading the run history")
     def runs(self, limit: int) -> list[Run]:
         """Read the newest runs, newest first."""
         return [
             Run(*row)
-            for row in self.engine.rows(
+            for row in self._engine.rows(
                 "SELECT run_id, started_at, finished_at, outcome, version, report"
-                f" FROM {self.layout.readable(RUNS)}"
+                f" FROM {self._readable(RUNS)}"
                 f" ORDER BY started_at DESC, run_id DESC LIMIT {limit:d}"
             )
         ]

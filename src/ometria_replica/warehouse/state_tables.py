@@ -7,30 +7,8 @@ the rows that they describe, so state is never ahead of data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from ometria_replica.mapping import REJECT_COLUMNS
-
-if TYPE_CHECKING:
-    from ometria_replica.schema import ColumnType
-
-STATE_SCHEMA = "ometria_replica"
-
-
-@dataclass(frozen=True)
-class StateTable:
-    """A table of the state schema: column names and types, and which columns are its key."""
-
-    name: str
-    columns: tuple[tuple[str, ColumnType | str], ...]
-    key: tuple[str, ...]
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The names, in order."""
-        return tuple(name for name, _ in self.columns)
-
+from ometria_replica.schema import StateTable
 
 ACCOUNTS = StateTable(
     "accounts",
@@ -151,4 +129,5 @@ VERSION = StateTable(
 )
 """One row: the version of this layout, and the release of the program that wrote it."""
 
-STATE_TABLES = (ACCOUNTS, WATERMARKS, LEASES, FILES, REJECTS, DELETED_UPSTREAM, RUNS, VERSION)
+STATE_TABLES = (ACCOUNTS, REJECTS, DELETED_UPSTREAM, FILES, WATERMARKS, RUNS, LEASES, VERSION)
+"""In the order of writing: rejects before the file log that counts them as read, and so on."""

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import WarehouseError
+from ometria_replica.schema import StateTable
 from ometria_replica.steps import step
 from ometria_replica.version import __version__
-from ometria_replica.warehouse.state_tables import (
-    DELETED_UPSTREAM,
-    VERSION,
-    WATERMARKS,
-    StateTable,
-)
+from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, VERSION, WATERMARKS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,13 +40,7 @@ class Replaced:
 
 _MARKS = StateTable(
     "marks",
-    (
-        ("source_id", "text"),
-        ("table_name", "text"),
-        ("mark", "text"),
-        ("reached_at", "timestamptz"),
-        ("run_id", "text"),
-    ),
+    tuple(("mark" if name == "kind" else name, kind) for name, kind in WATERMARKS.columns),
     key=("source_id", "table_name", "mark"),
 )
 _MISSING = StateTable("missing", DELETED_UPSTREAM.columns, DELETED_UPSTREAM.key)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ometria_replica import sql
 from ometria_replica.batch import BatchSize
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ometria_replica.batch import Batch
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
-    from ometria_replica.warehouse.state_tables import StateTable
 
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
 

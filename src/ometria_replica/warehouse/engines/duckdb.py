@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import duckdb
 from typing_extensions import override
 
+from ometria_replica import sql
+from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.local_duckdb import is_full
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import Batch
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
-    from ometria_replica.warehouse.state_tables import StateTable
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +46,15 @@ RETRY_SECONDS = 0.25
 
 
 class Attachment(Protocol):
-    """A database that a DuckDB connection can attach."""
+    """
+    A database that a DuckDB connection can attach as *catalog*. *place* names it in messages.
 
-    @property
-    def place(self) -> str:
-        """The name in messages."""
+    *locks* tells whether one process writes it at a time.
+    """
 
-    @property
-    def catalog(self) -> str:
-        """The catalog as which it is attached."""
-
-    @property
-    def locks(self) -> bool:
-        """Whether one process writes it at a time."""
+    place: str
+    catalog: str
+    locks: bool
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Attach it as *catalog*."""
@@ -75,15 +71,7 @@ class Attachment(Protocol):
 
 def open_engine(url: str, connection: DuckDBPyConnection, *, dry_run: bool = False) -> DuckDBEngine:
     """Open ``duckdb:///FILE``, or the path of a file."""
-    return DuckDBEngine(connection, FileAttachment(path_of(url) or "", read_only=dry_run))
-
-
-def path_of(url: str) -> str | None:
-    """Read the file from ``duckdb:///FILE`` or a bare path; None for another URL."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    return rest.removeprefix("/") if scheme == "duckdb" else None
+    return DuckDBEngine(connection, FileAttachment(duckdb_path(url) or "", read_only=dry_run))
 
 
 class DuckDBEngine(Engine):
@@ -224,32 +212,27 @@ class DuckDBEngine(Engine):
 @dataclass
 class FileAttachment:
     """
-    The file at *path*, created if it does not exist.
+    The file at the path *place*, created if it does not exist.
 
     With *read_only* it is neither created nor written: a file that does not exist is empty.
     Another program's lock is waited for *wait_seconds*; None means WAIT_SECONDS.
     """
 
-    path: str
+    place: str
     read_only: bool = False
     wait_seconds: float | None = None
     sleep: Callable[[float], None] = time.sleep
     catalog: str = CATALOG
     locks: bool = True
 
-    @property
-    def place(self) -> str:
-        """The path."""
-        return self.path
-
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Attach the file, after waiting for another program's lock."""
-        target, options = sql.literal(self.path), ""
+        target, options = sql.literal(self.place), ""
         if self.read_only:
             target, options = (target, " (READ_ONLY)") if self._exists else ("':memory:'", "")
-        elif not Path(self.path).absolute().parent.is_dir():
+        elif not Path(self.place).absolute().parent.is_dir():
             raise WarehouseError(
-                f"Cannot create {self.path}: its folder does not exist."
+                f"Cannot create {self.place}: its folder does not exist."
                 " Create the folder, or change warehouse.url."
             )
         waited = 0.0
@@ -260,7 +243,7 @@ class FileAttachment:
                 if not _is_locked(error) or waited >= self._patience:
                     raise
                 if not waited:
-                    logger.warning("waiting for %s%s", self.path, _holder(str(error)))
+                    logger.warning("waiting for %s%s", self.place, _holder(str(error)))
                 waited += RETRY_SECONDS
                 self.sleep(RETRY_SECONDS)
             else:
@@ -276,7 +259,7 @@ class FileAttachment:
 
     def check_access(self) -> None:
         """Look at the permissions of the file, or of its folder."""
-        file = Path(self.path)
+        file = Path(self.place)
         target = file if file.exists() else file.absolute().parent
         if not os.access(target, os.W_OK):
             raise WarehouseError(
@@ -286,7 +269,7 @@ class FileAttachment:
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Say what an error of the file means."""
-        text, path = str(error), self.path
+        text, path = str(error), self.place
         if _is_locked(error):
             return Busy(
                 f"{path} is open in another program{_holder(text)}, and DuckDB allows one writer"
@@ -314,7 +297,7 @@ class FileAttachment:
 
     @property
     def _exists(self) -> bool:
-        return Path(self.path).exists()
+        return Path(self.place).exists()
 
     @property
     def _patience(self) -> float:

@@ -10,8 +10,8 @@ import duckdb
 from ometria_replica.config import masked
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.local_duckdb import is_full
+from ometria_replica.sql import literal
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
-from ometria_replica.warehouse.sql import literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,16 +10,15 @@ import adbc_driver_manager as adbc
 from adbc_driver_postgresql import dbapi
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
-from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA, StateTable
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines import postgres_errors
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_text import numbered, with_defaults
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA, StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
-from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
 
 if TYPE_CHECKING:
     import adbc_driver_manager as adbc

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ometria_replica.errors import CommitConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import BatchSize
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
-    from ometria_replica.warehouse.state_tables import StateTable
 
 ROWS_AT_ONCE = 16_384
+WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Seconds. Commits of other accounts take less than one.
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -34,15 +40,14 @@ class Relation:
 
 
 class Remote(Protocol):
-    """Tables elsewhere that can be read and written, and not merged."""
+    """
+    Tables elsewhere that can be read and written, and not merged.
 
-    @property
-    def place(self) -> str:
-        """The name in messages, without a password."""
+    *place* names it in messages, without a password. *batch_size* is how much it takes at once.
+    """
 
-    @property
-    def batch_size(self) -> BatchSize:
-        """How much it takes at once."""
+    place: str
+    batch_size: BatchSize
 
     def explaining(self, doing: str) -> AbstractContextManager[None]:
         """Turn the driver's errors into ours, without their text: it may quote personal data."""
@@ -77,10 +82,20 @@ class Remote(Protocol):
         """Delete rows."""
 
     def check_access(self) -> None:
-        """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+        """Raise WarehouseError if a look shows that this user cannot write; by default no look."""
 
     def detach(self) -> None:
-        """Let other programs in, where one at a time may connect."""
+        """Let other programs in, where one at a time may connect; by default any number may."""
 
     def close(self) -> None:
-        """Close connections. Safe to call twice."""
+        """Close connections, if there are any. Safe to call twice."""
+
+
+def retried(attempt: Callable[[], _T]) -> _T:
+    """Retry after a commit conflict, with a random delay so that two writers part."""
+    for seconds in WAITS:
+        try:
+            return attempt()
+        except CommitConflict:
+            time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret.
+    return attempt()

@@ -14,9 +14,10 @@ import pyarrow as pa
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from typing_extensions import override
 
+from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
-from ometria_replica.warehouse.arrow import arrow_schema
+from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
 from ometria_replica.warehouse.remotes.table_format import (
     Lake,
@@ -24,7 +25,6 @@ from ometria_replica.warehouse.remotes.table_format import (
     LakeTable,
     ensure_writable,
 )
-from ometria_replica.warehouse.sql import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -26,12 +26,11 @@ from dlt.common.destination.exceptions import (
 from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.destinations.sql_client import DBApiCursorImpl
 
-from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
 from ometria_replica.steps import step
 from ometria_replica.warehouse.remotes.dlt_isolation import IsolatedContext
 from ometria_replica.warehouse.remotes.dlt_patches import patched
 from ometria_replica.warehouse.remotes.dlt_tables import NAMING, schema_of
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,11 +96,8 @@ class DltLoader:
     def execute_all(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
         """Run statements, all or none of them where the warehouse has transactions."""
         with self._asking() as client:
-            if not self._destination.transactions:
-                for statement, parameters in statements:
-                    client.sql_client.execute_sql(statement, *parameters)
-                return
-            with client.sql_client.begin_transaction():
+            transactions = self._destination.transactions
+            with client.sql_client.begin_transaction() if transactions else nullcontext():
                 for statement, parameters in statements:
                     client.sql_client.execute_sql(statement, *parameters)
 

@@ -9,9 +9,8 @@ from dlt.common.destination.reference import DestinationReference
 from dlt.destinations.job_client_impl import SqlLoadJob
 from typing_extensions import override
 
-from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
 from ometria_replica.steps import step
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
 
 
 def patched(factory: Any) -> Any:

@@ -17,21 +17,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from typing_extensions import override
 
+from ometria_replica import sql
+from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
+from ometria_replica.schema import StateTable
 from ometria_replica.selection import Dialect, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.arrow import arrow_schema
 from ometria_replica.warehouse.remotes.base import Remote
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
 from ometria_replica.warehouse.remotes.dlt_loader import DltLoader, Failed, Trouble
 from ometria_replica.warehouse.remotes.dlt_tables import TYPES, described
-from ometria_replica.warehouse.state_tables import STATE_TABLES, StateTable
+from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ometria_replica.batch import BatchSize
     from ometria_replica.schema import Table
     from ometria_replica.selection import Condition, Selection
     from ometria_replica.warehouse.remotes.base import Relation
@@ -77,20 +77,11 @@ class DltRemote(Remote):
     ) -> None:
         self._destination = destination
         self._loader = loader
-        self._place = place
+        self.place = place
+        self.batch_size = destination.batch_size
         self._closing = closing
         self._is_there = is_there
         self._known: dict[tuple[str, str], list[tuple[str, str]]] = {}
-
-    @property
-    @override
-    def place(self) -> str:
-        return self._place
-
-    @property
-    @override
-    def batch_size(self) -> BatchSize:
-        return self._destination.batch_size
 
     @override
     @contextmanager
@@ -98,7 +89,7 @@ class DltRemote(Remote):
         try:
             yield
         except Failed as failed:
-            raise _explained(failed, doing, self._place) from failed
+            raise _explained(failed, doing, self.place) from failed
 
     # --- tables ---
 
@@ -333,32 +324,25 @@ def _insert(table: str, names: str, rows: Sequence[dict[str, Any]]) -> tuple[str
     return f"INSERT INTO {table} ({names}) VALUES {values}", parameters
 
 
+_LOOK = "look into the query history there for the reason"
+_PAGE = "docs/how-to/cloud-warehouses.md"
+_MEANINGS: Mapping[Trouble, tuple[type[WarehouseError], str, str]] = {
+    Trouble.SETTINGS: (WarehouseError, "dlt does not accept what warehouse.url says of {place}.",
+     f"Nothing was changed. See {_PAGE} for its form."),
+    Trouble.LOCKED: (Busy, "{place} is open in another program, and DuckDB allows one writer.",
+     "Nothing of this batch was written. Close it there, then run again."),
+    Trouble.CONNECTION: (Unreachable, "{place} cannot be reached, or refuses this user ({failed}).",
+     "Check the address, the user and the password in warehouse.url, then run again."),
+    Trouble.PASSING: (Unreachable, "{place} failed while {doing}{package}: {failed}.",
+     f"State did not move, so nothing is lost. Run again; if it happens again, {_LOOK}."),
+    Trouble.REFUSED: (WarehouseError, "{place} refused while {doing}{package}: {failed}.",
+     f"State did not move, so nothing is lost. Check the privileges in {_PAGE}, and {_LOOK}."),
+}  # fmt: skip
+
+
 def _explained(failed: Failed, doing: str, place: str) -> WarehouseError:
     """Say what a failure of dlt means, without its text: that may quote personal data."""
     package = f" (load package {failed.package}, which was dropped)" if failed.package else ""
-    if failed.trouble is Trouble.SETTINGS:
-        return WarehouseError(
-            f"dlt does not accept what warehouse.url says of {place}. Nothing was changed."
-            " See docs/how-to/cloud-warehouses.md for its form."
-        )
-    if failed.trouble is Trouble.LOCKED:
-        return Busy(
-            f"{place} is open in another program, and DuckDB allows one writer at a time."
-            " Nothing of this batch was written. Close it there, then run again."
-        )
-    if failed.trouble is Trouble.CONNECTION:
-        return Unreachable(
-            f"{place} cannot be reached, or refuses this user ({failed}), while {doing}."
-            " Check the address, the user and the password in warehouse.url, then run again."
-        )
-    if failed.trouble is Trouble.PASSING:
-        return Unreachable(
-            f"{place} failed while {doing}{package}: {failed}."
-            " State did not move, so nothing is lost. Run again; if it happens again,"
-            " look into the query history there for the reason."
-        )
-    return WarehouseError(
-        f"{place} refused while {doing}{package}: {failed}. State did not move, so nothing"
-        " is lost. Look into the query history there for the reason, check the privileges"
-        " in docs/how-to/cloud-warehouses.md, then run again."
-    )
+    kind, what, advice = _MEANINGS[failed.trouble]
+    said = what.format(failed=failed, doing=doing, place=place, package=package)
+    return kind(f"{said} {advice}")

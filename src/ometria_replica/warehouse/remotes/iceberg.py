@@ -26,10 +26,10 @@ from pyiceberg.exceptions import (
 )
 from typing_extensions import override
 
+from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import Selection, to_iceberg
-from ometria_replica.warehouse.arrow import arrow_schema
 from ometria_replica.warehouse.remotes.table_format import (
     Lake,
     LakeRemote,

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 from typing_extensions import override
 
+from ometria_replica import sql
+from ometria_replica.arrow_types import our_columns
 from ometria_replica.batch import BatchSize
 from ometria_replica.errors import CommitConflict, WarehouseError
 from ometria_replica.selection import ALL, Selection, joined
-from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.arrow import our_columns
-from ometria_replica.warehouse.conflicts import retried
-from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE, Relation, Remote
-from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES, StateTable
+from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE, Relation, Remote, retried
+from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +96,10 @@ class LakeRemote(Remote):
     batch_size = BatchSize(records=50_000)
 
     def __init__(self, connection: DuckDBPyConnection, lake: Lake) -> None:
+        self.place = lake.place
         self._connection = connection
         self._lake = lake
         self._columns: dict[tuple[str, str], list[tuple[str, str]]] = {}
-
-    @property
-    @override
-    def place(self) -> str:
-        return self._lake.place
 
     @override
     def explaining(self, doing: str) -> AbstractContextManager[None]:

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ometria_replica.mapping import SQL_TYPES, literal, quoted, stamped
+from ometria_replica.mapping import SQL_TYPES, stamped
+from ometria_replica.mapping import literal as literal  # noqa: PLC0414 -- passed on.
+from ometria_replica.mapping import quoted as quoted  # noqa: PLC0414 -- passed on.
+from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Dialect, to_sql
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA, StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ometria_replica.schema import Column, Table
     from ometria_replica.selection import Selection
-
-__all__ = [
-    "DIALECT",
-    "DUCKDB_TYPES",
-    "columns_of",
-    "condition",
-    "create_table",
-    "literal",
-    "names",
-    "qualified",
-    "quoted",
-    "same_contents",
-    "schema_of",
-    "stamps",
-]
 
 DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "integer": "BIGINT"}
 
