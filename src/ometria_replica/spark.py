@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import StagedFile, Unreadable
 from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
@@ -37,7 +37,7 @@ from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
     import pyarrow as pa
@@ -162,11 +162,11 @@ class _Cluster:
             account, table, self.place.settings, self.place.begin(account), self.memory, _made_by()
         )
         waves = (replace(work, files=wave) for wave in _in_waves(files, self.at_once))
-        outcomes = chain.from_iterable(_ahead(self._jobs, self._stage, waves, WAVES_AHEAD))
+        outcomes = chain.from_iterable(in_order(self._jobs, self._stage, waves, WAVES_AHEAD))
         denials = _Denials(len(files))
         told = (outcome for outcome in outcomes if not denials.hears(outcome))
         bring = partial(self._bring, folder)
-        yield from _ahead(self._bringers, bring, told, FILES_AHEAD)
+        yield from in_order(self._bringers, bring, told, FILES_AHEAD)
         denials.raise_if_all()
 
     def _stage(self, work: _Work) -> list[dict[str, Any]]:
@@ -212,19 +212,6 @@ def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedO
             wave, size = [], 0
     if wave:
         yield tuple(wave)
-
-
-def _ahead(
-    workers: ThreadPoolExecutor, do: Callable[[Item], Done], items: Iterable[Item], most: int
-) -> Iterator[Done]:
-    """Do *items* in order, with *most* of the next ones under way while the caller works."""
-    under_way: deque[Any] = deque()
-    for item in items:
-        under_way.append(workers.submit(do, item))
-        if len(under_way) > most:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
 
 
 def _in_order(outcomes: list[dict[str, Any]], work: _Work) -> list[dict[str, Any]]:

@@ -18,13 +18,10 @@ from hypothesis import strategies as st
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
 from ometria_replica.ometria.client import Client
-from ometria_replica.ometria.pages import (
-    IN_FLIGHT,
-    Parent,
-    read_pages,
-    read_per_parent,
-    read_windows,
-)
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import Parent, read_per_parent
+from ometria_replica.ometria.prefetch import IN_FLIGHT
+from ometria_replica.ometria.time_windows import read_windows
 from ometria_replica.tables import LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from ometria_simulator import Account, Fault, Quirks, serve
 from tests.ometria.listener import (
@@ -360,7 +357,7 @@ def test_a_highest_offset_is_an_error_not_a_loss(tmp_path: Path) -> None:
 
     with (
         reading(answer, tmp_path) as (server, client),
-        pytest.raises(UnexpectedResponse, match="can't be read whole"),
+        pytest.raises(UnexpectedResponse, match="cannot be read to its end"),
     ):
         list(profiles(client))
 
@@ -386,7 +383,7 @@ def test_a_list_of_lists_that_does_not_page_is_taken_whole(
     assert once <= 2
     assert len(server.asked) == once + 1, "the habit is remembered for the run"
     assert bool(client.warnings) == (answer_size == 250), "250 may be where it cuts"
-    assert client.habits("lists").doubtful == (answer_size == 250)
+    assert client.behaviour("lists").is_doubtful == (answer_size == 250)
 
 
 def test_one_whole_answer_at_a_time_until_an_endpoint_is_seen_to_page(tmp_path: Path) -> None:
@@ -524,7 +521,7 @@ def test_who_waits_for_an_answer_gives_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While Ometria lets us wait, empty pages come, so that a run can keep its lease."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.SIGN_OF_LIFE_SECONDS", 0.01)
+    monkeypatch.setattr("ometria_replica.ometria.offset_pages.SIGN_OF_LIFE_SECONDS", 0.01)
     heard = threading.Event()
 
     def answer(_: Asked) -> Reply:
@@ -547,8 +544,8 @@ def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
         changes_of(client, [Parent("2")])
 
     assert "lists/2/changes does not page and sent exactly 137" in client.warnings[0]
-    assert client.habits("lists/{id}/changes").doubtful
-    assert not client.habits("lists").doubtful
+    assert client.behaviour("lists/{id}/changes").is_doubtful
+    assert not client.behaviour("lists").is_doubtful
 
 
 def test_changes_longer_than_a_page_are_read_to_their_end(tmp_path: Path) -> None:
@@ -675,7 +672,7 @@ def test_more_events_in_one_second_than_an_answer_holds_is_said(tmp_path: Path) 
     _, client, asked = leavers_read(Leavers([5000] * 80, cap=50), tmp_path)
 
     assert any("one second" in warning for warning in client.warnings)
-    assert client.habits("unsubscribes").doubtful
+    assert client.behaviour("unsubscribes").is_doubtful
     assert asked < 100
 
 
@@ -712,7 +709,7 @@ def test_no_answer_holds_the_decade_of_a_large_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a window holds many events, the next is a year again, and none is missed between."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.FEW_EVENTS", 100)
+    monkeypatch.setattr("ometria_replica.ometria.time_windows.FEW_EVENTS", 100)
     leavers = Leavers([index * 86_400 for index in range(12 * 365)])
     found, client, asked = leavers_read(leavers, tmp_path, days=12 * 366)
 
@@ -727,7 +724,7 @@ def test_large_answers_are_not_asked_for_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is under way at once is bounded by what the longest answer so far held."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.MOST_RECORDS_AHEAD", 500)
+    monkeypatch.setattr("ometria_replica.ometria.prefetch.MOST_RECORDS_AHEAD", 500)
     clock = Clock()
 
     def answer(asked: Asked) -> Reply:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from ometria_replica.catalog import CATALOG
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.export import ExportFiles
-from ometria_replica.ometria.pages import Parent, read_pages
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.readings import (
     CollectionReading,
     OffsetReading,

@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from ometria_replica.errors import (
     Unavailable,
     UnexpectedResponse,
 )
+from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
 from ometria_replica.ometria.rate_limit import LONGEST_HOLD_SECONDS, RateLimiter, rest
 from ometria_replica.steps import step
 
@@ -78,36 +79,6 @@ class Answer:
     served_at: datetime | None
     origin: str
     single: bool = False
-
-
-@dataclass
-class Habits:
-    """
-    What this run has learned of an endpoint.
-
-    *longest* is the size of the longest answer so far. No page is longer than the
-    server's page size, so one that is shorter than this is not a full one.
-    *pages* says whether the endpoint obeys ``offset``; None is not known yet.
-    *bare* says that it refuses ``limit`` and ``offset`` as such.
-    *unproven* are the sizes of answers that may have been cut, with whose they were.
-    *doubtful* says that one of them looks it: what it lacks must not be taken for gone.
-    """
-
-    longest: int = 0
-    pages: bool | None = None
-    bare: bool = False
-    unproven: dict[int, str] = field(default_factory=dict)
-    doubtful: bool = False
-
-    def is_last(self, size: int) -> bool:
-        """
-        Whether a page of *size* records has nothing after it, and remember the size.
-
-        A page of one record is taken for the last: no server pages by one.
-        """
-        last = size < max(self.longest, 2)
-        self.longest = max(self.longest, size)
-        return last
 
 
 class BadRequest(UnexpectedResponse):
@@ -205,7 +176,7 @@ class Client:
         )
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._habits: dict[str, Habits] = {}
+        self._behaviour: dict[str, EndpointBehaviour] = {}
         self._took = 0.0  # Seconds that the last good answer took.
         self._server_time: datetime | None = None
         self._heard = False  # Whether anything has answered at that address.
@@ -254,10 +225,10 @@ class Client:
                 self._hold(setback, seconds, path, stop)
             self._wait_for_turn(path, stop)
 
-    def habits(self, endpoint: str) -> Habits:
-        """Give what this run has learned of *endpoint*, to be read and added to."""
+    def behaviour(self, endpoint: str) -> EndpointBehaviour:
+        """Give this run's observations about *endpoint*, for readers to use and update."""
         with self._lock:
-            return self._habits.setdefault(endpoint, Habits())
+            return self._behaviour.setdefault(endpoint, EndpointBehaviour())
 
     def now(self) -> datetime:
         """Tell our own time, in UTC."""

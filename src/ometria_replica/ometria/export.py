@@ -13,9 +13,7 @@ import re
 import tempfile
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -25,13 +23,13 @@ from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, make_plain
 from ometria_replica.ometria.dialect import find_dialect
+from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
 from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from obstore import GetOptions, GetResult, ObjectMeta
 
@@ -143,32 +141,22 @@ class ExportFiles:
         AccessDenied is raised after the last.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        _ = self.bucket  # Opened here, once, before several threads ask for it.
+        _ = self.bucket  # Opened here, once, before several threads use it.
         self._stop = threading.Event()
-        waiting = iter(objects)
         denials: list[ReplicaError] = []
-        brought: deque[Future[FeedFile | Unreadable]] = deque()
 
-        def bring_next() -> None:
-            if (origin := next(waiting, None)) is not None:
-                brought.append(self._workers.submit(self._bring, origin, folder))
+        def bring(origin: FeedObject) -> FeedFile | Unreadable:
+            try:
+                return self._bring(origin, folder)
+            except _DeniedError as denied:
+                denials.append(denied.refusal)
+                return Unreadable(origin, str(denied), again=True)
 
-        try:
-            for _ in range(AHEAD):
-                bring_next()
-            while brought:
-                try:
-                    file = brought.popleft().result()
-                except _DeniedError as denied:
-                    denials.append(denied.refusal)
-                    file = Unreadable(denied.origin, str(denied), again=True)
-                bring_next()
-                yield file
-            if denials and len(denials) == len(objects):
-                raise denials[0]
-        finally:
-            self._stop.set()  # What is under way is not wanted any more.
-            _discard(brought)
+        yield from in_order(
+            self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
+        )
+        if denials and len(denials) == len(objects):
+            raise denials[0]
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
@@ -211,7 +199,7 @@ class ExportFiles:
             except BaseError as error:
                 refusal = self.bucket.refusal(error, f"reading {origin.name}")
                 if (code := self.bucket.denied_for(error)) is not None:
-                    raise _DeniedError(origin, code, refusal) from None
+                    raise _DeniedError(code, refusal) from None
                 if tries_left and isinstance(refusal, Unavailable):
                     continue
                 raise refusal from None
@@ -269,9 +257,8 @@ class _UnwantedError(Exception):
 class _DeniedError(Exception):
     """The store denies one object. *refusal* is what to say if it denies all."""
 
-    def __init__(self, origin: FeedObject, code: str, refusal: ReplicaError) -> None:
+    def __init__(self, code: str, refusal: ReplicaError) -> None:
         super().__init__(f"the store denies it ({code}); the next run asks for it again")
-        self.origin = origin
         self.refusal = refusal
 
 
@@ -308,13 +295,6 @@ def _write(pieces: Iterable[bytes], path: Path) -> int:
         return sum(file.write(piece) for piece in pieces)
 
 
-def _discard(brought: deque[Future[FeedFile | Unreadable]]) -> None:
-    for future in brought:
-        future.cancel()
-    for future in brought:
-        if future.cancelled():
-            continue
-        with suppress(Exception):
-            file = future.result()
-            if isinstance(file, FeedFile):
-                file.path.unlink(missing_ok=True)
+def _discard(file: FeedFile | Unreadable) -> None:
+    if isinstance(file, FeedFile):
+        file.discard()
