@@ -23,7 +23,6 @@ from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError, Una
 from ometria_replica.mapping import STAGED, SWEPT, Staging
 from ometria_replica.ometria import (
     account_source,
-    client,
     decompress,
     endpoint_behaviour,
     export,
@@ -32,7 +31,8 @@ from ometria_replica.ometria import (
     per_parent,
 )
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.ometria.client import Answer, Client
+from ometria_replica.ometria.answer import Answer, Setback
+from ometria_replica.ometria.client import Client
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import _TableSync
 from ometria_replica.warehouse import state_store
@@ -332,7 +332,7 @@ def failed_request_is_empty() -> None:
     def attempt(self: Client, path: str, query: Any, origin: str) -> Answer:
         try:
             return original(self, path, query, origin)
-        except (client._Setback, OmetriaError):
+        except (Setback, OmetriaError):
             return Answer([], self._now(), None, origin)
 
     _patch(Client, "_attempt", attempt)

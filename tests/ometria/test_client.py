@@ -231,7 +231,7 @@ def test_a_long_retry_after_is_waited_for_up_to_six_hours(
     assert sum(clock.slept) == pytest.approx(waited, abs=0.1)
     assert max(clock.slept) <= 60, "in slices, between which it can be called off"
     (warning,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert f"waiting for {waited} seconds" in warning.getMessage()
+    assert f"waiting {waited} seconds" in warning.getMessage()
 
 
 def test_a_long_retry_after_of_a_server_that_is_ill_is_capped(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.ometria.decompress import UnfitError, make_plain
-from ometria_replica.ometria.dialect import EMPTY, find_dialect
+from ometria_replica.ometria.decompress import UnfitError, decompress
+from ometria_replica.ometria.dialect import EMPTY, choose_dialect
+from ometria_replica.ometria.normalise import normalise
 from ometria_replica.settings import FeedSettings
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -73,8 +74,10 @@ def prepare(
     chosen = FeedSettings("folder", **options)  # type: ignore[arg-type]
     path = folder / "file"
     path.write_bytes(data)
-    make_plain(path, compression=chosen.compression, encoding=chosen.encoding)
-    return find_dialect(path, chosen, KNOWN, required)
+    decompress(path, compression=chosen.compression, encoding=chosen.encoding)
+    dialect = choose_dialect(path, chosen, KNOWN, required)
+    normalise(path, dialect)
+    return dialect
 
 
 def read_back(path: Path, dialect: Dialect) -> list[tuple[str, ...]]:
@@ -420,7 +423,7 @@ POISON = {
     "an XML error": (b'<?xml version="1.0"?><Error>SECRET</Error>', "XML"),
     "random bytes": (random.Random(3).randbytes(5000), "no known format"),
     "bzip2": (b"BZh91AY&SY", "bzip2"),
-    "truncated Parquet": (PARQUET.getvalue()[:-20], "not whole Parquet"),
+    "truncated Parquet": (PARQUET.getvalue()[:-20], "not complete Parquet"),
     "no header": (written([ROW]).encode(), "no header"),
     "a header without the key": (b"to_address,reason\na,SECRET\n", "event_type, dt_occurred"),
     "a header with a column twice": (b"to_address,to_address,event_type,dt_occurred\n", "twice"),
@@ -448,7 +451,7 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
     for name in ("gzip", "zstd", "zip"):
         path.write_bytes(COMPRESS[name](b"\0" * 50_000_000))
         with pytest.raises(UnfitError, match="expands to more than 10,000,000 bytes"):
-            make_plain(path, max_bytes=10_000_000)
+            decompress(path, max_bytes=10_000_000)
 
 
 def test_the_setting_compression_is_held_to(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_a_file_that_changed_or_went_is_left_for_the_next_run(
     assert changed.again
     assert gone.again
     assert "changed" in changed.reason
-    assert "gone" in gone.reason
+    assert "deleted" in gone.reason
 
 
 def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_one_object_that_is_denied_holds_nobody_back(
     assert isinstance(denied, Unreadable)
     assert denied.again
     assert denied.reason == (
-        "the store denies it (InvalidObjectState); the next run asks for it again"
+        "the store denies access (InvalidObjectState); the next run tries again"
     )
     assert len(list((tmp_path / "in").iterdir())) == 2
 
@@ -488,8 +488,10 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     finally:
         tell(reset, b"inf")
 
-    assert "the access key is unknown there (signed with the feed's access_key_id)" in unknown
-    assert "the secret does not fit the access key" in wrong
+    assert (
+        "the store does not know the access key (signed with the feed's access_key_id)" in unknown
+    )
+    assert "the secret does not match the access key" in wrong
     assert "access denied (403" in denied
     assert "s3:ListBucket" in denied
     assert key["AccessKeyId"] not in unknown + wrong + denied
@@ -523,7 +525,7 @@ def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with folder_feed(tmp_path) as feed, pytest.raises(ReplicaError, match="Check the room"):
+        with folder_feed(tmp_path) as feed, pytest.raises(ReplicaError, match="Check the free disk space"):
             list(feed.fetch(list(feed.list()), tmp_path / "in"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

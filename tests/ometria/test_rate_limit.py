@@ -201,7 +201,7 @@ def test_without_a_usable_folder_it_paces_alone_and_says_so(
 
     assert gaps(moments) == pytest.approx([ROOM / 4] * 3)
     assert len(caplog.records) == 1
-    assert "can't be shared" in caplog.text
+    assert "cannot be shared" in caplog.text
 
 
 def test_whoever_waits_can_be_called_off(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_turn_that_is_called_off_is_given_to_the_next(tmp_path: Path) -> None:
     pace, other = pace_of(tmp_path, watch), pace_of(tmp_path, watch)
     taken = [pace._take_turn() for _ in range(16)]
     for turn in reversed(taken[1:]):
-        pace._give_back(turn)
+        pace._return(turn)
 
     assert other._take_turn() > taken[-1]
     assert [pace._take_turn() for _ in range(3)] == taken[1:4]

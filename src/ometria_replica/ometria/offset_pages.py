@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import UnexpectedResponse
-from ometria_replica.ometria.client import BadRequest
+from ometria_replica.ometria.answer import BadRequest
 from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
 from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
 from ometria_replica.records import Page
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import date
 
-    from ometria_replica.ometria.client import Answer, Client
+    from ometria_replica.ometria.answer import Answer
+    from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
     from ometria_replica.ometria.page_overlap import Identity, Joined
     from ometria_replica.records import Record

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import datetime
 
-    from ometria_replica.ometria.client import Answer, Client
+    from ometria_replica.ometria.answer import Answer
+    from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
 
 Item = TypeVar("Item")
