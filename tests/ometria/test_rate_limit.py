@@ -1,4 +1,4 @@
-"""Who may send when: evenly spaced, agreed on by threads and processes."""
+"""When requests are sent: evenly spaced, across threads and processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ URL = "https://api.ometria.test/v2"
 
 
 class Watch(Clock):
-    """A clock that stands still: sleeping is only written down."""
+    """A clock that does not advance: sleeping is only recorded."""
 
     def sleep(self, seconds: float) -> None:
-        """Write it down."""
+        """Record it."""
         self.slept.append(seconds)
 
 
@@ -35,7 +35,7 @@ def pace_of(
 
 
 def turns(pace: RateLimiter, clock: Clock, count: int) -> list[float]:
-    """Let *count* requests leave one after another, and tell when."""
+    """Send *count* requests one after another, and give their times."""
     left = []
     for _ in range(count):
         pace.wait()
@@ -47,7 +47,7 @@ def gaps(moments: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(moments)]
 
 
-def test_turns_are_evenly_spaced_and_a_little_wide(tmp_path: Path) -> None:
+def test_turns_are_evenly_spaced_with_a_margin(tmp_path: Path) -> None:
     """Four a second means one each 0.2575 s: a fifth never falls into a sliding second."""
     clock = Clock()
     moments = turns(pace_of(tmp_path, clock), clock, 9)
@@ -56,13 +56,13 @@ def test_turns_are_evenly_spaced_and_a_little_wide(tmp_path: Path) -> None:
     assert all(fifth - first > 1.0 for first, fifth in zip(moments, moments[4:], strict=False))
 
 
-def test_at_least_95_percent_of_the_budget_is_used() -> None:
-    """The room that is left for the network costs less than five percent."""
+def test_at_least_95_percent_of_the_rate_limit_is_used() -> None:
+    """The margin for the network costs less than five percent."""
     assert 0.95 <= 1 / ROOM < 1.0
 
 
-def test_turns_are_given_in_advance(tmp_path: Path) -> None:
-    """Requests that wait together leave one interval apart, however slow the answers are."""
+def test_turns_are_assigned_in_advance(tmp_path: Path) -> None:
+    """Concurrent requests are sent one interval apart, however slow the answers are."""
     clock = Watch()
     pace = pace_of(tmp_path, clock)
     with ThreadPoolExecutor(4) as pool:
@@ -72,7 +72,7 @@ def test_turns_are_given_in_advance(tmp_path: Path) -> None:
 
 
 def test_idle_time_is_not_saved_up(tmp_path: Path) -> None:
-    """After a pause requests do not leave in a burst."""
+    """After a pause, requests are not sent in a burst."""
     clock = Clock()
     pace = pace_of(tmp_path, clock)
     pace.wait()
@@ -81,8 +81,8 @@ def test_idle_time_is_not_saved_up(tmp_path: Path) -> None:
     assert gaps(turns(pace, clock, 4)) == pytest.approx([ROOM / 4] * 3)
 
 
-def test_two_of_the_same_key_share_one_budget(tmp_path: Path) -> None:
-    """Two paces, as two processes have them, take turns."""
+def test_two_limiters_with_the_same_key_share_one_rate(tmp_path: Path) -> None:
+    """Two limiters, as in two processes, take turns."""
     clock = Clock()
     one, other = pace_of(tmp_path, clock), pace_of(tmp_path, clock)
     moments = [
@@ -92,7 +92,7 @@ def test_two_of_the_same_key_share_one_budget(tmp_path: Path) -> None:
     assert gaps(moments) == pytest.approx([ROOM / 4] * 7)
 
 
-def test_another_key_has_its_own_budget(tmp_path: Path) -> None:
+def test_another_key_has_its_own_rate(tmp_path: Path) -> None:
     """Accounts do not slow each other down."""
     clock = Watch()
     pace_of(tmp_path, clock).wait()
@@ -101,8 +101,8 @@ def test_another_key_has_its_own_budget(tmp_path: Path) -> None:
     assert clock.slept == []
 
 
-def test_a_refusal_holds_everybody(tmp_path: Path) -> None:
-    """After a 429 nobody sends before the hold is over, not even who already had a turn."""
+def test_a_refusal_delays_all_requests(tmp_path: Path) -> None:
+    """After a 429 no request is sent before the hold ends, even if it already had a turn."""
     clock = Clock()
     one, other = pace_of(tmp_path, clock), pace_of(tmp_path, clock)
     one.wait()
@@ -121,7 +121,7 @@ def test_a_refusal_holds_everybody(tmp_path: Path) -> None:
 
 
 def test_the_key_is_in_no_file(tmp_path: Path) -> None:
-    """Neither the name nor the content of what processes share tells the key."""
+    """Neither the name nor the content of the shared file reveals the key."""
     pace_of(tmp_path, Clock()).wait()
 
     for path in tmp_path.iterdir():
@@ -138,8 +138,8 @@ def test_the_key_is_in_no_file(tmp_path: Path) -> None:
      '{"next_free": 1e300, "held_until": 0, "room": 1.03, "written_at": 0, "boot": "one"}',
      '{"next_free": 1000, "held_until": 0, "room": 1.03, "written_at": NaN, "boot": "one"}'],
 )  # fmt: skip
-def test_garbage_in_the_file_is_forgotten(garbage: str, tmp_path: Path) -> None:
-    """A half-written file, or one from a clock that has jumped, delays nobody."""
+def test_garbage_in_the_file_is_ignored(garbage: str, tmp_path: Path) -> None:
+    """A half-written file, or one from a clock that has jumped, delays no request."""
     clock = Clock()
     pace = pace_of(tmp_path, clock, boot="one")
     pace.wait()
@@ -150,8 +150,8 @@ def test_garbage_in_the_file_is_forgotten(garbage: str, tmp_path: Path) -> None:
     assert gaps(moments) == pytest.approx([ROOM / 4] * 2)
 
 
-def test_a_clock_that_goes_back_delays_nobody_for_long(tmp_path: Path) -> None:
-    """After a boot the clock starts again, and the file's turns lie far ahead: they are void."""
+def test_a_clock_that_goes_back_delays_no_request_for_long(tmp_path: Path) -> None:
+    """After a boot the clock restarts, and the file's turns, far in the future, are void."""
     clock = Clock()
     clock.seconds = 1e6
     pace = pace_of(tmp_path, clock)
@@ -168,10 +168,10 @@ def test_a_clock_that_goes_back_delays_nobody_for_long(tmp_path: Path) -> None:
     [(("one", "another"), 12.0), (("one", "another"), 900.0), (("", ""), 12.0)],
     ids=["soon", "later than it was written", "where a boot has no name"],
 )
-def test_the_turns_of_an_earlier_boot_are_forgotten(
+def test_the_turns_of_an_earlier_boot_are_ignored(
     boots: tuple[str, str], up_for: float, tmp_path: Path
 ) -> None:
-    """The clock restarts with the machine, and a hold from before it does not hold this one."""
+    """The clock restarts with the machine, so a hold from before it has no meaning."""
     clock = Clock()
     clock.seconds = 500.0
     pace_of(tmp_path, clock, boot=boots[0]).hold_off(580)
@@ -181,8 +181,8 @@ def test_the_turns_of_an_earlier_boot_are_forgotten(
     assert clock.slept == []
 
 
-def test_a_long_hold_holds_all_processes_of_its_boot(tmp_path: Path) -> None:
-    """Six hours lie further ahead than any queue, and are believed all the same."""
+def test_a_long_hold_applies_to_all_processes_of_its_boot(tmp_path: Path) -> None:
+    """Six hours are longer than any queue, and are valid."""
     clock = Clock()
     pace_of(tmp_path, clock, boot="one").hold_off(6 * 3600)
     start = clock()
@@ -191,10 +191,10 @@ def test_a_long_hold_holds_all_processes_of_its_boot(tmp_path: Path) -> None:
     assert clock() == pytest.approx(start + 6 * 3600)
 
 
-def test_without_a_usable_folder_it_paces_alone_and_says_so(
+def test_without_a_usable_folder_a_process_keeps_to_the_rate_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the folder can't be made, the process keeps its own pace, with one warning."""
+    """If the folder cannot be created, the process logs one warning."""
     (tmp_path / "file").write_text("")
     clock = Clock()
     moments = turns(pace_of(tmp_path / "file", clock), clock, 4)
@@ -204,8 +204,8 @@ def test_without_a_usable_folder_it_paces_alone_and_says_so(
     assert "cannot be shared" in caplog.text
 
 
-def test_whoever_waits_can_be_called_off(tmp_path: Path) -> None:
-    """A read that is abandoned wakes its requests; none of them leaves."""
+def test_a_waiting_request_can_be_cancelled(tmp_path: Path) -> None:
+    """A cancelled read wakes its requests; none of them is sent."""
     stop = threading.Event()
     pace = RateLimiter(URL, KEY, 0.01, tmp_path)
     pace.wait()
@@ -227,8 +227,8 @@ def _send(url: str, folder: Path, count: int) -> None:
     assert clock.slept == []
 
 
-def test_two_processes_share_one_pace(tmp_path: Path) -> None:
-    """What two processes send together was given turns one interval apart, none twice."""
+def test_two_processes_share_one_rate(tmp_path: Path) -> None:
+    """The turns of two processes are one interval apart, and none is assigned twice."""
     before = RateLimiter(URL, KEY, 50.0, tmp_path)
     with listening(lambda _: json_reply([])) as server:
         shared = RateLimiter(server.url, KEY, 50.0, tmp_path)
@@ -247,8 +247,8 @@ def test_two_processes_share_one_pace(tmp_path: Path) -> None:
     assert last - first >= before.interval_seconds * 17 * 0.999
 
 
-def test_each_refusal_widens_the_room_and_time_gives_it_back(tmp_path: Path) -> None:
-    """Ten refusals leave turns 13 % wide; some thousand turns later they are 3 % wide again."""
+def test_each_refusal_widens_the_margin_and_turns_narrow_it(tmp_path: Path) -> None:
+    """After ten refusals the margin is 13 %; some thousand turns later it is 3 % again."""
     clock = Clock()
     pace = pace_of(tmp_path, clock)
     for _ in range(10):
@@ -260,8 +260,8 @@ def test_each_refusal_widens_the_room_and_time_gives_it_back(tmp_path: Path) -> 
     assert last == pytest.approx(ROOM / 4)
 
 
-def test_the_room_has_an_end_and_is_shared(tmp_path: Path) -> None:
-    """However often one process is refused, another with the same key goes at 87 % of the rate."""
+def test_the_margin_is_limited_and_shared(tmp_path: Path) -> None:
+    """However often one process is refused, another with the same key keeps 87 % of the rate."""
     clock = Clock()
     for _ in range(100):
         pace_of(tmp_path, clock).widen()
@@ -269,8 +269,8 @@ def test_the_room_has_an_end_and_is_shared(tmp_path: Path) -> None:
     assert gaps(turns(pace_of(tmp_path, clock), clock, 2)) == [pytest.approx(1.15 / 4)]
 
 
-def test_a_turn_that_is_called_off_is_given_to_the_next(tmp_path: Path) -> None:
-    """Who asked far ahead and needs no more leaves no hole, and takes nobody else's turn."""
+def test_a_cancelled_turn_goes_to_the_next_request(tmp_path: Path) -> None:
+    """A cancelled read leaves no gap in the turns, and takes no turn of another."""
     watch = Watch()
     pace, other = pace_of(tmp_path, watch), pace_of(tmp_path, watch)
     taken = [pace._take_turn() for _ in range(16)]
@@ -284,8 +284,8 @@ def test_a_turn_that_is_called_off_is_given_to_the_next(tmp_path: Path) -> None:
     assert pace._take_turn() >= watch() + 1.5
 
 
-def test_who_is_stopped_gives_its_turn_back(tmp_path: Path) -> None:
-    """The request after it leaves when the stopped one would have left."""
+def test_a_stopped_request_returns_its_turn(tmp_path: Path) -> None:
+    """The next request is sent when the stopped one would have been."""
     watch = Watch()
     pace = pace_of(tmp_path, watch)
     stop = threading.Event()
