@@ -149,5 +149,9 @@ def client_of(url: str, folder: Path, clock: Clock | None = None, **settings: An
     clock = clock or Clock()
     defaults: dict[str, Any] = {"api_key": KEY, "requests_per_second": 1000.0, "seed": 1}
     return Client(
-        api_url=url, pace_folder=folder, clock=clock, sleep=clock.sleep, **(defaults | settings)
+        api_url=url,
+        rate_limit_folder=folder,
+        clock=clock,
+        sleep=clock.sleep,
+        **(defaults | settings),
     )

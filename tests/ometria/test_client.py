@@ -341,7 +341,7 @@ def test_our_own_time_comes_from_the_given_clock(tmp_path: Path) -> None:
 def test_a_key_that_no_header_can_carry_is_a_config_error(tmp_path: Path) -> None:
     """A line break in the key is detected before any request, and the key is not quoted."""
     with pytest.raises(ConfigError) as caught:
-        Client(api_url="http://127.0.0.1:9/v2", api_key="canary\n", pace_folder=tmp_path)
+        Client(api_url="http://127.0.0.1:9/v2", api_key="canary\n", rate_limit_folder=tmp_path)
 
     assert "canary" not in str(caught.value)
 

@@ -191,7 +191,9 @@ def test_the_proof_that_a_long_collection_has_ended_costs_one_request(tmp_path: 
     """Requests beyond the end that were planned ahead are cancelled before they are sent."""
     shop = shop_of(20 * 245)
     with listening(shop.answer) as server:
-        slow = Client(api_url=server.url, api_key=KEY, requests_per_second=40, pace_folder=tmp_path)
+        slow = Client(
+            api_url=server.url, api_key=KEY, requests_per_second=40, rate_limit_folder=tmp_path
+        )
         with slow as client:
             found = ids(profiles(client))
 
@@ -799,7 +801,7 @@ def test_a_cancelled_read_wakes_its_waiting_requests(tmp_path: Path) -> None:
     with (
         listening(answer) as server,
         Client(
-            api_url=server.url, api_key=KEY, requests_per_second=1000, pace_folder=tmp_path
+            api_url=server.url, api_key=KEY, requests_per_second=1000, rate_limit_folder=tmp_path
         ) as client,
     ):
         pages = profiles(client)

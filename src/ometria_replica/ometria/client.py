@@ -91,8 +91,8 @@ class Client:
     *give_up_after_seconds* is how long one request is retried; a 429 is retried without limit,
     and its ``Retry-After`` is honoured up to six hours. *requests_per_minute* are limits
     of single endpoints, which apply besides the account's. *warnings* collects messages for
-    the report, without personal data. *clock* (monotonic seconds),
-    *sleep*, *now* and *seed* are for tests; *pace_folder* is the folder of :class:`RateLimiter`.
+    the report, without personal data. *clock* (monotonic seconds), *sleep*, *now* and *seed*
+    are for tests; *rate_limit_folder* is the folder of :class:`RateLimiter`.
 
     Retries are a loop of our own, not stamina's: a refusal must slow down all threads and
     processes, a cancelled read must wake its waiting requests, and no part of a request may
@@ -108,8 +108,7 @@ class Client:
         requests_per_minute: Mapping[str, int] = _NO_LIMITS,
         timeout_seconds: float = 60,
         give_up_after_seconds: float = 300,
-        user_agent: str = USER_AGENT,
-        pace_folder: Path | None = None,
+        rate_limit_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -124,12 +123,12 @@ class Client:
         self._give_up_after_seconds = give_up_after_seconds
         self._clock, self._sleep, self._now = clock, sleep, now
         self._random = random.Random(seed)  # noqa: S311  # Jitter, no secret.
-        self._pace = RateLimiter(
-            api_url, api_key, requests_per_second, pace_folder, clock=clock, sleep=sleep
+        self._rate_limit = RateLimiter(
+            api_url, api_key, requests_per_second, rate_limit_folder, clock=clock, sleep=sleep
         )
         self._endpoint_limits = {
             endpoint: RateLimiter(
-                f"{api_url.rstrip('/')}/{endpoint}", api_key, limit / 60, pace_folder,
+                f"{self._api_url}/{endpoint}", api_key, limit / 60, rate_limit_folder,
                 clock=clock, sleep=sleep,
             )
             for endpoint, limit in requests_per_minute.items()
@@ -138,7 +137,7 @@ class Client:
             headers={
                 KEY_HEADER: api_key,
                 "Accept": "application/json",
-                "User-Agent": user_agent,
+                "User-Agent": USER_AGENT,
             },
             timeout=timeout_seconds,
             follow_redirects=False,  # The key must not travel to another host.
@@ -209,7 +208,7 @@ class Client:
 
     def worth_in_flight(self) -> int:
         """Give the number of concurrent requests that use up the rate limit, from the latency."""
-        return max(1, math.ceil(self._took / self._pace.interval_seconds))
+        return max(1, math.ceil(self._took / self._rate_limit.interval_seconds))
 
     def warn(self, message: str) -> None:
         """Log *message* and keep it for the run's report, once. It must hold no personal data."""
@@ -235,13 +234,14 @@ class Client:
         return urlsplit(self._api_url).hostname or "the host"
 
     def _wait_for_turn(self, path: str, stop: threading.Event) -> None:
+        """Wait for the account's rate limit, and for the endpoint's own if it has one."""
         # The endpoint's turn first: a turn of the account would expire while waiting for it.
         for limiter in reversed(self._limiters(path)):
             limiter.wait(stop)
 
     def _limiters(self, path: str) -> list[RateLimiter]:
         own = self._endpoint_limits.get(path)
-        return [self._pace] if own is None else [self._pace, own]
+        return [self._rate_limit] if own is None else [self._rate_limit, own]
 
     def _attempt(self, path: str, query: Mapping[str, str], origin: str) -> Answer:
         with self._lock:
@@ -363,7 +363,7 @@ class Client:
                 setback.again_in, LONGEST_HOLD_SECONDS if setback.busy else LONGEST_PAUSE_SECONDS
             )
         # One request over the limit: one turn is enough, and all requests wait for it.
-        first = self._pace.interval_seconds if setback.busy else FIRST_WAIT_SECONDS
+        first = self._rate_limit.interval_seconds if setback.busy else FIRST_WAIT_SECONDS
         longest = min(first * 2.0 ** min(attempts - 1, 24), LONGEST_WAIT_SECONDS)
         return longest * self._random.uniform(0.5, 1.0)
 
