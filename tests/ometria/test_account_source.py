@@ -10,9 +10,9 @@ import pytest
 
 from ometria_replica.batch import TableState
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import AccountSettings, FeedSettings, Secret
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.schema import Column, Feed, Pages, Table, md5
-from ometria_replica.settings import AccountSettings, FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from tests.ometria.listener import KEY, Asked, Reply, json_reply, listening
 
@@ -123,7 +123,7 @@ def answers(asked: Asked) -> Reply:
 
 def test_every_way_of_reading_counts_and_says_whether_it_is_full() -> None:
     """A first read is full; after it, a watermark makes it one of the changes."""
-    known = TableState(watermark=NOW - timedelta(hours=1), whole_at=NOW - timedelta(hours=1))
+    known = TableState(watermark=NOW - timedelta(hours=1), full_read_at=NOW - timedelta(hours=1))
     with listening(answers) as server:
         for state, is_full in ((TableState(), True), (known, False)):
             for table in (PROFILES, MEMBER_LISTS, UNSUBSCRIBES):
@@ -140,7 +140,7 @@ def test_every_way_of_reading_counts_and_says_whether_it_is_full() -> None:
 def test_a_collection_without_dates_is_read_once_a_run() -> None:
     """Lists and their changes share it; each read of it is full."""
     with listening(answers) as server, source_of(server.url) as source:
-        for state in (TableState(), TableState(watermark=NOW, whole_at=NOW)):
+        for state in (TableState(), TableState(watermark=NOW, full_read_at=NOW)):
             reading = source.read(LISTS, state)
             assert reading.is_full
             assert sum(len(page.records) for page in reading.pages()) == 2
@@ -151,7 +151,7 @@ def test_a_collection_without_dates_is_read_once_a_run() -> None:
 
 def test_a_refused_parent_is_due_from_when_it_would_have_been_read() -> None:
     """Such a reading is doubtful: what it lacks may be there."""
-    state = TableState(watermark=NOW, whole_at=NOW)
+    state = TableState(watermark=NOW, full_read_at=NOW)
     with listening(answers) as server, source_of(server.url) as source:
         reading = source.read(MEMBER_LISTS, state)
         list(reading.pages())

@@ -20,10 +20,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ometria_replica.config import FeedSettings
 from ometria_replica.ometria.decompress import UnfitError, decompress
 from ometria_replica.ometria.dialect import EMPTY, choose_dialect
 from ometria_replica.ometria.normalise import normalise
-from ometria_replica.settings import FeedSettings
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:

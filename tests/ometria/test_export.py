@@ -17,6 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -26,7 +27,6 @@ from ometria_replica.errors import (
 )
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
-from ometria_replica.settings import FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from ometria_replica.batch import DeleteDetection, Loaded, Owner, Run
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
+from ometria_replica.selection import ALL, Selection, Span, Times, Values
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import open_warehouse, state_store
+from ometria_replica.warehouse.state_tables import REJECTS
 from tests.places import DuckDBPlace
 from tests.spec.page import page_tables
 from tests.warehouses.loads import (
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.schema import Table
+    from ometria_replica.warehouse.warehouse import Warehouse
+    from tests.duck import Row
     from tests.places import Place
 
 DAY = timedelta(days=1)
@@ -275,7 +279,7 @@ def test_two_sources_stand_side_by_side(place: Place) -> None:
     with opened(place, "uk", "us") as warehouse:
         Load(PROFILES, [profile("ann", name="Ann")]).into(warehouse)
         Load(PROFILES, [profile("ann", name="Annie")], "us").into(warehouse)
-        assert [warehouse.count_rows(source, "profiles") for source in ("uk", "us")] == [1, 1]
+        assert [warehouse.count(PROFILES, Selection(source)) for source in ("uk", "us")] == [1, 1]
 
     found = {row["__source_id"]: row["customer_name"] for row in rows(place, "profiles")}
     assert found == {"uk": "Ann", "us": "Annie"}
@@ -404,15 +408,9 @@ def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) ->
 def _let_rejects_convert(place: Place, raw: str = "true") -> None:
     """Do by hand what a newer version would: read what this one could not."""
     with open_warehouse(place.url) as warehouse:
-        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
-        with engine.using("a test"), engine.transaction():
-            engine.execute("UPDATE " + engine.state(_rejects()) + f" SET raw = '{raw}'")
-
-
-def _rejects() -> object:
-    from ometria_replica.warehouse.state_tables import REJECTS  # noqa: PLC0415 -- used here only.
-
-    return REJECTS
+        engine = warehouse._engine
+        with engine.session("a test"), engine.transaction():
+            engine.execute(f"UPDATE {engine.name(REJECTS)} SET raw = '{raw}'")
 
 
 def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
@@ -444,7 +442,7 @@ def test_a_whole_read_notices_who_is_gone(remove: bool, place: Place) -> None:
             at=NOON + HOUR, whole=DeleteDetection(remove=remove, max_share=0.5),
         ).into(warehouse)  # fmt: skip
 
-    assert (swept.missing, swept.removed) == (1, int(remove))
+    assert (swept.deleted_upstream, swept.removed) == (1, int(remove))
     left = {(row["__source_id"], row["profile_id"]) for row in rows(place, "profiles")}
     everyone = {("uk", "ann"), ("uk", "bob"), ("uk", "eve"), ("us", "bob")}
     assert left == (everyone - {("uk", "bob")} if remove else everyone)
@@ -460,7 +458,7 @@ def test_too_many_are_not_removed(place: Place) -> None:
             PROFILES, [profile("ann")], whole=DeleteDetection(remove=True, max_share=0.5)
         ).into(warehouse)
 
-    assert (swept.missing, swept.removed, swept.sweep_refused) == (2, 0, True)
+    assert (swept.deleted_upstream, swept.removed, swept.removal_refused) == (2, 0, True)
     assert len(rows(place, "profiles")) == 3
 
 
@@ -472,14 +470,12 @@ def test_two_runs_at_once_are_refused(place: Place) -> None:
     held = somebody_elses(a_lease())
     with opened(place, "uk", "us") as one:
         one.acquire_lease(held, NOON)
-        one.release()
         with opened(place, "uk", "us") as other:
             with pytest.raises(Busy, match=r"another-run.*elsewhere"):
                 other.acquire_lease(a_lease(), NOON)
             other.acquire_lease(a_lease("us"), NOON)
             assert other.holder("uk") == held
             other.release_lease(a_lease())  # Not ours: nothing happens.
-            other.release()
         assert one.holder("uk") == held
         one.release_lease(held)
         assert one.holder("uk") is None
@@ -491,11 +487,9 @@ def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> 
     slept = somebody_elses(a_lease())
     with opened(place) as sleeper:
         sleeper.acquire_lease(slept, NOON)
-        sleeper.release()
         later = NOON + 2 * HOUR
         with opened(place) as other:
             other.acquire_lease(a_lease(until=later + HOUR), later)
-            other.release()
         with pytest.raises(Busy, match="took over"):
             Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
 
@@ -593,3 +587,87 @@ _numbers = iter(range(10**6))
 
 def _next_number() -> int:
     return next(_numbers)
+
+
+# --- rows by selection -------------------------------------------------------------------------
+
+
+PARTS = {
+    "everything": ALL,
+    "a source": Selection("o'neil"),
+    "some values": Selection("uk", Values("email", ("b@example.com", "o'neil@example.com"))),
+    "values of every source": Selection(values=Values("email", ("a@example.com",))),
+    "an hour": Selection("uk", times=Times("event_at", (Span(NOON, NOON + HOUR),))),
+    "two spans": Selection(
+        times=Times("event_at", (Span(NOON, NOON), Span(NOON + 3 * HOUR, NOON + 9 * HOUR)))
+    ),
+    "without a time": Selection("uk", times=Times("event_at", untimed=True)),
+    "values in a span": Selection(
+        "uk", Values("email", ("a@example.com",)), Times("event_at", (Span(NOON, NOON + HOUR),))
+    ),
+    "nothing": Selection("nowhere"),
+}
+
+
+def fits(selection: Selection, row: Row) -> bool:
+    """Say in plain Python whether a row fits."""
+    times, at = selection.times, row["event_at"]
+    return (
+        selection.source_id in {None, row["__source_id"]}
+        and (selection.values is None or row["email"] in selection.values.texts)
+        and (
+            times is None
+            or (times.untimed if at is None else any(s.first <= at <= s.last for s in times.spans))
+        )
+    )
+
+
+def load_parts(warehouse: Warehouse) -> None:
+    """Load events of two sources: four hours, two addresses, and one without a time."""
+    for source_id in ("uk", "o'neil"):
+        events = [
+            event(to_address=f"{who}@example.com", dt_occurred=(NOON + n * HOUR).isoformat())
+            for who in ("a", "b", "o'neil")
+            for n in range(4)
+        ]
+        undated = event(to_address="a@example.com", dt_occurred="soon")
+        Load(EMAIL_EVENTS, [*events, undated], source_id).into(warehouse)
+
+
+def test_rows_are_read_and_counted_by_selection(place: Place) -> None:
+    """Each part has the rows that fit, with all columns in order, and no other row."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        there = rows(place, "email_events")
+        for name, selection in PARTS.items():
+            wanted = sorted(row["__sync_key"] for row in there if fits(selection, row))
+            batches = [batch for batch in warehouse.read(EMAIL_EVENTS, selection) if len(batch)]
+            found = [row for batch in batches for row in batch.to_pylist()]
+            assert sorted(row["__sync_key"] for row in found) == wanted, name
+            assert warehouse.count(EMAIL_EVENTS, selection) == len(wanted), name
+            columns = [column.name for column in EMAIL_EVENTS.all_columns]
+            assert all(list(row) == columns for row in found), name
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_rows_are_deleted_by_selection(name: str, place: Place) -> None:
+    """The rows that fit are gone, every other row is as it was, and loading goes on."""
+    selection = PARTS[name]
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        before = rows(place, "email_events")
+        deleted = warehouse.delete(EMAIL_EVENTS, selection)
+        kept = [row for row in before if not fits(selection, row)]
+        assert rows(place, "email_events") == kept
+        assert deleted == len(before) - len(kept)
+        load_parts(warehouse)
+        assert len(rows(place, "email_events")) == len(before)
+
+
+def test_a_dry_run_deletes_nothing(place: Place) -> None:
+    """It counts the rows that would be gone."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        assert warehouse.delete(EMAIL_EVENTS, Selection("uk")) == 13
+    assert len(rows(place, "email_events")) == 26

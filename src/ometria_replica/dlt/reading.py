@@ -8,15 +8,14 @@ row, whatever dlt's merge would make of two. The staging lies on the disk where 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from ometria_replica.dlt.state import ledger_in, memory_in, move
+from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
@@ -28,10 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import duckdb
+
+    from ometria_replica.config import AccountSettings
     from ometria_replica.dlt.state import State
     from ometria_replica.records import FeedFile
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def read(account: AccountSettings, table: Table, state: State) -> Iterator[Rows]
     specified = table.with_wide_keys() if account.wide_keys else table
     with (
         temp_folder() as folder,
-        _engine(folder) as engine,
+        open_duckdb(folder / "spilled", MEMORY) as engine,
         AccountSource(account, now) as inputs,
     ):
         staging = Staging(engine, specified, account.account_id, account.source_id)
@@ -74,15 +75,6 @@ def read(account: AccountSettings, table: Table, state: State) -> Iterator[Rows]
         for warning in inputs.warnings:
             logger.warning("%s: %s", table.name, warning)
         note()
-
-
-@contextmanager
-def _engine(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    spilled = str(folder / "spilled")
-    with duckdb.connect(
-        ":memory:", config={"temp_directory": spilled, "memory_limit": MEMORY}
-    ) as connection:
-        yield connection
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.batch import TableState
 from ometria_replica.dlt.file_log import Ledger
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import keys_may_meet
+from ometria_replica.keys import keys_may_meet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
+    from ometria_replica.config import AccountSettings
     from ometria_replica.ometria.readings import Reading
-    from ometria_replica.settings import AccountSettings
 
 State = dict[str, Any]
 """One connection's part of a resource's state, in the types of JSON."""
@@ -62,8 +62,8 @@ def memory_in(state: State) -> TableState:
     unread = state.get("unread", {})
     return TableState(
         watermark=_moment(state.get("watermark")),
-        whole_at=_moment(state.get("whole_at")),
-        unread={name: datetime.fromisoformat(due) for name, due in unread.items()},
+        full_read_at=_moment(state.get("whole_at")),
+        retry={name: datetime.fromisoformat(due) for name, due in unread.items()},
     )
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import TableState
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings
     from ometria_replica.ometria.readings import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 OVERLAP = timedelta(days=1)
 """`updateSince` is a date of unknown time zone and bounds, so one more day is read again."""
@@ -247,13 +247,13 @@ class Refreshed:
     @property
     def is_full_round(self) -> bool:
         """Whether every list is read, which makes the next full round due in a week."""
-        watermark, whole_at = self.state.watermark, self.state.whole_at
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
         return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
 
     def since(self, record: Record) -> datetime | None:
         """Give the time from which to read a list's changes; None to skip the list."""
-        watermark, whole_at = self.state.watermark, self.state.whole_at
-        due = self.state.unread.get(field_text(record, "id") or "")
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
+        due = self.state.retry.get(field_text(record, "id") or "")
         if due is not None:
             return due
         if watermark is None or whole_at is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from obstore.store import S3Credential
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
 METADATA = "http://169.254.169.254"
 METADATA_SECONDS = 1.0  # Amazon answers within a millisecond; elsewhere there is no answer.

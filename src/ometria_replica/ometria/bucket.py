@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from obstore.store import LocalStore, S3Config, S3Store
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
 SAMPLE = 64 << 10  # Bytes from which the delimiter is detected.
 OVERLAP = 4 << 10  # Bytes that two chunks share, for matches that span both.

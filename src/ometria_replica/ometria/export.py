@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
 
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import FeedSettings
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
     from ometria_replica.schema import Table
-    from ometria_replica.settings import FeedSettings
 
 AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
@@ -144,20 +144,20 @@ class ExportFiles:
         folder.mkdir(parents=True, exist_ok=True)
         _ = self.bucket  # Opened here, once, before several threads use it.
         self._stop = threading.Event()
-        denials: list[ReplicaError] = []
+        denials: dict[str, ReplicaError] = {}  # By name: downloads end in any order.
 
         def bring(origin: FeedObject) -> FeedFile | Unreadable:
             try:
                 return self._bring(origin, folder)
             except _DeniedError as denied:
-                denials.append(denied.refusal)
+                denials[origin.name] = denied.refusal
                 return Unreadable(origin, str(denied), again=True)
 
         yield from in_order(
             self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
         )
         if denials and len(denials) == len(objects):
-            raise denials[0]
+            raise denials[objects[0].name]
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
