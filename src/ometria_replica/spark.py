@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,7 @@ from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from ometria_replica import errors
@@ -31,6 +30,7 @@ from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import StagedFile
 from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
@@ -40,7 +40,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
     import duckdb
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Done = TypeVar("Done")
 
 AT_ONCE = 64
 MEMORY = "1GB"
@@ -168,10 +166,10 @@ class _Cluster:
             account, table, staging.settings, staging.begin(account), self.memory, _versions()
         )
         works = (replace(work, files=files) for files in _in_waves(files, self.at_once))
-        waves = _ahead(self._jobs, self._stage, works, WAVES_AHEAD)
+        waves = in_order(self._jobs, self._stage, works, WAVES_AHEAD)
         denials = _Denials(len(files))
         staged = chain.from_iterable(map(denials.split_off, waves))
-        yield from _ahead(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
+        yield from in_order(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
         denials.raise_if_all()
 
     def _stage(self, work: _Work) -> _Wave:
@@ -219,19 +217,6 @@ def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedO
             wave, size = [], 0
     if wave:
         yield tuple(wave)
-
-
-def _ahead(
-    workers: ThreadPoolExecutor, do: Callable[[Item], Done], items: Iterable[Item], most: int
-) -> Iterator[Done]:
-    """Yield the results of *items* in order, and prefetch up to *most* of the next ones."""
-    running: deque[Any] = deque()
-    for item in items:
-        running.append(workers.submit(do, item))
-        if len(running) > most:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from ometria_replica.catalog import CATALOG
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.export import ExportFiles
-from ometria_replica.ometria.pages import Parent, read_pages
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.readings import (
     CollectionReading,
     OffsetReading,
@@ -33,22 +34,22 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
 
 OVERLAP = timedelta(days=1)
-"""`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""
+"""`updateSince` is a date of unknown time zone and bounds, so one more day is read again."""
 
 LOOK_BACK = timedelta(days=8)
 """Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
 
 REFRESH_GRACE = timedelta(hours=3)
-"""How long a refresh may take to show in the changes: a list is asked again for so long."""
+"""How long a refresh may take to appear in the changes: a list is read again for so long."""
 
 FULL_ROUND = timedelta(days=7)
-"""How often every list is asked for its changes, refreshed or not."""
+"""How often the changes of every list are read, refreshed or not."""
 
 BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
-"""Before Ometria was. What is asked for when everything is."""
+"""Before Ometria existed: the start of a read of everything."""
 
 AHEAD = timedelta(days=1)
-"""How far past now a window reaches, in case a clock is wrong."""
+"""How far a window reaches past now, in case a clock is wrong."""
 
 
 class AccountSource:
@@ -171,7 +172,7 @@ class AccountSource:
                 raise LookupError(f"{table.name} is not read from the API")
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -233,26 +234,26 @@ def _own_limits(catalog: Catalog) -> dict[str, int]:
 @dataclass(frozen=True)
 class Refreshed:
     """
-    Since when to ask a list for its changes: never, if nothing refreshed it.
+    Decides from when on to read the changes of a list; not at all if it was not refreshed.
 
-    A dynamic list changes only when it is refreshed, so one that was not has no news.
-    Every week all are asked all the same, in case that is not the whole truth. A list
-    that Ometria would not answer for is asked each time, for all that is due of it.
+    A dynamic list changes only when it is refreshed. All lists are read once a week even so,
+    in case this is not the full truth. A list that Ometria refused is read in every run, from
+    the time from which it is due.
     """
 
-    memory: TableState
+    state: TableState
     now: datetime
 
     @property
     def is_full_round(self) -> bool:
-        """Whether every list is asked, so that the next round is a week away."""
-        watermark, whole_at = self.memory.watermark, self.memory.full_read_at
+        """Whether every list is read, which makes the next full round due in a week."""
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
         return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
 
     def since(self, record: Record) -> datetime | None:
-        """Tell the time from which to ask for a list's changes; None to leave it out."""
-        watermark, whole_at = self.memory.watermark, self.memory.full_read_at
-        due = self.memory.retry.get(field_text(record, "id") or "")
+        """Give the time from which to read a list's changes; None to skip the list."""
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
+        due = self.state.retry.get(field_text(record, "id") or "")
         if due is not None:
             return due
         if watermark is None or whole_at is None:

@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from ometria_replica.ometria.pages import Parent, read_pages, read_per_parent, read_windows
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import read_per_parent
+from ometria_replica.ometria.time_windows import read_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date, datetime
 
     from ometria_replica.ometria.client import Client
+    from ometria_replica.ometria.per_parent import Parent
     from ometria_replica.records import Page
     from ometria_replica.schema import Pages, PerParent, Windows
 
@@ -78,7 +81,7 @@ class _RecordReading(ABC):
     @property
     def is_doubtful(self) -> bool:
         """Whether an answer may be cut."""
-        return self._client.habits(self._endpoint).doubtful
+        return self._client.behaviour(self._endpoint).is_doubtful
 
     def pages(self) -> Iterator[Page]:
         """Read the pages and count their records."""
@@ -163,7 +166,7 @@ class PerParentReading:
     @property
     def is_doubtful(self) -> bool:
         """Whether an answer may be cut, or a parent was not read."""
-        cut = self._client.habits(self._per_parent.endpoint).doubtful
+        cut = self._client.behaviour(self._per_parent.endpoint).is_doubtful
         return cut or bool(self.retry)
 
     def pages(self) -> Iterator[Page]:
