@@ -102,7 +102,7 @@ def test_a_file_that_could_not_be_read_is_tried_however_old_it_gets() -> None:
     assert ledger.new_files([denied, *others]) == [denied]
     assert ledger.late([denied, *others]) == 0
     again = through_json(ledger.after([denied, *others], []))
-    assert again.state.new_files([denied, *others]) == [denied]
+    assert again.new_files([denied, *others]) == [denied]
     done = through_json(again.after([denied, *others], [denied]))
     assert done.new_files([denied, *others]) == []
     assert done.late([denied, *others]) == 0
