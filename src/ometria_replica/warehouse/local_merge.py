@@ -286,12 +286,11 @@ class LocalMergeEngine(Engine):
             self._local.create_table(table)
             self.execute(f"CREATE TEMP TABLE {_remote(table)} AS FROM {self.name(table)}")
             self.refresh(table)
-        for table in OLD_TABLES:
-            if self._remote.columns(table) and not self.scalar(
-                f"SELECT count(*) FROM {self.name(VERSION)}"
-            ):
-                self._local.create_table(table)
-                self._fill(self.name(table), table, self._remote.read_state(table))
+        if not self.count_of(self.name(VERSION)):  # Then it may be of an earlier version.
+            for table in OLD_TABLES:
+                if self._remote.columns(table):
+                    self._local.create_table(table)
+                    self._fill(self.name(table), table, self._remote.read_state(table))
         self._has_state = True
 
     def _fill(self, name: str, table: StateTable, found: pa.Table | None) -> None:

@@ -134,17 +134,19 @@ class Warehouse:
             changes = compare(self._engine, batch)
             if not self.access.dry_run:
                 with self._engine.transaction("the batch"):
-                    self._write(changes, batch)
+                    self._write(changes)
         return changes.counts
 
-    def _write(self, changes: Changes, batch: Batch) -> None:
-        if batch.lease:
+    def _write(self, changes: Changes) -> None:
+        lease = changes.state.lease if changes.state else None
+        if lease:
             with step("renewal"):
-                self.leases.renew(batch.lease)
+                self.leases.renew(lease)
         with step("rows"):
             self._engine.apply(changes)
-        self.rejects.write(changes, batch)
-        self.state.write(changes, batch)
+        if changes.state:
+            self.rejects.write(changes, changes.state)
+            self.state.write(changes, changes.state)
 
     def _create_or_upgrade(self, now: datetime) -> None:
         version = upgrades.version_of(self._engine)

@@ -129,13 +129,13 @@ class PostgresEngine(Engine):
         if self._in_transaction:
             yield
             return
-        self._begin()
+        self._autocommit(on=False)
         self._in_transaction = True
         try:
             self.execute(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
             yield
             with step(f"commit of {self._committing}"):
-                self._commit()
+                self._autocommit(on=True)
         except BaseException:
             self._roll_back()
             raise
@@ -145,11 +145,8 @@ class PostgresEngine(Engine):
     # By the driver, and not as statements of ours: where it believes that each statement
     # commits by itself, it commits after any with a time among its parameters (1.13).
 
-    def _begin(self) -> None:
-        self._connected().adbc_connection.set_autocommit(False)
-
-    def _commit(self) -> None:
-        self._connected().adbc_connection.set_autocommit(True)
+    def _autocommit(self, *, on: bool) -> None:
+        self._connected().adbc_connection.set_autocommit(on)
 
     def _roll_back(self) -> None:
         with suppress(adbc.Error):
