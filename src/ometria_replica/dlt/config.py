@@ -1,4 +1,4 @@
-"""What dlt's configuration gives becomes the settings of an account, checked as ours are."""
+"""Builds AccountSettings from dlt's configuration, with the same checks as ``ometria.toml``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECTION = "sources.ometria"
-"""Where dlt looks: ``SOURCES__OMETRIA__API_KEY``, or ``[sources.ometria]`` in its files."""
+"""Section in dlt's configuration: ``SOURCES__OMETRIA__API_KEY``, ``[sources.ometria]``."""
 
 
 def account_of(given: Mapping[str, Any]) -> AccountSettings:
     """
-    Make an account of *given*, by the names of the settings; what is None has its default.
+    Build an account from *given*, which has the names of the settings; None means the default.
 
-    Raises ConfigError with everything that is wrong.
+    Raises ConfigError with all problems at once.
     """
     problems: list[str] = []
     feed = given.get("feed")
@@ -39,7 +39,7 @@ def account_of(given: Mapping[str, Any]) -> AccountSettings:
         values["feed"] = _feed(feed, problems)
     if not feed and given.get("api_key") is None:
         problems.append(
-            f"{SECTION}: has neither an API key nor a feed; give api_key or feed_url to ometria(),"
+            f"{SECTION}: has neither an API key nor a feed; pass api_key or feed_url to ometria(),"
             " or set SOURCES__OMETRIA__API_KEY or SOURCES__OMETRIA__FEED_URL."
         )
     if problems:
