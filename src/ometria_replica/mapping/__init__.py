@@ -11,7 +11,14 @@ from ometria_replica.mapping.select import (
     staged_ddl,
     stamped,
 )
-from ometria_replica.mapping.staging import REJECT_COLUMNS, REJECTED, SEEN_KEYS, Staged, Staging
+from ometria_replica.mapping.staging import (
+    REJECT_COLUMNS,
+    REJECTED,
+    SEEN_KEYS,
+    Staged,
+    Staging,
+    file_reject,
+)
 
 __all__ = [
     "REJECTED",
@@ -22,6 +29,7 @@ __all__ = [
     "Staged",
     "Staging",
     "conversion",
+    "file_reject",
     "literal",
     "quoted",
     "staged_ddl",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ometria_replica.mapping.readers import (
     alike,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.records import FeedFile, Page, Record, StagedFile
+    from ometria_replica.records import FeedFile, FeedObject, Page, Record, StagedFile
     from ometria_replica.schema import Column, Table
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,18 @@ REJECT_COLUMNS = (
     "position",
 )
 """The columns of a reject: *column_name* None for a whole record, *position* from 1 in *origin*."""
+
+
+def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) -> dict[str, Any]:
+    """Give the reject of an unreadable file, by the names of REJECT_COLUMNS."""
+    known = {
+        "reject_id": f"{source_id}|{table_name}|{file.name}|{file.etag}",
+        "source_id": source_id,
+        "table_name": table_name,
+        "reason": reason,
+        "origin": file.name,
+    }
+    return dict.fromkeys(REJECT_COLUMNS) | known
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,14 @@ class Staging:
         dialect: on every core, and without the cost of a statement for each.
         """
         return [found for group in alike(files) for found in self._add_alike(group)]
+
+    def reject_file(self, file: FeedObject, reason: str) -> None:
+        """Reject a file that cannot be read at all."""
+        row = file_reject(self.source_id, self.table.name, file, reason)
+        parameters = ", ".join("?" for _ in row)
+        self.connection.execute(
+            f"INSERT INTO {REJECTED} ({', '.join(row)}) VALUES ({parameters})", list(row.values())
+        )
 
     def finish(self) -> Staged:
         """Reject what cannot be loaded, then keep the newest row of each key."""

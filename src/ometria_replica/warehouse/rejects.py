@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
-from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion
+from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
 from ometria_replica.selection import Selection, Values
 from ometria_replica.steps import step
 from ometria_replica.warehouse.access import Part, reads
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch, FileLogEntry
+    from ometria_replica.batch import Batch
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Table
 
@@ -65,8 +65,13 @@ class Rejects(Part):
                 " ORDER BY reject_id, origin, position",
                 [batch.synced_at, batch.run_id],
             )
-            unreadable = [entry for entry in batch.files if entry.unreadable_because is not None]
-            self._engine.replace(REJECTS, *(_of_file(batch, entry) for entry in unreadable))
+            unreadable = [
+                file_reject(key[0], key[1], entry.file, entry.unreadable_because)
+                for entry in batch.files
+                if entry.unreadable_because is not None
+            ]
+            stamp = (batch.synced_at, batch.run_id)
+            self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
 
     def replay(self, source_id: str) -> int:
         """
@@ -158,16 +163,6 @@ class Rejects(Part):
                     table, source_id, _FILLED, _UNFILLED, None, Loaded(updated=filled), state=None
                 )
             )
-
-
-def _of_file(batch: Batch, entry: FileLogEntry) -> list[object]:
-    """Give the reject of an unreadable file, its values in the order of the columns."""
-    file = entry.file
-    return [
-        f"{batch.source_id}|{batch.table.name}|{file.name}|{file.etag}",
-        *(batch.source_id, batch.table.name, None, None, None, entry.unreadable_because),
-        *(file.name, None, batch.synced_at, batch.run_id),
-    ]
 
 
 def _converted(
