@@ -9,12 +9,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	&& echo $$p && break; done)
 DEMO   ?=
 TESTS  ?=
+# A worker sleeps while the program under test runs, so there are more than cores.
+WORKERS ?= 3
 EVENTS ?= 1000000
 REPEAT ?= 3
 BENCH  ?=
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
+tools := $(VENV)/.tools
 whole := $(VENV)/.whole
 peers := $(VENV)-bench
 code  := src tests scripts $(wildcard bench)
@@ -24,14 +27,16 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
 # What runs here. The cloud's own drivers are tried where there is an account: see docs/reference/warehouses.md.
-engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt --extra spark \
+engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt \
 	--group dev --group warehouses
+
+pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 
 comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports docs docs-check diagram lock clean \
+.PHONY: help setup demo test test-all check format lint types imports docs docs-check diagram lock clean \
 	bench bench-check bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
@@ -43,10 +48,13 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 	@$(bin)/ometria-replica demo $(DEMO)
 	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
-test: $(whole)  ## Run all tests, offline (TESTS="tests/docs -x" runs some)
-	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --quiet $(TESTS)
+test: $(tools)  ## Prove every truth once, offline (TESTS="tests/docs -x" runs some)
+	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
 
-check: lint types imports docs-check test  ## Everything that CI checks
+test-all: $(whole)  ## Run all tests: every warehouse, scenario and time zone, and Spark
+	@$(pytest) --hypothesis-profile full $(TESTS)
+
+check: lint types imports docs-check test test-all  ## Everything that CI checks
 
 format: $(ready)  ## Put the code into shape
 	@$(bin)/ruff format $(code)
@@ -65,7 +73,7 @@ imports: $(ready)  ## Check that imports flow one way
 docs: $(ready)  ## Write the pages that are made from the program
 	@$(bin)/python scripts/reference.py
 
-docs-check: $(whole)  ## Check that those pages are current
+docs-check: $(tools)  ## Check that those pages are current
 	@$(bin)/python scripts/reference.py --check
 	@$(bin)/python bench/report.py --check
 	@$(bin)/python bench/warehouses.py --check
@@ -84,7 +92,7 @@ bench-api: $(ready)  ## Measure how much of the request budget a sync uses
 bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw where the time of a load and of a sync goes
 	@$(peers)/bin/python bench/flame.py $(BENCH)
 
-bench-warehouses: $(whole)  ## Measure PostgreSQL: us, by hand, and dlt (EVENTS=1000000 REPEAT=3)
+bench-warehouses: $(tools)  ## Measure PostgreSQL: us, by hand, and dlt (EVENTS=1000000 REPEAT=3)
 	@$(bin)/python bench/warehouses.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
 	@$(bin)/python bench/warehouses.py --docs
 
@@ -100,9 +108,11 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --extra simulator --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
+	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --output-file requirements/spark.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
-	@$(call headed,requirements/warehouses.txt,All that the tests need$(comma) with the warehouses that run on any machine.)
-	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for who wants to pin it.)
+	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
+	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark.)
+	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
@@ -126,9 +136,15 @@ $(ready): requirements/dev.txt pyproject.toml
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Some 600 MB more, most of it Spark: not for the demo.
-$(whole): requirements/warehouses.txt $(ready)
-	@echo "Adding the warehouses that the tests run against (a minute or two, the first time) ..." >&2
+# Not for the demo.
+$(tools): requirements/warehouses.txt $(ready)
+	@echo "Adding the warehouses that the tests run against (a minute, the first time) ..." >&2
+	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# Some 400 MB more.
+$(whole): requirements/spark.txt $(tools)
+	@echo "Adding Spark (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

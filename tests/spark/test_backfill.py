@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings
     from ometria_replica.report import RunReport
 
+pytestmark = pytest.mark.slow  # A cluster takes a minute, and needs Java.
+
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY, SECRET = "CANARYKEYID4471", "canary-secret-key-8802"
 API_KEY = "canary-api-key-5190"
