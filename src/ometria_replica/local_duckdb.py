@@ -13,16 +13,33 @@ from ometria_replica.temp_files import temp_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import ExitStack
+    from pathlib import Path
+
+
+def open_duckdb(
+    temp_folder: Path, memory_limit: str | None = None, *, threads: int | None = None
+) -> duckdb.DuckDBPyConnection:
+    """
+    Open a DuckDB in memory that spills into *temp_folder* and installs no extension.
+
+    A *memory_limit* or *threads* of None is DuckDB's own: 80 % of the memory, all cores.
+    """
+    limits = {"memory_limit": memory_limit, "threads": threads}
+    connection = duckdb.connect(
+        config={
+            "temp_directory": str(temp_folder),
+            "autoinstall_known_extensions": "false",
+            **{name: limit for name, limit in limits.items() if limit is not None},
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
+    return connection
 
 
 def open_staging(closing: ExitStack) -> duckdb.DuckDBPyConnection:
     """Open one in memory, which spills into a folder that is gone when *closing* ends."""
-    spill = closing.enter_context(temp_folder())
-    staging = duckdb.connect(
-        config={"temp_directory": str(spill), "autoinstall_known_extensions": "false"}
-    )
+    staging = open_duckdb(closing.enter_context(temp_folder()))
     closing.callback(staging.close)
-    staging.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
     return staging
 
 

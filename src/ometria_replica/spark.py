@@ -1,71 +1,73 @@
 """
-A backfill that outgrows one machine: Spark's executors stage the feed's files, the driver loads.
+Backfill on a Spark cluster: the executors stage the export files, the driver loads the rows.
 
-An executor does to a file what a sync does: brings it here, and maps it by the same statement,
-in a DuckDB of its own. What comes out goes to the staging place as Parquet, under a name that
-no other attempt has, and the driver is told the name. It loads what it was told of and nothing
-else, in the order of the feed, so that a task which is killed, tried again or run twice neither
-loses a row nor doubles one. Which task runs where and when is Spark's affair alone.
+An executor processes a file as a sync does: it downloads the file and maps it with the same
+statement, in a DuckDB of its own. It writes the staged rows as Parquet to the staging folder,
+under a name that no other attempt uses, and returns an outcome with that name to the driver.
+The driver loads exactly the files of these outcomes, in the order of the feed. A task that is
+killed, retried or run twice therefore neither loses a row nor duplicates one. Spark alone
+decides which task runs where and when.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from ometria_replica import __version__, errors
+from ometria_replica import errors
+from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
-from ometria_replica.records import StagedFile, Unreadable
+from ometria_replica.ometria.prefetch import in_order
+from ometria_replica.records import StagedFile
+from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
-from ometria_replica.settings import FeedSettings, masked
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
+    import duckdb
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.ometria.bucket import Bucket
-    from ometria_replica.records import Brought, FeedFile, FeedObject
-    from ometria_replica.replication import Progress
+    from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, Config
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Done = TypeVar("Done")
 
 AT_ONCE = 64
 MEMORY = "1GB"
-WAVE_BYTES = 32 * 2**20  # Of the feed, for each file at once: seconds of work, and not minutes.
-WAVE_FILES = 2_000  # Their names travel with the work: some 200 kB.
-WAVES_AHEAD = 2  # Staged while the driver loads another; bounds the staging place.
-FILES_AHEAD = 4  # Brought from the staging place meanwhile.
+WAVE_BYTES = 32 * 2**20  # Per concurrent file: seconds of work for a task, not minutes.
+WAVE_FILES = 2_000  # Their names are part of the job: about 200 kB.
+WAVES_AHEAD = 2  # Staged while the driver loads another wave; bounds the staging folder.
+FILES_AHEAD = 4  # Downloaded from the staging folder meanwhile.
 
 FEED_TABLES = tuple(table.name for table in TABLES if isinstance(table.read, Feed))
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # Until the driver says when a file was loaded.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # A placeholder: the driver sets the load time.
 FOLDER = "ometria-replica"
-SHARED = "As staging place use a folder that all machines share, or an s3:// address."
+SHARED = "Use a staging folder that all machines share, or an s3:// address."
 
 
 def backfill(
@@ -82,15 +84,16 @@ def backfill(
     progress: Progress | None = None,
 ) -> RunReport:
     """
-    Read the feeds of *config* as ``sync`` does, with the work of mapping handed to *spark*.
+    Read the feeds of *config* as ``sync`` does, and map their files on the executors of *spark*.
 
-    *staging* is where staged rows lie until they are loaded: an ``s3://`` address or a folder
-    that driver and executors share; settings of a feed say how to get in, where the AWS
-    chain does not. What is written there is removed again. *full*, *since*, *until*, *clock*
-    and *progress* mean what they mean to ``sync``. *at_once* files are under way together, as
-    many as the cluster has cores or more, and a task's DuckDB takes *memory* at most.
+    *staging* is the folder for staged rows until they are loaded: an ``s3://`` address, or a
+    folder that the driver and the executors share. Pass FeedSettings if it needs other
+    credentials than the AWS credential chain provides. The run removes the files that it
+    wrote there. *full*, *since*, *until*, *clock* and *progress* are those of ``sync``.
+    *at_once* is the number of files that are processed concurrently: at least the number of
+    the cluster's cores. *memory* is the memory limit of the DuckDB in one task.
 
-    Raises what ``sync`` raises; ReplicaError for a job that Spark gave up.
+    Raises the errors of ``sync``, and ReplicaError if a Spark job fails.
     """
     accounts = tuple(
         replace(account, api_key=None, feed=_from_anywhere(account.feed))
@@ -98,12 +101,12 @@ def backfill(
         if account.feed is not None
     )
     if not accounts:
-        raise ConfigError("No account has a feed, and nothing else is read by Spark. Set feed.url.")
+        raise ConfigError("No account has a feed, and Spark reads nothing else. Set feed.url.")
     if at_once < 1:
-        raise ConfigError(f"at_once: {at_once} files at once read nothing. Use 1 or more.")
+        raise ConfigError(f"at_once: {at_once} is too small. Use 1 or more.")
     settings = FeedSettings(url=staging) if isinstance(staging, str) else staging
-    place = _Place(_from_anywhere(settings), masked(config.warehouse.url))
-    with _Cluster(spark, place, at_once, memory).running() as cluster:
+    folder = _StagingFolder(_from_anywhere(settings), masked(config.warehouse.url))
+    with _Cluster(spark, folder, at_once, memory).running() as cluster:
         return sync(
             replace(config, accounts=accounts),
             FEED_TABLES,
@@ -117,7 +120,7 @@ def backfill(
 
 
 def _from_anywhere(feed: FeedSettings) -> FeedSettings:
-    """Make a relative path whole: an executor works in a folder of its own."""
+    """Make a relative path absolute: an executor has another working directory."""
     if "://" in feed.url:
         return feed
     return replace(feed, url=str(Path(feed.url).expanduser().absolute()))
@@ -128,79 +131,81 @@ def _from_anywhere(feed: FeedSettings) -> FeedSettings:
 
 @dataclass
 class _Cluster:
-    """Spark, and what this run has of it under way."""
+    """The Spark session with the jobs and downloads of this run."""
 
     spark: SparkSession
-    place: _Place
+    staging: _StagingFolder
     at_once: int
     memory: str
     tag: str = field(default_factory=lambda: f"{FOLDER}-{uuid4().hex}")
     _jobs: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(WAVES_AHEAD + 1, thread_name_prefix="spark")
     )
-    _bringers: ThreadPoolExecutor = field(
+    _downloads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(FILES_AHEAD, thread_name_prefix="staged")
     )
 
     @contextmanager
     def running(self) -> Iterator[_Cluster]:
-        """Leave nothing behind: no job, and nothing in the staging place."""
+        """Stop all jobs at the end, and remove this run's files from the staging folder."""
         try:
             yield self
         finally:
-            with suppress(Exception):  # Spark itself may be what failed.
+            with suppress(Exception):  # Spark itself may have failed.
                 self.spark.interruptTag(self.tag)
-            for workers in (self._jobs, self._bringers):
+            for workers in (self._jobs, self._downloads):
                 workers.shutdown(cancel_futures=True)
-            self.place.remove_runs()
+            self.staging.remove_runs()
 
     def fetch(
         self, account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
-    ) -> Iterator[Brought]:
-        """Have *files* staged by executors, a wave after another, and bring them in order."""
+    ) -> Iterator[FetchedFile]:
+        """Stage *files* on the executors, wave after wave, and yield them in their order."""
+        staging = self.staging
         work = _Work(
-            account, table, self.place.settings, self.place.begin(account), self.memory, _made_by()
+            account, table, staging.settings, staging.begin(account), self.memory, _versions()
         )
-        waves = (replace(work, files=wave) for wave in _in_waves(files, self.at_once))
-        outcomes = chain.from_iterable(_ahead(self._jobs, self._stage, waves, WAVES_AHEAD))
+        works = (replace(work, files=files) for files in _in_waves(files, self.at_once))
+        waves = in_order(self._jobs, self._stage, works, WAVES_AHEAD)
         denials = _Denials(len(files))
-        told = (outcome for outcome in outcomes if not denials.hears(outcome))
-        bring = partial(self._bring, folder)
-        yield from _ahead(self._bringers, bring, told, FILES_AHEAD)
+        staged = chain.from_iterable(map(denials.split_off, waves))
+        yield from in_order(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
         denials.raise_if_all()
 
-    def _stage(self, work: _Work) -> list[dict[str, Any]]:
-        """Run one job, and give what its tasks tell, in the order of the files."""
+    def _stage(self, work: _Work) -> _Wave:
+        """Run one job and return the outcomes of its tasks."""
 
         def stage(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return _staged_by_this_task(work, batches)
+            return _run_task(work, batches)
 
-        self.spark.addTag(self.tag)  # Of this thread.
+        self.spark.addTag(self.tag)  # A tag belongs to the calling thread.
         tasks = min(len(work.files), self.at_once)
         numbers = self.spark.range(0, len(work.files), 1, tasks)
         try:
             rows = numbers.mapInArrow(stage, "outcome string").collect()
-        except Exception as error:  # noqa: BLE001 -- What Spark raises has no common root.
-            logger.debug("Spark gave up a job: %s", type(error).__name__)
-            # Without its text and without the cause: both can hold lines of a file.
+        except Exception as error:  # noqa: BLE001 -- Spark's errors have no common base class.
+            logger.debug("Spark job failed: %s", type(error).__name__)
+            # Without its text and its cause: both can quote lines of a file.
             raise ReplicaError(
-                f"Spark gave up staging files of the feed ({type(error).__name__})."
-                " The executors' logs say why. What was loaded so far stays; run again."
+                f"Spark failed to stage files of the feed ({type(error).__name__})."
+                " See the executors' logs for the cause. Committed data is safe; run again."
             ) from None
-        return _in_order([json.loads(row.outcome) for row in rows], work)
+        return _to_wave([outcome_from_json(row.outcome) for row in rows], work.files)
 
-    def _bring(self, folder: Path, outcome: dict[str, Any]) -> Brought:
-        """Bring what was staged of one file to this machine."""
-        origin = outcome["origin"]
-        if "reason" in outcome:
-            return Unreadable(origin, outcome["reason"], again=outcome["again"])
-        rows = self.place.take(outcome["rows"], folder)
-        lines = self.place.take(outcome["lines"], folder)
-        return StagedFile(origin, rows, lines, frozenset(outcome["unknown"]))
+    def _download(
+        self, folder: Path, staged: tuple[FeedObject, Staged | Unreadable]
+    ) -> FetchedFile:
+        """Download the staged rows of one file to this machine."""
+        origin, outcome = staged
+        if isinstance(outcome, Unreadable):
+            return UnreadableFile(origin, outcome.reason, again=outcome.again)
+        rows = self.staging.download(outcome.rows, folder)
+        lines = self.staging.download(outcome.lines, folder)
+        return StagedFile(origin, rows, lines, frozenset(outcome.unknown_fields))
 
 
 def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedObject, ...]]:
-    """Cut *files* into what one job does: enough for *at_once* tasks, and not all of it."""
+    """Cut *files* into the waves of one job each, with enough work for *at_once* tasks."""
     wave: list[FeedObject] = []
     size = 0
     for file in files:
@@ -214,66 +219,63 @@ def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedO
         yield tuple(wave)
 
 
-def _ahead(
-    workers: ThreadPoolExecutor, do: Callable[[Item], Done], items: Iterable[Item], most: int
-) -> Iterator[Done]:
-    """Do *items* in order, with *most* of the next ones under way while the caller works."""
-    under_way: deque[Any] = deque()
-    for item in items:
-        under_way.append(workers.submit(do, item))
-        if len(under_way) > most:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+@dataclass(frozen=True)
+class _Wave:
+    """The outcomes of one job: those of its files, in the order of the feed, and its denials."""
+
+    files: list[tuple[FeedObject, Staged | Unreadable]]
+    denials: list[Denied]
 
 
-def _in_order(outcomes: list[dict[str, Any]], work: _Work) -> list[dict[str, Any]]:
-    """Raise what a task could not do, and sort the rest as the feed is."""
+def _to_wave(outcomes: Sequence[Outcome], files: Sequence[FeedObject]) -> _Wave:
+    """Sort *outcomes* by file. Raises the error of a task that failed."""
     for outcome in outcomes:
-        if "failed" in outcome:
-            raise getattr(errors, outcome["failed"])(f"On an executor: {outcome['message']}")
-    denials = [outcome for outcome in outcomes if "denied" in outcome]
-    files = {outcome["number"]: outcome for outcome in outcomes if "number" in outcome}
-    if len(files) != len(work.files):
+        if isinstance(outcome, Failed):
+            raise outcome.to_error()
+    by_number = {o.number: o for o in outcomes if isinstance(o, Staged | Unreadable)}
+    if len(by_number) != len(files):
         raise ReplicaError(
-            f"Spark's tasks told of {len(files)} files, not of {len(work.files)}."
-            " Nothing of them was loaded; run again."
+            f"The Spark tasks returned {len(by_number)} files instead of {len(files)}."
+            " None of them was loaded; run again."
         )
-    return [*({**files[n], "origin": file} for n, file in enumerate(work.files)), *denials]
+    return _Wave(
+        [(file, by_number[number]) for number, file in enumerate(files)],
+        [outcome for outcome in outcomes if isinstance(outcome, Denied)],
+    )
 
 
 @dataclass
 class _Denials:
-    """Files that the store denies. Where it denies all, that is what to say, as in a sync."""
+    """Counts the files that the store denies: if it denies all of them, the run must say so."""
 
     files: int
     denied: int = 0
     message: str = ""
 
-    def hears(self, outcome: dict[str, Any]) -> bool:
-        """Take note of a task that was denied every file."""
-        if "denied" not in outcome:
-            return False
-        self.denied += outcome["files"]
-        self.message = self.message or outcome["denied"]
-        return True
+    def split_off(self, wave: _Wave) -> list[tuple[FeedObject, Staged | Unreadable]]:
+        """Count the denials of *wave* and return its files."""
+        for denial in wave.denials:
+            self.denied += denial.files
+            self.message = self.message or denial.message
+        return wave.files
 
     def raise_if_all(self) -> None:
-        """Raise AccessDenied if nothing could be read."""
+        """Raise AccessDenied if no file could be read."""
         if self.message and self.denied == self.files:
             raise AccessDenied(self.message)
 
 
-# --- The staging place -------------------------------------------------------------------------
+# --- The staging folder ------------------------------------------------------------------------
 
 
 @dataclass
-class _Place:
+class _StagingFolder:
     """
-    Where staged rows lie until they are loaded, in a folder of each source, of each run.
+    A bucket or folder for staged rows until they are loaded.
 
-    A driver that was killed leaves its own. The next run that holds the source's lease
-    removes it, so two warehouses may share a place.
+    Each run of a source has a subfolder. The subfolder of a driver that was killed stays;
+    the next run that holds the lease of the source removes it. Two warehouses can share a
+    staging folder.
     """
 
     settings: FeedSettings
@@ -282,73 +284,145 @@ class _Place:
 
     @cached_property
     def bucket(self) -> Bucket:
-        """The bucket or folder, opened when first needed; the folder is made."""
+        """The bucket or folder, opened at first use; a folder is created if needed."""
         if "://" not in self.settings.url:
             Path(self.settings.url).mkdir(parents=True, exist_ok=True)
         return _open(self.settings)
 
     def begin(self, account: AccountSettings) -> str:
-        """Name this run's folder, and remove what earlier runs left beside it."""
+        """Return the subfolder of this run, and remove those of earlier runs."""
         folder = self.folder_of(account.source_id)
         self._remove(f"{folder}/")
         self._runs.append(run := f"{folder}/{uuid4().hex}/")
         return run
 
     def folder_of(self, source_id: str) -> str:
-        """Name the folder of a source of this warehouse."""
+        """Return the subfolder of a source in this warehouse."""
         owner = sha256(f"{self.warehouse} {source_id}".encode()).hexdigest()
         return f"{FOLDER}/{owner[:16]}"
 
-    def take(self, name: str | None, folder: Path) -> Path | None:
-        """Move one object to *folder*; None stands for nothing."""
+    def download(self, name: str | None, folder: Path) -> Path | None:
+        """Move one object to the local *folder*; None if there is no object."""
         if name is None:
             return None
         path = folder / Path(name).name
-        with _said_clearly(self.bucket, f"reading {name}"), path.open("wb") as file:
+        with _translated_errors(self.bucket, f"reading {name}"), path.open("wb") as file:
             for piece in self.bucket.store.get(name).stream():
                 file.write(piece)
             self.bucket.store.delete(name)
         return path
 
     def remove_runs(self) -> None:
-        """Remove what this run wrote: also what killed tasks left, which nobody was told of."""
+        """Remove all objects of this run, including those of killed tasks without an outcome."""
         for run in self._runs:
             try:
                 self._remove(run)
-            except ReplicaError as error:  # All is loaded, or something else failed first.
-                logger.warning("%s The next backfill tries again.", error)
+            except ReplicaError as error:  # All rows are loaded, or another error came first.
+                logger.warning("%s The next backfill removes the rest.", error)
 
     def _remove(self, prefix: str) -> None:
-        with _said_clearly(self.bucket, "removing staged rows"):
+        with _translated_errors(self.bucket, "removing staged rows"):
             for chunk in self.bucket.store.list(prefix):
                 self.bucket.store.delete([meta["path"] for meta in chunk])
 
 
 def _open(settings: FeedSettings) -> Bucket:
     if "://" not in settings.url and not Path(settings.url).is_dir():
-        raise ConfigError(f"{settings.url}: there is no such folder. {SHARED}")
+        raise ConfigError(f"{settings.url}: this folder does not exist. {SHARED}")
     return open_bucket(settings)
 
 
 @contextmanager
-def _said_clearly(bucket: Bucket, doing: str) -> Iterator[None]:
-    """Turn the driver's errors into ours."""
+def _translated_errors(bucket: Bucket, doing: str) -> Iterator[None]:
+    """Translate the object store's errors into ours."""
     from obstore.exceptions import BaseError  # noqa: PLC0415 -- 30 ms, and only a backfill needs it.
 
     try:
         yield
     except FileNotFoundError:
         raise ConfigError(
-            f"{bucket.place}: what an executor put there is not there for the driver. {SHARED}"
+            f"{bucket.place}: the driver cannot find a file that an executor wrote. {SHARED}"
         ) from None
     except (BaseError, OSError) as error:
         refusal = bucket.refusal(error, doing)
-        told = str(refusal).replace(
-            "the feed's", "the staging place's"
-        )  # The same kind of settings.
+        # The settings are of the same kind, and the message names the feed.
+        message = str(refusal).replace("the feed's", "the staging folder's")
         raise type(refusal)(
-            f"{told} There, listing, getting, putting and deleting objects must be allowed."
+            f"{message} The credentials must allow listing, reading, writing and deleting there."
         ) from None
+
+
+# --- Outcomes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Json:
+    """An outcome of a task as JSON; its class name goes in beside its fields."""
+
+    def to_json(self) -> str:
+        """Write the outcome for :func:`outcome_from_json`."""
+        return json.dumps({"kind": type(self).__name__, **asdict(self)})
+
+
+@dataclass(frozen=True)
+class Staged(_Json):
+    """
+    A file was mapped.
+
+    *number* is its place in the wave. *rows* and *lines* are objects in the staging folder:
+    the staged rows, and the lines that could not be parsed; None if there are none.
+    """
+
+    number: int
+    rows: str | None
+    lines: str | None
+    unknown_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unreadable(_Json):
+    """A file could not be read; *again* says that the next run may succeed."""
+
+    number: int
+    reason: str
+    again: bool
+
+
+@dataclass(frozen=True)
+class Denied(_Json):
+    """The store denied all *files* of a task, each of which has an outcome of its own."""
+
+    message: str
+    files: int
+
+
+@dataclass(frozen=True)
+class Failed(_Json):
+    """A task failed with the *error* of this name in ``errors``, which a retry would not cure."""
+
+    error: str
+    message: str
+
+    def to_error(self) -> ReplicaError:
+        """Return the error, as one of an executor."""
+        kind: type[ReplicaError] = getattr(errors, self.error)
+        return kind(f"On an executor: {self.message}")
+
+
+Outcome: TypeAlias = Staged | Unreadable | Denied | Failed
+"""What a task returns to the driver."""
+
+_OUTCOMES: dict[str, type[Outcome]] = {
+    kind.__name__: kind for kind in (Staged, Unreadable, Denied, Failed)
+}
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """Read an outcome that :meth:`to_json` wrote."""
+    fields = json.loads(text)
+    if "unknown_fields" in fields:
+        fields["unknown_fields"] = tuple(fields["unknown_fields"])
+    return _OUTCOMES[fields.pop("kind")](**fields)
 
 
 # --- The executors -----------------------------------------------------------------------------
@@ -357,9 +431,9 @@ def _said_clearly(bucket: Bucket, doing: str) -> Iterator[None]:
 @dataclass(frozen=True)
 class _Work:
     """
-    What travels to the executors, in the closure of a task and nowhere else.
+    The job of one wave, which reaches the executors in the closure of its tasks only.
 
-    The account comes without its API key. *folder* is this run's, in the staging place.
+    The account has no API key. *folder* is the run's subfolder of the staging folder.
     """
 
     account: AccountSettings
@@ -367,111 +441,99 @@ class _Work:
     staging: FeedSettings
     folder: str
     memory: str
-    made_by: str
+    versions: str
     files: tuple[FeedObject, ...] = ()
 
 
-def _made_by() -> str:
-    """Tell what maps here: the same text of a file must become the same row everywhere."""
+def _versions() -> str:
+    """Name the versions here; they must be the same everywhere, to map a text to the same row."""
     import duckdb  # noqa: PLC0415 -- 130 ms, and only a backfill needs it.
 
     return f"ometria-replica {__version__} with DuckDB {duckdb.__version__}"
 
 
-def _staged_by_this_task(
-    work: _Work, batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    """Stage the files with these numbers, and tell of each in a row as soon as it is done."""
+def _run_task(work: _Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Stage the files with the numbers in *batches*; yield each outcome as soon as it is known."""
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a backfill needs it.
 
     numbers: list[int] = []
     for batch in batches:
         numbers += batch.to_pydict()["id"]
     for outcome in _outcomes(work, numbers):
-        yield pa.RecordBatch.from_pydict({"outcome": [json.dumps(outcome)]})
+        yield pa.RecordBatch.from_pydict({"outcome": [outcome.to_json()]})
 
 
-def _outcomes(work: _Work, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Tell what became of each file. Refusals are told, not raised: Spark would ask again."""
-    told = 0
+def _outcomes(work: _Work, numbers: Sequence[int]) -> Iterator[Outcome]:
+    """Yield the outcome of each file; permanent errors too, as Spark would retry a raised one."""
+    done = 0
     try:
-        _refuse_another_version(work)
+        _check_versions(work)
         for outcome in _staged_files(work, numbers):
             yield outcome
-            told += 1
+            done += 1
     except AccessDenied as denied:
-        if told == len(numbers):
-            yield {"denied": str(denied), "files": told}
+        if done == len(numbers):
+            yield Denied(str(denied), done)
         else:
-            yield _failure(denied)
+            yield Failed(type(denied).__name__, str(denied))
     except ReplicaError as error:
         if type(error) is ReplicaError:
-            raise  # Of this machine, perhaps: Spark tries another.
-        yield _failure(error)
+            raise  # Perhaps a problem of this machine: Spark retries on another.
+        yield Failed(type(error).__name__, str(error))
 
 
-def _failure(error: ReplicaError) -> dict[str, Any]:
-    return {"failed": type(error).__name__, "message": str(error)}
-
-
-def _refuse_another_version(work: _Work) -> None:
-    if work.made_by != _made_by():
+def _check_versions(work: _Work) -> None:
+    if work.versions != _versions():
         raise ConfigError(
-            f"{_made_by()} is installed there, and the driver has {work.made_by}."
-            " Install the same on both."
+            f"The executor has {_versions()}, and the driver has {work.versions}."
+            " Install the same versions on both."
         )
 
 
-def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    place = _open(work.staging)
+def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unreadable]:
+    bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
     with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
-        brought = inputs.feed.fetch(files, folder)
-        for number, file in zip(numbers, brought, strict=True):
-            yield {"number": number, **_staged(work, place, file, f"{work.folder}{number:06}")}
+        fetched = inputs.export(work.table).fetch(files, folder)
+        for number, file in zip(numbers, fetched, strict=True):
+            yield _staged(work, bucket, number, file)
 
 
-def _staged(work: _Work, place: Bucket, file: FeedFile | Unreadable, name: str) -> dict[str, Any]:
-    """Map one file and put what came out where the driver finds it."""
-    if isinstance(file, Unreadable):
-        return {"reason": file.reason, "again": file.again}
+def _staged(
+    work: _Work, bucket: Bucket, number: int, file: FeedFile | UnreadableFile
+) -> Staged | Unreadable:
+    """Map one file, and upload the result to the staging folder."""
+    if isinstance(file, UnreadableFile):
+        return Unreadable(number, file.reason, file.again)
     rows, lines = file.path.with_suffix(".rows"), file.path.with_suffix(".lines")
-    with _duckdb(work, file.path.parent) as connection:
+    with _open_duckdb(work, file.path.parent) as connection:
         account = work.account
         staging = Staging(connection, work.table, account.account_id, account.source_id)
-        records = staging.add_file(file, EPOCH)
+        mapped = staging.add_file(file, EPOCH)
         file.discard()
-        if isinstance(records, Unreadable):
-            return {"reason": records.reason, "again": records.again}
+        if isinstance(mapped, UnreadableFile):
+            return Unreadable(number, mapped.reason, mapped.again)
         unknown = staging.save(rows, lines)
-    unique = f"{name}-{uuid4().hex}"
-    return {
-        "rows": _put(place, rows, f"{unique}.rows.parquet"),
-        "lines": _put(place, lines, f"{unique}.lines.parquet"),
-        "unknown": sorted(unknown),
-    }
+    name = f"{work.folder}{number:06}-{uuid4().hex}"
+    return Staged(
+        number,
+        _upload(bucket, rows, f"{name}.rows.parquet"),
+        _upload(bucket, lines, f"{name}.lines.parquet"),
+        tuple(sorted(unknown)),
+    )
 
 
-@contextmanager
-def _duckdb(work: _Work, folder: Path) -> Iterator[Any]:
-    """Open a DuckDB that takes one core and no more memory than a task may."""
-    import duckdb  # noqa: PLC0415 -- 130 ms, and only a backfill needs it.
+def _open_duckdb(work: _Work, folder: Path) -> duckdb.DuckDBPyConnection:
+    from ometria_replica.local_duckdb import open_duckdb  # noqa: PLC0415 -- Imports DuckDB, 130 ms.
 
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": work.memory,
-        "temp_directory": str(folder / "spill"),
-        "autoinstall_known_extensions": "false",
-    }
-    with duckdb.connect(config=config) as connection:
-        yield connection
+    return open_duckdb(folder / "spill", work.memory, threads=1)  # A task has one core.
 
 
-def _put(place: Bucket, path: Path, name: str) -> str | None:
-    """Put a file into the staging place, whole or not at all; None if there is no such file."""
+def _upload(bucket: Bucket, path: Path, name: str) -> str | None:
+    """Upload a file to the staging folder atomically; None if there is no such file."""
     if not path.exists():
         return None
-    with _said_clearly(place, f"writing {name}"):
-        place.store.put(name, path)
+    with _translated_errors(bucket, f"writing {name}"):
+        bucket.store.put(name, path)
     path.unlink()
     return name

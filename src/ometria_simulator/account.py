@@ -108,7 +108,7 @@ class Account:
     def deletion_requests(self) -> list[DeletionRequest]:
         """All requests to anonymise somebody."""
         with self.lock:
-            return list(self.state.deletion_requests)
+            return list(self.state.deletion_requests.values())
 
     def profile(self, profile_id: str) -> Profile:
         """Find a profile; KeyError when there is none, or none any more."""
@@ -161,6 +161,7 @@ class Account:
         """Move the clock and nothing else; events whose time has come become available."""
         with self.lock:
             self.state.now = now.astimezone(UTC)
+            happenings.complete_deletions(self.state, self.state.now)
             self.state.release_events()
 
     # Profiles
@@ -208,9 +209,47 @@ class Account:
             return happenings.merge(self.state, survivor, losers, self.state.now)
 
     def anonymise_profile(self, id: str) -> DeletionRequest:  # noqa: A002 -- Ometria's own word
-        """Replace a person's address by its hash and record the request."""
+        """Anonymise one profile by a deletion request that is completed within the second."""
         with self.lock:
-            return happenings.anonymise(self.state, self.state.profile(id), self.state.now)
+            now = self.state.now
+            done_at = now + timedelta(microseconds=833_949)
+            request = happenings.request_deletion(
+                self.state, now, profiles=[self.state.profile(id)], due_at=done_at
+            )
+            happenings.complete_deletions(self.state, done_at)
+            return self.state.deletion_requests[request.id]
+
+    def request_deletion(
+        self,
+        emails: str | Sequence[str],
+        *,
+        completed_after: timedelta | None = None,
+        removes_profile: bool = False,
+        comment: str | None = None,
+        origin: str = "api",
+        user: tuple[str, str] | None = None,
+    ) -> DeletionRequest:
+        """
+        File a deletion request for every profile with one of *emails*, in any case.
+
+        The request stays open until *completed_after* has passed; None means a moment within
+        the 14 days that Ometria documents, and zero means now. Then the profiles are
+        anonymised, or removed if *removes_profile*. *user* is an email and a name.
+        """
+        with self.lock:
+            now = self.state.now
+            request = happenings.request_deletion(
+                self.state,
+                now,
+                emails=[emails] if isinstance(emails, str) else emails,
+                due_at=None if completed_after is None else now + completed_after,
+                removes_profile=removes_profile,
+                comment=comment,
+                origin=origin,
+                user=user,
+            )
+            happenings.complete_deletions(self.state, now)
+            return self.state.deletion_requests[request.id]
 
     # Lists
 

@@ -19,7 +19,12 @@ from ometria_simulator.account import Account
 from ometria_simulator.dialect import Dialect
 from ometria_simulator.feed import Feed
 from ometria_simulator.quirks import Quirks
-from ometria_simulator.server import REQUESTS_PER_SECOND, SIMULATED_KEY, serve
+from ometria_simulator.server import (
+    DELETION_REQUESTS_PER_MINUTE,
+    REQUESTS_PER_SECOND,
+    SIMULATED_KEY,
+    serve,
+)
 from ometria_simulator.storage import S3Access, StorageError, s3_server
 
 if TYPE_CHECKING:
@@ -55,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--port", type=int, default=0, help="default: any free one")
     serving.add_argument(
         "--requests-per-second", type=_rate, default=REQUESTS_PER_SECOND, help="0 is no limit"
+    )
+    serving.add_argument(
+        "--deletion-requests-per-minute",
+        type=_rate,
+        default=DELETION_REQUESTS_PER_MINUTE,
+        help="rate limit of /data-deletion-requests; 0 means no limit",
     )
     serving.add_argument("--key-env", metavar="NAME", help="variable that holds the API key")
     serving.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
@@ -162,6 +173,7 @@ def _serve(options: argparse.Namespace) -> int:
                 port=options.port,
                 key=key,
                 requests_per_second=options.requests_per_second or None,
+                deletion_requests_per_minute=options.deletion_requests_per_minute or None,
                 quirks=Quirks(latency_seconds=options.latency),
                 feed=feed,
             )

@@ -23,6 +23,7 @@ MUTATIONS = frozenset(
         "delete_profile",
         "merge_profiles",
         "anonymise_profile",
+        "request_deletion",
         "add_list",
         "archive_list",
         "delete_list",
@@ -38,6 +39,7 @@ MUTATIONS = frozenset(
 _TIMES = frozenset(
     {"at", "now", "created_at", "refreshed_at", "stats_updated_at", "occurred_at", "available_at"}
 )
+_SPANS = frozenset({"refresh_every", "completed_after"})
 
 
 def command(server: Server, method: str, path: str, arguments: dict[str, Any]) -> Json:
@@ -120,7 +122,11 @@ def _argument(name: str, value: Any) -> Any:
         return ABSENT
     if name in _TIMES and isinstance(value, str):
         return moments.read(value)
-    return timedelta(seconds=value) if name == "refresh_every" and value else value
+    if name in _SPANS and value is not None:
+        return timedelta(seconds=value)
+    if name == "user" and value is not None:
+        return tuple(value)
+    return value
 
 
 def _shown(result: Any) -> Json:

@@ -6,10 +6,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import md5
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ometria_simulator import messages, moments, people, vocabulary
-from ometria_simulator.records import API_OPT_OUT, DeletionRequest, Json, Unsubscribe
+from ometria_simulator.records import (
+    ANONYMOUS_DOMAIN,
+    API_OPT_OUT,
+    DeletionRequest,
+    Json,
+    PendingDeletion,
+    Unsubscribe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +37,21 @@ UNSUBSCRIBE_TYPES = (
     API_OPT_OUT,
 )
 _TYPE_WEIGHTS = (40, 17, 12, 6, 6, 6, 13)
+
+ANONYMISED_WITHIN = timedelta(days=14)  # Article on GDPR.
+_PERSONAL_FIELDS = (
+    "customer_id",
+    "name",
+    "firstname",
+    "middlename",
+    "lastname",
+    "prefix",
+    "suffix",
+    "gender",
+    "date_of_birth",
+    "phone_number",
+    "phone_number_country",
+)
 
 
 def join(state: State, created_at: datetime, *, shared_email: str | None = None) -> Profile:
@@ -51,6 +74,8 @@ def join(state: State, created_at: datetime, *, shared_email: str | None = None)
 
 def change(state: State, profile: Profile, at: datetime) -> None:
     """Let something about a person change: an order, an address, a name, a visit."""
+    if profile.is_anonymous:
+        return
     random = state.random
     fields: dict[str, Json]
     chance = random.random()
@@ -143,28 +168,104 @@ def merge(state: State, survivor_id: str, loser_ids: Sequence[str], at: datetime
     return state.update_profile(survivor_id, {**known_fields, "stats": stats}, at=at)
 
 
-def anonymise(state: State, profile: Profile, at: datetime) -> DeletionRequest:
+def request_deletion(
+    state: State,
+    at: datetime,
+    *,
+    emails: Sequence[str] = (),
+    profiles: Sequence[Profile] = (),
+    due_at: datetime | None = None,
+    removes_profile: bool = False,
+    comment: str | None = None,
+    origin: str = "api",
+    user: tuple[str, str] | None = None,
+) -> DeletionRequest:
     """
-    Forget a person on request.
+    File a request to anonymise *profiles*, and every profile with one of *emails*.
 
-    The request is documented; that the profile stays, with the hashed address
-    in place of its own, is inferred.
+    The request is due at *due_at*; None picks a moment of the 14 days that Ometria
+    documents. :func:`complete_deletions` carries it out.
     """
-    plain = (profile.email or profile.id).lower().encode()
-    hashed = f"{md5(plain, usedforsecurity=False).hexdigest()}@anonymous.ometria"
+    hashes = {profile.id: hashed_email(profile.email or profile.id) for profile in profiles}
     request = DeletionRequest(
         id=messages.uuid_text(state.random),
-        hashed_email=hashed,
+        hashed_emails=tuple(dict.fromkeys([*map(hashed_email, emails), *hashes.values()])),
         created_at=at,
-        completed_at=at + timedelta(microseconds=833_949),
+        comment=comment,
+        origin=origin,
+        user=user,
     )
-    state.deletion_requests.append(request)
-    blank: dict[str, Json] = dict.fromkeys(
-        ("name", "firstname", "middlename", "lastname", "phone_number", "date_of_birth")
+    # From the id, which is random already: another draw would change accounts of known seeds.
+    share = int(request.id[:8], 16) / 2**32
+    state.deletion_requests[request.id] = request
+    state.pending_deletions.append(
+        PendingDeletion(
+            request.id,
+            due_at or at + ANONYMISED_WITHIN * share,
+            frozenset(email.lower() for email in emails),
+            hashes,
+            removes_profile,
+        )
     )
-    blank |= {"email": hashed, "identities": [{"id": hashed, "type": "email"}]}
-    state.update_profile(profile.id, blank, at=at)
     return request
+
+
+def complete_deletions(state: State, until: datetime) -> None:
+    """Carry out the requests that are due by *until*, in the order of their due times."""
+    due = [pending for pending in state.pending_deletions if pending.due_at <= until]
+    state.pending_deletions = [p for p in state.pending_deletions if p.due_at > until]
+    for pending in sorted(due, key=attrgetter("due_at")):
+        _complete(state, pending)
+
+
+def hashed_email(email: str) -> str:
+    """
+    Return the address that stands for *email* after a deletion request.
+
+    The form, 32 hexadecimal digits ``@anonymous.ometria``, is documented. That the digits
+    are the MD5 of the address in lower case is inferred.
+    """
+    digest = md5(email.lower().encode(), usedforsecurity=False).hexdigest()
+    return f"{digest}@{ANONYMOUS_DOMAIN}"
+
+
+def _complete(state: State, pending: PendingDeletion) -> None:
+    found = [
+        profile
+        for profile in state.profiles.values()
+        if not profile.is_anonymous
+        and (profile.id in pending.profiles or (profile.email or "").lower() in pending.emails)
+    ]
+    for profile in found:
+        if pending.removes_profile:
+            state.remove_profile(profile.id)
+        else:
+            hashed = pending.profiles.get(profile.id) or hashed_email(profile.email or "")
+            _anonymise(state, profile, hashed, pending.due_at)
+    done = "removed" if pending.removes_profile else "anonymised"
+    state.deletion_requests[pending.request_id] = replace(
+        state.deletion_requests[pending.request_id],
+        completed_at=pending.due_at,
+        summary=f"{len(found)} contact {'record' if len(found) == 1 else 'records'} {done}",
+    )
+    state.version += 1
+
+
+def _anonymise(state: State, profile: Profile, hashed: str, at: datetime) -> None:
+    """
+    Remove the personal data of a profile and replace its address by *hashed*.
+
+    That personal data is removed or anonymised is documented. That the profile stays,
+    and that it shows the hashed address, is inferred.
+    """
+    fields: dict[str, Json] = {
+        name: None for name in _PERSONAL_FIELDS if profile.fields.get(name) is not None
+    }
+    properties = profile.fields.get("properties")
+    if isinstance(properties, dict):
+        fields["properties"] = dict.fromkeys(properties)
+    fields |= {"email": hashed, "identities": [{"id": hashed, "type": "email"}]}
+    state.update_profile(profile.id, fields, at=at)
 
 
 def _order(random: Random, profile: Profile, at: datetime) -> dict[str, Json]:

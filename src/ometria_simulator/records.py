@@ -23,6 +23,9 @@ class Absent:
         return "ABSENT"
 
 
+ANONYMOUS_DOMAIN: Final = "anonymous.ometria"
+"""Domain of the hashed addresses in deletion requests: article on GDPR."""
+
 ABSENT: Final = Absent()
 """Given as a field's value it takes the field away, which is not the same as null."""
 
@@ -49,6 +52,11 @@ class Profile:
         """The address, or None for a person known by phone or by id only."""
         email = self.fields.get("email")
         return email if isinstance(email, str) and email else None
+
+    @property
+    def is_anonymous(self) -> bool:
+        """True once a deletion request replaced the address by its hash."""
+        return (self.email or "").endswith(f"@{ANONYMOUS_DOMAIN}")
 
     def record(self) -> Record:
         """Give the object that ``GET /profiles`` shows."""
@@ -158,27 +166,59 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRequest:
-    """One request to anonymise a person; the address is known by its hash only."""
+    """
+    One request to anonymise a person, whose addresses it holds as hashes only.
+
+    ``completed_at`` is None until Ometria has processed the request, which takes up to 14 days.
+    ``origin`` is ``api`` or ``app``; ``user`` is the ``(email, name)`` of the requesting user.
+    """
 
     id: str
-    hashed_email: str
+    hashed_emails: tuple[str, ...]
     created_at: datetime
-    completed_at: datetime | None
+    completed_at: datetime | None = None
     comment: str | None = None
+    summary: str | None = None
+    origin: str = "api"
+    user: tuple[str, str] | None = None
 
     def record(self) -> Record:
-        """Give the object that ``GET /data-deletion-requests`` shows."""
+        """
+        Return the object that ``GET /data-deletion-requests`` shows.
+
+        The fields are in the order of the documented example, which also has the
+        request's own id as ``api_request_id``.
+        """
         completed = moments.postgres_micro(self.completed_at) if self.completed_at else None
         return {
-            "id": self.id,
             "action": "anonymise",
             "comment": self.comment,
-            "summary": None,
-            "identities": [{"hashed_email": self.hashed_email}],
-            "source": {"api_request_id": None, "origin": "api", "user": None},
-            "timestamp_created": moments.postgres_micro(self.created_at),
+            "id": self.id,
+            "identities": [{"hashed_email": hashed} for hashed in self.hashed_emails],
+            "source": {
+                "api_request_id": self.id if self.origin == "api" else None,
+                "origin": self.origin,
+                "user": {"email": self.user[0], "name": self.user[1]} if self.user else None,
+            },
+            "summary": self.summary,
             "timestamp_completed": completed,
+            "timestamp_created": moments.postgres_micro(self.created_at),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDeletion:
+    """
+    The part of an open deletion request that the API never shows.
+
+    ``emails`` are in lower case; ``profiles`` has the hashed address of each profile id.
+    """
+
+    request_id: str
+    due_at: datetime
+    emails: frozenset[str]
+    profiles: Mapping[str, str]
+    removes_profile: bool = False
 
 
 @dataclass(frozen=True, slots=True)

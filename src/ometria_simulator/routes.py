@@ -67,6 +67,8 @@ def find_route(path: str) -> Route:  # noqa: PLR0911 -- one for each path
             return Route("unsubscribes")
         case ["data-deletion-requests"]:
             return Route("data-deletion-requests")
+        case ["data-deletion-requests", request_id] if request_id:
+            return Route("data-deletion-requests", request_id)
     raise HttpError(404, "Not Found")
 
 
@@ -104,10 +106,10 @@ class Api:
                     return self._changes(route.id or "", query)
                 case "unsubscribes":
                     return self._unsubscribes(query)
+                case _ if route.id is not None:
+                    return self._deletion_request(route.id)
                 case _:
-                    requests = self._account.deletion_requests
-                    page = self._page("data-deletion-requests", requests, query)
-                    return [request.record() for request in page]
+                    return self._deletion_requests(query)
 
     # Profiles
 
@@ -246,6 +248,22 @@ class Api:
             found.sort(key=attrgetter("at"))
         found = self._ordered("unsubscribes", found)
         return [unsubscribe.record() for unsubscribe in self._page("unsubscribes", found, query)]
+
+    # Deletion requests
+
+    def _deletion_request(self, request_id: str) -> Record:
+        try:
+            return self._account.state.deletion_requests[request_id].record()
+        except KeyError:
+            raise HttpError(404, "Not Found") from None
+
+    def _deletion_requests(self, query: Query) -> Json:
+        requests = self._account.deletion_requests
+        if self._by_update(query, "data-deletion-requests"):
+            requests.sort(key=lambda request: request.completed_at or request.created_at)
+        requests = self._ordered("data-deletion-requests", requests)
+        page = self._page("data-deletion-requests", requests, query)
+        return [request.record() for request in page]
 
     # Windows and pages
 

@@ -77,12 +77,13 @@ class Server:
         port: int = 0,
         key: str = SIMULATED_KEY,
         requests_per_second: float | None = REQUESTS_PER_SECOND,
+        deletion_requests_per_minute: float | None = DELETION_REQUESTS_PER_MINUTE,
         quirks: Quirks | None = None,
         faults: Faults | None = None,
         no_rights: frozenset[Endpoint] = frozenset(),
         feed: Feed | None = None,
     ) -> None:
-        """Start listening; with ``requests_per_second=None`` there is no limit."""
+        """Start listening; a rate of None is no limit."""
         self.account = account
         self.key = key
         self.faults = faults or Faults()
@@ -92,12 +93,8 @@ class Server:
         self.after_request: Callable[[LoggedRequest], object] | None = None
         self.stopping = threading.Event()
         self.quirks = quirks or Quirks()
-        self.limiter = (
-            Limiter(requests_per_second, count_refused=self.quirks.refused_requests_count)
-            if requests_per_second
-            else None
-        )
-        self.deletion_limiter = Limiter(DELETION_REQUESTS_PER_MINUTE, 60.0)
+        self.limiter = self._new_limiter(requests_per_second, 1.0)
+        self.deletion_limiter = self._new_limiter(deletion_requests_per_minute, 60.0)
         try:
             self._listener = _Listener((host, port), self)
         except OSError as error:
@@ -141,6 +138,11 @@ class Server:
             return self.error(refusal.status, refusal.message, self._hint(refusal.seconds))
         except HttpError as error:
             return self.error(error.status, error.message)
+
+    def _new_limiter(self, requests: float | None, seconds: float) -> Limiter | None:
+        if not requests:
+            return None
+        return Limiter(requests, seconds, count_refused=self.quirks.refused_requests_count)
 
     def error(
         self,
@@ -200,6 +202,7 @@ def serve(
     port: int = 0,
     key: str = SIMULATED_KEY,
     requests_per_second: float | None = REQUESTS_PER_SECOND,
+    deletion_requests_per_minute: float | None = DELETION_REQUESTS_PER_MINUTE,
     quirks: Quirks | None = None,
     faults: Faults | None = None,
     no_rights: frozenset[Endpoint] = frozenset(),
@@ -212,6 +215,7 @@ def serve(
         port=port,
         key=key,
         requests_per_second=requests_per_second,
+        deletion_requests_per_minute=deletion_requests_per_minute,
         quirks=quirks,
         faults=faults,
         no_rights=no_rights,

@@ -12,6 +12,7 @@ from ometria_simulator.records import (
     EmailEvent,
     Json,
     ListChange,
+    PendingDeletion,
     Profile,
     Segment,
     Unsubscribe,
@@ -46,7 +47,8 @@ class State:
     members: dict[str, dict[str, None]] = field(default_factory=dict)
     changes: dict[str, list[ListChange]] = field(default_factory=dict)
     unsubscribes: list[Unsubscribe] = field(default_factory=list)
-    deletion_requests: list[DeletionRequest] = field(default_factory=list)
+    deletion_requests: dict[str, DeletionRequest] = field(default_factory=dict)
+    pending_deletions: list[PendingDeletion] = field(default_factory=list)
     events: list[EmailEvent] = field(default_factory=list)
     pending: list[tuple[datetime, int, EmailEvent]] = field(default_factory=list)
     campaigns: list[Campaign] = field(default_factory=list)

@@ -42,14 +42,17 @@ def advance(state: State, span: timedelta) -> None:
 def _people_live(state: State, start: datetime, days: float) -> None:
     amount = len(state.profiles) * days
     for at in _moments(state, start, amount * _JOIN):
-        shared = _anyone(state).email if state.profiles and state.random.random() < 0.02 else None
-        happenings.join(state, at, shared_email=shared)
+        shares = state.profiles and state.random.random() < 0.02
+        happenings.join(state, at, shared_email=_any_email(state) if shares else None)
     for at in _moments(state, start, amount * _CHANGE):
         happenings.change(state, _anyone(state), at)
     for at in _moments(state, start, amount * _OPT_OUT):
         happenings.opt_out(state, _anyone(state), at)
     for at in _moments(state, start, amount * _ANONYMISE):
-        happenings.anonymise(state, _anyone(state), at)
+        person = _anyone(state)
+        if not person.is_anonymous:
+            happenings.request_deletion(state, at, profiles=[person])
+    happenings.complete_deletions(state, state.now)
     for at in _moments(state, start, amount * _MERGE):
         survivor, loser = _anyone(state), _anyone(state)
         if survivor.id != loser.id:
@@ -104,7 +107,7 @@ def _mails_go_out(state: State, start: datetime, days: float) -> None:
     ]
     for at in _moments(state, start, amount):
         profile = _anyone(state)
-        if profile.email:
+        if profile.email and not profile.is_anonymous:
             micro = timedelta(microseconds=random.randrange(1_000_000))
             happenings.mail(state, random.choice(recent), profile, min(at + micro, state.now))
 
@@ -113,6 +116,11 @@ def _moments(state: State, start: datetime, amount: float) -> Iterator[datetime]
     """Give *amount* moments of this step, in order; a fraction comes by chance."""
     count = about(state.random, amount)
     yield from sorted(people.moment_between(state.random, start, state.now) for _ in range(count))
+
+
+def _any_email(state: State) -> str | None:
+    profile = _anyone(state)
+    return None if profile.is_anonymous else profile.email
 
 
 def _anyone(state: State) -> Profile:

@@ -14,10 +14,10 @@ import pytest
 from deltalake import DeltaTable
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from ometria_replica.config import Config
 from ometria_replica.dlt import file_log, ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
-from ometria_replica.settings import Config
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
 from tests.dlt_source.places import TABLES, DuckDB, Place, everything
 from tests.e2e.oracle import expected
@@ -246,7 +246,7 @@ def test_a_file_that_comes_too_late_is_told_of(
     write(1)
 
     duck.pipeline().run(ometria(feed_url=str(folder)))
-    assert "came after them, and are not read (1)" in caplog.text
+    assert "1 files are not read, because they arrived later" in caplog.text
     assert len(duck.rows("email_events")) == 4
 
     duck.pipeline().run(ometria(feed_url=str(folder)), refresh="drop_data")
@@ -293,7 +293,7 @@ def test_the_rejects_can_be_left_out(
     duck.pipeline().run(ometria(feed_url=str(tmp_path / "feed"), rejects=False))
 
     assert {name for name in duck.tables() if not name.startswith("_dlt")} == {"email_events"}
-    assert "email_events: 1 records or values were set aside" in caplog.text
+    assert "email_events: 1 records or values were rejected" in caplog.text
     assert "whenever" not in caplog.text
 
 

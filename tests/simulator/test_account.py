@@ -327,6 +327,28 @@ def test_time_brings_everything() -> None:
     assert new_events == pytest.approx(1_000, rel=0.4)
 
 
+def test_a_living_shop_completes_its_deletion_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are open for a while, then the person is anonymous and gets no more mail."""
+    monkeypatch.setattr(time_passes, "_ANONYMISE", 0.02)
+    account = Account.create(profiles=200, lists=2, email_events=2_000)
+    account.advance(timedelta(days=30))
+
+    requests = account.deletion_requests
+    anonymous = [profile for profile in account.profiles if profile.is_anonymous]
+    assert any(request.completed_at is None for request in requests)
+    assert len(anonymous) > 20
+    for profile in anonymous:
+        assert profile.fields.get("lastname") is None
+    done = {hashed for r in requests if r.completed_at for hashed in r.hashed_emails}
+    assert {profile.email for profile in anonymous} <= done
+    assert all(
+        timedelta() <= r.completed_at - r.created_at <= timedelta(days=14)
+        for r in requests
+        if r.completed_at
+    )
+    assert not any("anonymous.ometria" in (event.to_address or "") for event in account.events)
+
+
 def test_refreshes_keep_their_cadence() -> None:
     """A list that refreshes daily has changes at whole days after its last refresh only."""
     account = Account.create(profiles=500, lists=0, email_events=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.client import ask
@@ -131,7 +132,7 @@ def test_an_unsubscribe_looks_as_documented(account: Account, server: Server) ->
 
 
 def test_a_deletion_request_looks_as_documented(account: Account, server: Server) -> None:
-    """A request to forget somebody shows a hashed address and microseconds, never the address."""
+    """A deletion request has a hashed address and microseconds, and never the address itself."""
     profile = account.add_profile(email="Someone@example.com")
     account.set_time(datetime(2017, 2, 4, 10, 18, 12, tzinfo=UTC))
     account.anonymise_profile(profile.id)
@@ -147,3 +148,37 @@ def test_a_deletion_request_looks_as_documented(account: Account, server: Server
     assert len(local) == 32
     assert "someone@" not in answer.text.lower()
     assert account.profile(profile.id).email == identity["hashed_email"]
+
+
+def test_a_deletion_request_has_the_fields_of_the_example(account: Account, server: Server) -> None:
+    """Fields, their order, types and time forms are those of the article on GDPR."""
+    account.set_time(datetime(2017, 2, 2, 10, 18, 12, 833949, tzinfo=UTC))
+    account.add_profile(email="someone@example.com")
+    account.request_deletion(
+        "someone@example.com",
+        completed_after=timedelta(days=2),
+        comment="Some comment",
+        user=("user@user.com", "A user"),
+    )
+    account.set_time(datetime(2017, 2, 5, tzinfo=UTC))
+
+    [record] = ask(server, "/data-deletion-requests").data
+
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", record["id"])
+    expected = {
+        "action": "anonymise",
+        "comment": "Some comment",
+        "id": record["id"],
+        "identities": [{"hashed_email": "16d113840f999444259f73bac9ab8b10@anonymous.ometria"}],
+        "source": {
+            "api_request_id": record["id"],
+            "origin": "api",
+            "user": {"email": "user@user.com", "name": "A user"},
+        },
+        "summary": "1 contact record anonymised",
+        "timestamp_completed": "2017-02-04 10:18:12.833949+00",
+        "timestamp_created": "2017-02-02 10:18:12.833949+00",
+    }
+    assert record == expected
+    assert list(record) == list(expected)
+    assert ask(server, f"/data-deletion-requests/{record['id']}").data == expected

@@ -288,6 +288,127 @@ def test_opt_outs_by_api_are_never_shown(account: Account, server: Server) -> No
     assert len(account.unsubscribes_visible()) == 2
 
 
+def requests_of(server: Server, **query: Any) -> list[str]:
+    """Return the comments of the deletion requests that the server shows, in order."""
+    return [record["comment"] for record in ask(server, "/data-deletion-requests", **query).data]
+
+
+def test_a_deletion_request_anonymises_when_it_is_completed(
+    account: Account, server: Server
+) -> None:
+    """Until then it has no completion time; then all profiles with the address are anonymous."""
+    personal: dict[str, Any] = {
+        "firstname": "Ann",
+        "lastname": "Lee",
+        "phone_number": "+44",
+        "customer_id": "7",
+    }
+    for profile_id, email in (("a", "Ann@example.com"), ("b", "ann@EXAMPLE.com")):
+        account.add_profile(
+            id=profile_id, email=email, stats={"orders": 2}, properties={"zip": "1"}, **personal
+        )
+    account.add_profile(id="c", email="other@example.com", firstname="Ann")
+    account.set_time(account.now + DAY)
+
+    account.request_deletion("ann@example.com", completed_after=3 * DAY)
+
+    [request] = ask(server, "/data-deletion-requests").data
+    assert (request["timestamp_completed"], request["summary"]) == (None, None)
+    assert ask(server, "/profiles/a").data["firstname"] == "Ann"
+    account.advance(4 * DAY)
+    [request] = ask(server, "/data-deletion-requests").data
+    hashed = request["identities"][0]["hashed_email"]
+    assert request["timestamp_completed"] == "2026-03-06 09:00:00.000000+00"
+    assert request["summary"] == "2 contact records anonymised"
+    for profile_id in ("a", "b"):
+        record = ask(server, f"/profiles/{profile_id}").data
+        assert {name: record[name] for name in personal} == dict.fromkeys(personal)
+        assert record["email"] == hashed
+        assert record["identities"] == [{"id": hashed, "type": "email"}]
+        assert record["stats"] == {"orders": 2}
+        assert record["properties"] == {"zip": None}
+    updated = ids(ask(server, "/profiles", updateSince="2026-03-06", limit=2))
+    assert updated[:2] == ["a", "b"]
+    assert account.profile("c").email == "other@example.com"
+
+
+def test_a_deletion_request_may_remove_the_profile(account: Account, server: Server) -> None:
+    """The documentation says removed or anonymised; a removed profile answers 404."""
+    account.add_profile(id="a", email="ann@example.com")
+
+    account.request_deletion("ann@example.com", completed_after=timedelta(), removes_profile=True)
+
+    [request] = ask(server, "/data-deletion-requests").data
+    assert request["summary"] == "1 contact record removed"
+    assert request["timestamp_completed"] == "2026-03-02 09:00:00.000000+00"
+    assert ask(server, "/profiles/a").status == 404
+
+
+def test_a_deletion_request_may_name_several_addresses_or_none_that_exists(
+    account: Account, server: Server
+) -> None:
+    """Each address has its hash, whether or not a profile has it; in the app there is no API id."""
+    account.request_deletion(
+        ["a@example.com", "b@example.com"], completed_after=timedelta(), origin="app"
+    )
+
+    [request] = ask(server, "/data-deletion-requests").data
+    assert len({identity["hashed_email"] for identity in request["identities"]}) == 2
+    assert request["summary"] == "0 contact records anonymised"
+    assert request["source"] == {"api_request_id": None, "origin": "app", "user": None}
+
+
+def test_deletion_requests_are_completed_within_14_days(account: Account) -> None:
+    """Without a given time the moment is one of the documented 14 days, and not always the same."""
+    for number in range(20):
+        account.request_deletion(f"{number}@example.com")
+    assert [request.completed_at for request in account.deletion_requests] == [None] * 20
+
+    account.set_time(account.now + 14 * DAY)
+
+    waits = {
+        request.completed_at - request.created_at
+        for request in account.deletion_requests
+        if request.completed_at
+    }
+    assert len(waits) == 20
+    assert timedelta() <= min(waits) < max(waits) <= 14 * DAY
+
+
+def test_deletion_requests_have_the_quirks_of_pages(account: Account) -> None:
+    """Paging and order are not documented: all come, oldest first, but for the same quirks."""
+    with serve(account, requests_per_second=None, deletion_requests_per_minute=None) as server:
+        for number in range(4):
+            account.request_deletion(
+                f"{number}@example.com", completed_after=(4 - number) * DAY, comment=f"{number}"
+            )
+        account.set_time(account.now + 5 * DAY)
+        newest = {"orderby": "timestamp_update"}
+
+        assert requests_of(server) == ["0", "1", "2", "3"]
+        assert requests_of(server, limit=2, offset=1) == ["0", "1", "2", "3"]
+        assert requests_of(server, **newest) == ["3", "2", "1", "0"]
+        endpoint: frozenset[Any] = frozenset({"data-deletion-requests"})
+        server.quirks = Quirks(paged=endpoint)
+        assert requests_of(server, limit=2, offset=1) == ["1", "2"]
+        server.quirks = Quirks(paged=endpoint, ignore_offset=endpoint)
+        assert requests_of(server, limit=2, offset=1) == ["0", "1"]
+        server.quirks = Quirks(reversed_order=endpoint, ignore_orderby=endpoint)
+        assert requests_of(server, **newest) == ["3", "2", "1", "0"]
+        server.quirks = Quirks(silent_caps={"data-deletion-requests": 3})
+        assert requests_of(server) == ["0", "1", "2"]
+        server.quirks = Quirks(frozen_first_page=endpoint)
+        assert requests_of(server) == ["0", "1", "2", "3"]
+        account.request_deletion("late@example.com")
+        assert requests_of(server) == ["0", "1", "2", "3"]
+
+
+def test_a_deletion_request_that_does_not_exist_is_a_404(server: Server) -> None:
+    """So is one whose id is empty."""
+    assert ask(server, "/data-deletion-requests/nothing").status == 404
+    assert ask(server, "/data-deletion-requests/").status == 404
+
+
 def test_lists_and_unsubscribes_know_no_pages(account: Account, server: Server) -> None:
     """``limit`` and ``offset`` do nothing where they are not documented, but for a quirk."""
     for number in range(12):

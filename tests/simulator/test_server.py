@@ -115,6 +115,30 @@ def test_deletion_requests_have_a_quota_of_their_own(server: Server) -> None:
 
     assert statuses == [200] * 6 + [429]
     assert ask(server, "/lists").status == 200
+    assert ask(server, "/data-deletion-requests/1").status == 429
+
+
+def test_the_quota_of_deletion_requests_can_be_set(account: Account) -> None:
+    """Another limit applies instead of six a minute; None is no limit."""
+    with serve(account, requests_per_second=None, deletion_requests_per_minute=None) as server:
+        assert {ask(server, "/data-deletion-requests").status for _ in range(9)} == {200}
+    with serve(
+        account, deletion_requests_per_minute=1, quirks=Quirks(retry_after="seconds")
+    ) as server:
+        assert ask(server, "/data-deletion-requests").status == 200
+        refused = ask(server, "/data-deletion-requests")
+    assert (refused.status, refused.text) == (429, "Too many requests")
+    assert 55 < int(refused.headers["Retry-After"]) <= 60
+
+
+def test_a_key_may_lack_the_right_to_deletion_requests(account: Account) -> None:
+    """The refusal is a 403 with the documented text, and uses up no quota of the endpoint."""
+    refused = frozenset({"data-deletion-requests"})
+    with serve(account, requests_per_second=None, no_rights=refused) as server:  # type: ignore[arg-type]
+        answers = [ask(server, "/data-deletion-requests") for _ in range(7)]
+
+    assert {answer.status for answer in answers} == {403}
+    assert answers[0].text == "API key is not authorised to access this resource"
 
 
 def test_the_date_header_is_simulated_time(account: Account, server: Server) -> None:

@@ -1,4 +1,4 @@
-"""A small Spark cluster on this machine: each executor a process of its own, as on any cluster."""
+"""A Spark cluster on this machine, in which each executor is a process, as on any cluster."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ appender.file.layout.pattern = %d %p %c: %m%n%ex
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster; *folder* holds all that it writes."""
+    """A running cluster, which writes into *folder* only."""
 
     spark: SparkSession
     folder: Path
 
     @property
-    def scratch(self) -> Path:
-        """Where the executors' temporary files are."""
+    def temp_files(self) -> Path:
+        """The folder of the executors' temporary files."""
         return self.folder / "scratch"
 
     def logs(self) -> dict[str, bytes]:
-        """Read the driver's log, the executors' and the event log, which Spark's UI shows."""
+        """Return the logs of driver and executors, and the event log behind Spark's UI, by name."""
         files = [
             path
             for place in ("logs", "events", "home/work")
@@ -58,7 +58,7 @@ class Cluster:
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
     def executors(self) -> set[int]:
-        """Find the processes of the executors."""
+        """Return the process ids of the executors."""
         return {
             pid
             for pid in _children()
@@ -67,9 +67,9 @@ class Cluster:
         }
 
     def executor_at_work(self) -> int | None:
-        """Find an executor with a task that brings or maps a file at this moment."""
+        """Return the id of an executor that is processing a file at this moment."""
         parents, executors = _children(), self.executors()
-        for path in self.scratch.glob("ometria-replica-*/feed-*"):
+        for path in self.temp_files.glob("ometria-replica-*/feed-*"):
             pid = int(path.parent.name.split("-")[2])
             while pid in parents and pid not in executors:
                 pid = parents[pid]
@@ -79,24 +79,24 @@ class Cluster:
 
 
 def kill(pid: int) -> None:
-    """End a process at once, and wait until it is gone."""
+    """Kill a process and wait until it has ended."""
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid not in _children(), 10)
 
 
 def wait_until(condition: Any, seconds: float, *, every: float = 0.005) -> Any:
-    """Give what *condition* gives as soon as it is something; fail after *seconds*."""
+    """Return the first true result of *condition*; fail after *seconds*."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(every)
-    raise AssertionError(f"not so within {seconds} s")
+    raise AssertionError(f"the condition was not true within {seconds} s")
 
 
 @contextmanager
 def local_cluster(folder: Path) -> Iterator[Cluster]:
-    """Run two executors of one core; everything stays on loopback and in *folder*."""
+    """Run two executors of one core each, on the loopback interface and in *folder* only."""
     home = _home(folder)
     for name in ("scratch", "events", "logs", "local"):
         (folder / name).mkdir()
@@ -143,7 +143,7 @@ def _session(config: dict[str, str]) -> SparkSession:
 
 
 def _stop(spark: SparkSession) -> None:
-    """Stop Spark, and the Java process with it, which would live as long as Python."""
+    """Stop Spark and its Java process, which would otherwise live as long as Python."""
     from pyspark import SparkContext  # noqa: PLC0415 -- As above.
 
     gateway: Any = SparkContext._gateway
@@ -152,11 +152,11 @@ def _stop(spark: SparkSession) -> None:
     gateway.proc.stdin.close()
     gateway.proc.wait(30)
     SparkContext._gateway = SparkContext._jvm = None
-    gc.collect()  # What is left open is told here, and not in a later test.
+    gc.collect()  # Unclosed resources raise their warnings here, not in a later test.
 
 
 def _home(folder: Path) -> Path:
-    """Make a home of links to Spark's own: its workers write into the folder ``work`` there."""
+    """Link Spark's home into *folder*: its workers write into the folder ``work`` there."""
     home = folder / "home"
     home.mkdir()
     for path in Path(pyspark.__file__).parent.iterdir():
@@ -167,25 +167,25 @@ def _home(folder: Path) -> Path:
 
 
 def java_is_missing() -> str | None:
-    """Tell why Spark cannot start here; None if it can."""
+    """Return the reason why Spark cannot start here; None if it can."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if java is None:
-        return f"Spark needs Java {JAVA} or newer, and there is no `java` here"
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', told)
+        return f"Spark needs Java {JAVA} or newer, and `java` is not installed"
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', output)
     if found is None or int(found.group(1)) < JAVA:
-        return f"Spark needs Java {JAVA} or newer, and `java -version` says otherwise"
+        return f"Spark needs Java {JAVA} or newer; `java -version` shows another version"
     return None
 
 
 def _children() -> dict[int, int]:
-    """Tell the parent of each process below this one."""
+    """Return the parent of each process below this one, by process id."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             after_name = path.read_text().rpartition(")")[2].split()
-        except OSError:  # It ended meanwhile.
+        except OSError:  # The process has ended meanwhile.
             continue
         if after_name[0] != "Z":
             parents[int(path.parent.name)] = int(after_name[1])

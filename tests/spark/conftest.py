@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Run a cluster; without Java skip, but in CI fail: there it must not go untested."""
+    """Run a cluster. Without Java, skip the tests; in CI, fail: there they must run."""
     if missing := java_is_missing():
         if os.environ.get("CI") == "true":
             pytest.fail(missing)

@@ -10,9 +10,9 @@ import pytest
 
 from ometria_replica import spark as on_spark
 from ometria_replica.batch import BatchSize
+from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import AccessDenied, ConfigError, OmetriaError, ReplicaError
-from ometria_replica.replication import Unwatched
-from ometria_replica.settings import FeedSettings, Secret
+from ometria_replica.run import NoProgress
 from ometria_replica.tables import EMAIL_EVENTS
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Dialect, Feed, S3Server
@@ -25,8 +25,8 @@ from tests.spark.cluster import Cluster, kill, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ometria_replica.config import AccountSettings
     from ometria_replica.report import RunReport
-    from ometria_replica.settings import AccountSettings
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY, SECRET = "CANARYKEYID4471", "canary-secret-key-8802"
@@ -36,15 +36,15 @@ API_KEY = "canary-api-key-5190"
 def backfill(
     cluster: Cluster, warehouse: Path, ours: AccountSettings, staging: Any, **more: Any
 ) -> RunReport:
-    """Read a feed by the cluster; it is noon all the time."""
+    """Run a backfill on the cluster, with a clock that stays at noon."""
     more = {"at_once": 3, "clock": lambda: NOON, **more}
     return on_spark.backfill(config(warehouse, ours), cluster.spark, staging, **more)
 
 
-def left_in(warehouse: Path) -> dict[str, Any]:
-    """Give all that a run leaves, down to the load times, without what names the run."""
+def contents_of(warehouse: Path) -> dict[str, Any]:
+    """Return all rows and state of a warehouse, including load times, without the run ids."""
     found: dict[str, Any] = {"rows": everything(warehouse, load_time=True)["email_events"]}
-    for name in ("files", "rejects", "marks", "accounts", "leases"):
+    for name in ("files", "rejects", "watermarks", "accounts", "leases"):
         rows = [{**row, "run_id": None} for row in state(warehouse, name)]
         found[name] = sorted(rows, key=str)
     return found
@@ -59,7 +59,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def troubled_feed(folder: Path) -> tuple[Account, Feed]:
-    """Write CSV in gzip that overlaps, repeats, was edited, is poisoned or lies; and JSON lines."""
+    """Write CSV in gzip that overlaps, repeats, was edited or has bad values; and JSON lines."""
     shop = Account.create(profiles=60, lists=1, email_events=200, nul_characters=True)
     feed = Feed(shop, folder, dialect=Dialect(compression="gzip"), duplicate_share=0.05)
     names = feed.export_history(files_per_day=1 / 30)
@@ -78,10 +78,10 @@ def troubled_feed(folder: Path) -> tuple[Account, Feed]:
     return shop, feed
 
 
-def test_a_backfill_on_spark_leaves_what_one_machine_leaves(
+def test_a_backfill_on_spark_leaves_the_same_warehouse_as_one_machine(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows, ledger, rejects, counts and warnings are the same, over several waves and batches."""
+    """Rows, file log, rejects, counts and warnings are the same, in several waves and batches."""
     troubled_feed(tmp_path / "feed")
     monkeypatch.setattr(on_spark, "WAVE_FILES", 4)
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(files=3))
@@ -91,7 +91,7 @@ def test_a_backfill_on_spark_leaves_what_one_machine_leaves(
     here = replicate(one, ours, at=NOON, tables=["email_events"])
     there = backfill(cluster, many, ours, str(staging))
 
-    assert left_in(many) == left_in(one)
+    assert contents_of(many) == contents_of(one)
     assert counts(there) == counts(here)
     assert there.warnings == here.warnings
     events = of(there, "email_events")
@@ -105,13 +105,13 @@ def test_a_backfill_on_spark_leaves_what_one_machine_leaves(
     assert files_below(staging) == []
 
 
-def test_an_executor_that_is_killed_at_work_changes_nothing(
+def test_killing_an_executor_during_a_task_changes_no_result(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """
-    SIGKILL while a task maps a file, after others of it were staged: the rows are the account's.
+    SIGKILL hits a task that maps a file after it staged others: the rows are the account's.
 
-    The files that it had staged are staged again by another, and nothing of it stays behind.
+    Another executor stages these files again, and the staging folder is empty at the end.
     """
     shop = Account.create(profiles=100, lists=1, email_events=6_000)
     feed = Feed(shop, tmp_path / "feed", dialect=Dialect(compression="gzip"))
@@ -141,31 +141,31 @@ def test_an_executor_that_is_killed_at_work_changes_nothing(
     assert files_below(staging) == []
 
 
-class FailsAfterABatch(Unwatched):
-    """Ends the driver at the first files that come when some are in the ledger."""
+class FailsAfterABatch(NoProgress):
+    """Interrupts the driver at the first file that arrives once the file log has entries."""
 
     def __init__(self, warehouse: Path) -> None:
         self.warehouse = warehouse
 
     def advance(self, records: int, requests: int, done: int) -> None:  # noqa: ARG002 -- The protocol's.
-        """Look into the warehouse, which is free to be read between two batches."""
+        """Read the warehouse, which no process locks between two batches."""
         if state(self.warehouse, "files"):
             raise KeyboardInterrupt
 
 
-def test_a_driver_that_ends_between_two_batches_is_gone_on_with(
+def test_the_next_run_continues_after_a_driver_that_ended_between_two_batches(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was loaded stays, the next run reads the rest, and a third has only the new file."""
+    """Loaded rows stay, the next run reads the rest, and a third run reads only the new file."""
     shop = Account.create(profiles=60, lists=1, email_events=300)
     feed = Feed(shop, tmp_path / "feed")
     names = feed.export_history(files_per_day=1 / 30)
     ours = account(folder=tmp_path / "feed")
     warehouse, staging = tmp_path / "w.duckdb", tmp_path / "staging"
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(files=3))
-    left_by_the_dead = staging / folder_of(warehouse, "uk") / "dead" / "0.rows.parquet"
+    left_by_a_killed_run = staging / folder_of(warehouse, "uk") / "dead" / "0.rows.parquet"
     of_another = staging / folder_of(tmp_path / "other.duckdb", "uk") / "run" / "0.rows.parquet"
-    for path in (left_by_the_dead, of_another):
+    for path in (left_by_a_killed_run, of_another):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"people's data")
 
@@ -187,25 +187,27 @@ def test_a_driver_that_ends_between_two_batches_is_gone_on_with(
 
 
 def folder_of(warehouse: Path, source_id: str) -> str:
-    return on_spark._Place(FeedSettings(url=""), f"duckdb:///{warehouse}").folder_of(source_id)
+    return on_spark._StagingFolder(FeedSettings(url=""), f"duckdb:///{warehouse}").folder_of(
+        source_id
+    )
 
 
-def test_a_bucket_is_read_and_staged_into_and_no_log_holds_its_key(
+def test_a_backfill_reads_and_stages_in_a_bucket_and_no_log_contains_its_key(
     cluster: Cluster, s3: S3Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Keys travel in the tasks' closures, and are in no log of driver, executors or events."""
+    """Keys are in the tasks' closures only, and in no log of driver, executors or events."""
     shop = Account.create(profiles=60, lists=1, email_events=200)
     feed = Feed(shop, f"{s3.url}/exports", s3=s3.access)
     feed.export_history(files_per_day=1 / 60)
-    way_in = FeedSettings(
+    feed_settings = FeedSettings(
         url=f"{s3.url}/exports",
         endpoint_url=s3.endpoint_url,
         region=s3.region,
         access_key_id=Secret(KEY, "the test"),
         secret_access_key=Secret(SECRET, "the test"),
     )
-    ours = account(feed=way_in, api_key=Secret(API_KEY, "the test"))
-    staging = dataclasses.replace(way_in, url=f"{s3.url}/staging/here")
+    ours = account(feed=feed_settings, api_key=Secret(API_KEY, "the test"))
+    staging = dataclasses.replace(feed_settings, url=f"{s3.url}/staging/here")
 
     backfill(cluster, tmp_path / "w.duckdb", ours, staging)
 
@@ -221,17 +223,17 @@ def test_a_bucket_is_read_and_staged_into_and_no_log_holds_its_key(
         assert [name for name, log in logs.items() if canary.encode() in log] == []
 
 
-def test_files_that_the_store_denies_are_told_as_by_one_machine(
+def test_files_that_the_store_denies_are_reported_as_on_one_machine(
     cluster: Cluster, s3: S3Server, tmp_path: Path
 ) -> None:
-    """One of several is left for the next run; where it is all of them, AccessDenied says so."""
-    way_in = FeedSettings(
+    """The next run retries one denied file of several; all denied files raise AccessDenied."""
+    feed_settings = FeedSettings(
         url=f"{s3.url}/archive",
         endpoint_url=s3.endpoint_url,
         access_key_id=Secret(KEY, "the test"),
         secret_access_key=Secret(SECRET, "the test"),
     )
-    ours, staging = account(feed=way_in), str(tmp_path / "staging")
+    ours, staging = account(feed=feed_settings), str(tmp_path / "staging")
     one, many = tmp_path / "one.duckdb", tmp_path / "many.duckdb"
     csv = b"to_address,event_type,dt_occurred\na@x.test,open,2026-01-01\n"
     for name, storage in (("1", "GLACIER"), ("2", "GLACIER"), ("3", "STANDARD")):
@@ -239,7 +241,7 @@ def test_files_that_the_store_denies_are_told_as_by_one_machine(
         s3.client().put_object(Bucket=s3.bucket, Key=key, Body=csv, StorageClass=storage)
 
     here, there = replicate(one, ours, at=NOON), backfill(cluster, many, ours, staging)
-    assert left_in(many)["rows"] == left_in(one)["rows"]
+    assert contents_of(many)["rows"] == contents_of(one)["rows"]
     assert (counts(there), there.warnings) == (counts(here), here.warnings)
 
     with pytest.raises(AccessDenied) as alone:
@@ -249,10 +251,10 @@ def test_files_that_the_store_denies_are_told_as_by_one_machine(
     assert str(together.value) == str(alone.value)
 
 
-def test_what_an_executor_cannot_do_is_said_as_a_sync_says_it(
+def test_an_error_on_an_executor_has_the_message_of_a_sync(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another version there, a job that Spark gives up, and settings that make no sense."""
+    """Other versions on the executor, a job that Spark fails, and wrong arguments."""
     feed = Feed(Account.create(profiles=5, email_events=9), tmp_path / "feed")
     feed.export_history()
     ours, staging = account(folder=tmp_path / "feed"), str(tmp_path / "staging")
@@ -262,39 +264,56 @@ def test_what_an_executor_cannot_do_is_said_as_a_sync_says_it(
         backfill(cluster, warehouse, account(api_key=Secret(API_KEY, "the test")), staging)
     with pytest.raises(ConfigError, match="1 or more"):
         backfill(cluster, warehouse, ours, staging, at_once=0)
-    with pytest.raises(ReplicaError, match=r"Spark gave up .* The executors' logs say why"):
+    with pytest.raises(ReplicaError, match=r"Spark failed to stage .* See the executors' logs"):
         backfill(cluster, warehouse, ours, staging, memory="a lot")
     monkeypatch.setattr(on_spark, "__version__", "0.0.1")
-    with pytest.raises(ConfigError, match=r"On an executor: .* Install the same on both"):
+    with pytest.raises(ConfigError, match=r"On an executor: .* Install the same versions on both"):
         backfill(cluster, warehouse, ours, staging)
 
     assert read_file(warehouse, "ometria.email_events") == []
     assert state(warehouse, "leases") == []
 
 
-def test_a_staging_folder_that_is_not_shared_is_named(tmp_path: Path) -> None:
-    """Either the executor has no such folder, or one of its own that the driver does not see."""
+def test_a_staging_folder_that_is_not_shared_is_an_error(tmp_path: Path) -> None:
+    """Either the executor has no such folder, or it has one that the driver cannot see."""
     staging, ours = FeedSettings(url=str(tmp_path / "staging")), account(folder=tmp_path)
-    work = on_spark._Work(ours, EMAIL_EVENTS, staging, "here/", "1GB", on_spark._made_by())
+    work = on_spark._Work(ours, EMAIL_EVENTS, staging, "here/", "1GB", on_spark._versions())
 
-    (told,) = on_spark._outcomes(work, [0])
-    assert told["failed"] == "ConfigError"
-    assert told["message"].endswith(f"staging: there is no such folder. {on_spark.SHARED}")
+    (outcome,) = on_spark._outcomes(work, [0])
+    assert isinstance(outcome, on_spark.Failed)
+    assert outcome.error == "ConfigError"
+    assert outcome.message.endswith(f"staging: this folder does not exist. {on_spark.SHARED}")
 
-    place = on_spark._Place(staging, "duckdb:///w")
-    with pytest.raises(ConfigError, match=r"not there for the driver\. As staging place use"):
-        place.take("ometria-replica/here/1.rows.parquet", tmp_path)
+    folder = on_spark._StagingFolder(staging, "duckdb:///w")
+    with pytest.raises(
+        ConfigError, match=r"cannot find a file that an executor wrote\. Use a staging folder"
+    ):
+        folder.download("ometria-replica/here/1.rows.parquet", tmp_path)
 
 
-def test_a_staging_bucket_that_is_not_there_is_named(s3: S3Server) -> None:
-    """The message speaks of the staging place, and not of the feed."""
+def test_a_staging_bucket_that_does_not_exist_is_an_error(s3: S3Server) -> None:
+    """The message names the staging folder, not the feed."""
     nowhere = FeedSettings(
         url="s3://nowhere/staging",
         endpoint_url=s3.endpoint_url,
         access_key_id=Secret(KEY, "the test"),
         secret_access_key=Secret(SECRET, "the test"),
     )
-    place = on_spark._Place(nowhere, "duckdb:///w")
+    folder = on_spark._StagingFolder(nowhere, "duckdb:///w")
 
-    with pytest.raises(OmetriaError, match=r"no such bucket\. Check the staging place's url\."):
-        place.begin(account(feed=nowhere))
+    with pytest.raises(OmetriaError, match=r"no such bucket\. Check the staging folder's url\."):
+        folder.begin(account(feed=nowhere))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        on_spark.Staged(3, "a/3.rows.parquet", None, ("news",)),
+        on_spark.Unreadable(4, "it cannot be read as csv", again=False),
+        on_spark.Denied("The bucket denies it.", 2),
+        on_spark.Failed("ConfigError", "no"),
+    ],
+)
+def test_an_outcome_survives_json(outcome: on_spark.Outcome) -> None:
+    """The driver gets the outcome that the executor returned, with all its types."""
+    assert on_spark.outcome_from_json(outcome.to_json()) == outcome

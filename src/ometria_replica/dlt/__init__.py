@@ -1,5 +1,5 @@
 """
-The five tables as a source for dlt, for who loads with dlt already.
+The five tables as a dlt source, for projects that already load with dlt.
 
     import dlt
     from ometria_replica.dlt import ometria

@@ -1,4 +1,4 @@
-"""The source: five resources, and what dlt is to know of their tables."""
+"""The source: five resources with the columns, keys and hints of their tables."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
     from dlt.extract import DltResource, DltSource
 
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnType, Table
-    from ometria_replica.settings import AccountSettings, Config
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ _TYPES: dict[ColumnType, TColumnSchema] = {
     "timestamptz": {"data_type": "timestamp", "timezone": True},
 }
 
-# dlt's own naming would load __sync_key as sync_key; this one goes with the schema, wherever
-# it is loaded, unless the destination or the pipeline's configuration names another.
+# dlt's own naming convention would load __sync_key as sync_key. This one is part of the schema
+# and applies to every destination, unless the destination or the configuration names another.
 _SCHEMA = dlt.Schema(
     NAME,
     normalizers={
@@ -72,12 +72,13 @@ def ometria(
     """
     Read one Ometria account: its API with *api_key*, its export at *feed_url*, or both.
 
-    What is not given is taken from dlt's configuration, below ``sources.ometria``, and
-    means what it means in ``ometria.toml``; *feed* holds the settings of ``[accounts.feed]``
-    but its url. *tables* names some of the five; None means all that can be read so.
-    *rejects* loads what could not be loaded otherwise into a table of that name.
+    Arguments that are not given come from dlt's configuration, section ``sources.ometria``.
+    They have the meaning of the settings in ``ometria.toml``; *feed* holds those of
+    ``[accounts.feed]`` except the url. *tables* selects some of the five tables; None selects
+    all that these settings can read. With *rejects*, rejected values, records and files go
+    into a table of that name.
 
-    Raises ConfigError, before anything is contacted, with all that is wrong.
+    Raises ConfigError with all problems at once, before it contacts Ometria or the bucket.
     """
     account = account_of(
         {
@@ -99,7 +100,7 @@ def ometria(
 def ometria_accounts(
     config: Config, tables: list[str] | None = None, *, rejects: bool = True
 ) -> list[DltSource]:
-    """Read the accounts of ``ometria.toml``: a source for each, to be run as one list."""
+    """Return a source for each account of ``ometria.toml``; run them as one list."""
     return [_ometria_account(account, tables, rejects) for account in config.accounts]
 
 
@@ -116,7 +117,7 @@ def _resources(
 
 
 def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
-    """Give the tables called *names*, or all that the account's settings can read."""
+    """Return the tables called *names*, or all that the account's settings can read."""
     inputs = AccountSource(account, datetime.now(UTC))
     readable = {table.name: table for table in TABLES if inputs.can_read(table)}
     known = [table.name for table in TABLES]
@@ -137,13 +138,13 @@ def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltRe
         _warn_of_csv()
         state = state_of(dlt.current.resource_state(), account)
         for batch in read(account, table, state):
-            if not batch.set_aside:
+            if not batch.rejected:
                 yield batch.data
             elif rejects:
                 yield dlt.mark.with_table_name(batch.data, REJECTS)
 
     resource: DltResource = dlt.resource(rows, name=table.name)
-    # First of all: a table's hints begin as a copy of what the resource has by then.
+    # This call comes first: the hints of a table start as a copy of those of the resource.
     resource.apply_hints(create_table_variant=True, **_rejects_hints())
     resource.apply_hints(
         primary_key=KEY,
@@ -157,15 +158,15 @@ def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltRe
 
 @cache
 def _warn_of_csv() -> None:
-    """Tell once that to PostgreSQL, without the driver for Parquet, dlt goes by CSV."""
+    """Warn once that dlt loads PostgreSQL by CSV if the driver for Parquet is missing."""
     pipelines = Container()[PipelineContext]
     destination = pipelines.pipeline().destination if pipelines.is_active() else None
     if destination is None or not destination.destination_type.endswith(".postgres"):
         return
     if find_spec("adbc_driver_postgresql") is None:
         logger.warning(
-            "Without the package adbc-driver-postgresql dlt loads PostgreSQL by CSV files, in"
-            " which an empty text becomes null. Install 'ometria-replica[dlt,postgres]'."
+            "dlt loads PostgreSQL by CSV files, in which an empty text becomes null, because the"
+            " package adbc-driver-postgresql is missing. Install 'ometria-replica[dlt,postgres]'."
         )
 
 
@@ -181,7 +182,7 @@ def _columns(table: Table) -> TTableSchemaColumns:
 
 
 def _partition(table: Table) -> dict[str, Any]:
-    """Partition events in BigQuery, by month: by day, a long history would need too many."""
+    """Partition events in BigQuery by month: a long history has too many days for partitions."""
     if table.time is None:
         return {}
     return {PARTITION_HINT: {table.time: "TIMESTAMP_TRUNC({column_name}, MONTH)"}}

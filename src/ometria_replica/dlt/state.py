@@ -1,7 +1,7 @@
 """
-What is remembered of a table of one connection, as dlt keeps it: in the resource's state.
+The state of a table for one source, stored in the state of the dlt resource.
 
-dlt writes that state with the rows of the same load, so it is never ahead of them.
+dlt writes this state with the rows of the same load, so it is never ahead of them.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import TableState
-from ometria_replica.dlt.file_log import Ledger
+from ometria_replica.dlt.file_log import FileLog
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import keys_may_meet
+from ometria_replica.keys import keys_may_meet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from ometria_replica.ometria.account_source import Reading
-    from ometria_replica.settings import AccountSettings
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.ometria.readings import Reading
 
 State = dict[str, Any]
-"""One connection's part of a resource's state, in the types of JSON."""
+"""The part of one source in a resource's state, in the types of JSON."""
+
+_FILE_LOG = "ledger"  # A key in the state of users' pipelines, so the name stays.
 
 
 def state_of(resource: MutableMapping[str, Any], account: AccountSettings) -> State:
     """
-    Find the connection's part of *resource*, the state of a table; make it if it is new.
+    Return the source's part of *resource*, the state of a table; add it if it is new.
 
-    Raises ConfigError where the account's rows were loaded with other keys.
+    Raises ConfigError if the account's rows were loaded with other keys.
     """
     owner = {"account_id": account.account_id, "wide_keys": account.wide_keys}
     _refuse_other_keys(resource, account, owner)
@@ -44,40 +46,45 @@ def _refuse_other_keys(
     for name, known in resource.items():
         same = name == source_id
         if same and {key: known.get(key) for key in owner} != owner:
-            what = "another account_id or other wide_keys"
+            other = "another account_id or other wide_keys"
         elif not same and known.get("account_id") == account.account_id:
-            what = f"the source_id '{name}'"
+            other = f"the source_id '{name}'"
         elif not same and keys_may_meet(name, source_id):
-            what = f"the source_id '{name}', whose keys could meet those of '{source_id}'"
+            other = f"the source_id '{name}', whose keys could meet those of '{source_id}'"
         else:
             continue
         raise ConfigError(
-            f"This pipeline has loaded with {what}. Its rows would be there twice, or mixed up."
-            " Set it back, or load into another pipeline and dataset."
+            f"This pipeline has loaded with {other}. The new keys would duplicate or mix up rows."
+            " Restore the setting, or load into another pipeline and dataset."
         )
 
 
-def memory_in(state: State) -> TableState:
-    """Tell how far the table was read."""
+def table_state_in(state: State) -> TableState:
+    """Return how far the table was read."""
     unread = state.get("unread", {})
     return TableState(
         watermark=_moment(state.get("watermark")),
-        whole_at=_moment(state.get("whole_at")),
-        unread={name: datetime.fromisoformat(due) for name, due in unread.items()},
+        full_read_at=_moment(state.get("whole_at")),
+        retry={name: datetime.fromisoformat(due) for name, due in unread.items()},
     )
 
 
-def move(state: State, reading: Reading, until: datetime) -> None:
-    """Note that *reading* came to its end, so that all before *until* is read."""
+def advance(state: State, reading: Reading, until: datetime) -> None:
+    """Record that *reading* is complete, so that everything before *until* has been read."""
     state["watermark"] = until.isoformat()
-    state["unread"] = {name: due.isoformat() for name, due in reading.unread.items()}
-    if reading.whole:
+    state["unread"] = {name: due.isoformat() for name, due in reading.retry.items()}
+    if reading.is_full:
         state["whole_at"] = until.isoformat()
 
 
-def ledger_in(state: State) -> Ledger:
-    """Tell which files were read."""
-    return Ledger.from_state(state.get("ledger", {}))
+def file_log_in(state: State) -> FileLog:
+    """Return the files that were read."""
+    return FileLog.from_state(state.get(_FILE_LOG, {}))
+
+
+def set_file_log(state: State, log: FileLog) -> None:
+    """Replace the files that were read."""
+    state[_FILE_LOG] = log.to_state()
 
 
 def _moment(text: str | None) -> datetime | None:
