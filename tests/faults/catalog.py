@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import tests.faults.ladders  # noqa: F401 -- its scenarios come first, whatever imports this.
 from ometria_replica.errors import TRY_AGAIN_LATER
 from ometria_simulator import Dialect, Fault, Quirks
 from tests.faults.child import Plan
