@@ -39,7 +39,7 @@ help:  ## Show this list
 
 setup: $(whole)  ## Set up .venv; every other target does this by itself
 
-demo: $(ready)  ## Sync a simulated account into ometria.duckdb and show it
+demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 	@$(bin)/ometria-replica demo $(DEMO)
 	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
@@ -108,7 +108,7 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 
 clean:  ## Remove .venv, caches and the demo's file
 	rm -rf $(VENV) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
-	rm -f ometria.duckdb ometria.duckdb.wal
+	rm -f warehouse.duckdb warehouse.duckdb.wal
 
 $(ready): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { \

@@ -19,9 +19,9 @@ import duckdb
 import pyarrow as pa
 from contenders.columns import RENAMED, SOURCE_ID
 
+from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.ometria.export import Feed
 from ometria_replica.replication import sync
-from ometria_replica.settings import AccountSettings, Config, FeedSettings, WarehouseSettings
 
 WRITTEN = 1_577_836_800  # The first second of 2020.
 

@@ -5,10 +5,9 @@ Write the reference pages that are made from the program, or check that they are
     python scripts/reference.py --check   exits 1 and names those that are not current
 """
 
-# ruff: noqa: E501  # The pages are written one sentence a line.
-
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,73 +15,63 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.testing import CliRunner
 
-from ometria_replica import settings
 from ometria_replica.cli import app
+from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
+from ometria_replica.config.schema import settings_of
 from ometria_replica.describe import describe
 from ometria_replica.tables import JOINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ometria_replica.config.schema import Setting
+
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 PROGRAM = "ometria-replica"
 WIDTH = {"COLUMNS": "88", "TERM": "dumb"}
-
-COMMANDS = """\
-# Commands
-
-Standard output carries the answer, standard error everything else: progress, warnings, errors.
-The exit codes are in [errors](errors.md), the settings that the options override in [settings](settings.md).
-The simulator has a command of its own, `ometria-simulator`, told in [the simulator](../simulator.md).
-
-This page is made from the program's own help; `make docs` writes it.
-
-{helps}
-"""
-
-TABLES = """\
-# Tables
-
-Five tables in the schema `ometria`, each with the last four columns in common.
-`a::b` in a source is field `b` inside object `a`.
-A key is the MD5 of its parts, joined with nothing between them, in lower-case hex: see [keys](../explanation/keys.md).
-All times are instants, kept in UTC.
-
-This page is made from the program; `make docs` writes it.
-`ometria-replica tables` shows the same in a terminal, and `ometria-replica tables --format sql` the statements that make the tables.
-
-![The five tables and how they join](../assets/erd.svg)
-
-{tables}
-
-## How the tables join
-
-| one side | other side | |
-| --- | --- | --- |
-{joins}
-
-Always join on `__source_id` as well, so that accounts which share a warehouse stay apart.
-Best effort means that neither side is unique, or that the texts may differ: an address may be written in another case, and may belong to several profiles.
-[How to ask questions of the tables](../how-to/query.md) shows each join at work.
-
-## The diagram's source
-
-```mermaid
-{mermaid}
-```
-"""
 
 
 def pages() -> dict[Path, str]:
     """Make every page from the program as it is."""
     folder = ROOT / "docs" / "reference"
     return {
-        folder / "commands.md": COMMANDS.format(helps="\n\n".join(_helps())),
-        folder / "tables.md": TABLES.format(
+        folder / "commands.md": _template("commands").format(helps="\n\n".join(_helps())),
+        folder / "tables.md": _template("tables").format(
             tables=describe(None, "markdown"), joins=_joins(), mermaid=describe(None, "mermaid")
         ),
-        folder / "settings.md": settings.reference(),
+        folder / "settings.md": settings_page(),
     }
+
+
+def settings_page() -> str:
+    """Make the page of settings."""
+    return _template("settings").format(
+        warehouse=_rows(WarehouseSettings),
+        account=_rows(AccountSettings),
+        feed=_rows(FeedSettings),
+    )
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _rows(kind: type) -> str:
+    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
+    lines = ["| key | variable | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, known in settings_of(kind).items():
+        variables = [*([known.env] if known.env else []), *known.aws]
+        shown = ", ".join(f"`{variable}`" for variable in variables)
+        default = _default(defaults[name], known)
+        lines.append(f"| `{name}` | {shown} | {known.type} | {default} | {known.meaning} |")
+    return "\n".join(lines)
+
+
+def _default(default: object, known: Setting) -> str:
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{default}`" if isinstance(default, str) and default else known.unset
 
 
 def help_of(*command: str) -> str:

@@ -372,23 +372,24 @@ class DistantPlace:
     @property
     def is_there(self) -> bool:
         """See the protocol."""
-        with self._asked() as courier:
-            return any(self._there(courier))
+        with self._asked() as loader:
+            return any(self._there(loader))
 
     @contextmanager
     def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """See the protocol. Nothing else than dlt reaches it, so that this does not either."""
-        from ometria_replica.warehouse.remotes.dlt_loader import TYPES, arrow_schema  # noqa: PLC0415 -- dlt.
+        from ometria_replica.arrow_types import arrow_schema  # noqa: PLC0415 -- dlt.
+        from ometria_replica.warehouse.remotes.dlt_tables import TYPES  # noqa: PLC0415 -- dlt.
 
         ours = {kind: name for name, kind in TYPES.items()}
-        with duckdb.connect() as connection, self._asked() as courier:
+        with duckdb.connect() as connection, self._asked() as loader:
             connection.execute("SET TimeZone = 'UTC'")
-            for schema, table, columns in self._there(courier):
+            for schema, table, columns in self._there(loader):
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
                 kinds = arrow_schema((name, ours[kind]) for name, kind in columns)
-                names = ", ".join(courier.quoted(name) for name in kinds.names)
-                query = f"SELECT {names} FROM {courier.qualified(schema, table)}"
-                found = pa.concat_tables([kinds.empty_table(), *courier.fetch(query, kinds)])
+                names = ", ".join(loader.quoted(name) for name in kinds.names)
+                query = f"SELECT {names} FROM {loader.qualified(schema, table)}"
+                found = pa.concat_tables([kinds.empty_table(), *loader.fetch(query, kinds)])
                 connection.register("found", found)
                 connection.execute(f"CREATE TABLE {schema}.{table} AS FROM found")
             yield connection
@@ -399,24 +400,24 @@ class DistantPlace:
 
     def remove(self) -> None:
         """See the protocol."""
-        with self._asked() as courier:
-            for schema in sorted({schema for schema, *_ in self._there(courier)}):
+        with self._asked() as loader:
+            for schema in sorted({schema for schema, *_ in self._there(loader)}):
                 with (
-                    courier._asking() as client,
+                    loader._asking() as client,
                     client.sql_client.with_alternative_dataset_name(schema),
                 ):
                     client.sql_client.drop_dataset()
 
     def add_column(self, table: str, name: str) -> None:
         """See the protocol."""
-        from ometria_replica.warehouse.remotes.dlt_loader import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+        from ometria_replica.warehouse.remotes.dlt_tables import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
         column: Any = {"name": name, "data_type": "text", "nullable": True}
         schema = schema_of("one", [{"name": table, "columns": {name: column}}])
-        with self._asked() as courier, courier._asking():
-            client = courier._new_client(schema, "ometria")
+        with self._asked() as loader, loader._asking():
+            client = loader._new_client(schema, "ometria")
             for statement in client._get_table_update_sql(table, [column], True):
-                courier.execute(statement)
+                loader.execute(statement)
 
     @contextmanager
     def _asked(self) -> Iterator[DltLoader]:
@@ -426,18 +427,18 @@ class DistantPlace:
         scheme = self.url.partition("://")[0].removeprefix("dlt+")
         module = import_module(f"ometria_replica.warehouse.remotes.dlt_destinations.{scheme}")
         options = module.DESTINATION.options(Address.read(self.url))
-        courier = DltLoader(module.DESTINATION, options, self.folder)
-        yield courier
-        courier.close()
+        loader = DltLoader(module.DESTINATION, options, self.folder)
+        yield loader
+        loader.close()
 
     @staticmethod
-    def _there(courier: DltLoader) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    def _there(loader: DltLoader) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         names = {
             "ometria": [table.name for table in TABLES],
             "ometria_replica": [table.name for table in STATE_TABLES],
         }
         for schema, tables in names.items():
-            for table, columns in courier.columns(schema, tables).items():
+            for table, columns in loader.columns(schema, tables).items():
                 if columns:
                     yield schema, table, columns
 

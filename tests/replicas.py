@@ -6,14 +6,14 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from ometria_replica.replication import sync
-from ometria_replica.settings import (
+from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
     Secret,
     WarehouseSettings,
 )
+from ometria_replica.replication import sync
 from tests.duck import read_file
 
 if TYPE_CHECKING:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ometria_replica.version import __version__
+
 if TYPE_CHECKING:
     from ometria_replica.config import Config, load_config
     from ometria_replica.errors import (
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from ometria_replica.replication import sync
     from ometria_replica.report import RunReport
     from ometria_replica.tables import TABLES
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Config": "config",

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FileLogEntry:
     """
-    A file that a batch brought. *loaded_at* is its rows' ``__synced_at``.
+    A version of an export file that a batch loads. *loaded_at* is its rows' ``__synced_at``.
 
-    *unreadable_because* is None for a file that was read.
+    *unreadable_because* is None for a file that could be read.
     """
 
     file: FeedObject
@@ -36,7 +36,7 @@ class FileLogEntry:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows a run writes, and how their keys are made."""
+    """An account whose rows a run writes, and how their keys are made."""
 
     account_id: str
     source_id: str
@@ -46,9 +46,10 @@ class Owner:
 @dataclass(frozen=True)
 class Lease:
     """
-    The right of one run to write one source's rows, until *expires_at*.
+    The right of one run to write the rows of one source, until *expires_at*.
 
-    *process* tells the process from a later one with its *pid*; empty where nothing does.
+    *process* is the start time of the process, which tells it from a later process with the
+    same *pid*; empty where the system does not give it.
     """
 
     source_id: str
@@ -71,32 +72,34 @@ class Lease:
 @dataclass(frozen=True)
 class TableState:
     """
-    What the warehouse knows of one table of one source.
+    The state of one table of one source.
 
-    *watermark* None: it was never read to the end. *whole_at* None: never whole.
-    *loaded_at* is the newest of the ledger; the counts are of the ledger, and of what was
-    set aside or not found. *unread* are lists whose changes Ometria would not give, and
-    from when they are due. *listed* tells when each feed was last listed whole.
+    *watermark* None: the table was never read to its end. *full_read_at* None: never in full.
+    *loaded_at* is the newest time in the file log. *files*, *unreadable*, *rejects* and
+    *deleted_upstream* count rows of the state tables. *retry* maps each list that Ometria could
+    not answer for to the time from which its changes are due. *listed* maps each feed to the
+    time of its last complete listing.
     """
 
     watermark: datetime | None = None
-    whole_at: datetime | None = None
+    full_read_at: datetime | None = None
     loaded_at: datetime | None = None
     files: int = 0
     unreadable: int = 0
     rejects: int = 0
-    missing: int = 0
-    unread: Mapping[str, datetime] = field(default_factory=dict)
+    deleted_upstream: int = 0
+    retry: Mapping[str, datetime] = field(default_factory=dict)
     listed: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Reject:
     """
-    Something set aside. *column_name* None: a whole record, or a line of a file.
+    A rejected value, record, line or file.
 
-    *position* counts from 1 in *origin*, a file's name or a request. *raw* is what
-    Ometria sent, and may be a person's data. Both are None for a whole file.
+    *column_name* is None for a whole record or line. *position* counts from 1 in *origin*, the
+    name of a file or a request. *raw* is the text from Ometria and may be personal data. Both
+    are None for a whole file.
     """
 
     source_id: str
@@ -113,10 +116,10 @@ class Reject:
 @dataclass(frozen=True)
 class DeleteDetection:
     """
-    What to do about rows that a whole read did not find.
+    How to treat rows whose records a full read did not find.
 
-    The keys it did find are in the staging table ``swept``. Rows are removed only if
-    *remove*, and only if they are no more than *max_share* of the source's.
+    The keys that it found are in the temporary table ``seen_keys``. The rows are removed only
+    with *remove*, and only if they are at most *max_share* of the source's rows.
     """
 
     remove: bool
@@ -126,12 +129,11 @@ class DeleteDetection:
 @dataclass(frozen=True)
 class Batch:
     """
-    Staged rows, and the state that becomes true with them.
+    Staged rows of one table, and the state that becomes true with them.
 
-    *watermark* None leaves it where it is; *whole_at* is set by the last batch of a
-    whole read; *sweep* as well, for tables whose records can go. *unread*, if not None,
-    takes the place of the lists noted as unread. *whole* says that it is of a whole read,
-    of which this may be a part.
+    *watermark* None leaves the watermark. The last batch of a full read sets *full_read_at*,
+    and *deletes* for a table whose records can be deleted. *retry*, unless it is None, replaces
+    the lists that are noted for a retry. *is_full* marks every batch of a full read.
     """
 
     table: Table
@@ -139,23 +141,23 @@ class Batch:
     run_id: str
     synced_at: datetime
     watermark: datetime | None = None
-    whole_at: datetime | None = None
+    full_read_at: datetime | None = None
     files: tuple[FileLogEntry, ...] = ()
-    sweep: DeleteDetection | None = None
-    unread: Mapping[str, datetime] | None = None
+    deletes: DeleteDetection | None = None
+    retry: Mapping[str, datetime] | None = None
     lease: Lease | None = None
-    whole: bool = False
+    is_full: bool = False
 
 
 @dataclass(frozen=True)
 class BatchSize:
     """
-    How much a warehouse takes at once: *records* of the API, *bytes* and *files* of the feed.
+    How much a warehouse takes at once: *records* of the API, *bytes* and *files* of the export.
 
-    Bytes are as the bucket lists them, so mostly compressed.
+    Bytes are sizes in the bucket, so mostly compressed.
     """
 
-    records: int = 5_000  # Some 20 pages: less than what is under way meanwhile.
+    records: int = 5_000  # Some 20 pages: less than a read-ahead holds.
     bytes: int = 32 * 2**20  # Bounds memory: twice as much took 1.1 GB.
     files: int = 500  # Thousands of tiny files still become few transactions.
 
@@ -163,13 +165,12 @@ class BatchSize:
 @dataclass(frozen=True)
 class Loaded:
     """
-    What the merge did, in rows.
+    The result of a batch, in rows.
 
-    *unchanged* rows were there already with the same contents, and have a new
-    ``__synced_at``; *older* ones were left out, because the row that is there came
-    from a newer file. *merged* are distinct events that replaced another under their key.
-    *missing* rows were not found by a whole read; *removed* of them were taken out,
-    unless *sweep_refused* because they were too many.
+    *unchanged* rows had the same contents and get a new ``__synced_at``. *older* rows were left
+    out because the row in the table is from a newer file. *merged* counts distinct events that
+    replaced another under their key. *deleted_upstream* rows were not found by a full read;
+    *removed* of them were removed, unless there were too many: *removal_refused*.
     """
 
     inserted: int = 0
@@ -177,9 +178,9 @@ class Loaded:
     unchanged: int = 0
     older: int = 0
     merged: int = 0
-    missing: int = 0
+    deleted_upstream: int = 0
     removed: int = 0
-    sweep_refused: bool = False
+    removal_refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import PerParent
+from ometria_replica.schema import Feed, PerParent
 from ometria_replica.tables import JOINS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Join, Table
-    from ometria_replica.settings import AccountSettings
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class Catalog:
     @property
     def in_reading_order(self) -> tuple[Table, ...]:
         """
-        The tables in the order of reading: one that is read for each parent after its parent.
+        The tables in the order of reading: the API before the export, a parent before its children.
 
         Then a parent that appears during the run has its row before its children have theirs.
         """
         children = [table for table in self.tables if self._parent(table)]
+        firsts = [table for table in self.tables if table not in children]
         return tuple(
             table
-            for first in self.tables
-            if first not in children
+            for first in sorted(firsts, key=lambda table: isinstance(table.read, Feed))
             for table in (first, *(each for each in children if self._parent(each) == first))
         )
 

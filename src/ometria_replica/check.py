@@ -1,4 +1,4 @@
-"""Try everything that a sync will need, and change nothing."""
+"""Tests everything that a sync needs, without changing anything."""
 
 from __future__ import annotations
 
@@ -6,76 +6,101 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import masked
+from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.replication import owner_of, utc_now
-from ometria_replica.settings import masked
+from ometria_replica.schema import Feed, PerParent
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ometria_replica.settings import AccountSettings, Config
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.schema import Table
 
-_LISTED = 1000  # Files counted at the most: one page of a bucket's listing.
+_MOST_FILES = 1000  # Files to count: one page of a bucket's listing.
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried. *error* is None where it went well."""
+    """The result of one test. *error* is None if it passed; *warning* says what to change."""
 
     what: str
     error: ReplicaError | None = None
+    warning: str | None = None
 
 
-def check(config: Config) -> Iterator[Finding]:
-    """Try each account's key and bucket, then the warehouse; one finding at a time."""
+def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
+    """Test the API key and the bucket of each account, then the warehouse."""
     for account in config.accounts:
-        with AccountSource(account, utc_now()) as inputs:
+        with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
-                yield from _check_api(account, inputs)
+                yield from _check_api(account, source, _endpoints(catalog))
             if account.feed is not None:
-                yield _tried(
-                    f"{account.source_id}: the feed {account.feed.url}", lambda: _list(inputs)
-                )
-    yield _tried(f"the warehouse {masked(config.warehouse.url)}", lambda: _open(config))
+                yield from _check_feed(account, source, catalog)
+    warning = file_name_warning(config.warehouse.url, catalog)
+    where = f"the warehouse {masked(config.warehouse.url)}"
+    yield _tested(where, lambda: _open(config, catalog), warning)
 
 
-def _check_api(account: AccountSettings, inputs: AccountSource) -> Iterator[Finding]:
-    for endpoint in ("profiles", "lists", "unsubscribes"):
-        finding = _tried(
+def _endpoints(catalog: Catalog) -> list[str]:
+    """List the endpoints that the tables are read from, each once; of a parent, its own."""
+    reads = (t.read.parent if isinstance(t.read, PerParent) else t.read for t in catalog)
+    return list(dict.fromkeys(read.endpoint for read in reads if not isinstance(read, Feed)))
+
+
+def _check_api(
+    account: AccountSettings, source: AccountSource, endpoints: list[str]
+) -> Iterator[Finding]:
+    for endpoint in endpoints:
+        finding = _tested(
             f"{account.source_id}: GET {account.api_url}/{endpoint}",
-            lambda endpoint=endpoint: _get(inputs, endpoint),  # type: ignore[misc] # mypy cannot infer a lambda's default.
+            lambda endpoint=endpoint: _get(source, endpoint),  # type: ignore[misc] # mypy cannot infer a lambda's default.
         )
         yield finding
         if isinstance(finding.error, Unavailable):
-            return  # The others would be waited for as long.
+            return  # Each other endpoint would take as long to fail.
 
 
-def _get(inputs: AccountSource, endpoint: str) -> str:
-    inputs.client.get(endpoint, {"limit": "1"})
+def _get(source: AccountSource, endpoint: str) -> str:
+    source.client.get(endpoint, {"limit": "1"})
     return "answers"
 
 
-def _list(inputs: AccountSource) -> str:
-    found = len(list(islice(inputs.feed.list(), _LISTED)))
+def _check_feed(
+    account: AccountSettings, source: AccountSource, catalog: Catalog
+) -> Iterator[Finding]:
+    for table in catalog:
+        if isinstance(table.read, Feed):
+            yield _tested(
+                f"{account.source_id}: the feed {source.feed_name(table)}",
+                lambda table=table: _list(source, table),  # type: ignore[misc] # As above.
+            )
+
+
+def _list(source: AccountSource, table: Table) -> str:
+    found = len(list(islice(source.export(table).list(), _MOST_FILES)))
     if found == 0:
         return "is empty; the next export will be the first"
-    return f"holds {found:,} files" if found < _LISTED else f"holds {found:,} files or more"
+    return f"holds {found:,} files" if found < _MOST_FILES else f"holds {found:,} files or more"
 
 
-def _open(config: Config) -> str:
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
-        warehouse.try_access()
+def _open(config: Config, catalog: Catalog) -> str:
+    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
+        warehouse.check_access()
         for account in config.accounts:
             warehouse.prepare(owner_of(account), utc_now())
     return "can be opened"
 
 
-def _tried(what: str, attempt: Callable[[], str]) -> Finding:
+def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:
     try:
-        return Finding(f"{what} {attempt()}")
+        return Finding(f"{what} {test()}", warning=warning)
     except ReplicaError as error:
-        return Finding(what, error)
+        return Finding(what, error, warning)
     except OSError as error:
-        return Finding(what, WarehouseError(f"{type(error).__name__}: {error.strerror}"))
+        return Finding(what, WarehouseError(f"{type(error).__name__}: {error.strerror}"), warning)

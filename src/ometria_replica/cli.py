@@ -1,8 +1,8 @@
 """
-The front door: parse, call one function, print, exit code.
+The command line: each command parses its arguments, calls one function and prints the result.
 
-Standard output carries the answer, standard error everything else. Whatever is heavy
-is imported by the command that needs it, so that ``--help`` answers at once.
+Results go to standard output, everything else to standard error. Commands import what they
+need when they run, so that ``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
-from ometria_replica import __version__
 from ometria_replica.errors import RejectedRecords, ReplicaError
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from ometria_replica.config import Config
@@ -33,40 +34,60 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # Rich help costs 100 ms.
-    pretty_exceptions_enable=False,  # They print local variables, and those hold people's data.
+    pretty_exceptions_enable=False,  # They print local variables, which hold personal data.
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-state_app = typer.Typer(help="Show what the replica remembers, or make it forget.")
-rejects_app = typer.Typer(help="Show what was set aside, or try it again.")
+state_app = typer.Typer(help="Show how far each table was read, or read it again.")
+rejects_app = typer.Typer(help="Show rejected values, records and files, or retry them.")
 app.add_typer(state_app, name="state")
 app.add_typer(rejects_app, name="rejects")
 
 
+RENAMED = {"--sweep": "--detect-deletes", "--from": "--since", "--to": "--until"}
+"""Options of ``sync`` and ``backfill`` by the name that they had before."""
+
+
+class _WithRenamedOptions(TyperCommand):
+    """A command that refuses the old name of an option and names the new one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in parameter.opts}
+        for name in (argument.partition("=")[0] for argument in args):
+            if RENAMED.get(name) in options:
+                ctx.fail(f"{name} is now {RENAMED[name]}.")
+            if name == "--table":
+                ctx.fail(f"--table is now an argument: ometria-replica {ctx.info_name} TABLE.")
+        return super().parse_args(ctx, args)
+
+
 class Format(StrEnum):
-    """The forms in which ``tables`` answers."""
+    """The formats of ``tables``."""
 
     TEXT = "text"
     MARKDOWN = "markdown"
     SQL = "sql"
     MERMAID = "mermaid"
+    JSON = "json"
 
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings file; default ometria.toml, if it is there."),
+    typer.Option("--config", help="Settings file; default ometria.toml, if it exists."),
 ]
 WarehouseOption = Annotated[
-    str | None, typer.Option("--warehouse", help="Warehouse URL; wins over the settings.")
+    str | None, typer.Option("--warehouse", help="Warehouse URL; overrides the settings.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
 def main_options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log each step to standard error.")
+    ] = False,
 ) -> None:
     """Replicate an Ometria account into your own warehouse."""
     if version:
@@ -79,66 +100,71 @@ def main_options(
     )
 
 
-@app.command()
+@app.command(cls=_WithRenamedOptions)
 def sync(  # noqa: PLR0917 -- Typer passes options by name.
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE...", help="Only these tables.")
+        list[str] | None, typer.Argument(metavar="TABLE", help="Only these tables.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Read everything again.")] = False,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Read profiles whole, to notice which are gone.")
+    full: Annotated[
+        bool, typer.Option("--full", help="Read each table from the beginning.")
+    ] = False,
+    detect_deletes: Annotated[
+        bool,
+        typer.Option(
+            "--detect-deletes", help="Read profiles and lists in full, to find deleted ones."
+        ),
     ] = False,
     since: Annotated[
         datetime | None,
         typer.Option("--since", formats=[DAY], help="Read again from this day on."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing; say what would.")
+        bool,
+        typer.Option("--dry-run", help="Show what would change, without writing anything."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 4 when anything was set aside.")
+        bool, typer.Option("--strict", help="Exit with 4 if anything was rejected.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Read what is new, and merge it into the warehouse."""
+    """Read new and changed records and merge them into the warehouse."""
     report = _sync(
         _settings(config, warehouse),
         tables,
         as_json=as_json,
         full=full,
-        sweep=sweep,
+        detect_deletes=detect_deletes,
         since=since.date() if since else None,
         dry_run=dry_run,
     )
-    if strict and report.set_aside:
-        from ometria_replica.report import counted
+    if strict and report.rejected:
+        from ometria_replica.text import counted
 
         raise RejectedRecords(
-            f"{counted(report.set_aside, 'value, record or file', 'values, records or files')}"
-            " set aside, and --strict was asked for. Everything else is loaded."
+            f"{counted(report.rejected, 'value, record or file', 'values, records or files')}"
+            " rejected, and --strict is set. Everything else is loaded."
             " See `ometria-replica rejects list`."
         )
 
 
-@app.command()
+@app.command(cls=_WithRenamedOptions)
 def backfill(  # noqa: PLR0917 -- Typer passes options by name.
     since: Annotated[
-        datetime, typer.Option("--from", formats=[DAY], help="First day to read again.")
+        datetime, typer.Option("--since", formats=[DAY], help="First day to read again.")
     ],
-    until: Annotated[
-        datetime | None, typer.Option("--to", formats=[DAY], help="Last day to read again.")
-    ] = None,
     tables: Annotated[
-        list[str] | None,
-        typer.Option("--table", metavar="TABLE", help="Only this table; can be repeated."),
+        list[str] | None, typer.Argument(metavar="TABLE", help="Only these tables.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=[DAY], help="Last day to read again.")
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Read a stretch of time again, without moving the watermarks."""
+    """Read a period again, without moving the watermarks."""
     _sync(
         _settings(config, warehouse),
         tables,
@@ -149,50 +175,54 @@ def backfill(  # noqa: PLR0917 -- Typer passes options by name.
 
 
 @app.command()
-def check(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
-    """Try the key, the bucket and the warehouse, and change nothing."""
+def check(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
+    """Test the API key, the bucket and the warehouse. Nothing is written."""
     from ometria_replica.check import check as run_check
+    from ometria_replica.rendering import finding_as_text, findings_as_json
 
-    failures = []
+    findings = []
     for finding in run_check(_settings(config, warehouse)):
-        typer.echo(f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}")
-        if finding.error is not None:
-            typer.echo(f"        {finding.error}")
-            failures.append(finding.error)
+        findings.append(finding)
+        if not as_json:
+            typer.echo(finding_as_text(finding))
+    if as_json:
+        typer.echo(findings_as_json(findings))
+    failures = [finding.error for finding in findings if finding.error is not None]
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
 
 @app.command()
 def tables(
-    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this one.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to show them.")] = Format.TEXT,
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
-    """Show the tables: columns, types, sources, keys, or a diagram."""
+    """Show the tables. Each has its columns, their types and sources, and its key."""
     from ometria_replica.describe import describe
 
-    try:
-        typer.echo(describe(table, form.value))
-    except KeyError:
-        raise typer.BadParameter(
-            f"there is no table '{table}'; see `ometria-replica tables`"
-        ) from None
+    typer.echo(describe(table, "json" if as_json else form.value))
 
 
 @app.command()
-def config(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
-    """Show every setting, its value, and where it came from. Secrets stay secret."""
+def config(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
+    """Show every setting, its value and its origin. Secrets are not shown."""
     from ometria_replica.config import explain
+    from ometria_replica.rendering import settings_as_json, settings_as_text
 
-    lines = list(explain(_settings(config, warehouse)))
-    widths = [max(len(line[place]) for line in lines) for place in (0, 1)]
-    for key, value, origin in lines:
-        typer.echo(f"{key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")
+    settings = explain(_settings(config, warehouse))
+    typer.echo(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Number of runs, newest first.")
+    ] = 10,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
@@ -202,70 +232,87 @@ def runs(
     from ometria_replica.warehouse import open_warehouse
 
     with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
-        history = [run.report for run in opened.runs(limit)]
+        history = [run.report for run in opened.state.runs(limit)]
     typer.echo(history_as_json(history) if as_json else history_as_text(history))
 
 
 @state_app.command("show")
-def state_show(config: ConfigOption = None, warehouse: WarehouseOption = None) -> None:
-    """Show how far each table has been read, and who is reading."""
-    from ometria_replica.maintenance import show_state
+def state_show(
+    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+) -> None:
+    """Show how far each table was read, and which run is active."""
+    from ometria_replica.maintenance import read_state
+    from ometria_replica.rendering import state_as_json, state_as_text
 
-    typer.echo(show_state(_settings(config, warehouse)))
+    state = read_state(_settings(config, warehouse))
+    typer.echo(state_as_json(state) if as_json else state_as_text(state))
 
 
 @state_app.command("rewind")
 def state_rewind(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Which table.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
     to: Annotated[
         datetime | None,
-        typer.Option("--to", formats=[DAY], help="Read again from this day on; default all."),
+        typer.Option(
+            "--to", formats=[DAY], help="Read again from this day on; default: everything."
+        ),
     ] = None,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Make the next sync read again what it has read. No row is touched."""
+    """Make the next sync read a table again. Rows are not touched."""
     from ometria_replica.maintenance import rewind
+    from ometria_replica.rendering import rewound_as_text
 
-    typer.echo(rewind(_settings(config, warehouse), table, to.date() if to else None))
+    day = to.date() if to else None
+    rewind(_settings(config, warehouse), table, day)
+    typer.echo(rewound_as_text(table, day))
 
 
 @rejects_app.command("list")
 def rejects_list(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Number of rejects, newest first.")
+    ] = 50,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Show what Ometria sent; it may be a person's data.")
+        bool, typer.Option("--raw", help="Show the values as received; they may be personal data.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Show values, records and lines that were set aside, and why."""
-    from ometria_replica.maintenance import list_rejects
+    """Show rejected values, records and lines, with the reason."""
+    from ometria_replica.maintenance import read_rejects
+    from ometria_replica.rendering import rejects_as_json, rejects_as_text
 
-    typer.echo(list_rejects(_settings(config, warehouse), limit, raw=raw))
+    rejects = read_rejects(_settings(config, warehouse), limit)
+    typer.echo(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
 
 
 @rejects_app.command("replay")
 def rejects_replay(
     as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
 ) -> None:
-    """Convert values again, and read again the files that could not be read."""
+    """Convert rejected values again, and read unreadable files again."""
+    from ometria_replica.catalog import CATALOG
     from ometria_replica.maintenance import replay
+    from ometria_replica.schema import Feed
+    from ometria_replica.text import counted
 
     settings = _settings(config, warehouse)
-    converted = replay(settings)
-    typer.echo(f"{converted:,} value{'s' * (converted != 1)} converted now.", err=True)
-    _sync(settings, ["email_events"], as_json=as_json)
+    typer.echo(f"{counted(replay(settings), 'value')} converted now.", err=True)
+    feed_tables = [table.name for table in CATALOG if isinstance(table.read, Feed)]
+    _sync(settings, feed_tables, as_json=as_json)
 
 
 @app.command()
 def demo(
     warehouse: Annotated[
-        str, typer.Option("--warehouse", help="Where the rows go.")
-    ] = "duckdb:///ometria.duckdb",
+        str, typer.Option("--warehouse", help="DuckDB file to write.")
+    ] = "duckdb:///warehouse.duckdb",
     profiles: Annotated[int, typer.Option(help="Simulated profiles.")] = 20_000,
     lists: Annotated[int, typer.Option(help="Simulated lists.")] = 30,
-    events: Annotated[int, typer.Option(help="Simulated email events, about.")] = 100_000,
+    events: Annotated[int, typer.Option(help="Simulated email events, approximately.")] = 100_000,
 ) -> None:
     """Sync a simulated account, without a key or a bucket."""
     from ometria_replica.demo import demo as run_demo
@@ -280,7 +327,7 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; errors of ours become a sentence and an exit code."""
+    """Run the command line; print each ReplicaError as a message and exit with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -291,23 +338,23 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
         traceback.print_tb(error.__traceback__)
         typer.echo(
-            f"A fault of ometria-replica itself: {type(error).__name__}, at the place above."
-            " What was loaded stays, and a run repeats what it lost. Please report it.",
+            f"Bug in ometria-replica: {type(error).__name__} (traceback above)."
+            " Committed data is safe; the next run repeats the rest. Please report it.",
             err=True,
         )
         raise SystemExit(1) from None
     except _Stopped as stop:
-        typer.echo("Stopped. What was loaded stays; the next run goes on from there.", err=True)
+        typer.echo("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(128 + stop.number)  # As shells have it; requests on the wire are not waited for.
-    except BrokenPipeError:  # The reader of our answer went away, as `head` does.
+        os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
+    except BrokenPipeError:  # The reader of standard output closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 
 
 class _Stopped(BaseException):
-    """Ctrl-C, or a scheduler's SIGTERM. Typer would make its own exit of KeyboardInterrupt."""
+    """Ctrl-C, or a scheduler's SIGTERM. Typer would turn KeyboardInterrupt into its own exit."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -315,7 +362,7 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    """Unwind, so that temporary files are removed and the lease is given back."""
+    """Unwind the stack, so that temporary files are removed and the lease is released."""
     raise _Stopped(number)
 
 
@@ -328,7 +375,7 @@ def _settings(path: Path | None, warehouse: str | None) -> Config:
 def _sync(
     settings: Config, tables: list[str] | None, *, as_json: bool, **options: Any
 ) -> RunReport:
-    """Sync with a progress bar, and print the report whether it failed or not."""
+    """Sync with a progress bar, and print the report, of a failed run too."""
     from ometria_replica.progress import watching
     from ometria_replica.replication import sync as run_sync
 

@@ -1,46 +1,39 @@
-"""A whole sync without an account: the simulator runs beside us, over HTTP and S3."""
+"""Syncs a simulated account: the simulator runs in a process of its own, over HTTP and S3."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import ConfigError, ReplicaError
-from ometria_replica.replication import sync
-from ometria_replica.report import aligned
-from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.settings import (
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
     Secret,
     WarehouseSettings,
 )
-from ometria_replica.tables import TABLES
-from ometria_replica.warehouse import duckdb_path
-from ometria_replica.warehouse.sql import literal
+from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path, file_name_warning
+from ometria_replica.errors import ConfigError, ReplicaError
+from ometria_replica.replication import sync
+from ometria_replica.sql import quoted
+from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ometria_replica.replication import Progress
+    from ometria_replica.catalog import Catalog
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
 
 DEMO = "demo"
 SAMPLE_ROWS = 3
 SAMPLE_WIDTH = 24  # Characters of a value: four columns and a key fit a terminal.
-
-_SAMPLES = {
-    "profiles": ("profile_id", "email", "first_name", "country", "updated_at"),
-    "member_lists": ("list_id", "profile_id", "event", "event_at"),
-    "lists": ("list_id", "list_title", "list_status", "list_type", "updated_at"),
-    "email_events": ("email", "event_type", "event_at", "campaign_title"),
-    "unsubscribes": ("profile_id", "email", "event_at", "unsubscribe_reason"),
-}
 
 _CLOSING = """\
 That account was simulated. For yours:
@@ -51,34 +44,39 @@ That account was simulated. For yours:
     ometria-replica check
     ometria-replica sync
 
-Look around in {path}:
+To query {path}:
 
-    python -c "import duckdb; \
-duckdb.sql(\\"ATTACH '{path}' AS shop; USE shop; FROM ometria.profiles\\").show()"
+    {python} -c {code}
 """
 
 
 def demo(
-    warehouse_url: str, *, profiles: int, lists: int, events: int, progress: Progress
+    warehouse_url: str,
+    *,
+    profiles: int,
+    lists: int,
+    events: int,
+    progress: Progress,
+    catalog: Catalog = CATALOG,
 ) -> tuple[RunReport, str]:
     """
     Simulate an account and its bucket, sync both, and show a few rows of each table.
 
-    Raises ConfigError when the simulator's extra is not installed, or the warehouse is
-    not a DuckDB file of the demo's own.
+    Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
+    not a DuckDB file that only the demo writes.
     """
     path = duckdb_path(warehouse_url)
     if path is None:
-        raise ConfigError("The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.")
+        raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path)
     with _simulator(profiles, lists, events) as ready:
-        report = sync(_settings(ready, warehouse_url), progress=progress)
-    return report, "\n\n".join([*_samples(path), _CLOSING.format(path=path)])
+        report = sync(_settings(ready, warehouse_url), catalog=catalog, progress=progress)
+    return report, "\n\n".join([*_samples(path, catalog), _closing(path, catalog)])
 
 
 @contextmanager
 def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, str]]:
-    """Run the simulator in a process of its own, for as long as we hold its input open."""
+    """Run the simulator in its own process, which ends when its standard input closes."""
     if find_spec("moto") is None or find_spec("boto3") is None:
         raise ConfigError(
             "The demo needs the simulator's S3 server. In a clone of the repository:"
@@ -99,7 +97,7 @@ def _simulator(profiles: int, lists: int, events: int) -> Iterator[Mapping[str, 
 def _ready(process: subprocess.Popen[str]) -> Mapping[str, str]:
     line = process.stdout.readline() if process.stdout else ""
     if not line:
-        raise ReplicaError("The simulator ended before it was ready; its reason is above.")
+        raise ReplicaError("The simulator stopped before it was ready; its error is above.")
     ready: dict[str, str] = json.loads(line)
     return ready
 
@@ -125,34 +123,46 @@ def _refuse_other_accounts(path: str) -> None:
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
     with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
-        others = [owner.account_id for owner in warehouse.owners() if owner.account_id != DEMO]
+        others = [
+            owner.account_id for owner in warehouse.state.owners() if owner.account_id != DEMO
+        ]
     if others:
         raise ConfigError(
-            f"{path} holds account '{others[0]}', and the demo would put invented people beside"
-            " yours. Give another file: --warehouse duckdb:///demo.duckdb."
+            f"{path} holds account '{others[0]}', and the demo would add simulated people to it."
+            " Use another file: --warehouse duckdb:///demo.duckdb."
         )
 
 
-def _samples(path: str) -> Iterator[str]:
-    import duckdb  # noqa: PLC0415 -- 130 ms, and only the demo's end needs it.
+def _samples(path: str, catalog: Catalog) -> Iterator[str]:
+    import duckdb  # noqa: PLC0415 -- 130 ms, and only the end of the demo needs it.
 
-    with duckdb.connect() as connection:
-        # Under another name: in a file called ometria, DuckDB takes the schema for the file.
-        connection.execute(f"ATTACH {literal(path)} AS shop (READ_ONLY); USE shop")
+    with duckdb.connect(path, read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for table in TABLES:
-            names = _SAMPLES[table.name]
+        found = connection.execute("SELECT current_database()").fetchall()
+        database = quoted(found[0][0])  # A file may have the name of the schema.
+        for table in catalog:
+            names = table.sample_columns
             columns = ", ".join(f"left({name}::VARCHAR, {SAMPLE_WIDTH})" for name in names)
             rows = connection.execute(
-                f"SELECT {columns} FROM {DATA_SCHEMA}.{table.name}"
+                f"SELECT {columns} FROM {database}.{table.full_name}"
                 f" ORDER BY __sync_key LIMIT {SAMPLE_ROWS}"
             ).fetchall()
             shown = [[_printable(cell) for cell in line] for line in [names, *rows]]
             lines = aligned(shown, left=len(names))
-            yield "\n".join([f"{DATA_SCHEMA}.{table.name}", *(f"  {line}" for line in lines)])
+            yield "\n".join([table.full_name, *(f"  {line}" for line in lines)])
 
 
 def _printable(cell: str | None) -> str:
     if cell is None:
         return "-"
     return "".join(sign if sign.isprintable() else "·" for sign in cell)
+
+
+def _closing(path: str, catalog: Catalog) -> str:
+    """Show the next steps, and a command that runs as it is printed."""
+    table = catalog.tables[0].full_name
+    if file_name_warning(path, catalog):
+        table = f"{duckdb_catalog(path)}.{table}"
+    opened = f"duckdb.connect({json.dumps(path)}, read_only=True)"
+    code = f'import duckdb; {opened}.sql("FROM {table}").show()'
+    return _CLOSING.format(path=path, python=shlex.quote(sys.executable), code=shlex.quote(code))

@@ -1,17 +1,17 @@
-"""The tables, told to a person, a page, a database or a diagram. All of it follows from TABLES."""
+"""Descriptions of the tables of a catalog: text, Markdown, SQL, Mermaid and JSON."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from ometria_replica.report import aligned
-from ometria_replica.schema import DATA_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
-from ometria_replica.tables import JOINS, TABLES
-from ometria_replica.warehouse.sql import create_table
+from ometria_replica.catalog import CATALOG
+from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.sql import create_table
+from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
+    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Read, Table
 
 _LINEAGE_WORDS = {
@@ -22,52 +22,97 @@ _LINEAGE_WORDS = {
 }
 
 
-def as_text(tables: Sequence[Table]) -> str:
-    """List the tables; a single one with its columns and where each comes from."""
-    if len(tables) == 1:
-        return "\n".join(_one_table(tables[0]))
+def describe(name: str | None, form: str, *, catalog: Catalog = CATALOG) -> str:
+    """
+    Describe one table, or all if *name* is None; *form* is one of FORMATS.
+
+    *name* may include the schema. Raises ConfigError for a table that is not in *catalog*.
+    """
+    if name is not None:
+        bare = {table.full_name: table.name for table in catalog}
+        catalog = catalog.only([bare.get(name, name)])
+    return FORMATS[form](catalog)
+
+
+def as_text(catalog: Catalog) -> str:
+    """List the tables; a single one with its columns and their sources."""
+    if len(catalog.tables) == 1:
+        return "\n".join(_one_table(catalog.tables[0]))
     lines = [
-        [f"{DATA_SCHEMA}.{table.name}", f"{len(table.all_columns)} columns", _read(table.read)]
-        for table in tables
+        [table.full_name, f"{len(table.all_columns)} columns", _read(table.read)]
+        for table in catalog
     ]
     return "\n".join(
         [*aligned(lines, left=3), "", "ometria-replica tables TABLE shows the columns of one."]
     )
 
 
-def as_markdown(tables: Iterable[Table]) -> str:
+def as_markdown(catalog: Catalog) -> str:
     """Write a section with a table for each."""
-    return "\n\n".join("\n".join(_markdown(table)) for table in tables)
+    return "\n\n".join("\n".join(_markdown(table)) for table in catalog)
 
 
-def as_sql(tables: Iterable[Table]) -> str:
-    """Write the statements that make the tables in DuckDB or Postgres."""
+def as_sql(catalog: Catalog) -> str:
+    """Write the statements that create the tables in DuckDB or PostgreSQL."""
+    schemas = dict.fromkeys(table.schema for table in catalog)
     return "\n\n".join(
-        [f"CREATE SCHEMA IF NOT EXISTS {DATA_SCHEMA};", *(f"{create_table(t)};" for t in tables)]
+        [
+            *(f"CREATE SCHEMA IF NOT EXISTS {schema};" for schema in schemas),
+            *(f"{create_table(table)};" for table in catalog),
+        ]
     )
 
 
-def as_mermaid(tables: Sequence[Table]) -> str:
-    """Draw the entities and how they join, in Mermaid's words."""
-    names = {table.name for table in tables}
+def as_mermaid(catalog: Catalog) -> str:
+    """Draw the tables and how they join, as a Mermaid diagram."""
+    names = set(catalog.names)
     lines = ["erDiagram"]
-    for join in JOINS:
+    for join in catalog.joins:
         (one, column), (many, other) = join.one.split("."), join.many.split(".")
         if {one, many} <= names:
             word = column if column == other else f"{column} = {other}"
             arrow = "}o..o{" if join.best_effort else "||--o{"
             lines.append(f'    {one} {arrow} {many} : "{word}"')
-    for table in tables:
+    for table in catalog:
         lines.append(f"    {table.name} {{")
-        lines += [f"        {c.type} {c.name}{_mark(table, c)}" for c in table.all_columns]
+        lines += [f"        {c.type} {c.name}{_mark(catalog, table, c)}" for c in table.all_columns]
         lines.append("    }")
     return "\n".join(lines)
 
 
-def _mark(table: Table, column: Column) -> str:
+def as_json(catalog: Catalog) -> str:
+    """Write the tables as a JSON array."""
+    return json.dumps(
+        [
+            {
+                "schema": table.schema,
+                "name": table.name,
+                "source": _read(table.read),
+                "key": str(table.sync_key),
+                "columns": [
+                    {"name": c.name, "type": c.type, "source": _source(table, c)}
+                    for c in table.all_columns
+                ],
+            }
+            for table in catalog
+        ],
+        indent=2,
+    )
+
+
+FORMATS = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "sql": as_sql,
+    "mermaid": as_mermaid,
+    "json": as_json,
+}
+
+
+def _mark(catalog: Catalog, table: Table, column: Column) -> str:
     if column.name == "__sync_key":
         return " PK"
-    if any(join.many == f"{table.name}.{column.name}" for join in JOINS):
+    if any(join.many == f"{table.name}.{column.name}" for join in catalog.joins):
         return " FK"
     return ""
 
@@ -75,7 +120,7 @@ def _mark(table: Table, column: Column) -> str:
 def _one_table(table: Table) -> list[str]:
     lines = [[column.name, column.type, _source(table, column)] for column in table.all_columns]
     return [
-        f"{DATA_SCHEMA}.{table.name}, from {_read(table.read)}",
+        f"{table.full_name}, from {_read(table.read)}",
         f"key: {table.sync_key}",
         "",
         *aligned([["column", "type", "source"], *lines], left=3),
@@ -84,7 +129,7 @@ def _one_table(table: Table) -> list[str]:
 
 def _markdown(table: Table) -> list[str]:
     return [
-        f"## {DATA_SCHEMA}.{table.name}",
+        f"## {table.full_name}",
         "",
         f"From {_read(table.read)}. Key: `{table.sync_key}`.",
         "",
@@ -107,13 +152,3 @@ def _read(read: Read) -> str:
             return f"GET /{endpoint}"
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
-
-
-FORMATS = {"text": as_text, "markdown": as_markdown, "sql": as_sql, "mermaid": as_mermaid}
-
-
-def describe(name: str | None, form: str) -> str:
-    """Describe one table, or all where *name* is None; raises KeyError for another name."""
-    known = {table.name: table for table in TABLES}
-    tables = TABLES if name is None else (known[name.removeprefix(f"{DATA_SCHEMA}.")],)
-    return FORMATS[form](tables)

@@ -1,17 +1,17 @@
 """
-What can go wrong, and the exit code that says so.
+The errors, each with its exit code.
 
-    ReplicaError                     exit 1   a bug of ours, or none of the below
+    ReplicaError                     exit 1   a bug of the program, or none of the below
     ├── ConfigError                  exit 2   settings need a change; nothing was contacted
-    ├── OmetriaError                 exit 3   Ometria, or its feed, said no
+    ├── OmetriaError                 exit 3   Ometria, or its export, refused or failed
     │   ├── AccessDenied                      401, 403, a bucket that refuses: never retried
-    │   ├── Unavailable              exit 75  outlasted the retries: try again later
+    │   ├── Unavailable              exit 75  failed after all retries: try again later
     │   └── UnexpectedResponse                not what Ometria documents: never retried
-    │       └── NotFound                      404: what was asked for is not there, or not any more
-    ├── RejectedRecords              exit 4   with --strict: records or values were set aside
+    │       └── NotFound                      404: it does not exist, or no longer exists
+    ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── Busy                     exit 75  another run holds the lease, or a lock
-        └── Unreachable              exit 75  no connection, or no room: try again later
+        └── Unreachable              exit 75  no connection, or no space: try again later
 
 A message says what failed, where, and what to do about it.
 It never holds a customer's data or a key.
@@ -31,9 +31,9 @@ TRY_AGAIN_LATER = 75  # EX_TEMPFAIL of sysexits.h: schedulers know it as "not a 
 
 class ReplicaError(Exception):
     """
-    The root. Raised itself only when nothing below fits, which is a bug of ours.
+    The base class. Raised directly only if no subclass fits, which is a bug.
 
-    *report* is what the run did before it failed, None outside a run.
+    *report* is the report of the failed run, None outside a run.
     """
 
     exit_code: ClassVar[int] = 1
@@ -44,7 +44,7 @@ class ConfigError(ReplicaError):
     """
     The settings need a change, and nothing was contacted.
 
-    *problems* holds every problem found, so that one edit can mend them all.
+    *problems* holds every problem, so that one edit can fix them all.
     """
 
     exit_code = 2
@@ -55,31 +55,31 @@ class ConfigError(ReplicaError):
 
 
 class OmetriaError(ReplicaError):
-    """Ometria, or the bucket with its export, did not give what was asked for."""
+    """Ometria, or the bucket with its export, refused a request or failed."""
 
     exit_code = 3
 
 
 class AccessDenied(OmetriaError):
-    """The key or the credentials are refused. Retrying would not help."""
+    """The API key or the credentials are refused. Retrying does not help."""
 
 
 class Unavailable(OmetriaError):
-    """No good answer within the retries: timeouts, resets, 5xx, 429, a closed port."""
+    """No valid response within the retries: timeouts, resets, 5xx, 429, a closed port."""
 
     exit_code = TRY_AGAIN_LATER
 
 
 class UnexpectedResponse(OmetriaError):
-    """An answer arrived that Ometria does not document. Retrying would not help."""
+    """A response that Ometria does not document. Retrying does not help."""
 
 
 class NotFound(UnexpectedResponse):
-    """There is no such thing, or not any more. A list may vanish between two requests."""
+    """It does not exist, or no longer exists. A list may vanish between two requests."""
 
 
 class RejectedRecords(ReplicaError):
-    """Everything was loaded but what the rejects table holds, and ``--strict`` was asked for."""
+    """With ``--strict``: everything was loaded except what the rejects table holds."""
 
     exit_code = 4
 
@@ -91,12 +91,16 @@ class WarehouseError(ReplicaError):
 
 
 class Busy(WarehouseError):
-    """Another run holds the account's lease, or another program a lock."""
+    """Another run holds the account's lease, or another program holds a lock."""
 
     exit_code = TRY_AGAIN_LATER
 
 
+class CommitConflict(Busy):
+    """Another writer committed first. Nothing was written; the same can be tried again."""
+
+
 class Unreachable(WarehouseError):
-    """The warehouse does not answer, or has no room for more: a connection, a disk that is full."""
+    """The warehouse does not respond, or has no space or no connection left."""
 
     exit_code = TRY_AGAIN_LATER

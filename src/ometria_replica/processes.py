@@ -1,4 +1,4 @@
-"""Tells whether a process still runs, and whether it is the same one."""
+"""Whether a process still runs, and whether it is the same one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process with this number runs on this machine, under any user."""
+    """Return whether a process with this number runs on this machine, under any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -19,9 +19,9 @@ def is_running(pid: int) -> bool:
 
 def process_start(pid: int) -> str:
     """
-    Identify a process by its start time, so that a later one with its number differs.
+    Identify a process by its start time, so that a later one with the same number differs.
 
-    Empty if the system has no ``/proc``, or there is no such process.
+    Empty if the system has no ``/proc``, or no such process exists.
     """
     try:
         # Field 22, counted after the name in parentheses, which may hold anything.

@@ -1,7 +1,7 @@
 """
-A run, watched: a bar per table on a terminal, a line per table elsewhere.
+Shows the progress of a run: a bar for each table on a terminal, else a line for each table.
 
-On standard error, so that standard output holds nothing but the report.
+It goes to standard error, so that standard output holds only the report.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ometria_replica.report import counted
+from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from ometria_replica.replication import Progress
     from ometria_replica.report import TableReport
+    from ometria_replica.run import Progress
 
 
 @contextmanager
 def watching() -> Iterator[Progress]:
-    """Show a run to whoever reads standard error."""
+    """Show the progress of a run on standard error."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -43,7 +43,7 @@ def watching() -> Iterator[Progress]:
 
 
 class _Bars:
-    """One bar per table. Without a known total it moves to and fro."""
+    """One bar for each table. Without a known total, the bar moves back and forth."""
 
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
@@ -61,7 +61,7 @@ class _Bars:
             )
 
     def finish(self, report: TableReport) -> None:
-        if self._task is None:  # It failed before it began.
+        if self._task is None:  # It failed before it started.
             return
         total = self._bars.tasks[-1].total
         done = total if total is not None and not report.error else max(report.records, 1)
@@ -77,7 +77,7 @@ class _Bars:
 
 
 class _Lines:
-    """One line per table, when it is done."""
+    """One line for each table, at its end."""
 
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
         pass
@@ -90,7 +90,7 @@ class _Lines:
         records = counted(report.records, "record")
         more = f", {_requests(report.requests)}" if report.requests else ""
         files = f", {counted(report.files, 'file')}" if report.files else ""
-        print(  # noqa: T201 -- To standard error: for a log file, as it goes on.
+        print(  # noqa: T201 -- To standard error, for log files.
             f"{report.source_id} {report.table}: {outcome} {records}{more}{files},"
             f" {report.seconds:.1f} s",
             file=sys.stderr,

@@ -76,6 +76,9 @@ class FeedObject:
     size: int
     modified_at: datetime
 
+    def __lt__(self, other: FeedObject) -> bool:
+        return (self.modified_at, self.name) < (other.modified_at, other.name)
+
 
 @dataclass(frozen=True)
 class FeedFile:
@@ -125,7 +128,7 @@ class Unreadable:
     again: bool = False
 
 
-Brought = FeedFile | StagedFile | Unreadable
+FetchedFile = FeedFile | StagedFile | Unreadable
 """The result of fetching a file."""
 
 

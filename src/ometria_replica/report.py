@@ -1,4 +1,4 @@
-"""What a run did: data first, text and JSON second."""
+"""The report of a run, as data, text and JSON."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from ometria_replica.text import aligned, counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
 Outcome = Literal["succeeded", "failed", "dry run"]
 
-MOST_WARNINGS = 10  # Shown to a person. One trouble of an account can be one of each list.
+MOST_WARNINGS = 10  # In the text. One problem of an account can repeat for each list.
 
 _COLUMNS = (
     ("inserted", "inserted"),
     ("updated", "updated"),
     ("unchanged", "unchanged"),
-    ("set aside", "set_aside"),
+    ("rejected", "rejected"),
     ("requests", "requests"),
     ("files", "files"),
 )
@@ -27,14 +29,14 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class TableReport:
     """
-    What a run did to one table of one source.
+    The counts of one table of one source in a run.
 
-    *records* were read; *inserted*, *updated* and *unchanged* count rows, the last
-    being those that were there with the same contents. *older* rows gave way to one
-    from a newer file. *merged* counts distinct events that the key made one row of.
-    *missing* rows are of records that Ometria no longer has; *removed* ones were taken out.
-    *records_rejected* and *values_rejected* are in the rejects table. *error* is None
-    for a table that went through.
+    *records* were read; *inserted*, *updated* and *unchanged* count rows. An unchanged row
+    was read again with the same values. *older* rows were skipped, because the warehouse has
+    them from a newer file. *merged* counts distinct events that share the key of another.
+    *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
+    here. *records_rejected* and *values_rejected* are in the rejects table. *error* is None
+    if the table was read to its end.
     """
 
     source_id: str
@@ -48,7 +50,7 @@ class TableReport:
     unchanged: int = 0
     older: int = 0
     merged: int = 0
-    missing: int = 0
+    deleted_upstream: int = 0
     removed: int = 0
     records_rejected: int = 0
     values_rejected: int = 0
@@ -58,14 +60,14 @@ class TableReport:
     error: str | None = None
 
     @property
-    def set_aside(self) -> int:
-        """Records, values and files in the rejects table or noted as unreadable."""
+    def rejected(self) -> int:
+        """Rejected records and values, and unreadable files."""
         return self.records_rejected + self.values_rejected + self.files_unreadable
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run, from its first statement to its last. *warehouse* is an address without secrets."""
+    """The report of a run. *warehouse* is its URL without secrets."""
 
     run_id: str
     version: str
@@ -77,9 +79,9 @@ class RunReport:
     warnings: tuple[str, ...] = field(default=())
 
     @property
-    def set_aside(self) -> int:
-        """Over all tables."""
-        return sum(table.set_aside for table in self.tables)
+    def rejected(self) -> int:
+        """The sum over all tables."""
+        return sum(table.rejected for table in self.tables)
 
     @property
     def changed(self) -> int:
@@ -88,7 +90,7 @@ class RunReport:
 
     @property
     def requests(self) -> int:
-        """Requests sent to Ometria, repeats included."""
+        """Requests sent to Ometria, including retries."""
         return sum(table.requests for table in self.tables)
 
     def to_json(self) -> str:
@@ -96,14 +98,14 @@ class RunReport:
         return json.dumps(self.to_dict(), indent=2, default=str)
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain data."""
+        """Convert the report to plain data."""
         data = asdict(self)
         for name in ("started_at", "finished_at"):
             data[name] = data[name].isoformat()
         return data
 
     def to_text(self) -> str:
-        """Write the report for a person."""
+        """Write the report as text."""
         return "\n".join([*self._headline(), "", *self._table_lines(), "", *self._remarks()])
 
     def _headline(self) -> list[str]:
@@ -129,26 +131,26 @@ class RunReport:
         remarks = [f"Warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]
         if len(self.warnings) > MOST_WARNINGS:
             rest = counted(len(self.warnings) - MOST_WARNINGS, "more warning")
-            remarks.append(f"And {rest}: --json tells them all.")
+            remarks.append(f"{rest}: --json shows all.")
         remarks += [f"Failed: {table.table}: {table.error}" for table in self.tables if table.error]
         for table in self.tables:
             remarks += _table_remarks(table)
         if self.outcome == "succeeded" and not self.changed:
             again = any(table.unchanged for table in self.tables)
             remarks.append(
-                "Nothing changed but the load time of the rows read again."
+                "No row changed, except the load time of rows that were read again."
                 if again
-                else "Nothing was there to be read."
+                else "There was nothing to read."
             )
-        if self.set_aside:
-            remarks.append("See what was set aside: ometria-replica rejects list.")
+        if self.rejected:
+            remarks.append("To see what was rejected: ometria-replica rejects list.")
         elif self.outcome != "failed":
-            remarks.append("Nothing was set aside.")
+            remarks.append("Nothing was rejected.")
         return remarks
 
 
 def report_from_dict(report: dict[str, Any]) -> RunReport:
-    """Read a report back from :meth:`RunReport.to_dict`; fields of later versions are left out."""
+    """Build a report from :meth:`RunReport.to_dict`; fields of later versions are ignored."""
     from datetime import datetime  # noqa: PLC0415 -- a type everywhere else in this file.
 
     known = {item.name for item in fields(RunReport)}
@@ -165,45 +167,32 @@ def report_from_dict(report: dict[str, Any]) -> RunReport:
 
 
 def _frozen(value: Any) -> Any:
-    """Make a tuple again of what JSON made a list."""
+    """Convert a JSON list back to a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.merged:
+        events = counted(
+            table.merged, "event was merged into another", "events were merged into others"
+        )
         yield (
-            f"{table.table}: {counted(table.merged, 'distinct event')} had the key of another,"
-            " and the newest stands (the specified key's doing)."
+            f"{table.table}: {events} because the specified key cannot tell them apart;"
+            " the newest of each was kept. Set `wide_keys` before the first load to keep all."
         )
     if table.older:
-        rows = counted(table.older, "row")
-        yield f"{table.table}: {rows} came from an older file, and stayed out."
-    if table.missing:
-        rows = counted(table.missing, "row")
-        what = f"; {table.removed:,} were removed" if table.removed else " (see missing)"
-        yield f"{table.table}: {rows} of records that Ometria no longer has{what}."
+        rows = counted(table.older, "row of an older file was", "rows of an older file were")
+        yield f"{table.table}: {rows} skipped; the warehouse has newer ones."
+    if table.deleted_upstream:
+        rows = counted(table.deleted_upstream, "row")
+        kept = "kept here (see ometria_replica.deleted_upstream)"
+        done = f"{table.removed:,} removed here" if table.removed else kept
+        yield f"{table.table}: {rows} deleted upstream, {done}."
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
-        yield f"{table.table}: a NUL character was removed from {texts}."
+        yield f"{table.table}: NUL characters were removed from {texts}."
     if table.unknown_fields:
-        yield f"{table.table}: fields that nobody documents: {', '.join(table.unknown_fields)}."
-
-
-def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
-    """Put cells under each other: the first *left* columns to the left, numbers to the right."""
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-
-
-def counted(number: int, noun: str, several: str | None = None) -> str:
-    """Write a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
+        yield f"{table.table}: undocumented fields in the data: {', '.join(table.unknown_fields)}."
 
 
 def _duration(seconds: float) -> str:
@@ -214,14 +203,14 @@ def _duration(seconds: float) -> str:
 
 
 def history_as_text(reports: Iterable[str]) -> str:
-    """Write the run history, a line a run, from reports as JSON text."""
-    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "set aside"]]
+    """Write the run history, one line for each run, from reports as JSON text."""
+    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "rejected"]]
     for text in reports:
         report = report_from_dict(json.loads(text))
         seconds = (report.finished_at - report.started_at).total_seconds()
         totals = (
             sum(getattr(table, name) for table in report.tables)
-            for name in ("records", "inserted", "updated", "set_aside")
+            for name in ("records", "inserted", "updated", "rejected")
         )
         lines.append(
             [
@@ -231,7 +220,7 @@ def history_as_text(reports: Iterable[str]) -> str:
                 *(f"{total:,}" for total in totals),
             ]
         )
-    return "\n".join(aligned(lines)) if len(lines) > 1 else "No run is recorded yet."
+    return "\n".join(aligned(lines)) if len(lines) > 1 else "No run has been recorded yet."
 
 
 def history_as_json(reports: Iterable[str]) -> str:

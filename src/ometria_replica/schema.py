@@ -9,9 +9,13 @@ from typing import Literal
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
 
+STATE_SCHEMA = "ometria_replica"
+"""The schema of the state."""
+
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
+StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,20 @@ class Table:
             for column in self.columns
         )
         return replace(self, sync_key=wide, columns=columns)
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """A table of the state schema: column names and types, and which columns are its key."""
+
+    name: str
+    columns: tuple[tuple[str, StateColumnType], ...]
+    key: tuple[str, ...]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(name for name, _ in self.columns)
 
 
 @dataclass(frozen=True)

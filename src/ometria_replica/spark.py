@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -22,41 +21,41 @@ from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from ometria_replica import __version__, errors
+from ometria_replica import errors
+from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import StagedFile
 from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
 from ometria_replica.schema import Feed
-from ometria_replica.settings import FeedSettings, masked
 from ometria_replica.tables import TABLES
 from ometria_replica.temp_files import temp_folder
+from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
     import duckdb
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.ometria.bucket import Bucket
-    from ometria_replica.records import Brought, FeedFile, FeedObject
-    from ometria_replica.replication import Progress
+    from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings, Config
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Done = TypeVar("Done")
 
 AT_ONCE = 64
 MEMORY = "1GB"
@@ -160,17 +159,17 @@ class _Cluster:
 
     def fetch(
         self, account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
-    ) -> Iterator[Brought]:
+    ) -> Iterator[FetchedFile]:
         """Stage *files* on the executors, wave after wave, and yield them in their order."""
         staging = self.staging
         work = _Work(
             account, table, staging.settings, staging.begin(account), self.memory, _versions()
         )
         works = (replace(work, files=files) for files in _in_waves(files, self.at_once))
-        waves = _ahead(self._jobs, self._stage, works, WAVES_AHEAD)
+        waves = in_order(self._jobs, self._stage, works, WAVES_AHEAD)
         denials = _Denials(len(files))
         staged = chain.from_iterable(map(denials.split_off, waves))
-        yield from _ahead(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
+        yield from in_order(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
         denials.raise_if_all()
 
     def _stage(self, work: _Work) -> _Wave:
@@ -193,7 +192,9 @@ class _Cluster:
             ) from None
         return _to_wave([outcome_from_json(row.outcome) for row in rows], work.files)
 
-    def _download(self, folder: Path, staged: tuple[FeedObject, Staged | Unreadable]) -> Brought:
+    def _download(
+        self, folder: Path, staged: tuple[FeedObject, Staged | Unreadable]
+    ) -> FetchedFile:
         """Download the staged rows of one file to this machine."""
         origin, outcome = staged
         if isinstance(outcome, Unreadable):
@@ -216,19 +217,6 @@ def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedO
             wave, size = [], 0
     if wave:
         yield tuple(wave)
-
-
-def _ahead(
-    workers: ThreadPoolExecutor, do: Callable[[Item], Done], items: Iterable[Item], most: int
-) -> Iterator[Done]:
-    """Yield the results of *items* in order, and prefetch up to *most* of the next ones."""
-    running: deque[Any] = deque()
-    for item in items:
-        running.append(workers.submit(do, item))
-        if len(running) > most:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -506,7 +494,7 @@ def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unre
     bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
     with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
-        fetched = inputs.feed.fetch(files, folder)
+        fetched = inputs.export(work.table).fetch(files, folder)
         for number, file in zip(numbers, fetched, strict=True):
             yield _staged(work, bucket, number, file)
 

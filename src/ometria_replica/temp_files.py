@@ -1,8 +1,8 @@
 """
-Temporary folders of a run, removed when it ends.
+Temporary folders of a run, removed at its end.
 
-They hold personal data in plain files. A killed run leaves its folders behind; the next
-run of the same user on the same machine removes them.
+They hold personal data in plain files. The folders of a killed run are removed by the next
+run of the same user on the same machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def temp_folder() -> Iterator[Path]:
 
 
 def remove_leftovers() -> None:
-    """Remove the folders of processes that have ended, where this user may."""
+    """Remove the folders of processes that have ended, if this user has the permission."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if owner.isdigit() and folder.is_dir() and not is_running(int(owner)):

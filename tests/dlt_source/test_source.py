@@ -14,10 +14,10 @@ import pytest
 from deltalake import DeltaTable
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from ometria_replica.config import Config
 from ometria_replica.dlt import file_log, ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
-from ometria_replica.settings import Config
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
 from tests.dlt_source.destinations import TABLES, Destination, DuckDB, everything
 from tests.e2e.oracle import expected

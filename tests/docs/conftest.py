@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shop:
-    """A folder with ``ometria.duckdb`` in it, and the variables of an account that can be read."""
+    """A folder with ``warehouse.duckdb`` in it, and the variables of an account that can be read."""
 
     folder: Path
     environ: Mapping[str, str]
@@ -26,19 +26,19 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """Sync a simulated account into ``ometria.duckdb``."""
+    """Sync a simulated account into ``warehouse.duckdb``."""
     folder = tmp_path_factory.mktemp("shop")
     account = Account.create(profiles=600, lists=6, email_events=3_000)
     export = folder / "export"
     Feed(account, str(export)).export_history()
     with serve(account, requests_per_second=None) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # Where the pace is kept.
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # The folder of the rate limit.
         environ = {
             "OMETRIA_API_KEY": server.key,
             "OMETRIA_API_URL": server.url,
             "OMETRIA_FEED_URL": str(export),
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
-            "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/ometria.duckdb",
+            "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/warehouse.duckdb",
         }
         of_dlt = {
             "SOURCES__OMETRIA__API_KEY": server.key,
@@ -53,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 def _plain_environment() -> dict[str, str]:
-    """Leave out what speaks of somebody's own account."""
+    """Return the environment without the variables of an account."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -40,7 +40,7 @@ def blocks(language: str) -> list[Block]:
 
 
 def links(page: Path) -> list[str]:
-    """Find where a page's links point to, code left out."""
+    """Find the targets of a page's links, except in code."""
     return _LINK.findall(_BLOCK.sub("", read(page)))
 
 
@@ -50,5 +50,5 @@ def read(page: Path) -> str:
 
 
 def written_by_hand() -> str:
-    """Join all pages that no program makes."""
+    """Join all pages that are not generated."""
     return "\n".join(read(page) for page in BY_HAND)

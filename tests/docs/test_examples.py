@@ -1,4 +1,4 @@
-"""What a reader may copy works."""
+"""Examples of the documentation run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def parse(words: list[str]) -> None:
-    """Let the program read a command line, and run nothing."""
+    """Parse a command line without running it."""
     if not words or words == ["--help"]:
         return
     context = GROUP.make_context("ometria-replica", list(words))
@@ -49,7 +49,7 @@ def parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("block", [*blocks("shell"), *blocks("sh")], ids=str)
 def test_the_commands_of_a_shell_block_exist(block: Block) -> None:
-    """Each line is a command of ours with options that it has, a make target, or well known."""
+    """Each line is a command of the program with existing options, a make target, or well known."""
     for words in commands(block.text):
         match words:
             case ["ometria-replica", *rest]:
@@ -72,7 +72,7 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_a_python_block_runs(block: Block, shop: Shop) -> None:
-    """Each block stands alone, in a folder with a synced ``ometria.duckdb``."""
+    """Each block stands alone, in a folder with a synced ``warehouse.duckdb``."""
     if block.page.name == "CONTRIBUTING.md":  # Shows style, and does nothing.
         compile(block.text, str(block), "exec")
         return
@@ -89,11 +89,11 @@ def test_a_python_block_runs(block: Block, shop: Shop) -> None:
 def test_an_sql_block_runs_against_a_synced_account(
     block: Block, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the questions that have an answer in a small account get one."""
+    """Each query returns rows, unless it may be empty in a small account."""
     monkeypatch.chdir(shop.folder)
     connection = duckdb.connect()
     if "ATTACH" not in block.text:
-        connection.execute(f"ATTACH '{shop.folder}/ometria.duckdb' AS shop (READ_ONLY); USE shop")
+        connection.execute(f"ATTACH '{shop.folder}/warehouse.duckdb' AS shop (READ_ONLY); USE shop")
 
     rows = connection.execute(block.text).fetchall()
 
@@ -131,7 +131,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_can_be_reached_from_the_first() -> None:
-    """Nobody has to know that a page is there."""
+    """Links lead from the first page to every other."""
     first = DOCS / "index.md"
     reached, waiting = {first}, [first]
     while waiting:

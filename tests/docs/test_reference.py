@@ -1,4 +1,4 @@
-"""Everything that a user can meet has its place in the docs, and the docs name nothing else."""
+"""The docs cover every command, setting, table and error, and name no others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from scripts import diagram, reference
 from ometria_replica import errors
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
-from ometria_replica.settings import (
-    VARIABLES,
-    AccountSettings,
-    FeedSettings,
-    WarehouseSettings,
-    settings_of,
-)
+from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
+from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.tables import TABLES
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA, STATE_TABLES
+from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 
@@ -40,7 +36,7 @@ def test_the_pages_made_from_the_program_are_current() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_told_of_by_hand_too(name: str) -> None:
-    """A command is not only listed, some page says what it is for."""
+    """A page written by hand describes each command."""
     assert f"ometria-replica {name}" in written_by_hand()
 
 
@@ -69,7 +65,7 @@ def test_each_setting_is_in_the_reference(kind: type) -> None:
 
 
 def test_each_variable_is_in_the_reference() -> None:
-    """The page of settings has each environment variable of ours."""
+    """The page of settings has each environment variable."""
     page = read(DOCS / "reference" / "settings.md")
 
     assert [name for name in VARIABLES if f"`{name}`" not in page] == []
@@ -84,7 +80,7 @@ def test_the_dialect_of_the_feed_is_told_setting_by_setting() -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_each_table_is_in_the_readme_and_in_a_query(table: Any) -> None:
-    """A reader of the first page knows all five, and of each there is a question asked."""
+    """The README names all five, and the page of queries has one for each."""
     assert f"`ometria.{table.name}`" in read(ROOT / "README.md")
     assert f"ometria.{table.name}" in read(DOCS / "how-to" / "query.md")
 
@@ -109,7 +105,7 @@ def test_the_exit_codes_are_all_there_and_no_others(page: Any) -> None:
 
 @pytest.mark.parametrize("table", STATE_TABLES, ids=lambda table: table.name)
 def test_each_state_table_is_told_column_by_column(table: Any) -> None:
-    """Who looks into the state schema finds out what is there."""
+    """The page describes each column of the state schema."""
     page = read(DOCS / "reference" / "state.md")
     section = page.partition(f"## `{STATE_SCHEMA}.{table.name}`")[2].partition("\n## ")[0]
 
@@ -117,7 +113,7 @@ def test_each_state_table_is_told_column_by_column(table: Any) -> None:
 
 
 def test_the_house_has_a_line_for_each_file() -> None:
-    """A new module must say what it is for."""
+    """The architecture page describes each module."""
     package = ROOT / "src" / "ometria_replica"
     page = read(DOCS / "explanation" / "house.md")
     files = [str(path.relative_to(package)) for path in package.rglob("*.py")]
@@ -132,7 +128,7 @@ def test_the_house_has_a_line_for_each_file() -> None:
 
 
 def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
-    """The picture carries the hash of the text that the program gives now."""
+    """The picture holds the hash of the present diagram text."""
     text = describe(None, "mermaid")
 
     assert read(DOCS / "assets" / "erd.svg").startswith(diagram.mark(text))
@@ -140,7 +136,7 @@ def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
 
 
 def test_the_tests_that_a_page_names_exist() -> None:
-    """What a page says is shown by a test, is shown by one."""
+    """Each test that a page names exists."""
     named = set(re.findall(r"`(test_\w+)`", written_by_hand()))
     tests = "\n".join(read(path) for path in (ROOT / "tests").rglob("test_*.py"))
 

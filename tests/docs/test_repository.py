@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole."""
+"""Checks of the repository as a whole."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def locked(path: Path) -> dict[str, str]:
 
 
 def test_no_file_names_a_package_host_or_a_path_of_somebodys_machine() -> None:
-    """Where packages come from, and where the project lies, is each machine's own affair."""
+    """Package hosts and paths differ from machine to machine."""
     found = [
         f"{path.relative_to(ROOT)}: {words}"
         for path in tracked_files()
@@ -58,7 +58,7 @@ def test_no_file_names_a_package_host_or_a_path_of_somebodys_machine() -> None:
 
 
 def test_the_lock_holds_every_dependency_with_hashes() -> None:
-    """What pyproject.toml asks for is pinned, and nothing is pinned without a hash."""
+    """The lock pins each dependency of pyproject.toml, each with a hash."""
     wanted = {name_of(requirement) for requirement in PROJECT["dependencies"]}
 
     assert wanted <= locked(RUNTIME).keys() <= locked(EVERYTHING).keys()
@@ -67,7 +67,7 @@ def test_the_lock_holds_every_dependency_with_hashes() -> None:
 
 
 def test_both_locks_agree() -> None:
-    """What is tested is what a user would pin."""
+    """Tests run with the versions that users install."""
 
     def versions(path: Path) -> dict[str, str]:
         return {name: entry.split()[0] for name, entry in locked(path).items()}
@@ -78,7 +78,7 @@ def test_both_locks_agree() -> None:
 
 @pytest.mark.parametrize("requirement", sorted(set(PROJECT["dependencies"]) - {USED_BY_DUCKDB}))
 def test_each_dependency_is_imported_somewhere(requirement: str) -> None:
-    """Nobody installs what nothing uses."""
+    """Each dependency is used."""
     name = name_of(requirement).replace("-", "_")
     sources = [read(path) for path in (ROOT / "src" / "ometria_replica").rglob("*.py")]
 

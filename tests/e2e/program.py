@@ -1,4 +1,4 @@
-"""Run ``ometria-replica`` as a process of its own, with an environment of its own."""
+"""Run ``ometria-replica`` in its own process, with its own environment."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ client.UNREACHABLE_SECONDS = 0.1
 from ometria_replica.cli import main
 main()
 """
-"""The program, with less patience for a host that does not answer."""
+"""The program, with a shorter timeout for a host that does not respond."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended: its exit code and all that it said."""
+    """A process that ended: its exit code and its output."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ class Ended:
 
     @property
     def json(self) -> Any:
-        """The answer, if it is JSON."""
+        """Standard output as JSON."""
         return json.loads(self.out)
 
     @property
@@ -56,8 +56,8 @@ def run(
     """
     Run the command line; with *code*, run that Python text in its place.
 
-    Nothing of this environment is handed on but the way to Python and its packages.
-    With *check*, anything but exit code 0 fails the test.
+    The process gets only the path to Python and its packages from this environment.
+    With *check*, any exit code but 0 fails the test.
     """
     start = ["-c", code] if code else ["-m", "ometria_replica"]
     ended = subprocess.run(

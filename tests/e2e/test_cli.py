@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
 
 
 def test_help_is_there_for_every_command(tmp_path: Path) -> None:
-    """``--help`` answers on standard output and exits with 0, in one process for all."""
+    """``--help`` prints to standard output and exits with 0; one process asks all commands."""
     code = """
 import sys
 from ometria_replica.cli import app
@@ -49,7 +49,7 @@ for name in sys.argv[1:]:
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    """What costs time to import is imported by the command that needs it."""
+    """A command imports its slow dependencies when it runs."""
     code = f"""
 import sys
 from ometria_replica.cli import app
@@ -64,7 +64,7 @@ except SystemExit:
 
 
 def test_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
-    """``import ometria_replica`` and looking at the tables cost next to nothing."""
+    """``import ometria_replica`` and its table definitions import nothing slow."""
     code = f"""
 import sys, ometria_replica
 assert len(ometria_replica.TABLES) == 5 and ometria_replica.ConfigError and ometria_replica.Config
@@ -74,18 +74,18 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 
 def test_the_version_is_the_packages(tmp_path: Path) -> None:
-    """``--version`` tells it and nothing else."""
+    """``--version`` prints the version and nothing else."""
     assert run("--version", cwd=tmp_path, check=True).out == f"ometria-replica {__version__}\n"
 
 
 def test_standard_output_carries_only_the_answer(server: Server, tmp_path: Path) -> None:
-    """With ``--json`` and ``-v``, standard output parses whole and all else is on the other."""
+    """With ``--json`` and ``-v``, standard output is JSON, and logs go to standard error."""
     env = api_env(server, tmp_path / "w.duckdb")
 
     ended = run("-v", "sync", "--json", env=env, cwd=tmp_path, check=True)
 
     assert ended.json["outcome"] == "succeeded"
-    assert "INFO ometria_replica.replication: loaded profiles:" in ended.err
+    assert "INFO ometria_replica.run: loaded profiles:" in ended.err
     assert "ometria-uk profiles: read" in ended.err
     quiet = run("sync", env=env, cwd=tmp_path, check=True)
     assert "INFO" not in quiet.err
@@ -93,7 +93,7 @@ def test_standard_output_carries_only_the_answer(server: Server, tmp_path: Path)
 
 
 def test_some_tables_only(server: Server, tmp_path: Path) -> None:
-    """``sync TABLE`` reads those, in the order that works, and leaves the others."""
+    """``sync TABLE`` reads these tables only, a parent before its children."""
     env = api_env(server, tmp_path / "w.duckdb")
 
     report = run("sync", "member_lists", "lists", "--json", env=env, cwd=tmp_path, check=True).json
@@ -121,10 +121,17 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     """Text, markdown and the diagram show all columns of all tables."""
     markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
     mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
+    as_json = run("tables", "--json", cwd=tmp_path, check=True).json
     one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
 
     assert mermaid.startswith("erDiagram\n")
-    for table in page_tables():
+    assert [(each["schema"], each["name"]) for each in as_json] == [
+        ("ometria", table.name) for table in page_tables()
+    ]
+    for table, described in zip(page_tables(), as_json, strict=True):
+        assert [each["name"] for each in described["columns"]] == [
+            name for name, _ in table.columns
+        ]
         for name, _ in table.columns:
             assert f"| `{name}` |" in markdown
             assert f" {name}" in mermaid
@@ -132,10 +139,21 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     assert [line.split()[0] for line in one.splitlines()[4:]] == [name for name, _ in lists.columns]
 
 
+def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    """Exit 2, in the same words as for a sync."""
+    ended = run("tables", "profile", cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
+        " unsubscribes.\n"
+    )
+
+
 def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
     """The history begins with the last run, failed ones too, and ``--limit`` cuts it."""
     env = api_env(server, tmp_path / "w.duckdb")
-    assert run("runs", env=env, cwd=tmp_path, check=True).out == "No run is recorded yet.\n"
+    assert run("runs", env=env, cwd=tmp_path, check=True).out == "No run has been recorded yet.\n"
     assert not (tmp_path / "w.duckdb").exists()
     ids = [run("sync", "--json", env=env, cwd=tmp_path).json["run_id"] for _ in range(2)]
     refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
@@ -151,7 +169,7 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
 
 
 def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> None:
-    """Every setting, its value and its origin; a secret is only said to be set."""
+    """Every setting has its value and its origin; a secret is shown as set."""
     (tmp_path / "ometria.toml").write_text(
         '[warehouse]\nurl = "env:WAREHOUSE"\n[[accounts]]\nsource_id = "uk"\n'
         'api_key = "file:key.txt"\n[accounts.feed]\nurl = "s3://b/p"\n'
@@ -167,7 +185,14 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
     }
 
     ended = run("config", env=env, cwd=tmp_path, check=True)
+    as_json = run("config", "--json", env=env, cwd=tmp_path, check=True)
 
+    assert "canary" not in as_json.everything
+    assert {
+        "key": "accounts[0].api_key",
+        "value": "set",
+        "origin": "file:key.txt",
+    } in as_json.json
     lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
     assert "canary" not in ended.everything
     assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]
@@ -178,7 +203,7 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
 
 
 def test_a_dry_run_says_what_would_be_done(server: Server, tmp_path: Path) -> None:
-    """It counts, exits with 0 and makes no file."""
+    """It counts, exits with 0 and creates no file."""
     ended = run("sync", "--dry-run", env=api_env(server, tmp_path / "w.duckdb"), cwd=tmp_path)
 
     assert ended.code == 0
@@ -186,22 +211,59 @@ def test_a_dry_run_says_what_would_be_done(server: Server, tmp_path: Path) -> No
     assert list(tmp_path.glob("*.duckdb*")) == []
 
 
-def test_the_default_file_can_be_asked_once_it_has_another_name(
-    server: Server, tmp_path: Path
-) -> None:
-    """A key alone makes ``ometria.duckdb``; attached as anything else, its schema has its name."""
+def test_the_default_file_can_be_queried(server: Server, tmp_path: Path) -> None:
+    """The default file is ``warehouse.duckdb``, in which ``ometria`` is not ambiguous."""
     env = api_env(server, tmp_path / "unused.duckdb")
     del env["OMETRIA_WAREHOUSE_URL"]
-    run("sync", env=env, cwd=tmp_path, check=True)
 
-    with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{tmp_path / 'ometria.duckdb'}' AS shop (READ_ONLY)")
-        connection.execute("USE shop")
-        assert connection.execute("SELECT count(*) FROM ometria.profiles").fetchall() == [(20,)]
+    report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
+
+    assert report["warnings"] == []
+    with duckdb.connect(tmp_path / "warehouse.duckdb", read_only=True) as connection:
+        assert len(connection.execute("FROM ometria.profiles").fetchall()) == 20
+        assert len(connection.execute("FROM ometria_replica.runs").fetchall()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("ometria.duckdb", "ometria.profiles"),
+        ("Ometria.prod.db", "ometria.profiles"),
+        ("ometria_replica.duckdb", "ometria_replica.runs"),
+    ],
+)
+def test_a_file_with_the_name_of_a_schema_brings_a_warning(
+    name: str, table: str, server: Server, tmp_path: Path
+) -> None:
+    """DuckDB refuses the table's name in it; a renamed file keeps its rows and its state."""
+    env = api_env(server, tmp_path / name)
+    schema = table.partition(".")[0]
+    warning = (
+        f"{tmp_path / name}: DuckDB names the catalog after the file, so {schema}.TABLE fails in it"
+        ' with "Ambiguous reference to catalog or schema". Rename the file, for example to'
+        " warehouse.duckdb, and change warehouse.url. The state is in the file, so nothing is lost."
+    )
+
+    report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
+    checked = run("check", env=env, cwd=tmp_path, check=True)
+
+    assert report["warnings"] == [warning]
+    assert checked.out.splitlines()[-1] == f"        Warning: {warning}"
+    with (
+        duckdb.connect(tmp_path / name, read_only=True) as connection,
+        pytest.raises(duckdb.BinderException, match="Ambiguous reference to catalog or schema"),
+    ):
+        connection.execute(f"FROM {table}")
+    (tmp_path / name).rename(tmp_path / "warehouse.duckdb")
+    again = run("sync", "--json", "--warehouse", "warehouse.duckdb", env=env, cwd=tmp_path).json
+    assert again["warnings"] == []
+    assert sum(table["inserted"] for table in again["tables"]) == 0
+    with duckdb.connect(tmp_path / "warehouse.duckdb", read_only=True) as connection:
+        assert connection.execute(f"FROM {table}").fetchall() != []
 
 
 def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
-    """It fills ``ometria.duckdb``, shows some of each table, and its last line can be run."""
+    """It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed."""
     small = ("--profiles", "40", "--lists", "2", "--events", "60")
 
     ended = run("demo", *small, cwd=tmp_path)
@@ -209,14 +271,35 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     for table in page_tables():
         assert f"\nometria.{table.name}\n" in ended.out
-    told = re.search(r'python -c "(import duckdb; .*)"$', ended.out, re.MULTILINE)
-    assert told
-    shown = run(code=told.group(1).replace('\\"', '"'), cwd=tmp_path, check=True)
-    assert "profile_id" in shown.out
+    assert list(tmp_path.glob("*.duckdb")) == [tmp_path / "warehouse.duckdb"]
+    shown = subprocess.run(
+        ended.out.strip().splitlines()[-1],
+        shell=True,
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "profile_id" in shown.stdout
+
+
+def test_the_demo_writes_a_file_of_any_name(tmp_path: Path) -> None:
+    """If the schema is ambiguous, the command that it prints names the catalog too."""
+    small = ("--profiles", "40", "--lists", "2", "--events", "60")
+    url = "duckdb:///it's ometria/ometria.duckdb"
+    (tmp_path / "it's ometria").mkdir()
+
+    ended = run("demo", *small, "--warehouse", url, cwd=tmp_path)
+
+    assert ended.code == 0, ended.err
+    command = ended.out.strip().splitlines()[-1]
+    shown = subprocess.check_output(command, shell=True, cwd=tmp_path, env={}, text=True)
+    assert "profile_id" in shown
 
 
 def test_the_report_of_a_run_is_json_that_tells_all(server: Server, tmp_path: Path) -> None:
-    """Times have their zone, and every table its counts."""
+    """Times have a zone, and each table has its counts."""
     env = api_env(server, tmp_path / "w.duckdb")
 
     report = run("sync", "--json", env=env, cwd=tmp_path, check=True).json

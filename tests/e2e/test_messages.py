@@ -39,7 +39,7 @@ def server(shop: Account) -> Iterator[Server]:
 
 @pytest.fixture
 def env(server: Server, tmp_path: Path) -> dict[str, str]:
-    """Give an environment in which a sync goes well."""
+    """Return an environment in which a sync succeeds."""
     return api_env(server, tmp_path / "w.duckdb")
 
 
@@ -52,7 +52,7 @@ def tables_of(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_wrong_key_is_named_as_such(env: dict[str, str], tmp_path: Path) -> None:
-    """Exit 3: the message says who refused what, and what to do; each table was tried."""
+    """Exit 3: the message names the request and what to do; each table was tried."""
     env["OMETRIA_API_KEY"] = "another-key"
 
     ended = run("sync", "--json", env=env, cwd=tmp_path)
@@ -78,7 +78,7 @@ def test_a_wrong_key_is_named_as_such(env: dict[str, str], tmp_path: Path) -> No
 def test_an_endpoint_that_is_refused_does_not_hold_back_the_others(
     shop: Account, tmp_path: Path
 ) -> None:
-    """A key without rights to one endpoint still brings the rest, and the run fails."""
+    """With a key that lacks one endpoint, the other tables are synced, and the run fails."""
     with serve(shop, requests_per_second=None, no_rights=frozenset({"profiles"})) as server:
         ended = run("sync", "--json", env=api_env(server, tmp_path / "w.duckdb"), cwd=tmp_path)
 
@@ -104,7 +104,7 @@ def test_a_host_that_cannot_be_reached_is_named(env: dict[str, str], tmp_path: P
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: S3Server, tmp_path: Path) -> None:
-    """Exit 3: the message names the bucket, where it was looked for, and the setting."""
+    """Exit 3: the message names the bucket, its server and the setting."""
     env = s3_env(s3, "exports") | {"OMETRIA_FEED_URL": "s3://not-there/exports"}
 
     ended = run("sync", env=env, cwd=tmp_path)
@@ -153,7 +153,7 @@ def test_an_unreadable_file_is_named_and_the_rest_is_loaded(shop: Account, tmp_p
     assert strict.code == 4
     assert f"Warning: email_events: {bad}: {reason}" in strict.out
     assert last_line(strict.err).startswith("1 ")
-    assert "set aside, and --strict was asked for. Everything else is loaded." in strict.err
+    assert "rejected, and --strict is set. Everything else is loaded." in strict.err
 
     feed.complete(bad)
     healed = run("sync", "--json", "--warehouse", "w.duckdb", env=env, cwd=tmp_path).json
@@ -177,7 +177,7 @@ def test_a_value_set_aside_is_told_and_strict_fails(server: Server, tmp_path: Pa
 
 
 def test_broken_settings_are_all_told_at_once(env: dict[str, str], tmp_path: Path) -> None:
-    """Exit 2: every problem at once, each with its variable; nothing was asked or made."""
+    """Exit 2: all problems at once, each with its variable; no request, no file."""
     env |= {
         "OMETRIA_REQUESTS_PER_SECOND": "fast",
         "OMETRIA_API_URL": "http://api.ometria.com",
@@ -189,8 +189,8 @@ def test_broken_settings_are_all_told_at_once(env: dict[str, str], tmp_path: Pat
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
         (
-            "OMETRIA_API_URL: must be https: the API key would cross the network in the clear"
-            " (http is for localhost)."
+            "OMETRIA_API_URL: must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)."
         ),
         "OMETRIA_REQUESTS_PER_SECOND: must be a number above 0 and at most 1000.",
         "OMETRIA_API_KYE: is not a setting; did you mean OMETRIA_API_KEY? Rename it, or unset it.",
@@ -199,7 +199,7 @@ def test_broken_settings_are_all_told_at_once(env: dict[str, str], tmp_path: Pat
 
 
 def test_without_any_settings_the_first_step_is_told(tmp_path: Path) -> None:
-    """Exit 2: what to set, by its name, and no file is left."""
+    """Exit 2: the message names the variables to set; no file is created."""
     ended = run("sync", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
@@ -213,7 +213,7 @@ def test_without_any_settings_the_first_step_is_told(tmp_path: Path) -> None:
 def test_an_unknown_table_is_told_with_those_there_are(
     env: dict[str, str], server: Server, tmp_path: Path
 ) -> None:
-    """Exit 2: each name that is no table's, before anything is asked."""
+    """Exit 2: the message lists each unknown name, before any request."""
     asked = len(server.requests)
 
     ended = run("sync", "profile", "lists", "events", env=env, cwd=tmp_path)
@@ -225,6 +225,29 @@ def test_an_unknown_table_is_told_with_those_there_are(
         f"There is no table 'events'. {tables}",
     ]
     assert (len(server.requests), (tmp_path / "w.duckdb").exists()) == (asked, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sync", "--sweep"), "--sweep is now --detect-deletes."),
+        (("backfill", "--from", "2026-01-01"), "--from is now --since."),
+        (("backfill", "--since=2026-01-01", "--to=2026-01-02"), "--to is now --until."),
+        (
+            ("backfill", "--since", "2026-01-01", "--table", "lists"),
+            "--table is now an argument: ometria-replica backfill TABLE.",
+        ),
+    ],
+)
+def test_the_old_name_of_an_option_leads_to_the_new_one(
+    arguments: tuple[str, ...], message: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit 2: the message has the present name, and nothing is read."""
+    ended = run(*arguments, env=env, cwd=tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert last_line(ended.err) == f"Error: {message}"
+    assert not (tmp_path / "w.duckdb").exists()
 
 
 @pytest.mark.parametrize("since", ["yesterday", "17/05/2017", "2026-02-30", "2026-3", ""])
@@ -239,7 +262,7 @@ def test_a_since_that_is_no_day_is_told(since: str, env: dict[str, str], tmp_pat
 
 
 def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Path) -> None:
-    """Exit 75: who is loading what, where and until when, and what to do; nothing was changed."""
+    """Exit 75: the message names the run, its machine and the lease's end; nothing was changed."""
     run("sync", env=env, cwd=tmp_path, check=True)
     now = datetime.now(UTC)
     with duckdb.connect(str(tmp_path / "w.duckdb")) as connection:
@@ -263,7 +286,7 @@ def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Pa
 
 
 def test_a_warehouse_that_is_no_duckdb_file_is_told(env: dict[str, str], tmp_path: Path) -> None:
-    """Exit 5: which file, that nothing was changed, and what to do."""
+    """Exit 5: the message names the file and what to do; nothing was changed."""
     (tmp_path / "w.duckdb").write_text("not a database\n" * 500)
 
     ended = run("sync", env=env, cwd=tmp_path)
@@ -276,7 +299,7 @@ def test_a_warehouse_that_is_no_duckdb_file_is_told(env: dict[str, str], tmp_pat
 
 
 def test_a_full_disk_is_told_and_the_next_run_makes_good(server: Server, tmp_path: Path) -> None:
-    """Exit 5: the first failure is the one that is told; with room, nothing is missing."""
+    """Exit 5: the message is the first failure's; with space, the next run loads everything."""
     account = Account.create(profiles=300, lists=2, email_events=40)
     limited = """
 import resource, sys
@@ -293,14 +316,14 @@ main()
 
     assert full.code == 5
     assert last_line(full.err) == (
-        f"There is no room on the disk of {tmp_path / 'w.duckdb'}, or of the folder for temporary"
+        f"There is no room on the disk of {tmp_path / 'w.duckdb'}, or in the folder for temporary"
         " files. The batch was rolled back and nothing is lost. Make room, then run again."
     )
     assert everything(tmp_path / "w.duckdb") == everything(tmp_path / "other.duckdb")
 
 
 def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) -> None:
-    """``check`` exits with 0 or the first failure's code, says what and why, and makes nothing."""
+    """``check`` exits with 0 or the first failure's code, and creates nothing."""
     url = env["OMETRIA_API_URL"]
     good = run("check", env=env, cwd=tmp_path)
     bad = run("check", env=env | {"OMETRIA_API_KEY": "another-key"}, cwd=tmp_path)
@@ -315,6 +338,15 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
         f"FAILED  ometria-uk: GET {url}/profiles\n        {REFUSED.format('profiles')}" in bad.out
     )
     assert "ok      the warehouse" in bad.out
+    as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
+    assert (as_json.code, as_json.json[0]) == (
+        3,
+        {
+            "what": f"ometria-uk: GET {url}/profiles",
+            "error": REFUSED.format("profiles"),
+            "warning": None,
+        },
+    )
     assert not (tmp_path / "w.duckdb").exists()
 
 
@@ -324,7 +356,7 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
 def test_secrets_and_people_stay_out_of_everything_that_is_said(
     s3: S3Server, tmp_path: Path
 ) -> None:
-    """No run, good or failing, tells a key, an address or a name; nor does the state."""
+    """No output of any run holds a key, an address or a name; neither does the state."""
     key, secret, person = "KEY-canary-7f3a", "SECRET-canary-91bc", "canary.person@example.com"
     name = "Canarina Featherstone"
     account = Account.create(profiles=20, lists=2, email_events=30)

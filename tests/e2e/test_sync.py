@@ -54,12 +54,12 @@ def test_the_replica_is_the_account(
     for found in everything(warehouse, load_time=True).values():
         assert all(began <= row["__synced_at"] <= ended for row in found)
 
-    # Again: nothing changes but the load time, and the report says so.
+    # Again: only the load time changes, and the report says so.
     second = run("sync", "--json", env=env, cwd=tmp_path, check=True).json
     assert everything(warehouse) == rows
     assert {(each["inserted"], each["updated"]) for each in second["tables"]} == {(0, 0)}
     told = run("sync", env=env, cwd=tmp_path, check=True).out
-    assert "Nothing changed but the load time of the rows read again." in told
+    assert "No row changed, except the load time of rows that were read again." in told
     full = run("sync", "--full", "--json", env=env, cwd=tmp_path, check=True).json
     assert everything(warehouse) == rows
     assert {(each["inserted"], each["updated"]) for each in full["tables"]} == {(0, 0)}
@@ -153,7 +153,7 @@ def test_events_are_the_same_in_every_dialect(name: str, s3: S3Server, tmp_path:
 
 
 def test_an_operators_bucket_is_read_by_prefix(s3: S3Server, tmp_path: Path) -> None:
-    """Of a bucket for many customers, each is read below its own prefix and with its own keys."""
+    """In a bucket of several customers, each is read below its own prefix with its own keys."""
     shops = {name: Account.create(seed=seed, profiles=60, email_events=80, lists=1)
              for seed, name in enumerate(("acme", "acme-2"))}  # fmt: skip
     feeds = {name: Feed(shop, f"s3://{s3.bucket}/tenants/{name}", s3=s3.access)
@@ -195,7 +195,7 @@ def test_the_machines_time_zone_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_since_reads_again_and_moves_nothing(shop: Account, server: Server, tmp_path: Path) -> None:
-    """``--since`` brings rows and leaves the marks where they are."""
+    """``--since`` loads rows and does not move the watermarks."""
     warehouse = tmp_path / "replica.duckdb"
     env = api_env(server, warehouse)
     run("sync", env=env, cwd=tmp_path, check=True)

@@ -23,14 +23,16 @@ from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError, Una
 from ometria_replica.mapping import STAGED, SWEPT, Staging
 from ometria_replica.ometria import (
     account_source,
-    client,
     decompress,
+    endpoint_behaviour,
     export,
+    offset_pages,
     page_overlap,
-    pages,
+    per_parent,
 )
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.ometria.client import Answer, Client
+from ometria_replica.ometria.answer import Answer, Setback
+from ometria_replica.ometria.client import Client
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import _TableSync
 from ometria_replica.warehouse import state_store
@@ -138,7 +140,7 @@ def state_before_reading() -> None:
             self.run.run_id,
             now,
         )
-        opened.table_state(self.account.source_id, self.table.name)
+        opened.state.table_state(self.account.source_id, self.table.name)
         if self.table.name == "email_events":
             files = self._files_to_read(None)
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
@@ -204,7 +206,7 @@ def full_read_empties_first() -> None:
     def go(self: _TableSync) -> None:
         assert isinstance(self.warehouse, Warehouse)
         if self.run.full:
-            self.warehouse.table_state(self.account.source_id, self.table.name)
+            self.warehouse.state.table_state(self.account.source_id, self.table.name)
             self.warehouse._engine.execute(
                 f"DELETE FROM {self.warehouse._engine.data(self.table.name)} WHERE __source_id = ?",
                 [self.account.source_id],
@@ -296,28 +298,30 @@ def offsets_trusted() -> None:
 
     def join(self: Any, offset: int, found: Any, requested_at: datetime) -> Any:
         if not found:
-            return []
+            return page_overlap.Joined([], 0, offset)
         first = self._identity(found[0])
         never = datetime(1970, 1, 1, tzinfo=UTC)
         self._seen.setdefault(first, page_overlap._Seen(offset, never, self._count))
-        return original(self, offset, found, requested_at)
+        joined = original(self, offset, found, requested_at)
+        assert joined is not None
+        return replace(joined, next_offset=self._end)
 
     _patch(page_overlap.OverlapCheck, "join", join)
-    _patch(page_overlap.OverlapCheck, "next_offset", property(lambda self: self._end))
-    _patch(pages._Reader, "_is_end", _short_is_the_end)
-    for module in (page_overlap, pages):
+    _patch(offset_pages.OffsetReader, "_is_end", _short_is_the_end)
+    for module in (page_overlap, offset_pages):
         _patch(module, "overlap_of", lambda _size: 0)
 
 
-def _short_is_the_end(_self: Any, _offset: int, _answer: Answer, *, short: bool) -> bool:
+def _short_is_the_end(_self: Any, *_page: object, short: bool) -> bool:
     return short
 
 
 @defect
 def short_page_is_the_last() -> None:
     """A page shorter than was asked for is taken for the last."""
-    _patch(client.Habits, "is_last", lambda _self, size: size < pages.PAGE_SIZE)
-    _patch(pages._Reader, "_is_end", _short_is_the_end)
+    behaviour = endpoint_behaviour.EndpointBehaviour
+    _patch(behaviour, "is_last", lambda _self, size: size < offset_pages.PAGE_SIZE)
+    _patch(offset_pages.OffsetReader, "_is_end", _short_is_the_end)
 
 
 @defect
@@ -328,7 +332,7 @@ def failed_request_is_empty() -> None:
     def attempt(self: Client, path: str, query: Any, origin: str) -> Answer:
         try:
             return original(self, path, query, origin)
-        except (client._Setback, OmetriaError):
+        except (Setback, OmetriaError):
             return Answer([], self._now(), None, origin)
 
     _patch(Client, "_attempt", attempt)
@@ -365,7 +369,7 @@ class _Never(Exception):
 @defect
 def vanished_list_ends_the_table() -> None:
     """A list that is gone before its changes are read is an error."""
-    _patch(pages, "NotFound", _Never)
+    _patch(per_parent, "NotFound", _Never)
 
 
 @defect

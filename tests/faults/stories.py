@@ -739,7 +739,7 @@ def a_sweep_fails_midway(world: World) -> None:
     """A sweep that may remove rows fails after its first pages: it removes none."""
     world.run()
     world.check()
-    _fail_after_pages(world, "sync", "--sweep")
+    _fail_after_pages(world, "sync", "--detect-deletes")
 
 
 def _fail_after_pages(world: World, *command: str) -> None:
@@ -762,7 +762,7 @@ def _fail_after_pages(world: World, *command: str) -> None:
 @scenario(DELETES, "always removes", LOST)
 def deleted_profiles_stay_and_are_noted(world: World) -> None:
     """A sweep notes which profiles and lists are gone, since when, and keeps their rows."""
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check()
     gone = world.gone("profiles")
     missing = {row["sync_key"]: row for row in world.state("deleted_upstream")}
@@ -771,7 +771,7 @@ def deleted_profiles_stay_and_are_noted(world: World) -> None:
     first = {key: row["first_missed_at"] for key, row in missing.items()}
     world.account.advance(timedelta(days=1))
     world.feed.export()
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check()
     again = {row["sync_key"]: row["first_missed_at"] for row in world.state("deleted_upstream")}
     if not first.items() <= again.items():
@@ -783,12 +783,12 @@ def a_profile_comes_back(world: World) -> None:
     """A profile that was noted as missing is there again: it is missing no more."""
     profile = world.account.profiles[5]
     world.account.delete_profile(profile.id)
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check()
     world.account.advance(timedelta(hours=1))
     world.account.add_profile(profile.id, **dict(profile.fields))  # type: ignore[arg-type]
     world.run("sync")
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check_loosely()
     if profile.id in {row["record_id"] for row in world.state("deleted_upstream")}:
         raise Finding("a profile that is back is still noted as missing")
@@ -797,12 +797,12 @@ def a_profile_comes_back(world: World) -> None:
 @scenario(DELETES, "no limit to deletes", "removed|rows are lost", settings=REMOVE)
 def a_sweep_that_lost_too_much(world: World) -> None:
     """A sweep finds a third of the profiles gone: it removes none, and warns."""
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check()
     for profile in world.account.profiles[:200]:
         world.account.delete_profile(profile.id)
     before = len(world.known["profiles"])
-    ended = world.run("sync", "--sweep")
+    ended = world.run("sync", "--detect-deletes")
     if "max_deleted_share" not in ended.out:
         raise Finding("rows are removed, or there is no warning")
     if len(world.found()["profiles"]) < before:
@@ -812,7 +812,7 @@ def a_sweep_that_lost_too_much(world: World) -> None:
 @scenario(DELETES, "merge without delete", "rows are doubled", settings=REMOVE)
 def deleted_profiles_are_removed(world: World) -> None:
     """With deletes = "remove" a sweep takes out the rows of what is gone, and nothing else."""
-    world.run("sync", "--sweep")
+    world.run("sync", "--detect-deletes")
     world.check()
 
 
@@ -820,8 +820,8 @@ def deleted_profiles_are_removed(world: World) -> None:
 def a_sweep_beside_another_account(world: World) -> None:
     """Two accounts share the tables: a sweep of one does not touch the other's rows."""
     with world.beside("us") as other:
-        world.run("sync", "--sweep")
-        world.run("sync", "--sweep")
+        world.run("sync", "--detect-deletes")
+        world.run("sync", "--detect-deletes")
         world.check()
         other.check()
         missing = {
@@ -854,7 +854,9 @@ def backfilled(world: World) -> None:
     world.check()
     marks = world.state("watermarks")
     day = (world.account.now - timedelta(days=40)).date()
-    world.run("backfill", "--from", day.isoformat(), "--to", world.account.now.date().isoformat())
+    world.run(
+        "backfill", "--since", day.isoformat(), "--until", world.account.now.date().isoformat()
+    )
     world.check_loosely()
     if world.state("watermarks") != marks:
         raise Finding("the watermarks have moved")

@@ -112,7 +112,7 @@ class Life(RuleBasedStateMachine):
 
     # --- and are replicated ---
 
-    @rule(option=st.sampled_from(((), (), ("--full",), ("--sweep",))))
+    @rule(option=st.sampled_from(((), (), ("--full",), ("--detect-deletes",))))
     def sync(self, option: tuple[str, ...]) -> None:
         """Replicate everything."""
         self.world.run("sync", *option)
@@ -130,7 +130,7 @@ class Life(RuleBasedStateMachine):
         """Read some days again: what is there is as before, or as it should become."""
         first = self.world.account.now.date() - timedelta(days=days + until)
         last = first + timedelta(days=days)
-        self.world.run("backfill", "--from", first.isoformat(), "--to", last.isoformat())
+        self.world.run("backfill", "--since", first.isoformat(), "--until", last.isoformat())
         self._check_partly()
 
     @precondition(lambda self: self.synced)

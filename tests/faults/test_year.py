@@ -60,7 +60,7 @@ def test_a_year_in_the_life_of_a_replica(tmp_path: Path, monkeypatch: pytest.Mon
             at = account.now + (wrong or timedelta())
             runs += 1
             try:
-                sync(config, sweep=chance.random() < 0.03, clock=lambda at=at: at)  # type: ignore[misc]
+                sync(config, detect_deletes=chance.random() < 0.03, clock=lambda at=at: at)  # type: ignore[misc]
             except ReplicaError:
                 failed += 1
         world.server.faults.clear()

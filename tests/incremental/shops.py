@@ -6,8 +6,8 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.replication import sync
-from ometria_replica.settings import AccountSettings, Config, WarehouseSettings
 from ometria_simulator import Account
 from tests import replicas
 from tests.duck import Row, read_file
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ometria_replica.replication import Progress
     from ometria_replica.report import RunReport
+    from ometria_replica.run import Progress
     from ometria_simulator import Server
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ SMALL = ("--profiles", "50", "--lists", "3", "--events", "200")
 
 
 def test_the_demo_shows_five_tables(tmp_path: Path) -> None:
-    """Without a key or a bucket, a simulated account is synced and a few rows of each shown."""
+    """Without a key or a bucket, it syncs a simulated account and shows rows of each table."""
     ended = run("demo", *SMALL, "--warehouse", "duckdb:///x.duckdb", cwd=tmp_path, check=True)
 
     rows = everything(tmp_path / "x.duckdb")
@@ -33,7 +33,7 @@ def test_the_demo_shows_five_tables(tmp_path: Path) -> None:
 def test_the_demo_leaves_a_real_account_alone(
     server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """A file with an account of one's own is refused before anything is simulated."""
+    """A file that holds a real account is refused before the simulation starts."""
     replicate(warehouse, account(server), at=NOON)
     before = warehouse.read_bytes()
 
@@ -41,8 +41,8 @@ def test_the_demo_leaves_a_real_account_alone(
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        f"{warehouse} holds account '1042', and the demo would put invented people beside yours."
-        " Give another file: --warehouse duckdb:///demo.duckdb.\n"
+        f"{warehouse} holds account '1042', and the demo would add simulated people to it."
+        " Use another file: --warehouse duckdb:///demo.duckdb.\n"
     )
     assert warehouse.read_bytes() == before
 
@@ -52,5 +52,5 @@ def test_the_demo_writes_no_other_warehouse(tmp_path: Path) -> None:
     ended = run("demo", *SMALL, "--warehouse", "postgresql://somewhere/db", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "The demo writes a DuckDB file. Give --warehouse duckdb:///FILE.\n"
+    assert ended.err == "The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.\n"
     assert list(tmp_path.iterdir()) == []

@@ -59,12 +59,12 @@ def test_a_sweep_notes_who_is_gone_and_since_when(
     crowd.delete_profile("p03")
     crowd.merge_profiles("p01", ["p02"])
 
-    first = of(replicate(warehouse, settings, at=NOON + HOUR, sweep=True), "profiles")
+    first = of(replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True), "profiles")
     crowd.delete_profile("p09")
-    second = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+    second = of(replicate(warehouse, settings, at=NOON + DAY, detect_deletes=True), "profiles")
 
-    assert (first.missing, first.removed) == (2, 0)
-    assert (second.missing, second.removed) == (3, 0)
+    assert (first.deleted_upstream, first.removed) == (2, 0)
+    assert (second.deleted_upstream, second.removed) == (3, 0)
     assert missing(warehouse) == {
         "p02": (NOON + HOUR, None),
         "p03": (NOON + HOUR, None),
@@ -84,7 +84,7 @@ def test_an_incremental_read_misses_nobody(crowd: Account, busy: Server, warehou
     plain = replicate(warehouse, settings, at=crowd.now)
     since = replicate(warehouse, settings, at=crowd.now, since=crowd.now.date())
 
-    assert [of(report, "profiles").missing for report in (plain, since)] == [0, 0]
+    assert [of(report, "profiles").deleted_upstream for report in (plain, since)] == [0, 0]
     assert len(people(warehouse)) == 30
     assert missing(warehouse) == {}
 
@@ -95,11 +95,11 @@ def test_deletes_remove_takes_the_rows_out(crowd: Account, busy: Server, warehou
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
 
-    first = of(replicate(warehouse, settings, at=NOON + HOUR, sweep=True), "profiles")
-    second = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+    first = of(replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True), "profiles")
+    second = of(replicate(warehouse, settings, at=NOON + DAY, detect_deletes=True), "profiles")
 
-    assert (first.missing, first.removed) == (1, 1)
-    assert (second.missing, second.removed) == (0, 0)
+    assert (first.deleted_upstream, first.removed) == (1, 1)
+    assert (second.deleted_upstream, second.removed) == (0, 0)
     assert "p03" not in people(warehouse)
     assert missing(warehouse) == {"p03": (NOON + HOUR, NOON + HOUR)}
 
@@ -113,19 +113,19 @@ def test_a_loss_above_the_share_removes_nothing(
     for name in ("p01", "p02", "p03", "p04"):
         crowd.delete_profile(name)
 
-    report = replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    report = replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)
 
     (warning,) = report.warnings
     assert warning == (
         "profiles: 4 rows were not found in Ometria, more than max_deleted_share (10%) of the"
-        " table. None was removed. If so many are really gone, raise the setting for one run."
+        " table. None was removed. If so many were really deleted, raise the setting for one run."
     )
-    assert (of(report, "profiles").missing, of(report, "profiles").removed) == (4, 0)
+    assert (of(report, "profiles").deleted_upstream, of(report, "profiles").removed) == (4, 0)
     assert len(people(warehouse)) == 30
     assert set(missing(warehouse).values()) == {(NOON + HOUR, None)}
 
     raised = account(busy, deletes="remove", max_deleted_share=0.14)
-    report = replicate(warehouse, raised, at=NOON + DAY, sweep=True)
+    report = replicate(warehouse, raised, at=NOON + DAY, detect_deletes=True)
     assert report.warnings == ()
     assert of(report, "profiles").removed == 4
     assert set(missing(warehouse).values()) == {(NOON + HOUR, NOON + DAY)}
@@ -138,7 +138,7 @@ def test_exactly_the_share_may_go(crowd: Account, busy: Server, warehouse: Path)
     for name in ("p01", "p02", "p03"):
         crowd.delete_profile(name)
 
-    assert of(replicate(warehouse, settings, at=NOON, sweep=True), "profiles").removed == 3
+    assert of(replicate(warehouse, settings, at=NOON, detect_deletes=True), "profiles").removed == 3
 
 
 @pytest.mark.parametrize("deletes", ["report", "remove"])
@@ -149,12 +149,12 @@ def test_who_returns_is_missed_no_more(
     settings = account(busy, deletes=deletes)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
-    replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)
     crowd.add_profile("p03", email="back@example.com")
 
-    report = of(replicate(warehouse, settings, at=NOON + DAY, sweep=True), "profiles")
+    report = of(replicate(warehouse, settings, at=NOON + DAY, detect_deletes=True), "profiles")
 
-    assert (report.missing, report.inserted, report.updated) == (
+    assert (report.deleted_upstream, report.inserted, report.updated) == (
         0,
         *((1, 0) if deletes == "remove" else (0, 1)),
     )
@@ -164,11 +164,11 @@ def test_who_returns_is_missed_no_more(
 
 def test_a_sweep_is_due_every_so_many_days(crowd: Account, busy: Server, warehouse: Path) -> None:
     """Profiles are read whole first, then when the last whole read is so old, or when asked."""
-    settings = account(busy, sweep_every_days=3)
+    settings = account(busy, detect_deletes_every_days=3)
     whole = []
     for day in range(8):
         asked = Asked(busy)
-        replicate(warehouse, settings, at=crowd.now, tables=["profiles"], sweep=day == 5)
+        replicate(warehouse, settings, at=crowd.now, tables=["profiles"], detect_deletes=day == 5)
         if asked.values("profiles", "updateSince") == {None}:
             whole.append(day)
         crowd.set_time(crowd.now + DAY + timedelta(minutes=1))
@@ -194,7 +194,7 @@ def test_lists_are_swept_in_every_run(crowd: Account, busy: Server, warehouse: P
 
     report = replicate(warehouse, account(busy), at=NOON + HOUR)
 
-    assert (of(report, "lists").missing, of(report, "profiles").missing) == (1, 0)
+    assert (of(report, "lists").deleted_upstream, of(report, "profiles").deleted_upstream) == (1, 0)
     assert missing(warehouse) == {"20": (NOON + HOUR, None)}
 
 
@@ -205,7 +205,9 @@ def test_a_list_that_went_is_told_once_a_run(crowd: Account, busy: Server, wareh
 
     text = replicate(warehouse, account(busy), at=NOON + HOUR).to_text()
 
-    assert "lists: 1 row of records that Ometria no longer has (see missing)." in text
+    assert (
+        "lists: 1 row deleted upstream, kept here (see ometria_replica.deleted_upstream)." in text
+    )
 
 
 @pytest.mark.parametrize("batch_records", [1, 7, 20_000])
@@ -225,9 +227,9 @@ def test_sweeps_of_many_batches_miss_the_same(
             shop.delete_profile(name)
         shop.add_profile("new")
 
-        report = replicate(warehouse, settings, at=NOON, tables=["profiles"], sweep=True)
+        report = replicate(warehouse, settings, at=NOON, tables=["profiles"], detect_deletes=True)
 
-    assert (of(report, "profiles").missing, of(report, "profiles").inserted) == (4, 1)
+    assert (of(report, "profiles").deleted_upstream, of(report, "profiles").inserted) == (4, 1)
     assert people(warehouse) == {profile.id for profile in shop.profiles}
     assert set(missing(warehouse)) == {"p000", "p255", "p256", "p899"}
 
@@ -253,7 +255,7 @@ def test_a_read_that_breaks_off_sweeps_nothing(
 
         server.after_request = break_off
         with pytest.raises(OmetriaError):
-            replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], sweep=True)
+            replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], detect_deletes=True)
 
         assert len(people(warehouse)) == 2_600
         assert missing(warehouse) == {}
@@ -261,7 +263,9 @@ def test_a_read_that_breaks_off_sweeps_nothing(
 
         server.after_request = None
         server.faults.clear()
-        report = replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], sweep=True)
+        report = replicate(
+            warehouse, settings, at=NOON + DAY, tables=["profiles"], detect_deletes=True
+        )
         assert of(report, "profiles").removed == 1
         assert set(missing(warehouse)) == {"p0001"}
 
@@ -274,7 +278,7 @@ def test_sweeps_know_their_source(crowd: Account, busy: Server, warehouse: Path)
     uk = account(busy, deletes="remove", max_deleted_share=1.0)
     report = replicate(warehouse, uk, at=NOON, full=True)
 
-    assert of(report, "profiles").missing == 0
+    assert of(report, "profiles").deleted_upstream == 0
     rows = read_file(warehouse, "ometria.profiles")
     assert sum(row["__source_id"] == "us" for row in rows) == 30
     assert sum(row["__source_id"] == "uk" for row in rows) == 29
@@ -288,9 +292,11 @@ def test_a_dry_sweep_says_what_it_would_remove(
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
 
-    report = of(replicate(warehouse, settings, at=NOON, sweep=True, dry_run=True), "profiles")
+    report = of(
+        replicate(warehouse, settings, at=NOON, detect_deletes=True, dry_run=True), "profiles"
+    )
 
-    assert (report.missing, report.removed) == (1, 1)
+    assert (report.deleted_upstream, report.removed) == (1, 1)
     assert len(people(warehouse)) == 30
     assert missing(warehouse) == {}
 
@@ -302,7 +308,7 @@ def test_who_returns_is_missed_no_more_without_a_sweep(
     settings = account(busy)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p07")
-    replicate(warehouse, settings, at=NOON + HOUR, sweep=True)
+    replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)
     assert set(missing(warehouse)) == {"p07"}
 
     crowd.set_time(NOON + 2 * HOUR)
@@ -323,7 +329,8 @@ def test_any_share_that_is_exactly_allowed_may_go(
         crowd.delete_profile(f"p{number:02}")
 
     report = of(
-        replicate(warehouse, settings, at=NOON + HOUR, sweep=True, tables=["profiles"]), "profiles"
+        replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True, tables=["profiles"]),
+        "profiles",
     )
 
-    assert (report.missing, report.removed) == (gone, gone)
+    assert (report.deleted_upstream, report.removed) == (gone, gone)

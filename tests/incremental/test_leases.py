@@ -14,8 +14,8 @@ from ometria_replica.batch import Batch, BatchSize, Lease, Owner
 from ometria_replica.errors import AccessDenied, Busy, ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
-from ometria_replica.warehouse.duckdb import DuckDBWarehouse
-from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
@@ -47,9 +47,9 @@ def dead_process() -> int:
 
 def hold(warehouse: Path, holder: Lease) -> None:
     """Leave a lease in the file, as a run that goes on or crashed does."""
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(holder, NOON)
+        opened.leases.acquire(holder, NOON)
 
 
 # --- Who may write -----------------------------------------------------------------------------
@@ -121,8 +121,8 @@ def test_a_lease_that_ran_out_is_taken_over_from_the_living(
     assert replicate(warehouse, account(server), at=NOON + HOUR).outcome == "succeeded"
 
 
-def batch(opened: DuckDBWarehouse, holder: Lease, profile_id: str) -> Batch:
-    staging = Staging(opened.staging, PROFILES, "1042", "uk")
+def batch(opened: Warehouse, holder: Lease, profile_id: str) -> Batch:
+    staging = Staging(opened.connection, PROFILES, "1042", "uk")
     staging.add_pages([page(f'{{"id": "{profile_id}"}}')], NOON)
     staging.finish()
     return Batch(PROFILES, "uk", holder.run_id, NOON, watermark=NOON, lease=holder)
@@ -131,19 +131,19 @@ def batch(opened: DuckDBWarehouse, holder: Lease, profile_id: str) -> Batch:
 def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
     """Once another took over, a batch of the first is refused whole, its state included."""
     first, second = lease("first"), lease("second", minutes=60)
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(first, NOON)
+        opened.leases.acquire(first, NOON)
         opened.load(batch(opened, first, "ann"))
-        opened.acquire_lease(second, NOON + 20 * MINUTE)
+        opened.leases.acquire(second, NOON + 20 * MINUTE)
 
         with pytest.raises(Busy) as refused:
             opened.load(batch(opened, first, "late"))
         opened.load(batch(opened, second, "bob"))
-        opened.release_lease(first)
+        opened.leases.release(first)
 
     assert str(refused.value) == (
-        "Another run took over 'uk' in the warehouse, because this one was silent for too long."
+        "Another run took over 'uk' in the warehouse, because this run was silent for too long."
         " Nothing of this batch was written. Run again."
     )
     rows = read_file(warehouse, "ometria.profiles")
@@ -154,17 +154,17 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
 
 def test_every_batch_renews_the_lease(warehouse: Path) -> None:
     """A run may take all night, as long as it writes now and then."""
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
-        opened.acquire_lease(lease("long"), NOON)
+        opened.leases.acquire(lease("long"), NOON)
         later = lease("long", minutes=600)
         opened.load(batch(opened, later, "ann"))
         with pytest.raises(Busy):
-            opened.acquire_lease(lease("other"), NOON + HOUR)
-        opened.release_lease(lease("other"))
-        held = opened.holder("uk")
-        opened.release_lease(later)
-        after = opened.holder("uk")
+            opened.leases.acquire(lease("other"), NOON + HOUR)
+        opened.leases.release(lease("other"))
+        held = opened.leases.holder("uk")
+        opened.leases.release(later)
+        after = opened.leases.holder("uk")
 
     assert held == later
     assert after is None
@@ -243,8 +243,8 @@ def test_a_lock_is_waited_for(warehouse: Path, caplog: pytest.LogCaptureFixture)
             if len(slept) == 3:
                 holder.communicate("")
 
-        file = DuckDBEngine(connection, str(warehouse), wait_seconds=10, sleep=let_go)
-        with file.using("testing"):
+        file = FileAttachment(str(warehouse), wait_seconds=10, sleep=let_go)
+        with DuckDBEngine(connection, file).session("testing"):
             connection.execute("CREATE TABLE warehouse.there (x INTEGER)")
 
     assert len(slept) == 3
@@ -257,14 +257,14 @@ def test_a_lock_that_stays_is_reported_by_name(warehouse: Path) -> None:
     """After the wait the error names the file and its holder."""
     slept: list[float] = []
     with held_open(warehouse) as holder, duckdb.connect() as connection:
-        file = DuckDBEngine(connection, str(warehouse), wait_seconds=3, sleep=slept.append)
-        with pytest.raises(Busy) as refused, file.using("testing"):
+        file = FileAttachment(str(warehouse), wait_seconds=3, sleep=slept.append)
+        with pytest.raises(Busy) as refused, DuckDBEngine(connection, file).session("testing"):
             pass
 
     assert sum(slept) == 3
     assert str(refused.value).startswith(f"{warehouse} is open in another program (")
     assert str(refused.value).endswith(
-        f"(PID {holder.pid})), and DuckDB lets one at a time write. It was waited for 3 s."
+        f"(PID {holder.pid})), and DuckDB allows one writer at a time. Waited 3 s."
         " Close it there, then run again."
     )
     assert refused.value.exit_code == 75
@@ -313,7 +313,7 @@ def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse:
     """With one account's lease held elsewhere the other is synced, and the run tells both."""
     first, second = account(server), account(server, account_id="2", source_id="fr")
     replicate(warehouse, first, second, at=NOON)
-    DuckDBWarehouse(str(warehouse)).acquire_lease(
+    open_warehouse(f"duckdb:///{warehouse}").leases.acquire(
         Lease("uk", "a-run", "elsewhere", 1, NOON + HOUR), NOON
     )
 

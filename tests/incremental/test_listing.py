@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.config import Config, WarehouseSettings
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.replication import sync as run
-from ometria_replica.settings import Config, WarehouseSettings
 from tests.incremental.shops import DAY, HOUR, NOON
 from tests.replicas import account, everything, of, replicate, write_feed_file
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ometria_replica.records import Brought, FeedObject
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.report import TableReport
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 WEEKS = 70
 """Files, a day apart."""
@@ -84,11 +84,11 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
 
     def denied_once(
         account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
-    ) -> Iterator[Brought]:
+    ) -> Iterator[FetchedFile]:
         assert table.time is not None  # It is of events.
         yield Unreadable(files[0], "the store denies it", again=True)
         with AccountSource(account, now) as inputs:
-            yield from inputs.feed.fetch(files[1:], folder)
+            yield from inputs.export(table).fetch(files[1:], folder)
 
     config = Config(accounts=(settings,), warehouse=warehouse)
     report = run(config, clock=lambda: now, fetch=denied_once)

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import date
-from typing import TYPE_CHECKING
+from datetime import UTC, date
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
-from ometria_replica.maintenance import list_rejects, replay, rewind, show_state
-from ometria_replica.settings import FeedSettings
+from ometria_replica.maintenance import read_rejects, read_state, replay, rewind
+from ometria_replica.rendering import rejects_as_text, state_as_text
 from tests.duck import read_file
 from tests.e2e.program import api_env, run
 from tests.incremental.shops import (
@@ -37,7 +39,7 @@ SECRET = "ann@secret.example"
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
-    """Make a feed of three files, a day apart, and one that nobody can read."""
+    """Make a feed of three files, a day apart."""
     feed = tmp_path / "feed"
     for day, name in enumerate(("ann", "bob", "cat")):
         record = {"to_address": f"{name}@example.com", "event_type": "open", "dt_occurred": NOON}
@@ -47,7 +49,7 @@ def feed(tmp_path: Path) -> Path:
 
 
 def spoil(feed: Path) -> None:
-    """Add a file that promises gzip and is none."""
+    """Add a file that has the header of gzip, but is not gzip."""
     path = feed / "bad.csv.gz"
     path.write_bytes(b"\x1f\x8b\x08\x00 this is no gzip file at all" * 9)
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -59,7 +61,7 @@ def spoil(feed: Path) -> None:
 def test_the_state_is_a_line_a_table(
     shop: Account, server: Server, warehouse: Path, feed: Path
 ) -> None:
-    """It tells rows, how far each table was read, files, rejects and what is missing."""
+    """It has rows, the end of reading, files, rejects and deleted rows of each table."""
     shop.update_profile("ann", seen="perhaps")
     spoil(feed)
     replicate(warehouse, account(server, feed), at=NOON - HOUR)
@@ -67,15 +69,47 @@ def test_the_state_is_a_line_a_table(
     replicate(warehouse, account(server, feed), at=NOON - HOUR)
 
     assert (
-        show_state(config(warehouse))
+        state_as_text(read_state(config(warehouse)))
         == """\
-source  table         rows     read until (UTC)  files  unreadable  rejects  missing
-uk      profiles         3  2026-03-02 11:00:00      0           0        1        0
-uk      member_lists     2  2026-03-02 11:00:00      0           0        0        0
-uk      lists            2  2026-03-02 11:00:00      0           0        0        1
-uk      email_events     3                    -      4           1        1        0
-uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0        0"""
+source  table         rows     read until (UTC)  files  unreadable  rejects  deleted upstream
+uk      profiles         3  2026-03-02 11:00:00      0           0        1                 0
+uk      member_lists     2  2026-03-02 11:00:00      0           0        0                 0
+uk      lists            2  2026-03-02 11:00:00      0           0        0                 1
+uk      email_events     3                    -      4           1        1                 0
+uk      unsubscribes     1  2026-03-02 11:00:00      0           0        0                 0"""
     )
+
+
+def test_state_and_rejects_are_there_as_json(
+    shop: Account, server: Server, warehouse: Path, feed: Path
+) -> None:
+    """``state show --json`` and ``rejects list --json`` hold the same, without raw values."""
+    shop.update_profile("ann", seen=SECRET)
+    replicate(warehouse, account(server, feed), at=NOON)
+    acquire_lease(warehouse, "us-east")
+    env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+
+    def answer(*arguments: str) -> Any:
+        return run(*arguments, "--json", env=env, cwd=warehouse.parent, check=True).json
+
+    shown = answer("state", "show")
+    assert shown["tables"][0] == {
+        "source_id": "uk",
+        "table": "profiles",
+        "rows": 3,
+        "read_until": mark(warehouse, "profiles").astimezone(UTC).isoformat(),
+        "files": 0,
+        "unreadable": 0,
+        "rejects": 1,
+        "deleted_upstream": 0,
+    }
+    assert [table["table"] for table in shown["tables"]] == [table.name for table in CATALOG]
+    (run_of_another,) = shown["active_runs"]
+    assert (run_of_another["source_id"], run_of_another["host"]) == ("uk", "us-east")
+    (reject,) = answer("rejects", "list")
+    assert (reject["table_name"], reject["column_name"]) == ("profiles", "seen")
+    assert "raw" not in reject
+    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")] == [SECRET]
 
 
 def test_the_state_says_who_is_at_work(server: Server, warehouse: Path) -> None:
@@ -83,8 +117,8 @@ def test_the_state_says_who_is_at_work(server: Server, warehouse: Path) -> None:
     replicate(warehouse, account(server), at=NOON)
     acquire_lease(warehouse, "us-east")
 
-    assert show_state(config(warehouse)).splitlines()[-1] == (
-        f"uk: run a-run (process {os.getpid()} on us-east) is at work."
+    assert state_as_text(read_state(config(warehouse))).splitlines()[-1] == (
+        f"uk: run a-run (process {os.getpid()} on us-east) is active."
     )
 
 
@@ -98,9 +132,9 @@ def acquire_lease(warehouse: Path, host: str) -> None:
 
 
 def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> None:
-    """Looking makes no file."""
-    assert show_state(config(warehouse)) == "Nothing is known yet: no sync has run."
-    assert list_rejects(config(warehouse), 10, raw=True) == "Nothing is set aside."
+    """Reading the state creates no file."""
+    assert state_as_text(read_state(config(warehouse))) == "No sync has run yet."
+    assert rejects_as_text(read_rejects(config(warehouse), 10), raw=True) == "Nothing was rejected."
     assert not warehouse.exists()
 
 
@@ -110,14 +144,13 @@ def test_nothing_is_told_of_a_warehouse_that_is_not_there(warehouse: Path) -> No
 def test_a_rewound_table_is_read_from_the_beginning(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """The next run asks for all of that table, and for what is new of the others."""
+    """The next run reads all of that table, and only new records of the others."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
     before = everything(warehouse, load_time=True)
 
-    told = rewind(config(warehouse, settings), "profiles", None)
+    rewind(config(warehouse, settings), "profiles", None)
 
-    assert told == "The next sync reads profiles again: everything. No row was touched."
     assert everything(warehouse, load_time=True) == before
     shop.set_time(NOON + HOUR)
     asked = Asked(server)
@@ -126,6 +159,23 @@ def test_a_rewound_table_is_read_from_the_beginning(
     assert of(report, "profiles").unchanged == 3
     assert len(asked.lists()) < 2
     assert mark(warehouse, "profiles") > NOON
+
+
+@pytest.mark.parametrize(
+    ("options", "since"),
+    [((), "everything"), (("--to", "2026-01-20"), "what changed since 2026-01-20")],
+)
+def test_the_program_says_what_a_rewind_does(
+    options: tuple[str, ...], since: str, server: Server, warehouse: Path
+) -> None:
+    """``state rewind`` names the table and what the next sync reads of it."""
+    replicate(warehouse, account(server), at=NOON)
+    env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+
+    ended = run("state", "rewind", "profiles", *options, env=env, cwd=warehouse.parent, check=True)
+
+    assert ended.out == f"The next sync reads profiles again: {since}. No row was changed.\n"
+    assert ended.err == ""
 
 
 def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: Path) -> None:
@@ -137,11 +187,7 @@ def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: P
     rewind(config(warehouse, settings), "profiles", date(2027, 1, 1))
     assert state(warehouse, "watermarks") == marks
 
-    told = rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
-    assert (
-        told
-        == "The next sync reads profiles again: what came since 2026-01-20. No row was touched."
-    )
+    rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
     asked = Asked(server)
     replicate(warehouse, settings, at=NOON)
     assert asked.values("profiles", "updateSince") == {"2026-01-19"}
@@ -165,7 +211,7 @@ def test_a_rewound_feed_is_read_again(
 
 
 def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path) -> None:
-    """The tables there are, are named; no file is made."""
+    """The message lists the tables; no file is created."""
     with pytest.raises(ConfigError) as refused:
         rewind(config(warehouse, account(server)), "profile", None)
 
@@ -180,7 +226,7 @@ def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path)
 def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
     server: Server, warehouse: Path, *, there: bool
 ) -> None:
-    """A mistyped warehouse or source is told, and no file is made for it."""
+    """A mistyped warehouse or source is an error, and no file is created."""
     if there:
         replicate(warehouse, account(server), at=NOON)
     mistyped = account(server, account_id="2", source_id="kk")
@@ -192,7 +238,7 @@ def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
         with pytest.raises(ConfigError) as refused:
             attempt()
         assert str(refused.value) == (
-            f"duckdb:///{warehouse} holds nothing of source 'kk'. Check warehouse.url and"
+            f"duckdb:///{warehouse} has no rows of source 'kk'. Check warehouse.url and"
             " source_id, or run `ometria-replica sync` first."
         )
 
@@ -200,7 +246,7 @@ def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
 
 
 def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None:
-    """While a run is at work, state is not changed by hand."""
+    """While a run is active, the state is not changed."""
     replicate(warehouse, account(server), at=NOON)
     acquire_lease(warehouse, os.uname().nodename)
     marks = state(warehouse, "watermarks")
@@ -222,24 +268,24 @@ def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None
 def test_rejects_are_listed_without_what_was_sent(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Table, column, reason and place are shown; the text itself only if it is asked for."""
+    """Table, column, reason and place are shown; the raw value only on request."""
     shop.update_profile("ann", date_of_birth=SECRET)
     replicate(warehouse, account(server), at=NOON)
 
-    plain = list_rejects(config(warehouse), 10, raw=False)
+    plain = rejects_as_text(read_rejects(config(warehouse), 10), raw=False)
     assert (
         plain
         == """\
-set aside (UTC)      table     column         reason      where
+rejected (UTC)       table     column         reason      where
 2026-03-02 12:00:00  profiles  date_of_birth  not a date  GET /profiles offset=0, 1"""
     )
-    shown = list_rejects(config(warehouse), 10, raw=True)
+    shown = rejects_as_text(read_rejects(config(warehouse), 10), raw=True)
     assert shown.splitlines()[1].endswith(repr(SECRET))
     assert SECRET not in plain
 
 
 def test_the_program_hides_raw_values_too(shop: Account, server: Server, warehouse: Path) -> None:
-    """``rejects list`` prints no person's data unless ``--raw`` is given; ``--limit`` cuts."""
+    """``rejects list`` prints personal data only with ``--raw``; ``--limit`` limits it."""
     shop.update_profile("ann", date_of_birth=SECRET, seen=SECRET)
     replicate(warehouse, account(server), at=NOON)
     env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
@@ -257,7 +303,7 @@ def test_the_program_hides_raw_values_too(shop: Account, server: Server, warehou
 def test_rejects_are_forgotten_once_the_record_converts(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A later copy of the record without the fault takes its reject away, and only its own."""
+    """A later copy of the record that converts removes its reject, and only its own."""
     shop.update_profile("ann", seen="perhaps")
     shop.update_profile("bob", seen="perhaps")
     replicate(warehouse, account(server), at=NOON)
@@ -275,7 +321,7 @@ def test_rejects_are_forgotten_once_the_record_converts(
 def test_replay_converts_what_converts_today(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A value that an older version set aside goes to its row, unless something is there by now."""
+    """A value that an older version rejected is written to its row, unless the row has one."""
     settings = account(server)
     shop.update_profile("ann", date_of_birth="soon")
     shop.update_profile("bob", date_of_birth="soon")
@@ -303,7 +349,7 @@ def test_replay_converts_what_converts_today(
 def test_replay_touches_only_the_accounts_that_are_set_up(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Another source's rejects stay as they are."""
+    """Rejects of other sources stay."""
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     shop.update_profile("ann", date_of_birth="soon")
     replicate(warehouse, uk, us, at=NOON)
@@ -319,7 +365,7 @@ def test_replay_touches_only_the_accounts_that_are_set_up(
 
 
 def test_replay_reads_an_unreadable_file_again(warehouse: Path, feed: Path) -> None:
-    """A file that the settings made unreadable is read once they are right."""
+    """A file that was unreadable because of the settings is read once they are fixed."""
     path = feed / "tabs.csv"
     path.write_text("to_address;event_type;dt_occurred\neve@example.com;open;2026-01-01\n")
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -338,7 +384,7 @@ def test_replay_reads_an_unreadable_file_again(warehouse: Path, feed: Path) -> N
 
 
 def test_replay_reads_a_file_with_rejected_lines_again(warehouse: Path, feed: Path) -> None:
-    """A file of which a line was set aside is read again whole; its other rows don't change."""
+    """A file with a rejected line is read again; its other rows don't change."""
     path = feed / "lines.jsonl"
     path.write_text('{"to_address": "eve@example.com", "event_type": "open"}\n{"to_add\n')
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
@@ -357,7 +403,7 @@ def test_replay_reads_a_file_with_rejected_lines_again(warehouse: Path, feed: Pa
 def test_the_program_replays_and_reads_again(
     shop: Account, server: Server, warehouse: Path, feed: Path
 ) -> None:
-    """``rejects replay`` says on standard error how many values converted, then syncs the feed."""
+    """``rejects replay`` reports the number of converted values, then syncs the feed."""
     shop.update_profile("ann", date_of_birth="soon")
     spoil(feed)
     settings = account(server, feed)

@@ -33,14 +33,14 @@ def environment(server: Server, warehouse: Path, tmp_path: Path) -> dict[str, st
 
 
 def plainly(text: str) -> list[str]:
-    """Leave out what differs from run to run: seconds, and requests asked ahead."""
+    """Mask what differs from run to run: seconds, and prefetched requests."""
     return [
         re.sub(r"\d+ requests?", "N requests", SECONDS.sub("T s", x)) for x in text.splitlines()
     ]
 
 
 def test_a_log_file_gets_a_line_a_table(server: Server, warehouse: Path, tmp_path: Path) -> None:
-    """Without a terminal there is no bar: a plain line when a table is done, on standard error."""
+    """Without a terminal, standard error has a plain line at the end of each table, and no bar."""
     ended = run("sync", "--json", env=environment(server, warehouse, tmp_path), cwd=tmp_path)
 
     assert ended.code == 0
@@ -52,13 +52,13 @@ def test_a_log_file_gets_a_line_a_table(server: Server, warehouse: Path, tmp_pat
         "uk email_events: read 1 record, 1 file, T s",
     ]
     assert "\x1b" not in ended.everything
-    assert ended.json["outcome"] == "succeeded"  # All of standard output is the answer.
+    assert ended.json["outcome"] == "succeeded"  # Standard output is the report only.
 
 
 def test_a_table_that_fails_has_its_line_too(
     server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """It says how far it came; the report on standard output says why it failed."""
+    """The line has the records read so far; the report on standard output has the error."""
     server.no_rights = frozenset({"profiles"})
 
     ended = run("sync", env=environment(server, warehouse, tmp_path), cwd=tmp_path)
@@ -79,7 +79,7 @@ def on_a_terminal(*arguments: str, env: Mapping[str, str], cwd: Path) -> tuple[i
         try:
             while found := os.read(ours, 65_536):
                 seen.append(found)
-        except OSError:  # Linux says so when the other side is closed.
+        except OSError:  # On Linux, the other side was closed.
             return
 
     with subprocess.Popen(
@@ -128,7 +128,7 @@ def test_a_terminal_gets_a_bar_a_table(server: Server, warehouse: Path, tmp_path
 def test_a_terminal_shows_the_tables_after_one_that_failed(
     server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """A table without rights keeps its bar, the others go on, and the error is told at the end."""
+    """A table without permission keeps its bar, the others are read, and the error comes last."""
     server.no_rights = frozenset({"profiles"})
 
     env = environment(server, warehouse, tmp_path)
@@ -147,7 +147,7 @@ def test_watching_changes_nothing(
     warehouse: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In a program of one's own, the lines go to standard error and nothing to standard output."""
+    """In a Python program too, lines go to standard error and nothing to standard output."""
     with watching() as progress:
         watched = replicate(warehouse, account(server), at=NOON, progress=progress)
     told = capsys.readouterr()

@@ -38,7 +38,7 @@ def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object)
         outcome=outcome,
         tables=tables,
     )
-    return replace(made, **more)  # type: ignore[arg-type] # Checked by whoever reads the text.
+    return replace(made, **more)  # type: ignore[arg-type] # The snapshots check it.
 
 
 SNAPSHOTS = {
@@ -47,22 +47,22 @@ SNAPSHOTS = {
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 1,206 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles   299,999        1          0          0     1,204
-lists            0        0         30          0         2
+table     inserted  updated  unchanged  rejected  requests
+profiles   299,999        1          0         0     1,204
+lists            0        0         30         0         2
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
     "nothing changed": (
         report(LISTS, finished_at=NOON + timedelta(seconds=2.04)),
         """\
 Synced to duckdb:///shop.duckdb in 2.0 s, with 2 requests.
 
-table  inserted  updated  unchanged  set aside  requests
-lists         0        0         30          0         2
+table  inserted  updated  unchanged  rejected  requests
+lists         0        0         30         0         2
 
-Nothing changed but the load time of the rows read again.
-Nothing was set aside.""",
+No row changed, except the load time of rows that were read again.
+Nothing was rejected.""",
     ),
     "failed": (
         report(
@@ -73,9 +73,9 @@ Nothing was set aside.""",
         """\
 Failed syncing to duckdb:///shop.duckdb in 5 min 1 s, with 3 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles         0        0          0          0         1
-lists            0        0         30          0         2
+table     inserted  updated  unchanged  rejected  requests
+profiles         0        0          0         0         1
+lists            0        0         30         0         2
 
 Failed: profiles: Ometria refused the API key.""",
     ),
@@ -84,23 +84,23 @@ Failed: profiles: Ometria refused the API key.""",
         """\
 Would sync to duckdb:///shop.duckdb in 5 min 1 s, with 1 request.
 
-table  inserted  updated  unchanged  set aside  requests
-lists         0        0         30          0         1
+table  inserted  updated  unchanged  rejected  requests
+lists         0        0         30         0         1
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
     "several sources": (
         report(LISTS, replace(LISTS, source_id="france", inserted=1)),
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 4 requests.
 
-table         inserted  updated  unchanged  set aside  requests
-uk lists             0        0         30          0         2
-france lists         1        0         30          0         2
+table         inserted  updated  unchanged  rejected  requests
+uk lists             0        0         30         0         2
+france lists         1        0         30         0         2
 
-Nothing was set aside.""",
+Nothing was rejected.""",
     ),
-    "set aside": (
+    "rejected": (
         report(
             TableReport(
                 "uk",
@@ -116,11 +116,11 @@ Nothing was set aside.""",
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table         inserted  updated  unchanged  set aside  requests  files
-email_events         5        0          0      1,003         0      7
+table         inserted  updated  unchanged  rejected  requests  files
+email_events         5        0          0     1,003         0      7
 
 Warning: email_events: may.csv: it is an HTML page
-See what was set aside: ometria-replica rejects list.""",
+To see what was rejected: ometria-replica rejects list.""",
     ),
     "merged, older, NULs and unknown fields": (
         report(
@@ -139,41 +139,41 @@ See what was set aside: ometria-replica rejects list.""",
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table         inserted  updated  unchanged  set aside  requests  files
-email_events         5        0          0          0         0      2
-unsubscribes         0        0          0          0         0      0
+table         inserted  updated  unchanged  rejected  requests  files
+email_events         5        0          0         0         0      2
+unsubscribes         0        0          0         0         0      0
 
-email_events: 1 distinct event had the key of another, and the newest stands (the specified key's doing).
-email_events: 2 rows came from an older file, and stayed out.
-email_events: a NUL character was removed from 1 text.
-email_events: fields that nobody documents: colour, size.
-unsubscribes: 1,200 distinct events had the key of another, and the newest stands (the specified key's doing).
-unsubscribes: 1 row came from an older file, and stayed out.
-unsubscribes: a NUL character was removed from 3 texts.
-Nothing was set aside.""",  # noqa: E501  # As it is printed.
+email_events: 1 event was merged into another because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+email_events: 2 rows of an older file were skipped; the warehouse has newer ones.
+email_events: NUL characters were removed from 1 text.
+email_events: undocumented fields in the data: colour, size.
+unsubscribes: 1,200 events were merged into others because the specified key cannot tell them apart; the newest of each was kept. Set `wide_keys` before the first load to keep all.
+unsubscribes: 1 row of an older file was skipped; the warehouse has newer ones.
+unsubscribes: NUL characters were removed from 3 texts.
+Nothing was rejected.""",  # noqa: E501  # As it is printed.
     ),
-    "missing and removed": (
+    "deleted upstream and removed": (
         report(
-            TableReport("uk", "profiles", inserted=1, missing=1_234, removed=1_234),
-            TableReport("uk", "lists", missing=1),
+            TableReport("uk", "profiles", inserted=1, deleted_upstream=1_234, removed=1_234),
+            TableReport("uk", "lists", deleted_upstream=1),
         ),
         """\
 Synced to duckdb:///shop.duckdb in 5 min 1 s, with 0 requests.
 
-table     inserted  updated  unchanged  set aside  requests
-profiles         1        0          0          0         0
-lists            0        0          0          0         0
+table     inserted  updated  unchanged  rejected  requests
+profiles         1        0          0         0         0
+lists            0        0          0         0         0
 
-profiles: 1,234 rows of records that Ometria no longer has; 1,234 were removed.
-lists: 1 row of records that Ometria no longer has (see missing).
-Nothing was set aside.""",
+profiles: 1,234 rows deleted upstream, 1,234 removed here.
+lists: 1 row deleted upstream, kept here (see ometria_replica.deleted_upstream).
+Nothing was rejected.""",
     ),
 }
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
 def test_a_report_reads(name: str) -> None:
-    """The text for people is exactly this."""
+    """The text of the report is exactly this."""
     made, text = SNAPSHOTS[name]
 
     assert made.to_text() == text
@@ -189,7 +189,7 @@ tables = st.builds(
     table=st.sampled_from(["profiles", "lists"]),
     requests=counts(),
     inserted=counts(),
-    missing=counts(),
+    deleted_upstream=counts(),
     values_rejected=counts(),
     unknown_fields=st.lists(st.text(max_size=3), max_size=2).map(tuple),
     seconds=st.floats(0, 10**6),
@@ -205,7 +205,7 @@ reports = st.builds(
 
 @given(made=reports)
 def test_a_report_survives_json(made: RunReport) -> None:
-    """What the warehouse keeps of a run reads back, and is told the same."""
+    """A report that is read back from JSON is equal, and has the same text."""
     back = report_from_dict(json.loads(made.to_json()))
 
     assert back == made
@@ -222,35 +222,35 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 def test_the_history_is_a_line_a_run() -> None:
     """Totals over all tables, newest first as they are given."""
-    runs = [SNAPSHOTS[name][0].to_json() for name in ("set aside", "failed", "success")]
+    runs = [SNAPSHOTS[name][0].to_json() for name in ("rejected", "failed", "success")]
 
     assert (
         history_as_text(runs)
         == """\
-started (UTC)          outcome  seconds  records  inserted  updated  set aside
-2026-03-02 12:00:00  succeeded    301.2        0         5        0      1,003
-2026-03-02 12:00:00     failed    301.2       30         0        0          0
-2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1          0"""
+started (UTC)          outcome  seconds  records  inserted  updated  rejected
+2026-03-02 12:00:00  succeeded    301.2        0         5        0     1,003
+2026-03-02 12:00:00     failed    301.2       30         0        0         0
+2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
-    assert history_as_text([]) == "No run is recorded yet."
+    assert history_as_text([]) == "No run has been recorded yet."
     assert history_as_json([]) == "[]"
 
 
 def test_a_flood_of_warnings_is_cut_for_a_person_and_whole_in_json() -> None:
-    """One trouble can come once for each list; ten are shown, and how many more there are."""
+    """One problem can repeat for each list; the text shows ten and the number of the others."""
     warnings = tuple(f"lists/{number}/changes is gone (404)" for number in range(250))
     report = replace(nothing_new(), warnings=warnings)
 
     shown = [line for line in report.to_text().splitlines() if line.startswith("Warning: ")]
 
     assert shown == [f"Warning: {warning}" for warning in warnings[:10]]
-    assert "And 240 more warnings: --json tells them all." in report.to_text()
+    assert "240 more warnings: --json shows all." in report.to_text()
     assert json.loads(report.to_json())["warnings"] == list(warnings)
 
 
 def test_a_run_that_read_nothing_says_so() -> None:
-    """It does not speak of rows that were read again."""
-    assert "Nothing was there to be read." in nothing_new().to_text()
+    """The text does not mention rows that were read again."""
+    assert "There was nothing to read." in nothing_new().to_text()
 
 
 def nothing_new() -> RunReport:

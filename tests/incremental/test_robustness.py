@@ -18,16 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ometria_replica import replication
+from ometria_replica import batching, replication
 from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
+from ometria_replica.keys import keys_may_meet
 from ometria_replica.maintenance import replay
+from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
-from ometria_replica.settings import keys_may_meet
 from ometria_replica.temp_files import remove_leftovers, temp_folder
-from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse import open_warehouse
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
 from tests.e2e.program import api_env
@@ -35,7 +36,10 @@ from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, config, re
 from tests.replicas import of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from ometria_replica.records import Page
 
 GOOD = '{"to_address": "a@example.com", "event_type": "open", "dt_occurred": "2026-01-01"}\n'
 
@@ -62,7 +66,7 @@ def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path)
 
     assert str(refused.value) == (
         f"{tmp_path}/ometria.toml: accounts[0].source_id: begins with accounts[1].source_id;"
-        " keys join it with an id and nothing between, so that theirs could meet."
+        " a key joins it with an id and nothing between, so two records could have the same key."
     )
 
 
@@ -228,13 +232,13 @@ def test_an_error_while_mapping_is_told_as_it_is(
     """With no memory and no room to spill, the message does not speak of the lease."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
-    real = DuckDBWarehouse.prepare
+    real = Staging.add_pages
 
-    def cramped(self: DuckDBWarehouse, *arguments: object) -> None:
-        real(self, *arguments)  # type: ignore[arg-type]
-        self.staging.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
+    def cramped(self: Staging, pages: Sequence[Page], synced_at: datetime) -> int:
+        self.connection.execute("SET memory_limit = '1MB'; SET max_temp_directory_size = '0KB'")
+        return real(self, pages, synced_at)
 
-    monkeypatch.setattr(DuckDBWarehouse, "prepare", cramped)
+    monkeypatch.setattr(Staging, "add_pages", cramped)
 
     with pytest.raises(WarehouseError) as refused:
         replicate(warehouse, settings, at=NOON + HOUR, full=True)
@@ -250,12 +254,12 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Pat
     """In a container that started again we have the number of the run that was killed."""
     mine = Lease.of_this_process("uk", "killed", NOON + HOUR)
     theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(Owner("1042", "uk"), NOON)
-        opened.acquire_lease(theirs, NOON)
-        opened.acquire_lease(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
+        opened.leases.acquire(theirs, NOON)
+        opened.leases.acquire(Lease.of_this_process("uk", "next", NOON + HOUR), NOON + MINUTE)
         with pytest.raises(Busy, match="run next"):
-            opened.acquire_lease(mine, NOON + MINUTE)
+            opened.leases.acquire(mine, NOON + MINUTE)
 
 
 def test_a_long_quiet_round_renews_the_lease(
@@ -265,7 +269,7 @@ def test_a_long_quiet_round_renews_the_lease(
     for number in range(12):
         shop.add_list(f"3{number}", title="quiet")
     minutes = iter(range(0, 10_000, 7))
-    monkeypatch.setattr(replication, "BATCH_SECONDS", -1.0)
+    monkeypatch.setattr(batching, "BATCH_SECONDS", -1.0)
 
     report = replicate(warehouse, account(server), at=lambda: NOON + next(minutes) * MINUTE)
 
@@ -300,8 +304,11 @@ def test_a_watermark_ahead_of_now_skips_nothing(
             "The first day, 2026-05-01, is after the last one, 2026-01-01.",
         ),
         (
-            {"since": date(2026, 5, 1), "sweep": True},
-            "A stretch of time is no whole read: leave out --full and --sweep.",
+            {"since": date(2026, 5, 1), "detect_deletes": True},
+            (
+                "--since and --until read a part of a table, --full and --detect-deletes all of"
+                " it. Leave out one or the other."
+            ),
         ),
     ],
 )
@@ -361,7 +368,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
             _, said = process.communicate(timeout=10)
 
     assert process.returncode == 143
-    assert said.endswith("\nStopped. What was loaded stays; the next run goes on from there.\n")
+    assert said.endswith("\nStopped. Committed data is safe; the next run continues from there.\n")
     assert list(scratch.iterdir()) == []
     assert state(warehouse, "leases") == []
 
@@ -376,8 +383,8 @@ def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
     *_, finding = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
 
     assert str(finding.error) == (
-        f"{tmp_path}/nowhere cannot be written, or is not there."
-        " Make the folder, or change warehouse.url."
+        f"{tmp_path}/nowhere does not exist, or cannot be written."
+        " Create the folder, or change warehouse.url."
     )
 
 

@@ -48,8 +48,8 @@ def test_the_specified_keys_merge_and_say_so(
     rows = everything(warehouse)
     assert [row["event_at"] for row in rows["email_events"]] == [AT]
     assert (
-        "unsubscribes: 1 distinct event had the key of another, and the newest stands"
-        " (the specified key's doing)."
+        "unsubscribes: 1 event was merged into another because the specified key cannot"
+        " tell them apart; the newest of each was kept."
     ) in report.to_text()
 
 
@@ -110,7 +110,7 @@ def test_other_keys_later_are_refused(
 
     assert str(refused.value) == (
         f"wide_keys: {warehouse} holds account '1042' with wide_keys = {str(wide).lower()}. Other"
-        " keys would load every event a second time. Put the old value back, or use a new"
+        " keys would load every event a second time. Restore the old value, or use a new"
         " warehouse."
     )
     assert refused.value.exit_code == 2

@@ -24,7 +24,7 @@ KEY = "canary-0123456789abcdef"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it arrived."""
+    """A request as received."""
 
     path: str
     query: dict[str, str]
@@ -32,18 +32,18 @@ class Asked:
 
     @property
     def offset(self) -> int:
-        """The first record asked for."""
+        """The first record requested."""
         return int(self.query.get("offset", "0"))
 
     @property
     def limit(self) -> int:
-        """The most records asked for; ten by default, as Ometria documents."""
+        """The most records requested; ten by default, as Ometria documents."""
         return int(self.query.get("limit", "10"))
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer; *harm* breaks the answer on its way."""
+    """An answer; *harm* damages it in transit."""
 
     body: bytes = b"[]"
     status: int = 200
@@ -58,7 +58,7 @@ def json_reply(value: Any, **headers: str) -> Reply:
 
 @dataclass
 class Listener:
-    """The running server: where it is, and what it was asked, in order of arrival."""
+    """The running server: its address, and the requests in order of arrival."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
@@ -102,14 +102,14 @@ def listening(answer: Callable[[Asked], Reply]) -> Iterator[Listener]:
             self.close_connection = self.close_connection or cut
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 64
 
         def handle_error(self, *_: object) -> None:
-            """Clients may go away."""
+            """Clients may disconnect."""
 
     server = Server(("127.0.0.1", 0), Handler)
     listener = Listener(f"http://127.0.0.1:{server.server_port}/v2")
@@ -125,7 +125,7 @@ def listening(answer: Callable[[Asked], Reply]) -> Iterator[Listener]:
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only in sleep()."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -133,11 +133,11 @@ class Clock:
         self._lock = threading.Lock()
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Give the time."""
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, and note how much."""
+        """Let time pass, and record how much."""
         with self._lock:
             self.slept.append(seconds)
             self.seconds += seconds
@@ -145,9 +145,13 @@ class Clock:
 
 
 def client_of(url: str, folder: Path, clock: Clock | None = None, **settings: Any) -> Client:
-    """Make a client that never really sleeps; its pace lives in *folder*."""
+    """Make a client that never really sleeps; its rate limit file is in *folder*."""
     clock = clock or Clock()
     defaults: dict[str, Any] = {"api_key": KEY, "requests_per_second": 1000.0, "seed": 1}
     return Client(
-        api_url=url, pace_folder=folder, clock=clock, sleep=clock.sleep, **(defaults | settings)
+        api_url=url,
+        rate_limit_folder=folder,
+        clock=clock,
+        sleep=clock.sleep,
+        **(defaults | settings),
     )

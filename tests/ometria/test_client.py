@@ -32,7 +32,7 @@ GOOD = json_reply([PROFILE])
 
 
 def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
-    """Answer with each reply once, and with the last for ever."""
+    """Answer with each reply once, then always with the last."""
     left = list(replies)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -42,7 +42,7 @@ def busy(status: int = 429, **headers: str) -> Reply:
 
 
 def test_an_array_is_its_records_with_numbers_as_written(tmp_path: Path) -> None:
-    """Records come as Ometria wrote them, digits included, and say where they came from."""
+    """Records come as Ometria wrote them, digits included, with their origin."""
     body = b'[{"id":"1","aov":1.10},{"id":"2","aov":12345678901234567890}]'
     with listening(lambda _: Reply(body)) as server, client_of(server.url, tmp_path) as client:
         answer = client.get("profiles", {"limit": "250", "offset": "250"})
@@ -56,7 +56,7 @@ def test_an_array_is_its_records_with_numbers_as_written(tmp_path: Path) -> None
 
 
 def test_the_key_and_a_name_travel_in_headers(tmp_path: Path) -> None:
-    """Each request carries the documented header, and says who asks."""
+    """Each request carries the documented header, and a user agent."""
     with listening(lambda _: GOOD) as server, client_of(server.url, tmp_path) as client:
         client.get("profiles")
 
@@ -65,7 +65,7 @@ def test_the_key_and_a_name_travel_in_headers(tmp_path: Path) -> None:
 
 
 def test_one_object_is_a_single_record(tmp_path: Path) -> None:
-    """A profile asked for by its id comes as an object, which is told from an array of one."""
+    """A profile requested by its id is an object, which differs from an array of one."""
     reply = json_reply(PROFILE)
     with listening(lambda _: reply) as server, client_of(server.url, tmp_path) as client:
         answer = client.get("profiles/19e53-b37265-160")
@@ -74,8 +74,8 @@ def test_one_object_is_a_single_record(tmp_path: Path) -> None:
     assert answer.single
 
 
-def test_an_element_that_is_no_object_is_kept_for_the_rejects(tmp_path: Path) -> None:
-    """Null and numbers among the records stop nothing: they are wrapped, without an identity."""
+def test_an_element_that_is_not_an_object_is_kept_for_the_rejects(tmp_path: Path) -> None:
+    """Null and numbers among the records raise no error: they become records without an id."""
     reply = json_reply([None, 7, PROFILE, "x", [1]])
     with listening(lambda _: reply) as server, client_of(server.url, tmp_path) as client:
         answer = client.get("profiles")
@@ -87,7 +87,7 @@ PASSING = {
     "reset": Reply(harm="reset"),
     "truncated": Reply(GOOD.body, harm="truncate"),
     "no answer in time": Reply(harm="hang"),
-    "JSON that breaks off": Reply(GOOD.body[:-5]),
+    "incomplete JSON": Reply(GOOD.body[:-5]),
     "nothing at all": Reply(b""),
     "408": busy(408),
     "429": busy(),
@@ -100,8 +100,8 @@ PASSING = {
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
-def test_what_may_pass_is_tried_again(trouble: Reply, tmp_path: Path) -> None:
-    """Resets, cut bodies, silence, 5xx and 429 cost another attempt, and then the records come."""
+def test_a_failure_that_may_pass_is_retried(trouble: Reply, tmp_path: Path) -> None:
+    """Resets, cut bodies, timeouts, 5xx and 429 cost an attempt; the next one succeeds."""
     clock = Clock()
     with (
         listening(in_turn(trouble, trouble, GOOD)) as server,
@@ -130,10 +130,10 @@ FINAL = {
 
 
 @pytest.mark.parametrize(("reply", "error"), FINAL.values(), ids=FINAL)
-def test_what_will_not_pass_is_asked_once(
+def test_a_permanent_failure_is_not_retried(
     reply: Reply, error: type[OmetriaError], tmp_path: Path
 ) -> None:
-    """A refusal or an undocumented answer is an error at once, which tells nobody's data."""
+    """A refusal or an undocumented answer raises at once, without personal data."""
     with (
         listening(lambda _: reply) as server,
         client_of(server.url, tmp_path) as client,
@@ -161,8 +161,8 @@ def test_a_refusal_says_what_to_do(tmp_path: Path) -> None:
     )
 
 
-def test_a_redirect_is_refused_and_the_key_stays_home(tmp_path: Path) -> None:
-    """The host that a redirect points to never hears from us."""
+def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    """The target of a redirect receives no request, and so no key."""
     with listening(lambda _: GOOD) as elsewhere:
         moved = Reply(b"", 302, {"Location": elsewhere.url})
         with (
@@ -176,8 +176,8 @@ def test_a_redirect_is_refused_and_the_key_stays_home(tmp_path: Path) -> None:
     assert elsewhere.asked == []
 
 
-def test_broken_json_for_ever_is_no_outage(tmp_path: Path) -> None:
-    """Three bodies in a row that break off are how the server is, not how the network was."""
+def test_incomplete_json_again_and_again_is_not_an_outage(tmp_path: Path) -> None:
+    """Three incomplete bodies in a row come from the server, not from the network."""
     with (
         listening(lambda _: Reply(b'[{"email":"ann@example.com"')) as server,
         client_of(server.url, tmp_path) as client,
@@ -189,8 +189,8 @@ def test_broken_json_for_ever_is_no_outage(tmp_path: Path) -> None:
     assert "ann@example.com" not in str(caught.value)
 
 
-def test_retry_after_is_waited_for_in_seconds(tmp_path: Path) -> None:
-    """The server's number of seconds is the wait."""
+def test_retry_after_in_seconds_is_honoured(tmp_path: Path) -> None:
+    """The wait is the server's number of seconds."""
     clock = Clock()
     with (
         listening(in_turn(busy(Retry_After="17"), GOOD)) as server,
@@ -202,7 +202,7 @@ def test_retry_after_is_waited_for_in_seconds(tmp_path: Path) -> None:
 
 
 def test_retry_after_as_a_date_counts_on_the_servers_clock(tmp_path: Path) -> None:
-    """A date is measured against the answer's own Date, however wrong our clock is."""
+    """A date is compared to the answer's own Date, however wrong our clock is."""
     clock = Clock()
     refused = busy(
         503, Retry_After="Mon, 01 Jan 2001 00:00:21 GMT", Date="Mon, 01 Jan 2001 00:00:00 GMT"
@@ -217,10 +217,10 @@ def test_retry_after_as_a_date_counts_on_the_servers_clock(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("asked", "waited"), [("600", 600), ("3600", 3600), ("360000", 21_600)])
-def test_a_long_retry_after_is_waited_for_up_to_six_hours(
+def test_a_long_retry_after_is_honoured_up_to_six_hours(
     asked: str, waited: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A 429 may ask for an hour, beyond any patience with a failing server; one warning tells."""
+    """A 429 may require an hour, longer than a failing server is retried; one warning is logged."""
     clock = Clock()
     with (
         listening(in_turn(busy(Retry_After=asked), GOOD)) as server,
@@ -229,13 +229,13 @@ def test_a_long_retry_after_is_waited_for_up_to_six_hours(
         assert client.get("profiles").records == [PROFILE]
 
     assert sum(clock.slept) == pytest.approx(waited, abs=0.1)
-    assert max(clock.slept) <= 60, "in slices, between which it can be called off"
+    assert max(clock.slept) <= 60, "in slices, between which it can be cancelled"
     (warning,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert f"waiting for {waited} seconds" in warning.getMessage()
+    assert f"waiting {waited} seconds" in warning.getMessage()
 
 
-def test_a_long_retry_after_of_a_server_that_is_ill_is_capped(tmp_path: Path) -> None:
-    """A 503 that asks for an hour is asked again sooner, and is an outage in the end."""
+def test_a_long_retry_after_of_a_503_is_capped(tmp_path: Path) -> None:
+    """A 503 with an hour of Retry-After is retried sooner, and is an outage in the end."""
     clock = Clock()
     with (
         listening(lambda _: busy(503, Retry_After="3600")) as server,
@@ -248,8 +248,8 @@ def test_a_long_retry_after_of_a_server_that_is_ill_is_capped(tmp_path: Path) ->
     assert sum(clock.slept) <= 300
 
 
-def test_a_storm_of_refusals_never_fails_a_run(tmp_path: Path) -> None:
-    """Twelve 429 in a row are sat out, with waits that grow."""
+def test_many_refusals_do_not_fail_a_run(tmp_path: Path) -> None:
+    """Twelve 429 in a row are retried with growing waits."""
     clock = Clock()
     with serve(Account()) as server:
         server.faults.storm(12)
@@ -260,8 +260,8 @@ def test_a_storm_of_refusals_never_fails_a_run(tmp_path: Path) -> None:
     assert len(set(clock.slept)) > 5
 
 
-def test_refusals_are_waited_out_beyond_the_patience(tmp_path: Path) -> None:
-    """Twenty minutes of 429 are no failure; what fails after them has its whole patience."""
+def test_refusals_are_retried_beyond_the_time_limit(tmp_path: Path) -> None:
+    """Twenty minutes of 429 are no failure, and do not shorten the retries of a later one."""
     clock = Clock()
     ill = [busy(503, Retry_After="100")] * 2
     with (
@@ -274,8 +274,8 @@ def test_refusals_are_waited_out_beyond_the_patience(tmp_path: Path) -> None:
     assert [each for each in client.warnings if "answered 429 for more than 300" in each]
 
 
-def test_one_try_is_called_once(tmp_path: Path) -> None:
-    """A patience that allows no second try says so in plain words."""
+def test_a_single_attempt_is_reported_as_once(tmp_path: Path) -> None:
+    """If the time limit allows no second attempt, the message says so."""
     with (
         listening(lambda _: busy(503, Retry_After="100")) as server,
         client_of(server.url, tmp_path, give_up_after_seconds=10) as client,
@@ -284,8 +284,8 @@ def test_one_try_is_called_once(tmp_path: Path) -> None:
         client.get("profiles")
 
 
-def test_errors_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> None:
-    """After five minutes the run ends with "try again later", which exit code 75 also says."""
+def test_errors_that_outlast_the_retries_raise_unavailable(tmp_path: Path) -> None:
+    """After five minutes the run ends with "try again later" and exit code 75."""
     clock = Clock()
     with (
         listening(lambda _: busy(500)) as server,
@@ -300,8 +300,8 @@ def test_errors_that_outlast_the_patience_are_unavailable(tmp_path: Path) -> Non
     assert "answered 500" in str(caught.value)
 
 
-def test_an_address_where_nobody_is_fails_soon(tmp_path: Path) -> None:
-    """A closed port is tried for half a minute, then the message asks about api_url."""
+def test_an_unreachable_address_fails_soon(tmp_path: Path) -> None:
+    """A closed port is retried for half a minute; the message then asks about api_url."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v2"
@@ -316,7 +316,7 @@ def test_an_address_where_nobody_is_fails_soon(tmp_path: Path) -> None:
 
 
 def test_servers_clock_is_read_from_the_first_answer(tmp_path: Path) -> None:
-    """What the run must see again next time is told on Ometria's clock."""
+    """Ometria's clock decides which records the next run reads again."""
     with serve(Account()) as server, client_of(server.url, tmp_path, api_key=server.key) as client:
         assert client.server_time() is None
         first = client.get("lists").served_at
@@ -325,8 +325,8 @@ def test_servers_clock_is_read_from_the_first_answer(tmp_path: Path) -> None:
     assert client.server_time() == first == server.account.now.replace(microsecond=0)
 
 
-def test_our_own_time_is_the_clock_that_was_handed_in(tmp_path: Path) -> None:
-    """A server that never tells the time leaves none to tell; ours is another."""
+def test_our_own_time_comes_from_the_given_clock(tmp_path: Path) -> None:
+    """A server that sends no date has no server time; our own time is independent of it."""
     noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
     with (
         listening(lambda _: GOOD) as server,
@@ -338,10 +338,10 @@ def test_our_own_time_is_the_clock_that_was_handed_in(tmp_path: Path) -> None:
         assert client.now() == noon
 
 
-def test_a_key_that_no_header_can_carry_is_a_wrong_setting(tmp_path: Path) -> None:
-    """A pasted line break is found before anything is sent, and the key is not repeated."""
+def test_a_key_that_no_header_can_carry_is_a_config_error(tmp_path: Path) -> None:
+    """A line break in the key is detected before any request, and the key is not quoted."""
     with pytest.raises(ConfigError) as caught:
-        Client(api_url="http://127.0.0.1:9/v2", api_key="canary\n", pace_folder=tmp_path)
+        Client(api_url="http://127.0.0.1:9/v2", api_key="canary\n", rate_limit_folder=tmp_path)
 
     assert "canary" not in str(caught.value)
 
@@ -349,7 +349,7 @@ def test_a_key_that_no_header_can_carry_is_a_wrong_setting(tmp_path: Path) -> No
 def test_the_key_and_people_stay_out_of_logs_and_errors(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the most talkative level, through retries and failures, no key, address or id shows."""
+    """At the level DEBUG, with retries and failures, no key, address or id appears."""
     caplog.set_level(logging.DEBUG)
     for name in ("httpx2", "httpcore2", "httpcore2.http11", "httpcore2.connection"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -373,8 +373,8 @@ def test_the_key_and_people_stay_out_of_logs_and_errors(
         assert secret not in everything
 
 
-def test_connections_are_kept(tmp_path: Path) -> None:
-    """Requests one after another share a connection, so that none pays for a handshake."""
+def test_connections_are_reused(tmp_path: Path) -> None:
+    """Consecutive requests share a connection, which saves handshakes."""
     ports: list[str] = []
 
     def answer(asked: Asked) -> Reply:
@@ -388,8 +388,8 @@ def test_connections_are_kept(tmp_path: Path) -> None:
     assert ports == ["keep-alive", "keep-alive"]
 
 
-def test_simulated_faults_are_survived_together(tmp_path: Path) -> None:
-    """Against the simulator, every passing fault one after another costs attempts, no records."""
+def test_all_simulated_faults_together_lose_no_record(tmp_path: Path) -> None:
+    """Each passing fault of the simulator in turn costs attempts, but no records."""
     with serve(Account()) as server:
         for fault in (Fault.reset(), Fault.truncate(), Fault.bad_json(), Fault(status=503)):
             server.faults.next("/v2/lists", fault)

@@ -20,9 +20,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.ometria.decompress import UnfitError, make_plain
-from ometria_replica.ometria.dialect import EMPTY, find_dialect
-from ometria_replica.settings import FeedSettings
+from ometria_replica.config import FeedSettings
+from ometria_replica.ometria.decompress import UnfitError, decompress
+from ometria_replica.ometria.dialect import EMPTY, choose_dialect
+from ometria_replica.ometria.normalise import normalise
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
@@ -69,16 +70,18 @@ def written(rows: Sequence[Sequence[str]], *, backslash: bool = False, **dialect
 def prepare(
     data: bytes, folder: Path, required: tuple[str, ...] = KEY, **options: object
 ) -> Dialect:
-    """Do to a file what the feed does to a downloaded one."""
+    """Prepare a file as ExportFiles prepares a downloaded one."""
     chosen = FeedSettings("folder", **options)  # type: ignore[arg-type]
     path = folder / "file"
     path.write_bytes(data)
-    make_plain(path, compression=chosen.compression, encoding=chosen.encoding)
-    return find_dialect(path, chosen, KNOWN, required)
+    decompress(path, compression=chosen.compression, encoding=chosen.encoding)
+    dialect = choose_dialect(path, chosen, KNOWN, required)
+    normalise(path, dialect)
+    return dialect
 
 
 def read_back(path: Path, dialect: Dialect) -> list[tuple[str, ...]]:
-    """Read a plain file with DuckDB as the mapping does; fail if it sets a line aside."""
+    """Read a plain file with DuckDB as the mapping does; fail if it rejects a line."""
     with DUCKDB.cursor() as connection:
         rows = connection.execute(
             "SELECT * FROM read_csv($path, auto_detect=false, header=$header, delim=$delimiter,"
@@ -121,7 +124,7 @@ CELLS = st.one_of(
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
     order=st.permutations(range(4)),
 )
-def test_every_cell_comes_back_as_it_was_written(
+def test_every_cell_is_read_as_it_was_written(
     *,
     rows: list[tuple[str, ...]],
     delimiter: str,
@@ -130,7 +133,7 @@ def test_every_cell_comes_back_as_it_was_written(
     encoding: str,
     order: list[int],
 ) -> None:
-    """Whatever the dialect, the encoding and the compression, DuckDB reads the same cells."""
+    """With any dialect, encoding and compression, DuckDB reads the same cells."""
     table = [[line[place] for place in order] for line in (HEADER, *rows)]
     text = written(table, delimiter=delimiter, lineterminator=lineterminator)
     with TemporaryDirectory() as folder:
@@ -144,7 +147,7 @@ def test_every_cell_comes_back_as_it_was_written(
 
 @settings(max_examples=80, deadline=None)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=6))
-def test_a_backslash_that_escapes_is_told_from_one_that_does_not(
+def test_a_backslash_that_escapes_differs_from_one_that_does_not(
     rows: list[tuple[str, ...]],
 ) -> None:
     r"""A file that writes a quote as ``\"`` gives back its cells, backslashes included."""
@@ -159,7 +162,7 @@ def test_a_backslash_that_escapes_is_told_from_one_that_does_not(
 
 
 def test_a_backslash_before_a_doubled_quote_is_a_backslash(tmp_path: Path) -> None:
-    """Windows paths and JSON in cells do not make a file that doubles its quotes another."""
+    """Windows paths and JSON in cells do not hide that a file doubles its quotes."""
     rows = [("C:\\", '{"a": "\\"b\\""}', '\\"', "x"), ('ends in \\"', "", "", '"\\')]
     dialect = prepare(csv_of(*rows), tmp_path)
 
@@ -168,7 +171,7 @@ def test_a_backslash_before_a_doubled_quote_is_a_backslash(tmp_path: Path) -> No
 
 
 def test_line_ends_may_be_mixed(tmp_path: Path) -> None:
-    """Files put together on several systems read whole; a cell's own line ends stay."""
+    """Files assembled on several systems are read completely; line ends in cells stay."""
     cells = [("1", "x\r\ny", "z\r", ""), ("2", "\n", "", "a\nb"), ("3", "", "", '"\r\n"')]
     for ends in itertools.product(["\n", "\r\n", "\r"], repeat=3):
         lines = [written([HEADER], lineterminator="\r\n")]
@@ -181,7 +184,7 @@ def test_line_ends_may_be_mixed(tmp_path: Path) -> None:
 def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut at any place, a mixed file becomes the same."""
+    """With any size of chunks, a file with mixed line ends becomes the same."""
     rows = [("1", 'a"b', "x\r\ny", ""), ("2", "\r\n", '""', "é"), ("3", "", "", "")]
     data = written([HEADER], lineterminator="\r\n") + written(rows, lineterminator="\n")
     for size in range(1, 40):
@@ -193,7 +196,7 @@ def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
 
 
 def test_a_large_file_with_lines_inside_cells_is_read_in_parallel(tmp_path: Path) -> None:
-    """Cells that look like rows don't mislead the threads that start in the middle of a file."""
+    """Cells that look like rows do not mislead threads that start in the middle of a file."""
     chance = random.Random(7)
     bait = ['x","y\n1,"z', "\n", "a\n1,2,3,4\nb", '""","","",""\n', "plain", "1\r\n2", "\\"]
     rows = [
@@ -218,15 +221,15 @@ def test_a_cell_of_three_megabytes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_unicode_in_any_form_is_found(tmp_path: Path, encoding: str) -> None:
-    """A mark or the pattern of zero bytes tells the encoding."""
+def test_unicode_in_any_encoding_is_detected(tmp_path: Path, encoding: str) -> None:
+    """A byte order mark or the pattern of zero bytes shows the encoding."""
     dialect = prepare(csv_of(ROW).decode().encode(encoding), tmp_path)
 
     assert read_back(tmp_path / "file", dialect) == [ROW]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
-def test_western_text_is_found_even_where_its_first_accent_comes_late(
+def test_western_text_is_detected_even_if_its_first_accent_comes_late(
     tmp_path: Path, encoding: str
 ) -> None:
     """Three megabytes of ASCII do not make the é after them UTF-8."""
@@ -237,15 +240,15 @@ def test_western_text_is_found_even_where_its_first_accent_comes_late(
 
 
 def test_one_damaged_character_does_not_garble_the_others(tmp_path: Path) -> None:
-    """UTF-8 with a broken line stays UTF-8: the mapping sets that line aside."""
+    """UTF-8 with a broken line stays UTF-8: the mapping rejects that line."""
     data = csv_of(ROW, ROW, ROW) + b"b,click,t,\xff\n"
     prepare(data, tmp_path)
 
     assert (tmp_path / "file").read_bytes() == data
 
 
-def test_the_setting_encoding_overrides_what_is_found(tmp_path: Path) -> None:
-    """Cyrillic Windows text can't be told from Western, so it is said."""
+def test_the_setting_encoding_overrides_detection(tmp_path: Path) -> None:
+    """Cyrillic Windows text cannot be distinguished from Western, so it needs the setting."""
     row = ("a@x.test", "open", "t", "почта")
     dialect = prepare(csv_of(row).decode().encode("cp1251"), tmp_path, encoding="windows-1251")
 
@@ -256,7 +259,7 @@ def test_the_setting_encoding_overrides_what_is_found(tmp_path: Path) -> None:
 
 
 def test_a_header_may_be_spelled_in_another_way(tmp_path: Path) -> None:
-    """Case, spaces and quotes don't matter; unknown, empty and repeated names are kept apart."""
+    """Case, spaces and quotes are ignored; unknown, empty and repeated names stay distinct."""
     header = b' To Address ,"EVENT_TYPE",dt-occurred,,Other,other,,\n'
     dialect = prepare(header + b"a,b,c,d,e,f,g,h\n", tmp_path)
 
@@ -271,29 +274,29 @@ def test_a_header_may_be_spelled_in_another_way(tmp_path: Path) -> None:
     assert read_back(tmp_path / "file", dialect) == [tuple("abcdefgh")]
 
 
-def test_the_exact_name_goes_before_a_similar_one(tmp_path: Path) -> None:
-    """``reason`` is the reason, even if a ``Reason`` stands before it."""
+def test_the_exact_name_takes_precedence_over_a_similar_one(tmp_path: Path) -> None:
+    """``reason`` is the reason, even if a ``Reason`` comes before it."""
     dialect = prepare(b"Reason,to_address,event_type,dt_occurred,reason\n1,2,3,4,5\n", tmp_path)
 
     assert dialect.columns == ("Reason_2", *KEY, "reason")
 
 
 def test_a_header_in_single_quotes_means_cells_in_single_quotes(tmp_path: Path) -> None:
-    """The first name tells."""
+    """The first name decides."""
     dialect = prepare(b"'to_address';'event_type';'dt_occurred'\n'a;b';'it''s';'\"'\n", tmp_path)
 
     assert read_back(tmp_path / "file", dialect) == [("a;b", "it's", '"')]
 
 
 def test_blank_lines_before_the_header_are_not_the_header(tmp_path: Path) -> None:
-    """DuckDB would take the first of them for it."""
+    """DuckDB would take the first of them for the header."""
     dialect = prepare(b"\n\r\n" + csv_of(ROW), tmp_path)
 
     assert read_back(tmp_path / "file", dialect) == [ROW]
 
 
 def test_without_a_header_the_settings_name_the_columns(tmp_path: Path) -> None:
-    """Nothing is told from a column's place."""
+    """No column is guessed from its position."""
     data = written([ROW, ROW], delimiter=";").encode()
     dialect = prepare(data, tmp_path, columns=HEADER)
 
@@ -302,8 +305,8 @@ def test_without_a_header_the_settings_name_the_columns(tmp_path: Path) -> None:
     assert read_back(tmp_path / "file", dialect) == [ROW, ROW]
 
 
-def test_a_header_that_is_there_goes_before_the_columns_of_the_settings(tmp_path: Path) -> None:
-    """A file that names its columns knows better, unless the settings insist."""
+def test_a_header_takes_precedence_over_the_columns_of_the_settings(tmp_path: Path) -> None:
+    """A file names its own columns, unless the settings say otherwise."""
     backwards = HEADER[::-1]
 
     assert prepare(csv_of(ROW), tmp_path, columns=backwards).columns == HEADER
@@ -312,7 +315,7 @@ def test_a_header_that_is_there_goes_before_the_columns_of_the_settings(tmp_path
     assert insisted.header
 
 
-def test_null_is_what_the_settings_say_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_setting_null_marks_a_missing_value(tmp_path: Path) -> None:
     r"""``NULL`` and ``\N`` are text until somebody says otherwise."""
     assert prepare(csv_of(ROW), tmp_path).null == ""
     assert prepare(csv_of(ROW), tmp_path, null="\\N").null == "\\N"
@@ -330,8 +333,8 @@ def test_null_is_what_the_settings_say_and_nothing_else(tmp_path: Path) -> None:
         zstandard.compress(b""),
     ],
 )
-def test_a_file_of_nothing_is_readable_and_has_no_rows(tmp_path: Path, data: bytes) -> None:
-    """Empty is no error."""
+def test_an_empty_file_is_readable_and_has_no_rows(tmp_path: Path, data: bytes) -> None:
+    """An empty file is no error."""
     assert prepare(data, tmp_path) == EMPTY
 
 
@@ -367,7 +370,7 @@ RECORDS = [
 def test_json_becomes_json_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
 ) -> None:
-    """Lines, arrays and records spread over lines all become one record a line."""
+    """Lines, arrays and records that span lines all become one record per line."""
     monkeypatch.setattr("ometria_replica.ometria.normalise.CHUNK", chunk)
     expected = json.loads(text) if text.lstrip().startswith("[") else None
     dialect = prepare(text.encode(), tmp_path)
@@ -386,7 +389,7 @@ def test_an_array_keeps_the_text_of_its_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == f"{RECORDS[0]}\n{RECORDS[1]}\n"
 
 
-def test_parquet_stays_and_names_its_columns(tmp_path: Path) -> None:
+def test_parquet_is_not_rewritten_and_names_its_columns(tmp_path: Path) -> None:
     """Also inside gzip, with the names spelled as the table has them."""
     target = io.BytesIO()
     pq.write_table(
@@ -420,7 +423,7 @@ POISON = {
     "an XML error": (b'<?xml version="1.0"?><Error>SECRET</Error>', "XML"),
     "random bytes": (random.Random(3).randbytes(5000), "no known format"),
     "bzip2": (b"BZh91AY&SY", "bzip2"),
-    "truncated Parquet": (PARQUET.getvalue()[:-20], "not whole Parquet"),
+    "truncated Parquet": (PARQUET.getvalue()[:-20], "not complete Parquet"),
     "no header": (written([ROW]).encode(), "no header"),
     "a header without the key": (b"to_address,reason\na,SECRET\n", "event_type, dt_occurred"),
     "a header with a column twice": (b"to_address,to_address,event_type,dt_occurred\n", "twice"),
@@ -433,7 +436,7 @@ POISON = {
 
 @pytest.mark.parametrize(("data", "reason"), POISON.values(), ids=POISON)
 def test_poison_is_refused_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
-    """Each says what is wrong; none says what is in it, or leaves anything behind."""
+    """Each reason names the problem; none quotes the content, or leaves a file behind."""
     with pytest.raises(UnfitError, match=reason) as caught:
         prepare(data, tmp_path)
 
@@ -443,16 +446,16 @@ def test_poison_is_refused_with_its_reason(tmp_path: Path, data: bytes, reason: 
 
 
 def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
-    """What expands beyond the limit is refused before it fills the disk."""
+    """A file that expands beyond the limit is refused before it fills the disk."""
     path = tmp_path / "file"
     for name in ("gzip", "zstd", "zip"):
         path.write_bytes(COMPRESS[name](b"\0" * 50_000_000))
         with pytest.raises(UnfitError, match="expands to more than 10,000,000 bytes"):
-            make_plain(path, max_bytes=10_000_000)
+            decompress(path, max_bytes=10_000_000)
 
 
-def test_the_setting_compression_is_held_to(tmp_path: Path) -> None:
-    """``gzip`` refuses what is no gzip; ``none`` leaves even a gzip alone."""
+def test_the_setting_compression_is_obeyed(tmp_path: Path) -> None:
+    """``gzip`` refuses a file that is not gzip; ``none`` leaves even a gzip file unchanged."""
     with pytest.raises(UnfitError, match="is not gzip"):
         prepare(csv_of(ROW), tmp_path, compression="gzip")
     with pytest.raises(UnfitError, match="binary"):
@@ -461,8 +464,8 @@ def test_the_setting_compression_is_held_to(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=400) | st.text(string.printable, max_size=200).map(str.encode))
-def test_no_bytes_lead_to_anything_but_a_dialect_or_a_reason(data: bytes) -> None:
-    """Nothing a bucket can hold is a crash."""
+def test_any_bytes_lead_to_a_dialect_or_a_reason(data: bytes) -> None:
+    """No content of a bucket causes a crash."""
     with TemporaryDirectory() as folder:
         for attempt in (data, b"to_address,event_type,dt_occurred\n" + data):
             try:

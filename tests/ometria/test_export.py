@@ -17,6 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -26,7 +27,6 @@ from ometria_replica.errors import (
 )
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
-from ometria_replica.settings import FeedSettings, Secret
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def s3(endpoint: str) -> Iterator[S3Client]:
 
 
 def tell(url: str, body: bytes = b"") -> None:
-    """Use one of the store's own handles."""
+    """Control the store by one of its own endpoints."""
     request = urllib.request.Request(url, body, {"Content-Type": "text/plain"})
     urllib.request.urlopen(request).close()
 
@@ -83,11 +83,11 @@ def tell(url: str, body: bytes = b"") -> None:
 def s3_feed(endpoint: str, prefix: str = "acme/", **options: str) -> ExportFiles:
     keys = {"access_key_id": "key", "secret_access_key": SECRET} | options
     settings = settings_of(f"s3://exports/{prefix}", endpoint_url=endpoint, **keys)
-    return ExportFiles(settings, EMAIL_EVENTS.fields, required=KEY)
+    return ExportFiles(settings, EMAIL_EVENTS)
 
 
 def settings_of(url: str, **options: str | None) -> FeedSettings:
-    """Make a feed's settings, with what is secret as a secret."""
+    """Make a feed's settings, with secrets as Secret."""
     secret = {"access_key_id", "secret_access_key", "session_token"}
     given = {
         name: Secret(value, "the test") if name in secret and value else value
@@ -99,8 +99,7 @@ def settings_of(url: str, **options: str | None) -> FeedSettings:
 def folder_feed(folder: Path, *, settle_seconds: float = 0, **options: str) -> ExportFiles:
     return ExportFiles(
         FeedSettings(str(folder), **options),  # type: ignore[arg-type]
-        EMAIL_EVENTS.fields,
-        required=KEY,
+        EMAIL_EVENTS,
         settle_seconds=settle_seconds,
     )
 
@@ -112,8 +111,8 @@ def names(feed: ExportFiles, start_after: str | None = None) -> list[str]:
 # --- Listing -----------------------------------------------------------------------------------
 
 
-def test_a_prefix_is_whole_or_not_at_all(s3: S3Client, endpoint: str) -> None:
-    """One customer's run never sees another's files, nor their names."""
+def test_a_prefix_matches_whole_segments(s3: S3Client, endpoint: str) -> None:
+    """A run for one customer never lists another's files or names."""
     for key in ("acme/1.csv", "acme/2026/2.csv", "acme-2/3.csv", "acme2.csv", "4.csv"):
         s3.put_object(Bucket="exports", Key=key, Body=CSV)
 
@@ -124,7 +123,7 @@ def test_a_prefix_is_whole_or_not_at_all(s3: S3Client, endpoint: str) -> None:
 
 
 def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endpoint: str) -> None:
-    """More files than S3 lists at once, and only the later ones if so asked."""
+    """All files are listed, even if they exceed S3's page; start_after gives the later ones."""
     for number in range(1050):
         s3.put_object(Bucket="exports", Key=f"acme/{number:05}.csv", Body=b"x")
     feed = s3_feed(endpoint)
@@ -133,8 +132,8 @@ def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endp
     assert names(feed, "01046.csv") == ["01047.csv", "01048.csv", "01049.csv"]
 
 
-def test_names_sizes_and_versions_are_those_of_the_store(s3: S3Client, endpoint: str) -> None:
-    """The ledger's key: any characters in the name, the ETag, the size; the time in UTC."""
+def test_names_sizes_and_versions_come_from_the_store(s3: S3Client, endpoint: str) -> None:
+    """The key of the file log: any characters in the name, the ETag, the size; the time in UTC."""
     name = "a b+c%25é=&.csv"
     etag = s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV)["ETag"]
     (found,) = s3_feed(endpoint).list()
@@ -144,7 +143,7 @@ def test_names_sizes_and_versions_are_those_of_the_store(s3: S3Client, endpoint:
 
 
 def test_folder_markers_and_empty_files_are_not_listed(s3: S3Client, endpoint: str) -> None:
-    """They hold no rows; filled later, they have another version."""
+    """They hold no rows; a file that is filled later has another version."""
     for key in ("acme/", "acme/dir/", "acme/empty.csv"):
         s3.put_object(Bucket="exports", Key=key, Body=b"")
 
@@ -152,7 +151,7 @@ def test_folder_markers_and_empty_files_are_not_listed(s3: S3Client, endpoint: s
 
 
 def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
-    """By path or file:// url, in subfolders too, without what is being written."""
+    """By path or file:// url, in subfolders too, without files that are being written."""
     folder = tmp_path / "the export"
     (folder / "2026").mkdir(parents=True)
     for name in ("1.csv", "2026/2 %20.csv", "_3", ".4.csv", "5.csv.part", "6.tmp", "7.csv~"):
@@ -161,12 +160,12 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
     expected = ["1.csv", "2026/2 %20.csv", "_3"]
     assert names(folder_feed(folder)) == expected
     assert names(folder_feed(folder), "1.csv") == expected[1:]
-    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS.fields)
+    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS)
     assert names(feed) == expected
 
 
 def test_a_pattern_selects_by_the_whole_name(tmp_path: Path) -> None:
-    """Other datasets of the same export stay where they are."""
+    """Other datasets of the same export are not listed."""
     (tmp_path / "2026").mkdir()
     for name in ("2026/email_events-1.csv", "email_events.csv", "orders.csv"):
         (tmp_path / name).write_bytes(CSV)
@@ -180,10 +179,10 @@ def test_a_pattern_selects_by_the_whole_name(tmp_path: Path) -> None:
 # --- Fetching ----------------------------------------------------------------------------------
 
 
-def test_files_arrive_plain_in_the_order_asked_for(
+def test_files_arrive_as_plain_text_in_the_requested_order(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
-    """Downloads overlap, yet each file comes in its turn; the caller deletes what it took."""
+    """Downloads overlap, but the order is kept; the caller deletes the files it took."""
     for number in range(9):
         body = gzip.compress(CSV) if number % 2 else CSV
         s3.put_object(Bucket="exports", Key=f"acme/{number}", Body=body)
@@ -199,8 +198,8 @@ def test_files_arrive_plain_in_the_order_asked_for(
     assert list((tmp_path / "in").iterdir()) == []
 
 
-def test_what_is_not_taken_is_not_left_behind(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
-    """A caller that stops early finds only the file it was given."""
+def test_files_that_are_not_taken_are_deleted(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """A caller that stops early finds only the file it took."""
     for number in range(9):
         s3.put_object(Bucket="exports", Key=f"acme/{number}", Body=CSV)
     with s3_feed(endpoint) as feed:
@@ -213,7 +212,7 @@ def test_what_is_not_taken_is_not_left_behind(s3: S3Client, endpoint: str, tmp_p
 
 
 class Dripping(BaseHTTPRequestHandler):
-    """A store that sends ``quick`` at once, and of all else a little at a time."""
+    """A store that sends ``quick`` at once, and all other files slowly."""
 
     protocol_version = "HTTP/1.1"
     size = 64_000_000
@@ -245,7 +244,7 @@ class Dripping(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def dripping() -> Iterator[str]:
-    """Serve a store whose files take twenty seconds to come."""
+    """Serve a store whose files take twenty seconds to download."""
     Dripping.dripping, Dripping.dripped = threading.Event(), threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
     server.daemon_threads = True
@@ -259,8 +258,8 @@ def dripping() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["closed", "left"])
-def test_who_leaves_does_not_wait_for_downloads(how: str, dripping: str, tmp_path: Path) -> None:
-    """A failure or Ctrl-C ends what is still coming, and leaves nothing of it behind."""
+def test_leaving_does_not_wait_for_downloads(how: str, dripping: str, tmp_path: Path) -> None:
+    """A failure or Ctrl-C cancels all downloads and deletes their files."""
     asked = [
         FeedObject(name, '"1"', size, datetime(2026, 1, 1, tzinfo=UTC))
         for name, size in (("quick", len(CSV)), ("slow", Dripping.size))
@@ -277,10 +276,10 @@ def test_who_leaves_does_not_wait_for_downloads(how: str, dripping: str, tmp_pat
     assert list((tmp_path / "in").iterdir()) == [taken.path]
 
 
-def test_a_large_file_comes_in_parts_that_fit(
+def test_a_large_file_is_downloaded_in_parts(
     s3: S3Client, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each request asks for a part of the version that was listed, and together they are it."""
+    """Each request reads a part of the listed version; together they are the whole file."""
     monkeypatch.setattr("ometria_replica.ometria.export.PART", 1000)
     body = CSV + b"".join(b"a@x.test,open,2026-01-%02d\n" % (day % 28 + 1) for day in range(300))
     s3.put_object(Bucket="exports", Key="acme/1.csv", Body=body)
@@ -296,8 +295,10 @@ def test_a_large_file_comes_in_parts_that_fit(
     assert changed.again
 
 
-def test_one_poison_file_holds_nobody_back(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
-    """The others are read; its place is taken by the reason."""
+def test_one_unreadable_file_does_not_stop_the_others(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """The others are read; the unreadable file yields its reason."""
     bodies = {"1": CSV, "2": gzip.compress(CSV)[:-4], "3": b"<html>no</html>", "4": CSV}
     for name, body in bodies.items():
         s3.put_object(Bucket="exports", Key=f"acme/{name}.gz", Body=body)
@@ -310,10 +311,10 @@ def test_one_poison_file_holds_nobody_back(s3: S3Client, endpoint: str, tmp_path
     assert len(list((tmp_path / "in").iterdir())) == 2
 
 
-def test_a_file_that_changed_or_went_is_left_for_the_next_run(
+def test_a_file_that_was_changed_or_deleted_is_left_for_the_next_run(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
-    """Never half of one version and half of another, and no note of it in the ledger."""
+    """Two versions are never mixed, and the file log has no entry."""
     for name in ("changed", "gone"):
         s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV)
     with s3_feed(endpoint) as feed:
@@ -327,11 +328,11 @@ def test_a_file_that_changed_or_went_is_left_for_the_next_run(
     assert changed.again
     assert gone.again
     assert "changed" in changed.reason
-    assert "gone" in gone.reason
+    assert "deleted" in gone.reason
 
 
-def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> None:
-    """A young file may still grow. An old one, or one from a clock ahead, is read at once."""
+def test_a_new_file_in_a_folder_is_read_after_a_delay(tmp_path: Path) -> None:
+    """A new file may still grow. An old one, or one from the future, is read at once."""
     now = datetime.now(UTC)
     for name, age in (("young", 0.25), ("old", 60), ("ahead", -60)):
         path = tmp_path / name
@@ -340,7 +341,7 @@ def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> No
     waits: list[float] = []
     feed = ExportFiles(
         FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS.fields,
+        EMAIL_EVENTS,
         settle_seconds=1,
         clock=lambda: now,
         sleep=waits.append,
@@ -353,7 +354,7 @@ def test_a_file_in_a_folder_is_waited_for_until_it_settles(tmp_path: Path) -> No
 
 
 def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path) -> None:
-    """The writer went on; what it has written so far is not a file yet."""
+    """Another program is still writing, so the file is not complete yet."""
     path = tmp_path / "growing"
     path.write_bytes(CSV)
 
@@ -362,7 +363,7 @@ def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path
 
     feed = ExportFiles(
         FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS.fields,
+        EMAIL_EVENTS,
         settle_seconds=5,
         sleep=go_on_writing,
     )
@@ -373,8 +374,8 @@ def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path
     assert file.again
 
 
-def test_a_large_file_passes_through_in_pieces(tmp_path: Path) -> None:
-    """TableState does not grow with the file: 64 MB expanded, a few held at a time."""
+def test_a_large_file_is_decompressed_in_pieces(tmp_path: Path) -> None:
+    """Memory does not grow with the file: of 64 MB, a few are in memory at a time."""
     import resource  # noqa: PLC0415 -- Not on every system.
 
     with gzip.open(tmp_path / "big.gz", "wb", compresslevel=1) as file:
@@ -404,12 +405,12 @@ def refusal(feed: ExportFiles, kind: type[ReplicaError]) -> str:
     return str(caught.value)
 
 
-def test_a_bucket_that_is_not_there(endpoint: str) -> None:
-    """Named, with its address, and what to check."""
+def test_a_bucket_that_does_not_exist(endpoint: str) -> None:
+    """The message names it, with its address and what to check."""
     options = settings_of(
         "s3://nowhere/x", endpoint_url=endpoint, access_key_id="key", secret_access_key=SECRET
     )
-    message = refusal(ExportFiles(options, EMAIL_EVENTS.fields), OmetriaError)
+    message = refusal(ExportFiles(options, EMAIL_EVENTS), OmetriaError)
 
     assert message == (
         f"s3://nowhere/x at {endpoint.removeprefix('http://')}: listing its files failed:"
@@ -417,8 +418,8 @@ def test_a_bucket_that_is_not_there(endpoint: str) -> None:
     )
 
 
-def test_a_name_that_cannot_be_asked_for(s3: S3Client, endpoint: str) -> None:
-    """S3 allows names that no path can have; better to stop than to miss one new_files."""
+def test_a_name_that_cannot_be_requested(s3: S3Client, endpoint: str) -> None:
+    """S3 allows names that no path can have; an error is better than a file that is missed."""
     s3.put_object(Bucket="exports", Key="acme//1.csv", Body=CSV)
 
     message = refusal(s3_feed(endpoint), OmetriaError)
@@ -427,7 +428,7 @@ def test_a_name_that_cannot_be_asked_for(s3: S3Client, endpoint: str) -> None:
     assert "'acme//1.csv'" in message
 
 
-def test_one_object_that_is_denied_holds_nobody_back(
+def test_one_object_that_is_denied_does_not_stop_the_others(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
     """An archived file is left for the next run, with the store's reason; the others are read."""
@@ -443,15 +444,15 @@ def test_one_object_that_is_denied_holds_nobody_back(
     assert isinstance(denied, Unreadable)
     assert denied.again
     assert denied.reason == (
-        "the store denies it (InvalidObjectState); the next run asks for it again"
+        "the store denies access (InvalidObjectState); the next run tries again"
     )
     assert len(list((tmp_path / "in").iterdir())) == 2
 
 
-def test_where_every_object_is_denied_the_credentials_are_to_blame(
+def test_if_every_object_is_denied_the_credentials_are_the_cause(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
-    """Each file gets its reason, and then the error says what to allow."""
+    """Each file yields its reason, and the error then says which access to allow."""
     for name in ("1", "2"):
         s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass="GLACIER")
     with s3_feed(endpoint) as feed:
@@ -469,7 +470,7 @@ def test_where_every_object_is_denied_the_credentials_are_to_blame(
 
 
 def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
-    """Three different mistakes with three different messages, none with a key in it."""
+    """Three mistakes have three messages, none of which contains a key."""
     iam = boto3.client(
         "iam",
         endpoint_url=endpoint,
@@ -489,8 +490,10 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     finally:
         tell(reset, b"inf")
 
-    assert "the access key is unknown there (signed with the feed's access_key_id)" in unknown
-    assert "the secret does not fit the access key" in wrong
+    assert (
+        "the store does not know the access key (signed with the feed's access_key_id)" in unknown
+    )
+    assert "the secret does not match the access key" in wrong
     assert "access denied (403" in denied
     assert "s3:ListBucket" in denied
     assert key["AccessKeyId"] not in unknown + wrong + denied
@@ -509,22 +512,23 @@ def test_a_closed_port_and_an_unknown_host() -> None:
         assert time.monotonic() - started < 30
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """A setting to change."""
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    """It is a ConfigError: a setting must change."""
     message = refusal(folder_feed(tmp_path / "nowhere"), ConfigError)
 
     assert message == f"{tmp_path}/nowhere: there is no such folder. Check the feed's url."
 
 
 def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
-    """The file is not set aside; the run stops and says why."""
+    """The file is not rejected; the run stops with the reason."""
     resource = pytest.importorskip("resource")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV * 10_000))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with folder_feed(tmp_path) as feed, pytest.raises(ReplicaError, match="Check the room"):
+        full = pytest.raises(ReplicaError, match="Check the free disk space")
+        with folder_feed(tmp_path) as feed, full:
             list(feed.fetch(list(feed.list()), tmp_path / "in"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -536,44 +540,40 @@ def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
 # --- Credentials -------------------------------------------------------------------------------
 
 
-def test_no_credentials_at_all_is_said_at_once() -> None:
-    """Every place that was looked at is named."""
+def test_missing_credentials_are_reported_at_once() -> None:
+    """The message names every place that was searched."""
     started = time.monotonic()
-    message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
-    )
+    message = refusal(ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS), AccessDenied)
 
     assert time.monotonic() - started < 3
     for place in ("access_key_id", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "web identity", "instance"):
         assert place in message
 
 
-def test_an_instance_that_does_not_answer_is_not_waited_for(
+def test_a_metadata_service_that_does_not_answer_causes_no_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Outside Amazon's machines nobody answers at the metadata address."""
+    """Outside Amazon's machines there is no answer at the metadata address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{port}")
 
-    message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS.fields), AccessDenied
-    )
+    message = refusal(ExportFiles(FeedSettings("s3://exports/x"), EMAIL_EVENTS), AccessDenied)
     assert "no AWS credentials were found" in message
 
 
 def signed_by(feed: ExportFiles) -> tuple[str, str]:
-    """Who signs, and with which key id."""
+    """Give the source of the credentials, and the key id that signs."""
     provider = feed.bucket.store.credential_provider  # type: ignore[union-attr]
     return feed.bucket.signed_by, provider()["access_key_id"]  # type: ignore[index, misc]
 
 
-def test_the_chain_goes_from_the_settings_outwards(
+def test_credentials_are_found_in_the_order_of_the_chain(
     s3: S3Client, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Settings, environment, named profile, default profile: the nearest one signs."""
+    """Settings, environment, named profile, default profile: the first of them signs."""
     s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
     (tmp_path / "aws-credentials").write_text(
         "[default]\naws_access_key_id=of-default\naws_secret_access_key=x\n"
@@ -583,7 +583,7 @@ def test_the_chain_goes_from_the_settings_outwards(
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
 
     def feed(**options: str) -> ExportFiles:
-        found = ExportFiles(settings_of("s3://exports/acme", **options), EMAIL_EVENTS.fields)
+        found = ExportFiles(settings_of("s3://exports/acme", **options), EMAIL_EVENTS)
         assert names(found) == ["1.csv"]
         return found
 
@@ -600,17 +600,17 @@ def test_the_chain_goes_from_the_settings_outwards(
     assert signed_by(feed(**keys)) == ("the feed's access_key_id", "of-feed")
 
 
-def test_a_profile_that_is_not_there_is_named() -> None:
-    """A setting to change."""
+def test_a_profile_that_does_not_exist_is_named() -> None:
+    """It is a ConfigError: a setting must change."""
     message = refusal(
-        ExportFiles(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS.fields),
+        ExportFiles(FeedSettings("s3://exports/x", profile="acme"), EMAIL_EVENTS),
         ConfigError,
     )
     assert "no profile 'acme'" in message
 
 
 def test_a_role_is_assumed(s3: S3Client, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token service gives the session that signs."""
+    """The session from the token service signs."""
     s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     feed = s3_feed(endpoint, role_arn="arn:aws:iam::123456789012:role/reader")

@@ -1,4 +1,4 @@
-"""Collections that change while they are read, and servers that do not do as documented."""
+"""Collections that change while they are read, and servers that differ from the documentation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from hypothesis import strategies as st
 
 from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
 from ometria_replica.ometria.client import Client
-from ometria_replica.ometria.pages import (
-    IN_FLIGHT,
-    Parent,
-    read_pages,
-    read_per_parent,
-    read_windows,
-)
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import Parent, read_per_parent
+from ometria_replica.ometria.prefetch import IN_FLIGHT
+from ometria_replica.ometria.time_windows import read_windows
 from ometria_replica.tables import LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from ometria_simulator import Account, Fault, Quirks, serve
 from tests.ometria.listener import (
@@ -117,7 +114,7 @@ def lists(client: Client) -> Iterator[Page]:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 6, 100, 249, 250, 251, 495, 496, 1300])
 @pytest.mark.parametrize("page", [250, 100, 10])
 def test_every_record_comes_once(size: int, page: int, tmp_path: Path) -> None:
-    """Whether it obeys ``limit``, clamps it to 100 or ignores it: all records, none doubled."""
+    """Whether the server obeys, clamps or ignores ``limit``: all records, none twice."""
     shop = shop_of(size, page=page)
     with reading(shop.answer, tmp_path) as (_, client):
         found = ids(profiles(client))
@@ -125,7 +122,7 @@ def test_every_record_comes_once(size: int, page: int, tmp_path: Path) -> None:
     assert sorted(set(found)) == sorted(shop.order)
 
 
-def test_the_largest_page_is_always_asked_for(tmp_path: Path) -> None:
+def test_the_largest_page_is_always_requested(tmp_path: Path) -> None:
     """Ometria's default of ten would cost 25 times the requests."""
     with reading(shop_of(600).answer, tmp_path) as (server, client):
         list(profiles(client))
@@ -137,7 +134,7 @@ def test_the_largest_page_is_always_asked_for(tmp_path: Path) -> None:
     ("size", "requests"), [(0, 1), (1, 1), (2, 2), (30, 2), (250, 2), (400, 3)]
 )
 def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_path: Path) -> None:
-    """Nothing is asked for in advance before it is likely to be there."""
+    """A page is not requested ahead before it is likely to exist."""
     with reading(shop_of(size).answer, tmp_path) as (server, client):
         list(profiles(client))
 
@@ -145,7 +142,7 @@ def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_pat
 
 
 def test_a_page_shorter_than_one_before_is_the_last(tmp_path: Path) -> None:
-    """Where paging is no promise, once 30 records came an answer of 20 needs no second look."""
+    """Without documented paging, an answer of 20 records after one of 30 is the last."""
     shop = shop_of(30)
     with reading(shop.answer, tmp_path) as (server, client):
         list(lists(client))
@@ -167,7 +164,7 @@ def test_a_page_shorter_than_one_before_is_the_last(tmp_path: Path) -> None:
 def test_a_short_page_in_the_middle_is_not_the_end(
     size: int, page: int, hidden: set[int], tmp_path: Path
 ) -> None:
-    """Records that a server takes out of pages after it has cut them cost no others."""
+    """Records that a server removes from a page after cutting it to size cost no others."""
     shop = shop_of(size, page=page)
     gone = {f"p{number}" for number in hidden}
     gaps = [run for run in runs(sorted(hidden)) if run >= page // 5]
@@ -184,17 +181,19 @@ def test_a_short_page_in_the_middle_is_not_the_end(
 
 
 def runs(numbers: list[int]) -> list[int]:
-    """Tell how many follow each other without a gap, for each such run."""
+    """Give the length of each run without a gap."""
     return [
         len(list(run)) for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     ]
 
 
 def test_the_proof_that_a_long_collection_has_ended_costs_one_request(tmp_path: Path) -> None:
-    """What was asked for in advance, beyond the end, is called off before it leaves."""
+    """Requests beyond the end that were planned ahead are cancelled before they are sent."""
     shop = shop_of(20 * 245)
     with listening(shop.answer) as server:
-        slow = Client(api_url=server.url, api_key=KEY, requests_per_second=40, pace_folder=tmp_path)
+        slow = Client(
+            api_url=server.url, api_key=KEY, requests_per_second=40, rate_limit_folder=tmp_path
+        )
         with slow as client:
             found = ids(profiles(client))
 
@@ -203,7 +202,7 @@ def test_the_proof_that_a_long_collection_has_ended_costs_one_request(tmp_path: 
 
 
 def test_a_long_collection_is_read_ahead_but_not_far(tmp_path: Path) -> None:
-    """A consumer that stops early has cost no more than the requests in flight."""
+    """A consumer that stops early costs no more than the requests in flight."""
     with reading(shop_of(20_000).answer, tmp_path) as (server, client):
         pages = profiles(client)
         for _ in range(10):
@@ -213,8 +212,8 @@ def test_a_long_collection_is_read_ahead_but_not_far(tmp_path: Path) -> None:
         assert len(server.asked) <= 10 + IN_FLIGHT
 
 
-def test_nothing_is_sent_before_the_first_page_is_wanted(tmp_path: Path) -> None:
-    """Readers are lazy: making one costs no request."""
+def test_no_request_is_sent_before_the_first_page_is_read(tmp_path: Path) -> None:
+    """Readers are lazy: creating one costs no request."""
     with reading(shop_of(3).answer, tmp_path) as (server, client):
         profiles(client)
 
@@ -222,7 +221,7 @@ def test_nothing_is_sent_before_the_first_page_is_wanted(tmp_path: Path) -> None
 
 
 def test_the_since_date_is_sent_and_stamped(tmp_path: Path) -> None:
-    """``updateSince`` goes out as a date, and onto the records, beside what they tell."""
+    """``updateSince`` is sent as a date, and added to the records."""
     records = [{"id": "1"}, {"id": "2", "update_since": "2026-04-30"}]
     with reading(lambda asked: json_reply(records[asked.offset :]), tmp_path) as (server, client):
         found = [record for page in profiles(client, date(2026, 5, 1)) for record in page.records]
@@ -233,7 +232,7 @@ def test_the_since_date_is_sent_and_stamped(tmp_path: Path) -> None:
 
 
 def test_odd_records_pass_through(tmp_path: Path) -> None:
-    """Records without an id, with an empty one, or that are none at all are handed on."""
+    """Records without an id, with an empty id, or that are not objects are yielded too."""
     records = [{"id": ""}, {"name": "no id"}, None, 5, {"id": None}, {"id": "1"}]
     with reading(lambda asked: json_reply(records[asked.offset :]), tmp_path) as (_, client):
         found = [record for page in profiles(client) for record in page.records]
@@ -242,8 +241,8 @@ def test_odd_records_pass_through(tmp_path: Path) -> None:
         assert expected in found
 
 
-def test_an_object_in_place_of_the_array_is_an_error(tmp_path: Path) -> None:
-    """An error told with status 200 never becomes a profile."""
+def test_an_object_instead_of_an_array_is_an_error(tmp_path: Path) -> None:
+    """An error with the status 200 never becomes a profile."""
     with (
         reading(lambda _: json_reply({"error": "ann@example.com"}), tmp_path) as (_, client),
         pytest.raises(UnexpectedResponse, match="one object") as caught,
@@ -270,7 +269,7 @@ CHANGES = st.lists(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(size=st.integers(0, 300), page=st.sampled_from([6, 10, 25, 100, 250]), changes=CHANGES)
-def test_whoever_was_there_throughout_is_read(
+def test_a_record_that_exists_throughout_the_read_is_read(
     size: int, page: int, changes: list[Change], tmp_path: Path
 ) -> None:
     """Deletions, merges, insertions and updates between any two requests lose no survivor."""
@@ -287,19 +286,19 @@ def test_whoever_was_there_throughout_is_read(
             newest[record["id"]] = seen.requested_at
 
 
-def test_the_gap_that_deletions_open_is_closed(tmp_path: Path) -> None:
-    """A hundred profiles deleted behind the reader shift the rest left; none of it is skipped."""
+def test_a_gap_opened_by_deletions_is_closed(tmp_path: Path) -> None:
+    """A hundred profiles deleted behind the reader shift the rest left; none is skipped."""
     shop = shop_of(900, changes=[("delete", 0.0, 100)])
     survivors = set(shop.order[100:])
     with reading(shop.answer, tmp_path) as (server, client):
         found = ids(profiles(client))
 
     assert survivors <= set(found)
-    assert sorted(offsets(server))[1] < 245, "it stepped back to look for the seam"
+    assert sorted(offsets(server))[1] < 245, "it stepped back to find the overlap"
 
 
 def test_a_reader_that_trusts_its_offsets_would_lose_records() -> None:
-    """The checker is checked: plain offset paging over the same changes skips survivors."""
+    """The test itself is checked: plain offset paging over the same changes skips survivors."""
     shop = shop_of(900, changes=[("delete", 0.0, 100)])
     survivors = set(shop.order[100:])
     found: set[str] = set()
@@ -312,14 +311,14 @@ def test_a_reader_that_trusts_its_offsets_would_lose_records() -> None:
 
 
 def test_a_collection_that_shrinks_to_nothing_ends_the_read(tmp_path: Path) -> None:
-    """If all is deleted between two pages there is nothing to join, and nothing to lose."""
+    """If all records are deleted between two pages, none is left to join or to lose."""
     shop = shop_of(500, changes=[("delete", 0.0, 500)])
     with reading(shop.answer, tmp_path) as (_, client):
         assert len(ids(profiles(client))) == 250
 
 
 def test_of_a_record_read_twice_the_newer_copy_is_last(tmp_path: Path) -> None:
-    """A profile updated while its page was being passed is handed on again, after the old copy."""
+    """A profile that is updated while its page is read is yielded again, after the old copy."""
     shop = shop_of(400, changes=[("update", 0.6225, 1)])  # p249, in the overlap.
     with reading(shop.answer, tmp_path) as (_, client):
         copies = [
@@ -336,7 +335,7 @@ def test_of_a_record_read_twice_the_newer_copy_is_last(tmp_path: Path) -> None:
 
 
 def test_a_server_that_ignores_offset_is_an_error_for_profiles(tmp_path: Path) -> None:
-    """The same page for ever ends in a clear message, not in a loop or a loss."""
+    """The same page for every offset raises a clear error instead of a loop or a loss."""
     shop = shop_of(900)
     with (
         reading(lambda asked: shop.answer(first_page(asked)), tmp_path) as (server, client),
@@ -352,7 +351,7 @@ def first_page(asked: Asked) -> Asked:
 
 
 def test_a_highest_offset_is_an_error_not_a_loss(tmp_path: Path) -> None:
-    """If pages beyond some offset are empty, the read says so instead of ending early."""
+    """If pages beyond some offset are empty, the read raises an error instead of ending early."""
     shop = shop_of(2000)
 
     def answer(asked: Asked) -> Reply:
@@ -360,7 +359,7 @@ def test_a_highest_offset_is_an_error_not_a_loss(tmp_path: Path) -> None:
 
     with (
         reading(answer, tmp_path) as (server, client),
-        pytest.raises(UnexpectedResponse, match="can't be read whole"),
+        pytest.raises(UnexpectedResponse, match="cannot be read to its end"),
     ):
         list(profiles(client))
 
@@ -368,7 +367,7 @@ def test_a_highest_offset_is_an_error_not_a_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer_size", [1, 2, 3, 30, 250, 350])
-def test_a_list_of_lists_that_does_not_page_is_taken_whole(
+def test_a_list_of_lists_that_does_not_page_is_read_as_one_answer(
     answer_size: int, tmp_path: Path
 ) -> None:
     """Paging of lists is undocumented: an identical answer means that there is no more."""
@@ -386,10 +385,10 @@ def test_a_list_of_lists_that_does_not_page_is_taken_whole(
     assert once <= 2
     assert len(server.asked) == once + 1, "the habit is remembered for the run"
     assert bool(client.warnings) == (answer_size == 250), "250 may be where it cuts"
-    assert client.habits("lists").doubtful == (answer_size == 250)
+    assert client.behaviour("lists").is_doubtful == (answer_size == 250)
 
 
-def test_one_whole_answer_at_a_time_until_an_endpoint_is_seen_to_page(tmp_path: Path) -> None:
+def test_one_answer_at_a_time_until_an_endpoint_is_known_to_page(tmp_path: Path) -> None:
     """However slow, a server that ignores the offset sends its whole collection only twice."""
     shop = shop_of(3000, page=3000)
     clock = Clock()
@@ -416,8 +415,8 @@ def test_a_list_of_lists_that_does_page_is_read_to_its_end(size: int, tmp_path: 
     assert server.asked[0].query["mode"] == "all"
 
 
-def test_where_paging_is_refused_the_collection_is_asked_for_without(tmp_path: Path) -> None:
-    """Lists may not know ``limit`` at all and say 400; profiles, where it is documented, must."""
+def test_a_collection_that_refuses_paging_is_requested_without_it(tmp_path: Path) -> None:
+    """Lists may reject ``limit`` with 400; for profiles, where it is documented, it is an error."""
 
     def answer(asked: Asked) -> Reply:
         return Reply(b"", 400) if "limit" in asked.query else json_reply([{"id": "1"}, {"id": "2"}])
@@ -437,8 +436,8 @@ def changes_of(client: Client, parents: list[Parent], **given: Any) -> list[Page
     return list(read_per_parent(client, MEMBER_LISTS.read, parents, **given))  # type: ignore[arg-type]
 
 
-def test_each_parents_records_carry_its_id(tmp_path: Path) -> None:
-    """The list's id joins its changes, and replaces an id of the change's own."""
+def test_the_records_of_each_parent_have_its_id(tmp_path: Path) -> None:
+    """The list's id is added to its changes, and replaces an id of their own."""
 
     def answer(asked: Asked) -> Reply:
         return json_reply([{"id": "change 7", "profile_id": unquote(asked.path).split("/")[3]}])
@@ -454,7 +453,7 @@ def test_each_parents_records_carry_its_id(tmp_path: Path) -> None:
     assert queries["/v2/lists/a%2Fb%20%C3%BC/changes"] is None
 
 
-def test_the_since_parameter_of_changes_can_be_named(tmp_path: Path) -> None:
+def test_the_since_parameter_of_changes_is_configurable(tmp_path: Path) -> None:
     """Its name is inferred, so it is a setting."""
     with reading(lambda _: json_reply([]), tmp_path) as (server, client):
         changes_of(client, [Parent("1", datetime(2026, 5, 1, tzinfo=UTC))], since_parameter="from")
@@ -462,7 +461,7 @@ def test_the_since_parameter_of_changes_can_be_named(tmp_path: Path) -> None:
     assert server.asked[0].query["from"] == "2026-05-01T00:00:00"
 
 
-def test_a_list_that_vanished_is_passed_over(tmp_path: Path) -> None:
+def test_a_list_that_vanished_is_skipped(tmp_path: Path) -> None:
     """A 404 for one list is a warning; the other lists are read."""
 
     def answer(asked: Asked) -> Reply:
@@ -477,7 +476,7 @@ def test_a_list_that_vanished_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_refused_everywhere_is_an_error_refused_once_a_warning(tmp_path: Path) -> None:
-    """A key without rights to changes fails; one list that is closed to it does not."""
+    """A key without access to any list's changes fails; one refused list does not."""
 
     def answer(asked: Asked) -> Reply:
         return Reply(b"", 403) if "/2/" in asked.path else json_reply([{"profile_id": "p"}])
@@ -489,8 +488,8 @@ def test_refused_everywhere_is_an_error_refused_once_a_warning(tmp_path: Path) -
             changes_of(client, [Parent("2")])
 
 
-def test_a_parent_without_a_usable_id_is_not_asked_for(tmp_path: Path) -> None:
-    """An id that would name another path is never sent."""
+def test_a_parent_without_a_usable_id_is_not_requested(tmp_path: Path) -> None:
+    """An id that would address another path is never sent."""
     with reading(lambda _: json_reply([]), tmp_path) as (server, client):
         changes_of(client, [Parent(""), Parent(".."), Parent("1")])
 
@@ -498,15 +497,15 @@ def test_a_parent_without_a_usable_id_is_not_asked_for(tmp_path: Path) -> None:
 
 
 def test_one_request_for_each_quiet_list(tmp_path: Path) -> None:
-    """Lists without changes cost one request each, and no second look."""
+    """Lists without changes cost one request each."""
     with reading(lambda _: json_reply([]), tmp_path) as (server, client):
         changes_of(client, [Parent(str(number)) for number in range(20)])
 
     assert len(server.asked) == 20
 
 
-def test_each_list_gives_a_page_however_quiet(tmp_path: Path) -> None:
-    """Whoever waits hears of each list: the quiet, the one that is gone, and the refused."""
+def test_each_list_yields_a_page_even_without_changes(tmp_path: Path) -> None:
+    """The caller sees each list: without changes, gone, and refused."""
     answers = {"2": Reply(b"", 404), "3": Reply(b"", 403)}
 
     def answer(asked: Asked) -> Reply:
@@ -520,11 +519,11 @@ def test_each_list_gives_a_page_however_quiet(tmp_path: Path) -> None:
     assert pages[0].origin == "lists/0/changes"
 
 
-def test_who_waits_for_an_answer_gives_signs_of_life(
+def test_empty_pages_are_yielded_during_a_long_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While Ometria lets us wait, empty pages come, so that a run can keep its lease."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.SIGN_OF_LIFE_SECONDS", 0.01)
+    """They let a run renew its lease while it waits for Ometria."""
+    monkeypatch.setattr("ometria_replica.ometria.offset_pages.SIGN_OF_LIFE_SECONDS", 0.01)
     heard = threading.Event()
 
     def answer(_: Asked) -> Reply:
@@ -539,7 +538,7 @@ def test_who_waits_for_an_answer_gives_signs_of_life(
 
 
 def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
-    """Where nothing pages, the longest size coming twice may be a cap, and is told."""
+    """Without paging, the same longest size twice may be a cap, and causes a warning."""
     changes = [{"profile_id": f"p{index}"} for index in range(137)]
     with reading(lambda _: json_reply(changes), tmp_path) as (_, client):
         changes_of(client, [Parent("1")])
@@ -547,12 +546,12 @@ def test_two_lists_with_equally_many_changes_look_cut(tmp_path: Path) -> None:
         changes_of(client, [Parent("2")])
 
     assert "lists/2/changes does not page and sent exactly 137" in client.warnings[0]
-    assert client.habits("lists/{id}/changes").doubtful
-    assert not client.habits("lists").doubtful
+    assert client.behaviour("lists/{id}/changes").is_doubtful
+    assert not client.behaviour("lists").is_doubtful
 
 
 def test_changes_longer_than_a_page_are_read_to_their_end(tmp_path: Path) -> None:
-    """Each list's collection is paged on its own, with equal records in different lists."""
+    """Each list's changes are paged separately, with equal records in different lists."""
     shops = {name: shop_of(size) for name, size in (("1", 700), ("2", 3), ("3", 251))}
 
     def answer(asked: Asked) -> Reply:
@@ -577,7 +576,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Leavers:
-    """Unsubscribes at given seconds after START, cut without a word at *cap*."""
+    """Unsubscribes at given seconds after START, silently cut at *cap*."""
 
     seconds: list[int]
     cap: int = 10**9
@@ -629,7 +628,7 @@ def leavers_read(leavers: Leavers, folder: Path, days: int = 30) -> tuple[list[s
 def test_a_quiet_account_costs_few_requests(
     count: int, requests: int, pages: bool, tmp_path: Path
 ) -> None:
-    """No unsubscribes cost one request, and what fits in one answer at most three."""
+    """No unsubscribes cost one request; those that fit into one answer at most three."""
     found, client, asked = leavers_read(
         Leavers([index * 3600 for index in range(count)], pages=pages), tmp_path
     )
@@ -652,7 +651,7 @@ def test_a_quiet_account_costs_few_requests(
 def test_no_event_is_lost_to_a_silent_cap(  # noqa: PLR0917  # hypothesis names them.
     seconds: list[int], cap: int, pages: bool, inclusive: bool, newest_first: bool, tmp_path: Path
 ) -> None:
-    """Whatever the cap, the order, the bounds, and whether it pages: all events, none twice."""
+    """With any cap, order, bounds, and with or without paging: all events, none twice."""
     leavers = Leavers(
         sorted(seconds), cap=cap, pages=pages, inclusive=inclusive, newest_first=newest_first
     )
@@ -662,25 +661,25 @@ def test_no_event_is_lost_to_a_silent_cap(  # noqa: PLR0917  # hypothesis names 
     assert client.warnings == []
 
 
-def test_many_events_at_once_are_told_apart_by_the_second(tmp_path: Path) -> None:
-    """Forty in one second among few others are found, at the price of some requests."""
+def test_many_events_in_one_second_are_found(tmp_path: Path) -> None:
+    """Forty events in one second among few others cost some more requests."""
     found, _, asked = leavers_read(Leavers([5000] * 40 + [9000, 20_000]), tmp_path)
 
     assert len(set(found)) == 42
     assert asked < 20
 
 
-def test_more_events_in_one_second_than_an_answer_holds_is_said(tmp_path: Path) -> None:
-    """A window of one second can't be parted: what may be missing is told."""
+def test_more_events_in_one_second_than_an_answer_holds_cause_a_warning(tmp_path: Path) -> None:
+    """A window of one second cannot be split, so events may be missing."""
     _, client, asked = leavers_read(Leavers([5000] * 80, cap=50), tmp_path)
 
     assert any("one second" in warning for warning in client.warnings)
-    assert client.habits("unsubscribes").doubtful
+    assert client.behaviour("unsubscribes").is_doubtful
     assert asked < 100
 
 
-def test_a_server_that_ignores_the_bounds_is_said(tmp_path: Path) -> None:
-    """If every window brings everything, the read ends soon, with a warning."""
+def test_a_server_that_ignores_the_bounds_causes_a_warning(tmp_path: Path) -> None:
+    """If every window returns all events, the read ends soon."""
     leavers = Leavers([index * 3600 for index in range(40)], bounded=False)
     found, client, asked = leavers_read(leavers, tmp_path)
 
@@ -689,7 +688,7 @@ def test_a_server_that_ignores_the_bounds_is_said(tmp_path: Path) -> None:
     assert any("ignored" in warning for warning in client.warnings)
 
 
-def test_a_busy_account_that_pages_is_read_by_pages(tmp_path: Path) -> None:
+def test_a_busy_account_that_pages_is_read_in_pages(tmp_path: Path) -> None:
     """Two thousand events in pages of 250 cost little more than eight requests."""
     leavers = Leavers([index * 600 for index in range(2000)], pages=True)
     found, _, asked = leavers_read(leavers, tmp_path)
@@ -699,7 +698,7 @@ def test_a_busy_account_that_pages_is_read_by_pages(tmp_path: Path) -> None:
 
 
 def test_a_quiet_decade_costs_few_requests(tmp_path: Path) -> None:
-    """The last year first, then longer windows before it, as they turn out to hold little."""
+    """The last year is read first, then longer windows before it while they hold few events."""
     leavers = Leavers([86_400, 12 * 365 * 86_400])
     found, _, asked = leavers_read(leavers, tmp_path, days=12 * 366)
 
@@ -711,8 +710,8 @@ def test_a_quiet_decade_costs_few_requests(tmp_path: Path) -> None:
 def test_no_answer_holds_the_decade_of_a_large_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a window holds many events, the next is a year again, and none is missed between."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.FEW_EVENTS", 100)
+    """While a window holds many events, the next is one year again; no event is missed."""
+    monkeypatch.setattr("ometria_replica.ometria.time_windows.FEW_EVENTS", 100)
     leavers = Leavers([index * 86_400 for index in range(12 * 365)])
     found, client, asked = leavers_read(leavers, tmp_path, days=12 * 366)
 
@@ -723,11 +722,11 @@ def test_no_answer_holds_the_decade_of_a_large_account(
     assert client.warnings == []
 
 
-def test_large_answers_are_not_asked_for_side_by_side(
+def test_large_answers_are_not_requested_concurrently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is under way at once is bounded by what the longest answer so far held."""
-    monkeypatch.setattr("ometria_replica.ometria.pages.MOST_RECORDS_AHEAD", 500)
+    """The number of concurrent requests is bounded by the longest answer so far."""
+    monkeypatch.setattr("ometria_replica.ometria.prefetch.MOST_RECORDS_AHEAD", 500)
     clock = Clock()
 
     def answer(asked: Asked) -> Reply:
@@ -747,8 +746,8 @@ def test_large_answers_are_not_asked_for_side_by_side(
     assert ahead <= 1
 
 
-def test_an_event_may_be_nested_deep(tmp_path: Path) -> None:
-    """An event is known by all that it holds, however deep that lies."""
+def test_an_event_may_be_deeply_nested(tmp_path: Path) -> None:
+    """An event is identified by its whole content, however deep."""
     event = '{"profile_id": "p%d", "meta": ' + "[" * 400 + "]" * 400 + "}"
     body = "[" + ",".join(event % number for number in (1, 2, 1)) + "]"
     with reading(lambda _: Reply(body.encode()), tmp_path) as (_, client):
@@ -759,7 +758,7 @@ def test_an_event_may_be_nested_deep(tmp_path: Path) -> None:
 
 
 def test_windows_are_utc_and_a_second_wider(tmp_path: Path) -> None:
-    """Bounds go out in UTC whole seconds, one more on each side, whatever zone they came in."""
+    """Bounds are sent in UTC and whole seconds, one more on each side, from any time zone."""
     with reading(lambda _: json_reply([]), tmp_path) as (server, client):
         list(
             read_windows(
@@ -777,8 +776,8 @@ def test_windows_are_utc_and_a_second_wider(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- failures, and the simulator
 
 
-def test_an_error_in_a_page_read_ahead_surfaces_in_its_place(tmp_path: Path) -> None:
-    """The pages before a failing one are delivered; then the error is raised, and all is joined."""
+def test_an_error_in_a_prefetched_page_is_raised_in_its_place(tmp_path: Path) -> None:
+    """The pages before a failing one are yielded; then the error is raised and threads end."""
     shop = shop_of(5000)
 
     def answer(asked: Asked) -> Reply:
@@ -791,8 +790,8 @@ def test_an_error_in_a_page_read_ahead_surfaces_in_its_place(tmp_path: Path) -> 
     assert set(seen) == set(shop.order[:1230])
 
 
-def test_a_read_that_is_abandoned_wakes_whoever_waits(tmp_path: Path) -> None:
-    """Requests that were told to come back in 100 seconds do not keep their reader that long."""
+def test_a_cancelled_read_wakes_its_waiting_requests(tmp_path: Path) -> None:
+    """Requests with a Retry-After of 100 seconds do not delay their reader that long."""
     shop = shop_of(5000)
 
     def answer(asked: Asked) -> Reply:
@@ -802,7 +801,7 @@ def test_a_read_that_is_abandoned_wakes_whoever_waits(tmp_path: Path) -> None:
     with (
         listening(answer) as server,
         Client(
-            api_url=server.url, api_key=KEY, requests_per_second=1000, pace_folder=tmp_path
+            api_url=server.url, api_key=KEY, requests_per_second=1000, rate_limit_folder=tmp_path
         ) as client,
     ):
         pages = profiles(client)
@@ -814,7 +813,7 @@ def test_a_read_that_is_abandoned_wakes_whoever_waits(tmp_path: Path) -> None:
 
 
 def test_a_missing_collection_is_not_an_empty_one(tmp_path: Path) -> None:
-    """A 404 for profiles themselves is an error."""
+    """A 404 for the profiles endpoint is an error."""
     with reading(lambda _: Reply(b"", 404), tmp_path) as (_, client), pytest.raises(NotFound):
         list(profiles(client))
 
@@ -831,7 +830,7 @@ def test_a_missing_collection_is_not_an_empty_one(tmp_path: Path) -> None:
     ids=["documented", "all page", "clamped", "limit ignored", "unsubscribes cut"],
 )
 def test_a_simulated_account_is_read_whole(quirks: Quirks, tmp_path: Path) -> None:
-    """Each possible Ometria gives exactly what the simulated account holds."""
+    """With each variant of Ometria, the records are exactly those of the simulated account."""
     account = Account.create(profiles=700, lists=12, email_events=300)
     with serve(account, quirks=quirks, requests_per_second=None) as server:
         server.faults.sometimes("/v2/", Fault.reset(), 0.05)

@@ -10,9 +10,9 @@ import pytest
 
 from ometria_replica import spark as on_spark
 from ometria_replica.batch import BatchSize
+from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import AccessDenied, ConfigError, OmetriaError, ReplicaError
-from ometria_replica.replication import Unwatched
-from ometria_replica.settings import FeedSettings, Secret
+from ometria_replica.run import NoProgress
 from ometria_replica.tables import EMAIL_EVENTS
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Dialect, Feed, S3Server
@@ -25,8 +25,8 @@ from tests.spark.cluster import Cluster, kill, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ometria_replica.config import AccountSettings
     from ometria_replica.report import RunReport
-    from ometria_replica.settings import AccountSettings
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY, SECRET = "CANARYKEYID4471", "canary-secret-key-8802"
@@ -141,7 +141,7 @@ def test_killing_an_executor_during_a_task_changes_no_result(
     assert files_below(staging) == []
 
 
-class FailsAfterABatch(Unwatched):
+class FailsAfterABatch(NoProgress):
     """Interrupts the driver at the first file that arrives once the file log has entries."""
 
     def __init__(self, warehouse: Path) -> None:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from ometria_replica.replication import sync
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
-from ometria_replica.settings import (
+from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
     Secret,
     WarehouseSettings,
 )
+from ometria_replica.replication import sync
+from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.tables import JOINS, TABLES
 from ometria_simulator import Account, serve
 from ometria_simulator import Feed as SimulatedFeed

@@ -1,4 +1,4 @@
-"""Settings are read, merged, checked all at once and explained, and no secret ever shows."""
+"""Settings are read, merged, checked together and explained, and secrets are never shown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scripts.reference import settings_page
 
 from ometria_replica.config import (
     AccountSettings,
@@ -23,9 +24,10 @@ from ometria_replica.config import (
     WarehouseSettings,
     explain,
     load_config,
+    masked,
 )
+from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import VARIABLES, masked, reference, settings_of
 
 CANARY = "canary5f3a9c7e"
 KEY = {"OMETRIA_API_KEY": CANARY}
@@ -69,7 +71,7 @@ def test_an_api_key_in_the_environment_is_all_that_an_account_needs() -> None:
                 feed=None,
             ),
         ),
-        warehouse=WarehouseSettings("duckdb:///ometria.duckdb"),
+        warehouse=WarehouseSettings("duckdb:///warehouse.duckdb"),
         path=None,
     )
 
@@ -105,7 +107,7 @@ def test_the_source_is_named_as_the_account_unless_it_has_a_name() -> None:
 
 
 def test_without_a_key_and_a_feed_the_message_says_what_to_set() -> None:
-    """A first run without any settings learns what to write and which variables to set."""
+    """Without any settings, the message names the variables and keys to set."""
     assert problems() == [
         (
             "ometria.toml: accounts[0]: has neither an API key nor a feed;"
@@ -126,7 +128,7 @@ def test_an_account_may_have_a_feed_only() -> None:
 
 
 def test_a_whole_file_becomes_a_whole_configuration() -> None:
-    """Every key of the file arrives where it belongs."""
+    """Every key of the file is read."""
     path = write(r"""
         [warehouse]
         url = "duckdb:///shop.duckdb"
@@ -237,7 +239,7 @@ def test_a_file_may_hold_the_warehouse_only() -> None:
 
 
 def test_another_file_can_be_named_and_must_then_exist() -> None:
-    """--config beats OMETRIA_CONFIG beats ometria.toml; a named file that is missing is told."""
+    """--config overrides OMETRIA_CONFIG, which overrides ometria.toml; a named file must exist."""
     write('accounts = [{ account_id = "default file" }]')
     write('accounts = [{ account_id = "variable" }]', "variable.toml")
     named = write('accounts = [{ account_id = "argument" }]', "argument.toml")
@@ -253,6 +255,18 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
     assert problems({"OMETRIA_CONFIG": "none.toml"}) == missing
     assert problems({"OMETRIA_CONFIG": ""}) == [
         "OMETRIA_CONFIG: is empty; name a file, or unset it."
+    ]
+
+
+def test_the_old_name_of_a_setting_leads_to_the_new_one() -> None:
+    """A file for an earlier version is refused with the present name."""
+    write("accounts = [{ sweep_every_days = 7 }]")
+
+    assert problems(KEY) == [
+        (
+            "ometria.toml: accounts[0].sweep_every_days: is not a setting: it is now"
+            " detect_deletes_every_days."
+        )
     ]
 
 
@@ -277,12 +291,12 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
         (b'url = "\xff"', "ometria.toml: byte 7: the file must be UTF-8."),
         (
             b"account_id = " + b"1" * 5000,
-            "ometria.toml: holds what cannot be a setting, or is no file name.",
+            "ometria.toml: holds a value that no setting can have, or is not a valid file name.",
         ),
     ],
 )
 def test_a_file_that_is_not_toml_is_told_with_its_place(content: bytes, message: str) -> None:
-    """A syntax error names file, line and column, and echoes nothing of the line."""
+    """A syntax error names file, line and column, and does not repeat the line."""
     Path("ometria.toml").write_bytes(content)
 
     assert problems() == [message]
@@ -292,7 +306,7 @@ def test_a_file_that_is_not_toml_is_told_with_its_place(content: bytes, message:
 
 
 def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> None:
-    """One edit can mend them all; values given as text are not repeated."""
+    """One edit can fix them all; text values are not repeated."""
     write("""
         colour = "canary5f3a9c7e"
         [warehous]
@@ -334,7 +348,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         "ometria.toml: colour: is not a setting; known are warehouse, accounts.",
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
-            "ometria.toml: warehouse.url: must be a URL such as duckdb:///ometria.duckdb,"
+            "ometria.toml: warehouse.url: must be a URL such as duckdb:///warehouse.duckdb,"
             " or a path ending in .duckdb or .db."
         ),
         (
@@ -344,13 +358,13 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         "ometria.toml: accounts[0].account_id: must not be empty.",
         "ometria.toml: accounts[0].source_id: must not hold control characters or line breaks.",
         (
-            "ometria.toml: accounts[0].api_key: a secret must not stand in the settings, which"
-            ' people commit and share; write "env:NAME" for a variable or "file:/path" for a file'
+            "ometria.toml: accounts[0].api_key: a secret must not be written in the settings,"
+            ' which are often shared; write "env:NAME" for a variable or "file:/path" for a file'
             " that holds it."
         ),
         (
-            "ometria.toml: accounts[0].api_url: must be https: the API key would cross the network"
-            " in the clear (http is for localhost)."
+            "ometria.toml: accounts[0].api_url: must be https: over http, the API key would be"
+            " sent unencrypted (http is allowed for localhost)."
         ),
         "ometria.toml: accounts[0].requests_per_second: must be a number above 0 and at most 1000.",
         (
@@ -374,9 +388,9 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         ),
         "ometria.toml: accounts[1].feed.region: must be text, not a list.",
         (
-            "ometria.toml: accounts[1].feed.access_key_id: a secret must not stand in the settings,"
-            ' which people commit and share; write "env:NAME" for a variable or "file:/path" for a'
-            " file that holds it."
+            "ometria.toml: accounts[1].feed.access_key_id: a secret must not be written in the"
+            ' settings, which are often shared; write "env:NAME" for a variable or "file:/path" for'
+            " a file that holds it."
         ),
         (
             "ometria.toml: accounts[1].feed.role_arn: must be the role's ARN, such as"
@@ -397,12 +411,12 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         'ometria.toml: accounts[1].feed.escape: must be one character, or "" for none.',
         "ometria.toml: accounts[1].feed.null: must be text, not a number.",
         (
-            "ometria.toml: accounts[1].feed.columns: must be a list of column names: each of them"
-            " text, and none empty."
+            "ometria.toml: accounts[1].feed.columns: must be a list of column names, each of them"
+            " a text that is not empty."
         ),
         "ometria.toml: accounts[1].feed.secret_access_key: is missing: access_key_id needs it.",
         (
-            "ometria.toml: accounts[1].feed.profile: cannot stand beside an access key:"
+            "ometria.toml: accounts[1].feed.profile: cannot be combined with an access key:"
             " keep one of them."
         ),
         (
@@ -449,7 +463,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     ],
 )
 def test_a_table_in_the_wrong_shape_is_one_problem(content: str, message: str) -> None:
-    """What follows from a problem is not a second one."""
+    """A problem that follows from another is not reported."""
     write(content)
 
     assert "\n".join(problems(KEY)) == f"ometria.toml: {message}"
@@ -491,19 +505,19 @@ TWO_ACCOUNTS = """
 
 
 def test_a_variable_that_could_mean_any_of_several_accounts_is_refused() -> None:
-    """With several accounts, a variable for one counts only where an account refers to it."""
+    """With several accounts, a variable for one is valid only if an account refers to it."""
     environ = KEY | {"OMETRIA_UK_KEY": "uk", "OMETRIA_US_KEY": "us", "OMETRIA_API_URL": "x"}
     write(TWO_ACCOUNTS.format(first="OMETRIA_UK_KEY"))
 
     assert problems(environ) == [
         (
-            "OMETRIA_API_KEY: speaks of one account, but ometria.toml has 2; write"
-            ' api_key = "env:OMETRIA_API_KEY" in the account that is meant, and unset the variable'
+            "OMETRIA_API_KEY: sets one account, but ometria.toml has 2; write"
+            ' api_key = "env:OMETRIA_API_KEY" in the account that it is for, and unset the variable'
             " unless one refers to it."
         ),
         (
-            "OMETRIA_API_URL: speaks of one account, but ometria.toml has 2; write api_url in the"
-            " account that is meant, and unset the variable unless one refers to it."
+            "OMETRIA_API_URL: sets one account, but ometria.toml has 2; write api_url in the"
+            " account that it is for, and unset the variable unless one refers to it."
         ),
     ]
 
@@ -515,7 +529,7 @@ def test_a_variable_that_could_mean_any_of_several_accounts_is_refused() -> None
 
 
 def test_a_misspelt_variable_does_not_pass_silently(caplog: pytest.LogCaptureFixture) -> None:
-    """A near miss is a problem; what merely begins alike may be another program's."""
+    """A misspelt name is a problem; another name with this prefix may be another program's."""
     assert problems(KEY | {"OMETRIA_APIKEY": "x", "OMETRIA_REQUESTS_PER_SECONDS": "1"}) == [
         "OMETRIA_APIKEY: is not a setting; did you mean OMETRIA_API_KEY? Rename it, or unset it.",
         (
@@ -535,7 +549,7 @@ def test_a_misspelt_variable_does_not_pass_silently(caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "inf", "1000.1", "four", "", "1e999"])
 def test_the_pace_is_a_number_above_0_and_at_most_1000(number: str) -> None:
-    """No number, no end and no pace are refused, from the environment as from the file."""
+    """Texts, infinity and zero are refused, from the environment as from the file."""
     assert problems(KEY | {"OMETRIA_REQUESTS_PER_SECOND": number}) == [
         "OMETRIA_REQUESTS_PER_SECOND: must be a number above 0 and at most 1000."
     ]
@@ -543,7 +557,7 @@ def test_the_pace_is_a_number_above_0_and_at_most_1000(number: str) -> None:
 
 @pytest.mark.parametrize("number", ["true", "-inf", "nan", "1" + "0" * 400, "0x" + "f" * 5000])
 def test_the_pace_in_the_file_is_held_to_the_same_bounds(number: str) -> None:
-    """TOML knows booleans, infinity and huge integers; none of them is a pace."""
+    """TOML has booleans, infinity and huge integers; none of them is a rate."""
     write(f"[[accounts]]\nrequests_per_second = {number}")
 
     assert problems(KEY) == [
@@ -553,7 +567,7 @@ def test_the_pace_in_the_file_is_held_to_the_same_bounds(number: str) -> None:
 
 @pytest.mark.parametrize("key", ["account_id", "api_url", "feed.format", "feed.delimiter"])
 def test_a_number_too_long_to_write_out_is_refused_too(key: str) -> None:
-    """Python reads hexadecimal numbers that it then refuses to print; that is no crash."""
+    """Python reads hexadecimal numbers that it cannot print; this does not crash."""
     write(f"[[accounts]]\nfeed.url = 'x'\n{key} = 0x{'f' * 5000}")
 
     (problem,) = problems(KEY)
@@ -633,22 +647,22 @@ def test_other_feeds_are_refused(url: str) -> None:
     ],
 )
 def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: str) -> None:
-    """A path becomes a URL; which schemes are served is the warehouse's to say."""
+    """A path becomes a URL; the warehouse decides which schemes exist."""
     assert load_config(environ=KEY, warehouse_url=given_url).warehouse.url == url
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///ometria.duckdb."),
-        ("duckdb:///", "needs three slashes and a path: duckdb:///ometria.duckdb."),
+        ("duckdb://shop.duckdb", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
+        ("duckdb:///", "needs three slashes and a path: duckdb:///warehouse.duckdb."),
         (
             "shop.csv",
-            "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db.",
+            "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db.",
         ),
         (
             "postgresql://me:canary5f3a9c7e/x@host/shop",
-            "is not a URL that can be read: percent-encode what the password holds of / ? # @ :.",
+            "is not a valid URL: percent-encode / ? # @ : in the password.",
         ),
     ],
 )
@@ -680,7 +694,7 @@ def test_a_secret_is_read_from_a_file_without_its_last_line_break(
 def test_a_secret_that_everybody_can_read_brings_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The run goes on, for some containers know no other mode."""
+    """The run continues, because some containers have no other mode."""
     write(CANARY, "key").chmod(0o644)
 
     config = load_config(environ={"OMETRIA_API_KEY": "file:key"})
@@ -704,28 +718,28 @@ def test_a_secret_that_everybody_can_read_brings_a_warning(
         (
             "file:two-lines",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
         (
             "env:SPACED",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
         (
             "env:ACCENT",
             (
-                "must be printable ASCII without white space: a line break or a stray character was"
-                " copied along."
+                "must be printable ASCII without white space: it contains a line break, a space or"
+                " another character."
             ),
         ),
     ],
 )
 def test_a_secret_that_cannot_be_used_is_told_without_showing_it(value: str, message: str) -> None:
-    """Missing, empty, broken: the message names the place, never the value."""
+    """For a missing, empty or broken secret, the message names the place, never the value."""
     write("", "empty")
     write(f"{CANARY}\n{CANARY}\n", "two-lines")
     Path("binary").write_bytes(b"\xff\xfe" + CANARY.encode())
@@ -736,10 +750,10 @@ def test_a_secret_that_cannot_be_used_is_told_without_showing_it(value: str, mes
 
 
 def test_a_password_of_the_warehouse_stays_out_of_the_file_and_the_command_line() -> None:
-    """A URL with a password comes from the environment or a file of its own."""
+    """A URL with a password comes from the environment or its own file."""
     url = f"postgresql://me:{CANARY}@host/shop"
     elsewhere = (
-        "warehouse.url: a password must not stand here, where others can read it; write"
+        "warehouse.url: a password must not be written here, where others can read it; write"
         ' "env:NAME" for a variable or "file:/path" for a file that holds the URL.'
     )
     assert problems(KEY, warehouse_url=url) == [f"command line: {elsewhere}"]
@@ -773,12 +787,12 @@ def test_a_password_of_the_warehouse_stays_out_of_the_file_and_the_command_line(
     ],
 )
 def test_a_password_inside_a_url_is_masked(url: str, shown: str) -> None:
-    """User, host and database remain to be read."""
+    """User, host and database stay readable."""
     assert masked(url) == shown
 
 
 def test_no_way_to_show_the_settings_shows_a_secret() -> None:
-    """Printing, formatting, comparing and explaining know a secret only by its origin."""
+    """Printing, formatting, comparing and explaining show only the origin of a secret."""
     config = load_config(
         environ=KEY | {"OMETRIA_WAREHOUSE_URL": f"postgresql://me:{CANARY}@host/shop"}
     )
@@ -798,7 +812,7 @@ def test_no_way_to_show_the_settings_shows_a_secret() -> None:
 
 
 def test_each_setting_is_explained_with_its_origin() -> None:
-    """A line per setting: key, what may be shown, and where it came from."""
+    """One line for each setting: key, shown value and origin."""
     path = write("""
         [[accounts]]
         account_id = "1042"
@@ -828,7 +842,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].wide_keys", "false", "default"),
         ("accounts[0].deletes", "report", "default"),
         ("accounts[0].max_deleted_share", "0.1", "default"),
-        ("accounts[0].sweep_every_days", "not set", "default"),
+        ("accounts[0].detect_deletes_every_days", "not set", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),
@@ -943,12 +957,12 @@ def load_or_refuse(path: Path | None, environ: dict[str, str]) -> Config | str:
 @example({"accounts": [{"api_key": CANARY, "feed": {"compression": CANARY}}]}, {})
 @example({}, {"OMETRIA_CONFIG": "\x00"})
 @example({"accounts": [[]], "warehouse": {"url": {}}}, {"OMETRIA_API_KEY": "file:"})
-@settings(deadline=None)  # It writes files, and a busy disk is no failure.
+@settings(deadline=None)  # It writes files; a busy disk must not fail it.
 @given(DOCUMENTS, ENVIRONMENTS)
 def test_junk_is_refused_with_one_kind_of_error_that_echoes_no_secret(
     document: dict[str, object], environ: dict[str, str]
 ) -> None:
-    """Whatever stands in the file and the environment, only a ConfigError comes of it."""
+    """Any file and environment give settings or a ConfigError, and no other error."""
     text = "\n".join(f"{to_toml(key)} = {to_toml(value)}" for key, value in document.items())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ometria.toml"
@@ -968,14 +982,14 @@ def test_junk_is_refused_with_one_kind_of_error_that_echoes_no_secret(
 
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:
-    """docs/reference/settings.md is what reference() gives; write it anew after a change."""
-    assert PAGE.read_text(encoding="utf-8") == reference()
+    """docs/reference/settings.md equals settings_page(); run `make docs` after a change."""
+    assert PAGE.read_text(encoding="utf-8") == settings_page()
 
 
 def test_the_examples_of_the_page_can_be_loaded() -> None:
     """Every TOML block on the page is a whole file that works."""
     Path("secret").write_text(CANARY, encoding="utf-8")
-    blocks = [block.split("```")[0] for block in reference().split("```toml\n")[1:]]
+    blocks = [block.split("```")[0] for block in settings_page().split("```toml\n")[1:]]
     environ = {"OMETRIA_UK_KEY": "uk"}
 
     for block, more in zip(blocks, (KEY, {}), strict=True):
@@ -984,5 +998,5 @@ def test_the_examples_of_the_page_can_be_loaded() -> None:
 
 
 def test_every_variable_is_on_the_page() -> None:
-    """Nothing is read from the environment that the page does not tell."""
-    assert [name for name in VARIABLES if f"`{name}`" not in reference()] == []
+    """The page lists every variable that is read."""
+    assert [name for name in VARIABLES if f"`{name}`" not in settings_page()] == []

@@ -63,7 +63,7 @@ def test_a_csv_file_keeps_its_texts(tmp_path: Path) -> None:
 def test_a_malformed_line_is_set_aside_and_the_rest_is_loaded(
     line: bytes, raw: str, tmp_path: Path
 ) -> None:
-    """A line that is no row of its file is kept with its number and its text."""
+    """A line that is line cannot be parsed is kept with its number and its text."""
     content = HEADER + GOOD + line + GOOD.replace(b"ann", b"cat")
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV, name="march.csv"))
@@ -72,7 +72,7 @@ def test_a_malformed_line_is_set_aside_and_the_rest_is_loaded(
     (reject,) = staged.rejects
     assert reject["raw"].rstrip("\n") == raw
     assert (reject["origin"], reject["position"]) == ("march.csv", 3)
-    assert reject["reason"].startswith("no row of its file: ")
+    assert reject["reason"].startswith("line cannot be parsed: ")
     assert (reject["sync_key"], reject["column_name"]) == (None, None)
     assert (staged.counts.records, staged.counts.records_rejected) == (2, 1)
 
@@ -112,7 +112,7 @@ def test_lines_that_are_no_json_objects_are_set_aside(tmp_path: Path) -> None:
         (4, "[1]", "m.jsonl"),
         (6, "17", "m.jsonl"),
     ]
-    assert {reject["reason"] for reject in staged.rejects} == {"no row of its file: not JSON"}
+    assert {reject["reason"] for reject in staged.rejects} == {"line cannot be parsed: not JSON"}
     assert staged.counts.records == 2
     assert staged.counts.records_rejected == 3
 

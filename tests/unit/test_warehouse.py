@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from ometria_replica.batch import Batch, BatchSize, Owner
 from ometria_replica.describe import describe
+from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import SCHEMES, duckdb_path, open_warehouse
-from ometria_replica.warehouse.duckdb import DuckDBWarehouse
+from ometria_replica.warehouse import SCHEMES, open_warehouse
+from ometria_replica.warehouse.engines import duckdb as duckdb_engine
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read, read_file
@@ -125,10 +126,11 @@ def test_a_record_that_tells_its_own_update_is_believed(
 def test_a_key_is_found_though_its_time_did_not_convert_then(warehouse: Path) -> None:
     """An event whose time is null, from before its form was known, is replaced and not doubled."""
     record = '{"profile_id": "ann", "timestamp": "2026-03-01T10:00:00+00:00"}'
-    with DuckDBWarehouse(str(warehouse)) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(Owner("1042", "uk", wide_keys=False), NOON)
         load(opened, UNSUBSCRIBES, [record], "uk")
-        opened.staging.execute("UPDATE warehouse.ometria.unsubscribes SET event_at = NULL")
+        with opened._engine.session("a test"):
+            opened.connection.execute("UPDATE warehouse.ometria.unsubscribes SET event_at = NULL")
         load(opened, UNSUBSCRIBES, [record], "uk")
 
     (row,) = read_file(warehouse, "ometria.unsubscribes")
@@ -169,8 +171,8 @@ def test_a_record_with_update_since_speaks_for_itself(
 # --- One row a key, and whose rows -------------------------------------------------------------
 
 
-def load(opened: DuckDBWarehouse, table: Table, records: list[str], source_id: str) -> None:
-    staging = Staging(opened.staging, table, "1042", source_id)
+def load(opened: Warehouse, table: Table, records: list[str], source_id: str) -> None:
+    staging = Staging(opened.connection, table, "1042", source_id)
     staging.add_pages([page(*records)], NOON)
     staging.finish()
     opened.load(Batch(table, source_id, "a-run", NOON))
@@ -195,17 +197,17 @@ records = st.fixed_dictionaries(
 @given(batches=st.lists(st.lists(records, max_size=6), min_size=1, max_size=4))
 def test_a_key_has_one_row_at_rest(table: Table, batches: list[list[str]]) -> None:
     """However records are split into batches, ``__sync_key`` is unique, and two sources differ."""
-    with DuckDBWarehouse(":memory:") as opened:
+    with open_warehouse("duckdb:///:memory:") as opened:
         for source_id in ("uk", "us"):
             opened.prepare(Owner(f"of {source_id}", source_id, wide_keys=False), NOON)
         for batch in batches:
             for source_id in ("uk", "us"):
                 load(opened, table, batch, source_id)
-        rows = read(opened.staging, f"warehouse.ometria.{table.name}", order="__sync_key")
-    with DuckDBWarehouse(":memory:") as opened:
+        rows = read(opened.connection, f"warehouse.ometria.{table.name}", order="__sync_key")
+    with open_warehouse("duckdb:///:memory:") as opened:
         opened.prepare(Owner("of uk", "uk", wide_keys=False), NOON)
         load(opened, table, [record for batch in batches for record in batch], "uk")
-        together = read(opened.staging, f"warehouse.ometria.{table.name}", order="__sync_key")
+        together = read(opened.connection, f"warehouse.ometria.{table.name}", order="__sync_key")
 
     assert len({row["__sync_key"] for row in rows}) == len(rows)
     assert [row for row in rows if row["__source_id"] == "uk"] == together
@@ -269,7 +271,7 @@ def test_a_silent_change_of_source_is_refused(
     assert str(refused.value) == (
         f"source_id: account '{account_id}' with source '{source_id}' does not fit {warehouse},"
         " which holds account '1042' as source 'uk'. Every key contains the source id, so another"
-        " would load every row a second time. Put the old value back, or use a new warehouse."
+        " would load every row a second time. Restore the old value, or use a new warehouse."
     )
     assert everything(warehouse, load_time=True) == before
     assert len(server.requests) == asked
@@ -388,7 +390,7 @@ def objects(warehouse: Path) -> list[tuple[str, ...]]:
         ("list_id VARCHAR, extra INTEGER", None),
         (
             LISTS.replace('"created_at" TIMESTAMP WITH TIME ZONE', '"created_at" VARCHAR'),
-            "created_at TIMESTAMP WITH TIME ZONE, created_at VARCHAR",
+            "created_at text, created_at timestamptz",
         ),
         (",".join(reversed(LISTS.split(","))), "the order of its columns"),
     ],
@@ -427,7 +429,9 @@ def test_other_schemas_in_the_file_are_left_alone(
     assert read_file(warehouse, "main.profiles") == [{"mine": 42}]
 
 
-def test_a_file_that_another_process_holds_is_busy(warehouse: Path) -> None:
+def test_a_file_that_another_process_holds_is_busy(
+    warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The message names the file and the process that holds it; nothing was changed."""
     hold = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
@@ -439,9 +443,10 @@ def test_a_file_that_another_process_holds_is_busy(warehouse: Path) -> None:
         assert holder.stdout
         holder.stdout.readline()
 
+        monkeypatch.setattr(duckdb_engine, "WAIT_SECONDS", 0.0)
         with (
             pytest.raises(Busy) as refused,
-            DuckDBWarehouse(str(warehouse), wait_seconds=0) as opened,
+            open_warehouse(f"duckdb:///{warehouse}") as opened,
         ):
             opened.prepare(Owner("1042", "uk", wide_keys=False), NOON)
 
@@ -451,7 +456,7 @@ def test_a_file_that_another_process_holds_is_busy(warehouse: Path) -> None:
         assert message.endswith("Close it there, then run again.")
         assert refused.value.exit_code == 75
         holder.communicate("")
-    with DuckDBWarehouse(str(warehouse), wait_seconds=0) as opened:
+    with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(Owner("1042", "uk", wide_keys=False), NOON)
 
 
@@ -477,7 +482,8 @@ def test_a_folder_that_is_not_there_is_not_made(server: Server, tmp_path: Path) 
         replicate(file, account(server), at=NOON)
 
     assert str(refused.value) == (
-        f"Cannot make {file}: its folder is not there. Make the folder, or change warehouse.url."
+        f"Cannot create {file}: its folder does not exist."
+        " Create the folder, or change warehouse.url."
     )
     assert not file.parent.exists()
     assert server.requests == []
@@ -503,8 +509,8 @@ def test_no_warehouse_speaks_another_scheme() -> None:
         open_warehouse("carrier-pigeon://roof")
 
     assert str(refused.value) == (
-        "warehouse.url: no warehouse speaks 'carrier-pigeon://'."
-        f" There are {', '.join(SCHEMES)}, or the path of a .duckdb file."
+        "warehouse.url: 'carrier-pigeon://' is not a known kind of warehouse."
+        f" Use one of {', '.join(SCHEMES)}, or the path of a .duckdb file."
     )
 
 

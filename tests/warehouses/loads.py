@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
+from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.warehouse import open_warehouse
@@ -67,12 +68,12 @@ class Load:
     def into(self, warehouse: Warehouse) -> Loaded:
         """Load it."""
         account_id = f"account of {self.source_id}"
-        with warehouse.guarded("staging"):
-            staging = Staging(warehouse.staging, self.table, account_id, self.source_id)
+        with translating("staging"):
+            staging = Staging(warehouse.connection, self.table, account_id, self.source_id)
             staging.add_pages([page(*self.records)], self.at)
             staging.finish()
             if self.whole:
-                staging.sweep(afresh=True)
+                staging.collect_keys(afresh=True)
         return warehouse.load(
             Batch(
                 table=self.table,
@@ -80,11 +81,11 @@ class Load:
                 run_id="a-run",
                 synced_at=self.at,
                 watermark=self.watermark,
-                whole_at=self.at if self.whole else None,
+                full_read_at=self.at if self.whole else None,
                 files=self._entries(),
-                sweep=self.whole,
+                deletes=self.whole,
                 lease=self.lease,
-                whole=self.whole is not None,
+                is_full=self.whole is not None,
             )
         )
 
@@ -113,7 +114,7 @@ def state(place: Place, table: str) -> list[Row]:
 def table_state_of(place: Place, table: str, source_id: str = "uk") -> TableState:
     """Ask a warehouse that was opened anew what it knows."""
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        return warehouse.table_state(source_id, table)
+        return warehouse.state.table_state(source_id, table)
 
 
 def columns_of(place: Place, table: str) -> list[tuple[str, str]]:

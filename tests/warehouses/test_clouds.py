@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-import duckdb
 import pytest
 import sqlglot
 
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import masked
+from ometria_replica.selection import Selection, Span, Times
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
 
@@ -42,7 +43,7 @@ SPAN = (
 def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Give the engine of a warehouse, which is not connected to."""
     engine = _engine(request.param, tmp_path)
-    with engine._dlt_loader._context.entered():
+    with engine._loader._context.entered():
         yield engine
 
 
@@ -77,7 +78,7 @@ def test_a_merge_puts_rows_in_the_place_of_those_with_their_key(cloud: Any) -> N
 
 def test_rows_travel_as_what_dlt_loads_there(cloud: Any) -> None:
     """With what the extra brings: to load Parquet, some ask for a driver that no extra has."""
-    capabilities = cloud._dlt_loader._client.capabilities
+    capabilities = cloud._loader._client.capabilities
     formats = capabilities.supported_loader_file_formats
     if choose := capabilities.loader_file_format_selector:
         _, formats = choose("insert_values", formats, table_schema={})
@@ -156,29 +157,32 @@ def _destination(name: str) -> Any:
 
 def _engine(name: str, folder: Path) -> Any:
     destination = _destination(name)
-    from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote, dlt_tables  # noqa: PLC0415 -- dlt: 0.8 s.
     from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415
 
     if name == "bigquery":
         (folder / "key.json").write_text(_a_key())
     address = Address.read(URLS[name].format(folder=folder))
-    carrying = dlt_loader.DltLoader(destination, destination.options(address), folder)
-    engine: Any = dlt_remote.BridgeEngine(
-        duckdb.connect(), destination, carrying, destination.place(address)
-    )
-    engine._sending = dlt_remote.Sending("uk", *SPAN)
-    with carrying._context.entered():
-        schema = dlt_loader.schema_of("nothing", ())
-        carrying._client = carrying._new_client(schema, "ometria")
-    return engine
+    loader = dlt_loader.DltLoader(destination, destination.options(address), folder)
+    place = destination.place(address)
+    remote: Any = dlt_remote.DltRemote(destination, loader, place, ExitStack())
+    with loader._context.entered():
+        schema = dlt_tables.schema_of("nothing", ())
+        loader._client = loader._new_client(schema, "ometria")
+    return remote
 
 
 def _client(cloud: Any, table: Table) -> tuple[Any, Any]:
-    from ometria_replica.warehouse.remotes.dlt_loader import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_tables import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
-    described = {**cloud._described(table), "x-merge-strategy": cloud._destination.strategy}
+    times = Times(table.time, (Span(*SPAN),)) if table.time else None
+    scope = cloud._merge_scope(table, Selection("uk", times=times))
+    described = {
+        **cloud._described(table, scope),
+        "x-merge-strategy": cloud._destination.strategy,
+    }
     schema = schema_of("one", [described])
-    return cloud._dlt_loader._new_client(schema, "ometria", "ometria_staging_1"), schema
+    return cloud._loader._new_client(schema, "ometria", "ometria_staging_1"), schema
 
 
 def _made(cloud: Any, table: Table) -> list[Any]:
@@ -200,7 +204,7 @@ def _merged(cloud: Any, table: Table) -> list[str]:
 
 
 def _dialect(cloud: Any) -> str:
-    return cast("str", cloud._dlt_loader._client.capabilities.sqlglot_dialect)
+    return cast("str", cloud._loader._client.capabilities.sqlglot_dialect)
 
 
 def _a_key() -> str:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from ometria_replica.batch import DeleteDetection, Loaded, Owner, Run
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
+from ometria_replica.selection import ALL, Selection, Span, Times, Values
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import open_warehouse, state_store
+from ometria_replica.warehouse.state_tables import REJECTS
 from tests.places import DuckDBPlace
 from tests.spec.page import page_tables
 from tests.warehouses.loads import (
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.schema import Table
+    from ometria_replica.warehouse.warehouse import Warehouse
+    from tests.duck import Row
     from tests.places import Place
 
 DAY = timedelta(days=1)
@@ -179,7 +183,7 @@ def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
         Load(LISTS, [json.dumps({"id": odd, "title": "table", "type": "order"})]).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=(odd, NOON)).into(warehouse)
         listed = [FeedObject(odd, f"{odd} of {NOON.isoformat()}", 1, NOON)]
-        assert warehouse.new_files("uk", "email_events", listed) == []
+        assert warehouse.state.new_files("uk", "email_events", listed) == []
 
     assert [row["list_id"] for row in rows(place, "lists")] == [odd]
 
@@ -275,7 +279,7 @@ def test_two_sources_stand_side_by_side(place: Place) -> None:
     with opened(place, "uk", "us") as warehouse:
         Load(PROFILES, [profile("ann", name="Ann")]).into(warehouse)
         Load(PROFILES, [profile("ann", name="Annie")], "us").into(warehouse)
-        assert [warehouse.count_rows(source, "profiles") for source in ("uk", "us")] == [1, 1]
+        assert [warehouse.count(PROFILES, Selection(source)) for source in ("uk", "us")] == [1, 1]
 
     found = {row["__source_id"]: row["customer_name"] for row in rows(place, "profiles")}
     assert found == {"uk": "Ann", "us": "Annie"}
@@ -299,17 +303,17 @@ def test_state_is_there_when_the_warehouse_is_opened_again(place: Place) -> None
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", seen="perhaps")], watermark=NOON).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON - DAY)).into(warehouse)
-        warehouse.record_run(run)
-        warehouse.record_run(run)
+        warehouse.state.record(run)
+        warehouse.state.record(run)
 
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        assert warehouse.owners() == [Owner("account of uk", "uk")]
-        assert warehouse.table_state("uk", "profiles").watermark == NOON
-        assert warehouse.table_state("uk", "profiles").rejects == 1
-        events = warehouse.table_state("uk", "email_events")
+        assert warehouse.state.owners() == [Owner("account of uk", "uk")]
+        assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+        assert warehouse.state.table_state("uk", "profiles").rejects == 1
+        events = warehouse.state.table_state("uk", "email_events")
         assert (events.files, events.loaded_at) == (1, NOON)
-        assert warehouse.runs(5) == [run]
-        assert [(each.raw, each.column_name) for each in warehouse.rejects(5)] == [
+        assert warehouse.state.runs(5) == [run]
+        assert [(each.raw, each.column_name) for each in warehouse.rejects.newest(5)] == [
             ("perhaps", "seen")
         ]
 
@@ -320,14 +324,14 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON)).into(warehouse)
         known = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
         written_again = FeedObject("f.csv", "another", 1, NOON + DAY)
-        new_files = warehouse.new_files("uk", "email_events", [known, written_again])
+        new_files = warehouse.state.new_files("uk", "email_events", [known, written_again])
         assert new_files == [written_again]
-        warehouse.rewind("uk", "email_events", NOON + DAY)
-        assert warehouse.new_files("uk", "email_events", [known]) == []
-        warehouse.rewind("uk", "email_events", NOON)
+        warehouse.state.rewind("uk", "email_events", NOON + DAY)
+        assert warehouse.state.new_files("uk", "email_events", [known]) == []
+        warehouse.state.rewind("uk", "email_events", NOON)
 
     with opened(place) as warehouse:
-        assert warehouse.new_files("uk", "email_events", [known]) == [known]
+        assert warehouse.state.new_files("uk", "email_events", [known]) == [known]
 
 
 def test_names_that_sort_by_time_tell_where_to_list_from(
@@ -337,30 +341,30 @@ def test_names_that_sort_by_time_tell_where_to_list_from(
     monkeypatch.setattr(state_store, "ENOUGH_NAMES", 5)
     named = [(f"É/{number:03}", NOON + number * DAY) for number in range(15)]
     with opened(place) as warehouse:
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") is None
         for name, modified_at in named:
             Load(EMAIL_EVENTS, [], at=modified_at, file=(name, modified_at)).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") == "É/006"
-        assert warehouse.list_after("us", "email_events") is None
-        warehouse.rewind("uk", "email_events", NOON + 14 * DAY)
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") == "É/006"
+        assert warehouse.state.list_after("us", "email_events") is None
+        warehouse.state.rewind("uk", "email_events", NOON + 14 * DAY)
+        assert warehouse.state.list_after("uk", "email_events") is None
         Load(EMAIL_EVENTS, [], at=NOON + 99 * DAY, file=named[-1]).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") == "É/006"
+        assert warehouse.state.list_after("uk", "email_events") == "É/006"
         late = ("Z/070", NOON + 15 * DAY)  # In a dictionary it comes after É, by bytes before.
         Load(EMAIL_EVENTS, [], at=NOON + 100 * DAY, file=late).into(warehouse)
-        assert warehouse.list_after("uk", "email_events") is None
+        assert warehouse.state.list_after("uk", "email_events") is None
 
 
 def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
     """To a moment before it, or to nothing."""
     with opened(place) as warehouse:
         Load(UNSUBSCRIBES, [], watermark=NOON).into(warehouse)
-        warehouse.rewind("uk", "unsubscribes", NOON + DAY)
-        assert warehouse.table_state("uk", "unsubscribes").watermark == NOON
-        warehouse.rewind("uk", "unsubscribes", NOON - DAY)
+        warehouse.state.rewind("uk", "unsubscribes", NOON + DAY)
+        assert warehouse.state.table_state("uk", "unsubscribes").watermark == NOON
+        warehouse.state.rewind("uk", "unsubscribes", NOON - DAY)
     assert table_state_of(place, "unsubscribes").watermark == NOON - DAY
     with opened(place) as warehouse:
-        warehouse.rewind("uk", "unsubscribes", None)
+        warehouse.state.rewind("uk", "unsubscribes", None)
     assert table_state_of(place, "unsubscribes").watermark is None
 
 
@@ -370,7 +374,7 @@ def test_what_converts_today_is_filled_in(place: Place) -> None:
         Load(PROFILES, [profile("ann", seen="x"), profile("bob", seen="x")]).into(warehouse)
     _let_rejects_convert(place)
     with opened(place) as warehouse:
-        assert warehouse.replay("uk") == 2
+        assert warehouse.rejects.replay("uk") == 2
 
     assert [row["seen"] for row in rows(place, "profiles")] == [True, True]
     assert state(place, "rejects") == []
@@ -382,7 +386,7 @@ def test_a_time_that_converts_today_moves_its_row(place: Place) -> None:
         Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
     _let_rejects_convert(place, "2026-03-01T12:00:00Z")
     with opened(place) as warehouse:
-        assert warehouse.replay("uk") == 1
+        assert warehouse.rejects.replay("uk") == 1
 
     found = [row["event_at"] for row in rows(place, "email_events")]
     assert len(found) == 2
@@ -395,7 +399,7 @@ def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) ->
         Load(EMAIL_EVENTS, [event(dt_occurred="soon")]).into(warehouse)
     _let_rejects_convert(place, "2025-01-01T12:00:00Z")
     with opened(place) as warehouse:
-        warehouse.replay("uk")
+        warehouse.rejects.replay("uk")
         Load(EMAIL_EVENTS, [event(dt_occurred="soon"), event()]).into(warehouse)
 
     assert len(rows(place, "email_events")) == 2
@@ -404,15 +408,9 @@ def test_an_event_that_has_a_time_is_found_by_one_that_has_none(place: Place) ->
 def _let_rejects_convert(place: Place, raw: str = "true") -> None:
     """Do by hand what a newer version would: read what this one could not."""
     with open_warehouse(place.url) as warehouse:
-        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
-        with engine.using("a test"), engine.transaction():
-            engine.execute("UPDATE " + engine.state(_rejects()) + f" SET raw = '{raw}'")
-
-
-def _rejects() -> object:
-    from ometria_replica.warehouse.state_tables import REJECTS  # noqa: PLC0415 -- used here only.
-
-    return REJECTS
+        engine = warehouse._engine
+        with engine.session("a test"), engine.transaction():
+            engine.execute(f"UPDATE {engine.name(REJECTS)} SET raw = '{raw}'")
 
 
 def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
@@ -444,7 +442,7 @@ def test_a_whole_read_notices_who_is_gone(remove: bool, place: Place) -> None:
             at=NOON + HOUR, whole=DeleteDetection(remove=remove, max_share=0.5),
         ).into(warehouse)  # fmt: skip
 
-    assert (swept.missing, swept.removed) == (1, int(remove))
+    assert (swept.deleted_upstream, swept.removed) == (1, int(remove))
     left = {(row["__source_id"], row["profile_id"]) for row in rows(place, "profiles")}
     everyone = {("uk", "ann"), ("uk", "bob"), ("uk", "eve"), ("us", "bob")}
     assert left == (everyone - {("uk", "bob")} if remove else everyone)
@@ -460,7 +458,7 @@ def test_too_many_are_not_removed(place: Place) -> None:
             PROFILES, [profile("ann")], whole=DeleteDetection(remove=True, max_share=0.5)
         ).into(warehouse)
 
-    assert (swept.missing, swept.removed, swept.sweep_refused) == (2, 0, True)
+    assert (swept.deleted_upstream, swept.removed, swept.removal_refused) == (2, 0, True)
     assert len(rows(place, "profiles")) == 3
 
 
@@ -471,31 +469,27 @@ def test_two_runs_at_once_are_refused(place: Place) -> None:
     """While one holds the lease of a source, another is told who; another source is free."""
     held = somebody_elses(a_lease())
     with opened(place, "uk", "us") as one:
-        one.acquire_lease(held, NOON)
-        one.release()
+        one.leases.acquire(held, NOON)
         with opened(place, "uk", "us") as other:
             with pytest.raises(Busy, match=r"another-run.*elsewhere"):
-                other.acquire_lease(a_lease(), NOON)
-            other.acquire_lease(a_lease("us"), NOON)
-            assert other.holder("uk") == held
-            other.release_lease(a_lease())  # Not ours: nothing happens.
-            other.release()
-        assert one.holder("uk") == held
-        one.release_lease(held)
-        assert one.holder("uk") is None
-        one.acquire_lease(a_lease(), NOON)
+                other.leases.acquire(a_lease(), NOON)
+            other.leases.acquire(a_lease("us"), NOON)
+            assert other.leases.holder("uk") == held
+            other.leases.release(a_lease())  # Not ours: nothing happens.
+        assert one.leases.holder("uk") == held
+        one.leases.release(held)
+        assert one.leases.holder("uk") is None
+        one.leases.acquire(a_lease(), NOON)
 
 
 def test_an_expired_lease_is_taken_over_and_its_run_fenced_off(place: Place) -> None:
     """A run that slept through its lease writes nothing any more."""
     slept = somebody_elses(a_lease())
     with opened(place) as sleeper:
-        sleeper.acquire_lease(slept, NOON)
-        sleeper.release()
+        sleeper.leases.acquire(slept, NOON)
         later = NOON + 2 * HOUR
         with opened(place) as other:
-            other.acquire_lease(a_lease(until=later + HOUR), later)
-            other.release()
+            other.leases.acquire(a_lease(until=later + HOUR), later)
         with pytest.raises(Busy, match="took over"):
             Load(LISTS, ['{"id": "7"}'], lease=slept, watermark=NOON).into(sleeper)
 
@@ -507,9 +501,9 @@ def test_a_dry_run_counts_and_leaves_nothing(place: Place) -> None:
     """Into a warehouse that is not there yet, and into one that is."""
     records = [profile("ann"), profile("bob", seen="perhaps")]
     with opened(place, dry_run=True) as warehouse:
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         assert Load(PROFILES, records, watermark=NOON).into(warehouse) == Loaded(inserted=2)
-        warehouse.release_lease(a_lease())
+        warehouse.leases.release(a_lease())
     assert not place.is_there
     with opened(place) as warehouse:
         Load(PROFILES, records[:1]).into(warehouse)
@@ -593,3 +587,87 @@ _numbers = iter(range(10**6))
 
 def _next_number() -> int:
     return next(_numbers)
+
+
+# --- rows by selection -------------------------------------------------------------------------
+
+
+PARTS = {
+    "everything": ALL,
+    "a source": Selection("o'neil"),
+    "some values": Selection("uk", Values("email", ("b@example.com", "o'neil@example.com"))),
+    "values of every source": Selection(values=Values("email", ("a@example.com",))),
+    "an hour": Selection("uk", times=Times("event_at", (Span(NOON, NOON + HOUR),))),
+    "two spans": Selection(
+        times=Times("event_at", (Span(NOON, NOON), Span(NOON + 3 * HOUR, NOON + 9 * HOUR)))
+    ),
+    "without a time": Selection("uk", times=Times("event_at", untimed=True)),
+    "values in a span": Selection(
+        "uk", Values("email", ("a@example.com",)), Times("event_at", (Span(NOON, NOON + HOUR),))
+    ),
+    "nothing": Selection("nowhere"),
+}
+
+
+def fits(selection: Selection, row: Row) -> bool:
+    """Say in plain Python whether a row fits."""
+    times, at = selection.times, row["event_at"]
+    return (
+        selection.source_id in {None, row["__source_id"]}
+        and (selection.values is None or row["email"] in selection.values.texts)
+        and (
+            times is None
+            or (times.untimed if at is None else any(s.first <= at <= s.last for s in times.spans))
+        )
+    )
+
+
+def load_parts(warehouse: Warehouse) -> None:
+    """Load events of two sources: four hours, two addresses, and one without a time."""
+    for source_id in ("uk", "o'neil"):
+        events = [
+            event(to_address=f"{who}@example.com", dt_occurred=(NOON + n * HOUR).isoformat())
+            for who in ("a", "b", "o'neil")
+            for n in range(4)
+        ]
+        undated = event(to_address="a@example.com", dt_occurred="soon")
+        Load(EMAIL_EVENTS, [*events, undated], source_id).into(warehouse)
+
+
+def test_rows_are_read_and_counted_by_selection(place: Place) -> None:
+    """Each part has the rows that fit, with all columns in order, and no other row."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        there = rows(place, "email_events")
+        for name, selection in PARTS.items():
+            wanted = sorted(row["__sync_key"] for row in there if fits(selection, row))
+            batches = [batch for batch in warehouse.read(EMAIL_EVENTS, selection) if len(batch)]
+            found = [row for batch in batches for row in batch.to_pylist()]
+            assert sorted(row["__sync_key"] for row in found) == wanted, name
+            assert warehouse.count(EMAIL_EVENTS, selection) == len(wanted), name
+            columns = [column.name for column in EMAIL_EVENTS.all_columns]
+            assert all(list(row) == columns for row in found), name
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_rows_are_deleted_by_selection(name: str, place: Place) -> None:
+    """The rows that fit are gone, every other row is as it was, and loading goes on."""
+    selection = PARTS[name]
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        before = rows(place, "email_events")
+        deleted = warehouse.delete(EMAIL_EVENTS, selection)
+        kept = [row for row in before if not fits(selection, row)]
+        assert rows(place, "email_events") == kept
+        assert deleted == len(before) - len(kept)
+        load_parts(warehouse)
+        assert len(rows(place, "email_events")) == len(before)
+
+
+def test_a_dry_run_deletes_nothing(place: Place) -> None:
+    """It counts the rows that would be gone."""
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        assert warehouse.delete(EMAIL_EVENTS, Selection("uk")) == 13
+    assert len(rows(place, "email_events")) == 26

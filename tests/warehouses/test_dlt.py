@@ -3,12 +3,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
+from ometria_replica.batch import Batch, FileLogEntry
 from ometria_replica.errors import WarehouseError
+from ometria_replica.local_duckdb import translating
+from ometria_replica.mapping import Staging
+from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from tests.faults.child import Plan
@@ -16,7 +20,7 @@ from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BridgedDuckDBPlace, BridgedPostgresPlace
 from tests.postgres import postgres
-from tests.warehouses.loads import NOON, Load, opened, rows, table_state_of
+from tests.warehouses.loads import NOON, Load, opened, rows, state, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,12 +195,43 @@ def test_much_state_is_sent_as_rows_are(bridged: Place) -> None:
     records = [a_profile(str(number), seen="perhaps") for number in range(300)]
     with opened(bridged) as warehouse:
         Load(PROFILES, records).into(warehouse)
-        assert len(warehouse.rejects(1_000)) == 300
+        assert len(warehouse.rejects.newest(1_000)) == 300
     with opened(bridged) as warehouse:
-        assert len(warehouse.rejects(1_000)) == 300
+        assert len(warehouse.rejects.newest(1_000)) == 300
         Load(PROFILES, [a_profile(str(number)) for number in range(300)]).into(warehouse)
     assert table_state_of(bridged, "profiles").rejects == 0
     assert len(rows(bridged, "profiles")) == 300
+
+
+def test_state_of_two_sources_goes_through_two_staging_schemas(
+    file: BridgedDuckDBPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs side by side would merge each other's rows in one, with or without rows of data."""
+    from ometria_replica.warehouse.remotes.dlt_loader import DltLoader  # noqa: PLC0415 -- dlt: 0.8 s.
+
+    staged: dict[str, set[str]] = {}
+    load = DltLoader.load
+
+    def noted(self: Any, dataset: str, staging: str, table: Any, batches: Any) -> None:
+        found = list(batches)
+        names = [name for name in found[0].schema.names if name.endswith("source_id")]
+        for batch in found:
+            staged.setdefault(staging, set()).update(batch.column(names[0]).to_pylist())
+        load(self, dataset, staging, table, found)
+
+    monkeypatch.setattr(DltLoader, "load", noted)
+    with opened(file, "uk", "us") as warehouse:
+        for source_id in ("uk", "us"):
+            unreadable = tuple(
+                FileLogEntry(FeedObject(f"{n}.csv", "1", 1, NOON), NOON, 0, "it cannot be read")
+                for n in range(120)
+            )
+            with translating("a test"):
+                Staging(warehouse.connection, EMAIL_EVENTS, "1042", source_id).finish()
+            warehouse.load(Batch(EMAIL_EVENTS, source_id, "a-run", NOON, files=unreadable))
+
+    assert sorted(map(sorted, staged.values())) == [["uk"], ["us"]]
+    assert len(state(file, "files")) == 240
 
 
 def a_profile(name: str, **fields: str) -> str:

@@ -18,14 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica.batch import DeleteDetection, Loaded
-from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
+from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachable, WarehouseError
+from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.remotes.table_format import (
     MOST_SPANS,
-    CommitConflict,
-    Stretch,
-    joined,
 )
 from tests.faults.child import ROOT, Plan
 from tests.faults.scenarios import live
@@ -64,7 +62,7 @@ def event(at: datetime | None, who: str = "ann", title: str = "") -> str:
 def table_of(place: Place, name: str) -> Iterator[LakeTable]:
     """Open one of the five as the replica does."""
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        lake = warehouse._engine._lake  # type: ignore[attr-defined]  # Of lakes.
+        lake = warehouse._engine._remote._lake  # type: ignore[attr-defined]  # Of lakes.
         with lake.explaining("a test"):
             table = lake.open("ometria", name)
             assert table is not None
@@ -97,8 +95,8 @@ def test_a_kill_between_rows_and_state_doubles_nothing(
 def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:
     """A store may do what it then says somebody else came before: a whole read, and its state."""
     with opened(lake) as warehouse:
-        engine = warehouse._engine  # type: ignore[attr-defined]  # Of lakes.
-        engine._lake = Forgetful(engine._lake)
+        remote: Any = warehouse._engine._remote  # type: ignore[attr-defined]  # Of lakes.
+        remote._lake = Forgetful(remote._lake)
         profiles = ['{"id": "a"}', '{"id": "b"}']
         load = Load(
             PROFILES, profiles, watermark=NOON, whole=DeleteDetection(remove=False, max_share=1.0)
@@ -197,7 +195,8 @@ def test_spans_are_joined_where_they_are_closest(drawn: list[tuple[int, int]]) -
     starts = sorted({start * 10: length for start, length in drawn}.items())
     bounds = [(NOON + start * HOUR, NOON + (start + length) * HOUR) for start, length in starts]
 
-    spans = joined(bounds)
+    found = join_spans([Span(*bound) for bound in bounds], MOST_SPANS)
+    spans = [(span.first, span.last) for span in found]
 
     assert len(spans) == min(len(bounds), MOST_SPANS)
     assert all(one[1] < other[0] for one, other in pairwise(spans))
@@ -240,12 +239,12 @@ def test_old_versions_of_the_state_are_let_go(lake: Place) -> None:
         for hours in range(5):
             Load(PROFILES, [], watermark=NOON + hours * HOUR).into(warehouse)
         before = lake.versions("ometria_replica", "watermarks")  # type: ignore[attr-defined]
-        far = warehouse._engine._lake  # type: ignore[attr-defined]  # Of lakes.
+        far = warehouse._engine._remote._lake  # type: ignore[attr-defined]  # Of lakes.
         with far.explaining("a test"):
-            far.tidy("ometria_replica", "watermarks", DAY)
+            far.expire("ometria_replica", "watermarks", DAY)
             assert lake.versions("ometria_replica", "watermarks") == before  # type: ignore[attr-defined]
             time.sleep(0.01)
-            far.tidy("ometria_replica", "watermarks", timedelta())
+            far.expire("ometria_replica", "watermarks", timedelta())
 
     assert (before >= 5, lake.versions("ometria_replica", "watermarks")) == (True, 1)  # type: ignore[attr-defined]
     assert table_state_of(lake, "profiles").watermark == NOON + 4 * HOUR
@@ -260,11 +259,11 @@ def test_a_writer_that_was_overtaken_writes_nothing(lake: Place) -> None:
         Load(EMAIL_EVENTS, [event(NOON)]).into(warehouse)
         with table_of(lake, "email_events") as late, table_of(lake, "email_events") as later:
             Load(EMAIL_EVENTS, [event(NOON + HOUR)]).into(warehouse)
-            whatever = late.rows(Stretch()).read_all()
+            whatever = late.rows(ALL).read_all()
             with pytest.raises(Busy, match="wrote to"), table_of(lake, "email_events"):
                 late.append(whatever.to_reader())
             with pytest.raises(Busy, match="wrote to"), table_of(lake, "email_events"):
-                later.overwrite(Stretch(), whatever.to_reader())
+                later.overwrite(ALL, whatever.to_reader())
 
     assert len(rows(lake, "email_events")) == 2
 
@@ -277,7 +276,7 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
 
     def load_all(source_id: str) -> list[Loaded]:
         with opened(lake, *sources) as warehouse:
-            warehouse.acquire_lease(a_lease(source_id), NOON)
+            warehouse.leases.acquire(a_lease(source_id), NOON)
             return [
                 Load(
                     EMAIL_EVENTS, [event(NOON, str(n)), event(NOON + n * HOUR, "all")], source_id,
@@ -337,12 +336,12 @@ def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     place = BucketPlace(bucket, "some/lake")
     everyone = [json.dumps({"id": str(number)}) for number in range(3_000)]
     with opened(place) as warehouse:
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         Load(PROFILES, everyone, watermark=NOON).into(warehouse)
         again = Load(PROFILES, everyone[:2_000], at=NOON + HOUR).into(warehouse)
         Load(EMAIL_EVENTS, [event(NOON), event(None)], file=("f.csv", NOON)).into(warehouse)
         with opened(place) as other, pytest.raises(Busy):
-            other.acquire_lease(a_lease(run_id="another"), NOON)
+            other.leases.acquire(a_lease(run_id="another"), NOON)
         sweep = DeleteDetection(remove=True, max_share=1.0)
         swept = Load(PROFILES, everyone[:1_000], whole=sweep).into(warehouse)
 
@@ -361,7 +360,7 @@ def test_two_writers_of_a_bucket_overtake_each_other(bucket: str) -> None:
         with table_of(place, "email_events") as late:
             Load(EMAIL_EVENTS, [event(NOON + HOUR)]).into(warehouse)
             with pytest.raises(Busy, match="wrote to"), table_of(place, "email_events"):
-                late.append(late.rows(Stretch()))
+                late.append(late.rows(ALL))
 
 
 def test_a_bucket_that_is_not_there_is_told_of(bucket: str) -> None:
@@ -421,7 +420,7 @@ def test_a_catalog_can_be_named_in_pyicebergs_own_settings(tmp_path: Path) -> No
     code = (
         "from ometria_replica.tables import LISTS\n"
         "from ometria_replica.warehouse import open_warehouse\n"
-        "from ometria_replica.warehouse.state import Owner\n"
+        "from ometria_replica.batch import Owner\n"
         "from pyiceberg.catalog import load_catalog\n"
         "from tests.warehouses.loads import NOON\n"
         "with open_warehouse('iceberg://shop') as warehouse:\n"
@@ -447,6 +446,6 @@ def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
         open_warehouse(place.url, dry_run=True) as warehouse,
         pytest.raises(WarehouseError, match="cannot be written"),
     ):
-        warehouse.try_access()
+        warehouse.check_access()
     with pytest.raises(WarehouseError, match="cannot be read or written"), opened(place):
         pass

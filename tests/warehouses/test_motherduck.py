@@ -14,7 +14,7 @@ def test_without_a_way_out_the_run_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     """The extension cannot be fetched: the message says what to check, and shows no token."""
     url = "md:shop?motherduck_token=canary-token"
     with open_warehouse(url) as warehouse:
-        warehouse.staging.execute("SET custom_extension_repository = 'http://127.0.0.1:1'")
+        warehouse.connection.execute("SET custom_extension_repository = 'http://127.0.0.1:1'")
         with pytest.raises(Unreachable, match="extension for MotherDuck") as refused:
             warehouse.prepare(Owner("1042", "uk"), NOON)
 

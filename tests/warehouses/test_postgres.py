@@ -10,10 +10,11 @@ import pytest
 
 from ometria_replica.batch import Owner
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
+from ometria_replica.selection import Selection
 from ometria_replica.tables import LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.engines import postgres
-from ometria_replica.warehouse.engines.postgres import numbered
+from ometria_replica.warehouse.engines.postgres_text import numbered
 from ometria_replica.warehouse.state_tables import WATERMARKS
 from tests.places import PostgresPlace
 from tests.pooler import pooled
@@ -62,8 +63,8 @@ def test_a_wrong_password_is_told_and_not_shown(place: PostgresPlace) -> None:
         ("postgresql://nobody@/{database}?host={folder}", "does not know the user", WarehouseError),
         ("postgresql://postgres@/nowhere?host={folder}", "no such database", WarehouseError),
         ("postgresql://a:secret@127.0.0.1:1/x", "cannot be reached", Unreachable),
-        ("postgresql://a:secret@127.0.0.1:1/x?sslmode=odd", "not understood", WarehouseError),
-        ("postgresql://a:secret/1@127.0.0.1:1/x", "not understood", WarehouseError),
+        ("postgresql://a:secret@127.0.0.1:1/x?sslmode=odd", "cannot be read", WarehouseError),
+        ("postgresql://a:secret/1@127.0.0.1:1/x", "cannot be read", WarehouseError),
     ],
     ids=["user", "database", "port", "parameter", "slash"],
 )
@@ -141,17 +142,17 @@ def test_a_pooler_may_hand_each_transaction_another_connection(
         pooled(server().folder, tmp_path) as folder,
         open_warehouse(f"postgresql://postgres@/{place.database}?host={folder}") as warehouse,
     ):
-        warehouse.try_access()
+        warehouse.check_access()
         warehouse.prepare(OWNER, NOON)
-        warehouse.acquire_lease(a_lease(), NOON)
+        warehouse.leases.acquire(a_lease(), NOON)
         Load(LISTS, ['{"id": "1"}'], watermark=NOON, lease=a_lease()).into(warehouse)
         Load(LISTS, ['{"id": "1"}', '{"id": "2"}'], lease=a_lease()).into(warehouse)
-        assert warehouse.table_state("uk", "lists").watermark == NOON
-        warehouse.rewind("uk", "lists", None)
-        assert warehouse.replay("uk") == 0
-        assert (warehouse.runs(1), warehouse.rejects(1)) == ([], [])
-        warehouse.release_lease(a_lease())
-        assert warehouse.count_rows("uk", "lists") == 2
+        assert warehouse.state.table_state("uk", "lists").watermark == NOON
+        warehouse.state.rewind("uk", "lists", None)
+        assert warehouse.rejects.replay("uk") == 0
+        assert (warehouse.state.runs(1), warehouse.rejects.newest(1)) == ([], [])
+        warehouse.leases.release(a_lease())
+        assert warehouse.count(LISTS, Selection("uk")) == 2
 
 
 @pytest.mark.parametrize("where", ["database", "url"])
@@ -185,7 +186,7 @@ def test_a_url_reaches_the_server_as_it_was_written(url: str, place: PostgresPla
     """The server's library reads URLs in its own way, so that nothing of them is changed."""
     with open_warehouse(url.format(database=place.database, folder=server().folder)) as warehouse:
         warehouse.prepare(OWNER, NOON)
-        assert warehouse.owners() == [OWNER]
+        assert warehouse.state.owners() == [OWNER]
 
 
 def test_tables_of_our_temporary_names_are_left_alone(place: PostgresPlace) -> None:
@@ -226,7 +227,7 @@ def test_a_lacking_privilege_is_named(place: PostgresPlace) -> None:
     with open_warehouse(guarded(place), dry_run=True) as warehouse:
         warehouse.prepare(OWNER, NOON)
         with pytest.raises(WarehouseError) as refused:
-            warehouse.try_access()
+            warehouse.check_access()
 
     for schema in ("ometria", "ometria_replica"):
         assert f"make tables in the schema {schema}" in str(refused.value)
@@ -245,7 +246,7 @@ def test_the_least_privileges_are_enough(place: PostgresPlace) -> None:
     )
     for _ in range(2):
         with open_warehouse(guarded(place)) as warehouse:
-            warehouse.try_access()
+            warehouse.check_access()
             warehouse.prepare(OWNER, NOON)
             Load(PROFILES, ['{"id": "ann"}'], watermark=NOON).into(warehouse)
 
@@ -265,7 +266,7 @@ def test_a_lock_of_somebody_else_is_waited_for(
     with server().connected(place.database) as cursor, opened(place) as warehouse:
         cursor.execute("BEGIN")
         cursor.execute("LOCK TABLE ometria.lists IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(Busy, match="held tables"):
+        with pytest.raises(Busy, match="held a lock"):
             Load(LISTS, ['{"id": "1"}']).into(warehouse)
         ending = threading.Timer(0.3, cursor.execute, ["ROLLBACK"])
         ending.start()
@@ -285,7 +286,7 @@ def test_rows_that_somebody_else_doubled_are_told_of(place: PostgresPlace) -> No
         database=place.database,
     )
 
-    assert "two rows of one __sync_key" in str(refusal(place.url))
+    assert "Two rows would have the same __sync_key" in str(refusal(place.url))
     assert len(rows(place, "lists")) == 2
 
 
@@ -298,10 +299,10 @@ def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:
 
     def ask(run_id: str) -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.owners()  # It is connected.
+            warehouse.state.owners()  # It is connected.
             start.wait()
             try:
-                warehouse.acquire_lease(a_lease(run_id=run_id), NOON)
+                warehouse.leases.acquire(a_lease(run_id=run_id), NOON)
             except Busy:
                 return
             got.append(run_id)
@@ -321,7 +322,7 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
 
     def begin() -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.owners()  # It is connected.
+            warehouse.state.owners()  # It is connected.
             start.wait()
             try:
                 warehouse.prepare(OWNER, NOON)
@@ -335,29 +336,29 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
         run.join()
     assert failures == []
     with open_warehouse(place.url) as warehouse:
-        assert warehouse.owners() == [OWNER]
+        assert warehouse.state.owners() == [OWNER]
 
 
 def test_a_server_that_is_only_read_is_told_of(place: PostgresPlace) -> None:
     """Before anything is read from Ometria, and with what to do."""
     server().run(f"ALTER DATABASE {place.database} SET default_transaction_read_only = on")
 
-    assert "to be read only" in str(refusal(place.url))
+    assert "is read only" in str(refusal(place.url))
     with (
         open_warehouse(place.url) as warehouse,
         pytest.raises(WarehouseError, match="primary server"),
     ):
-        warehouse.try_access()
+        warehouse.check_access()
 
 
 def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresPlace) -> None:
     """A statement takes 65,535 of them, and an account may have any number of lists."""
-    with opened(place) as warehouse, warehouse._engine.using("a test"):  # type: ignore[attr-defined]
-        engine = warehouse._engine  # type: ignore[attr-defined]  # Of every warehouse of ours.
+    with opened(place) as warehouse, warehouse._engine.session("a test"):
+        engine = warehouse._engine
         marks = [["uk", "member_lists", f"retry {n}", NOON, "a-run"] for n in range(14_000)]
         engine.replace(WATERMARKS, *marks)
         engine.replace(WATERMARKS, *marks)
-    assert len(table_state_of(place, "member_lists").unread) == 14_000
+    assert len(table_state_of(place, "member_lists").retry) == 14_000
 
 
 # --- statements --------------------------------------------------------------------------------

@@ -4,70 +4,63 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.config import AccountSettings, FeedSettings
+from ometria_replica.config.providers import Reader, Value
+from ometria_replica.config.schema import settings_of
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import (
-    AccountSettings,
-    FeedSettings,
-    Invalid,
-    Secret,
-    did_you_mean,
-    settings_of,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ometria_replica.config.providers import Provider
+    from ometria_replica.config.schema import Setting
+
 SECTION = "sources.ometria"
-"""Section in dlt's configuration: ``SOURCES__OMETRIA__API_KEY``, ``[sources.ometria]``."""
+"""Where dlt looks: ``SOURCES__OMETRIA__API_KEY``, or ``[sources.ometria]`` in its files."""
 
 
 def account_of(given: Mapping[str, Any]) -> AccountSettings:
     """
-    Build an account from *given*, which has the names of the settings; None means the default.
+    Make an account of *given*, by the names of the settings; None stands for the default.
 
-    Raises ConfigError with all problems at once.
+    Raises ConfigError with all problems.
     """
-    problems: list[str] = []
+    reader = Reader({})  # dlt has followed its own references.
     feed = given.get("feed")
-    values = _checked(
-        AccountSettings,
-        {name: value for name, value in given.items() if name != "feed"},
-        SECTION,
-        problems,
-    )
+    values = _values(reader, AccountSettings, {**given, "feed": None}, SECTION)
     if feed:
-        values["feed"] = _feed(feed, problems)
+        values["feed"] = _feed(reader, feed)
     if not feed and given.get("api_key") is None:
-        problems.append(
-            f"{SECTION}: has neither an API key nor a feed; pass api_key or feed_url to ometria(),"
-            " or set SOURCES__OMETRIA__API_KEY or SOURCES__OMETRIA__FEED_URL."
+        reader.problem(
+            SECTION,
+            "has neither an API key nor a feed; give api_key or feed_url to ometria(),"
+            " or set SOURCES__OMETRIA__API_KEY or SOURCES__OMETRIA__FEED_URL",
         )
-    if problems:
-        raise ConfigError(problems)
+    if reader.problems:
+        raise ConfigError(reader.problems)
     return AccountSettings(**values)
 
 
-def _feed(given: Mapping[str, Any], problems: list[str]) -> FeedSettings:
-    values = _checked(FeedSettings, given, f"{SECTION}.feed", problems)
+def _feed(reader: Reader, given: Mapping[str, Any]) -> FeedSettings:
+    values = _values(reader, FeedSettings, given, f"{SECTION}.feed")
     if given.get("url") is None:
-        problems.append(f"{SECTION}.feed_url: is missing beside {SECTION}.feed.")
+        reader.problem(f"{SECTION}.feed_url", f"is missing beside {SECTION}.feed")
     return FeedSettings(**{"url": "", **values})
 
 
-def _checked(
-    kind: type, given: Mapping[str, Any], section: str, problems: list[str]
-) -> dict[str, Any]:
-    known, values = settings_of(kind), {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        if name not in known:
-            problems.append(f"{section}.{name}: is not a setting{did_you_mean(name, known)}.")
-            continue
-        try:
-            clean = known[name].check(value)
-        except Invalid as wrong:
-            problems.append(f"{section}.{name}: {wrong}.")
-            continue
-        values[name] = Secret(str(clean), "dlt") if known[name].type == "secret" else clean
-    return values
+def _values(reader: Reader, kind: type, given: Mapping[str, Any], section: str) -> dict[str, Any]:
+    reader.refuse_unknown(
+        [name for name, value in given.items() if value is not None], section, settings_of(kind)
+    )
+    return reader.values(kind, section, [_from_dlt(given, section)])
+
+
+def _from_dlt(given: Mapping[str, Any], section: str) -> Provider:
+    """Provide the values that dlt found, as they are."""
+
+    def find(name: str, _: Setting) -> Value | None:
+        if given.get(name) is None:
+            return None
+        return Value(given[name], "dlt", f"{section}.{name}", is_literal=True)
+
+    return find

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ometria_replica.arrow_types import ARROW_TYPES
+from ometria_replica.batching import stage_files, stage_pages
+from ometria_replica.catalog import CATALOG
 from ometria_replica.dlt.state import advance, file_log_in, set_file_log, table_state_in
 from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
@@ -22,7 +25,6 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.schema import Feed
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse.arrow import ARROW_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings
     from ometria_replica.dlt.state import State
     from ometria_replica.records import FeedFile
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,58 +54,60 @@ class Rows:
     rejected: bool = False
 
 
-def read(account: AccountSettings, table: Table, state: State) -> Iterator[Rows]:
+def read(
+    account: AccountSettings, table: Table, state: State, catalog: Catalog = CATALOG
+) -> Iterator[Rows]:
     """
     Yield the rows that are new since *state*, each key once, and then advance *state*.
 
     A load without new rows yields no batch: dlt fails to load an empty one into PostgreSQL.
     """
     now = datetime.now(UTC)
-    specified = table.with_wide_keys() if account.wide_keys else table
+    specified = catalog.for_account(account).table(table.name)
     with (
         temp_folder() as folder,
         open_duckdb(folder / "spilled", MEMORY) as connection,
-        AccountSource(account, now) as inputs,
+        AccountSource(account, now, catalog) as source,
     ):
+        load = _Load(source, specified, state, now, folder)
         staging = Staging(connection, specified, account.account_id, account.source_id)
         stage = _stage_files if isinstance(table.read, Feed) else _stage_pages
-        advance_state = stage(_Load(inputs, specified, staging, state, now, folder))
+        advance_state = stage(load, staging)
         staged = staging.finish()
         logger.info("%s: %d rows", table.name, staged.rows)
         if rejected := staged.records_rejected + staged.values_rejected:
             logger.warning("%s: %d records or values were rejected", table.name, rejected)
         yield from _batches(connection, specified)
         yield from _rejects(connection, now)
-        for warning in inputs.warnings:
+        for warning in source.warnings:
             logger.warning("%s: %s", table.name, warning)
         advance_state()
 
 
 @dataclass(frozen=True)
 class _Load:
-    """One load of a table into *staging*, at *now*; *folder* is for downloaded files."""
+    """One load of a table at *now*; *folder* is for downloaded files."""
 
-    inputs: AccountSource
+    source: AccountSource
     table: Table
-    staging: Staging
     state: State
     now: datetime
     folder: Path
 
 
-def _stage_pages(load: _Load) -> Callable[[], None]:
+def _stage_pages(load: _Load, staging: Staging) -> Callable[[], None]:
     """Stage the pages of the API; return a callback that records them as read."""
-    reading = load.inputs.read(load.table, table_state_in(load.state))
-    for page in reading.pages:
-        load.staging.add_pages([page], load.now)
-    until = load.inputs.read_until
+    reading = load.source.read(load.table, table_state_in(load.state))
+    for page in reading.pages():
+        stage_pages(staging, [page], load.now)
+    until = load.source.read_until
     return lambda: advance(load.state, reading, until)
 
 
-def _stage_files(load: _Load) -> Callable[[], None]:
+def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
     """Stage the new export files, oldest first; return a callback that records them as read."""
-    log, feed = file_log_in(load.state), load.inputs.feed
-    listed = list(feed.list())
+    log, export = file_log_in(load.state), load.source.export(load.table)
+    listed = list(export.list())
     if late := log.late(listed):
         logger.warning(
             "%s: late files that were not read: %d. They are older than every file that the state"
@@ -110,38 +115,22 @@ def _stage_files(load: _Load) -> Callable[[], None]:
             load.table.name,
             late,
         )
-    files = sorted(log.new_files(listed), key=lambda file: (file.modified_at, file.name))
-    fetched = feed.fetch(files, load.folder / "files")
-    read = [file.origin for file in fetched if _stage_file(load, file)]
+    files = export.fetch(sorted(log.new_files(listed)), load.folder / "files")
+    read = [file.origin for file in files if _is_read(load, staging, file)]
     return lambda: set_file_log(load.state, log.after(listed, read))
 
 
-def _stage_file(load: _Load, file: FeedFile | Unreadable) -> bool:
+def _is_read(load: _Load, staging: Staging, file: FeedFile | Unreadable) -> bool:
     """Stage a file; False if the next load must try it again."""
-    staged = file if isinstance(file, Unreadable) else load.staging.add_file(file, load.now)
-    if not isinstance(file, Unreadable):
-        file.discard()  # The next files need the disk space.
-    if not isinstance(staged, Unreadable):
-        return True
-    logger.warning("%s: %s: %s", load.table.name, staged.origin.name, staged.reason)
-    if not staged.again:
-        _reject_file(load, staged)
-    return not staged.again
-
-
-def _reject_file(load: _Load, unreadable: Unreadable) -> None:
-    file, source_id = unreadable.origin, load.staging.source_id
-    row = dict.fromkeys(REJECT_COLUMNS) | {
-        "reject_id": f"{source_id}|{load.table.name}|{file.name}|{file.etag}",
-        "source_id": source_id,
-        "table_name": load.table.name,
-        "reason": unreadable.reason,
-        "origin": file.name,
-    }
-    parameters = ", ".join("?" for _ in row)
-    load.staging.connection.execute(
-        f"INSERT INTO {REJECTED} ({', '.join(row)}) VALUES ({parameters})", list(row.values())
-    )
+    (outcome,) = stage_files(staging, [file], [load.now])
+    if isinstance(outcome, Unreadable):
+        logger.warning("%s: %s: %s", load.table.name, file.origin.name, outcome.reason)
+        return False
+    if outcome.unreadable_because is not None:
+        reason = outcome.unreadable_because
+        logger.warning("%s: %s: %s", load.table.name, file.origin.name, reason)
+        staging.reject_file(file.origin, reason)
+    return True
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Rows]:

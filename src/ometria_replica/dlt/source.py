@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
     from dlt.extract import DltResource, DltSource
 
+    from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnType, Table
-    from ometria_replica.settings import AccountSettings, Config
 
 logger = logging.getLogger(__name__)
 

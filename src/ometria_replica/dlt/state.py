@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.batch import TableState
 from ometria_replica.dlt.file_log import FileLog
 from ometria_replica.errors import ConfigError
-from ometria_replica.settings import keys_may_meet
+from ometria_replica.keys import keys_may_meet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from ometria_replica.ometria.account_source import Reading
-    from ometria_replica.settings import AccountSettings
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.ometria.readings import Reading
 
 State = dict[str, Any]
 """The part of one source in a resource's state, in the types of JSON."""
@@ -64,16 +64,16 @@ def table_state_in(state: State) -> TableState:
     unread = state.get("unread", {})
     return TableState(
         watermark=_moment(state.get("watermark")),
-        whole_at=_moment(state.get("whole_at")),
-        unread={name: datetime.fromisoformat(due) for name, due in unread.items()},
+        full_read_at=_moment(state.get("whole_at")),
+        retry={name: datetime.fromisoformat(due) for name, due in unread.items()},
     )
 
 
 def advance(state: State, reading: Reading, until: datetime) -> None:
     """Record that *reading* is complete, so that everything before *until* has been read."""
     state["watermark"] = until.isoformat()
-    state["unread"] = {name: due.isoformat() for name, due in reading.unread.items()}
-    if reading.whole:
+    state["unread"] = {name: due.isoformat() for name, due in reading.retry.items()}
+    if reading.is_full:
         state["whole_at"] = until.isoformat()
 
 

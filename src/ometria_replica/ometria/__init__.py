@@ -1,3 +1,3 @@
-"""Everything that talks to Ometria, its API and its feed. Nothing else does."""
+"""All communication with Ometria: its API and its export files."""
 
 from __future__ import annotations

@@ -1,86 +1,79 @@
-"""What an account can be read from, and from when on each table is read."""
+"""The source of one account: its API and its export files, and from when on each table is read."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.export import ExportFiles
-from ometria_replica.ometria.pages import Parent, read_pages, read_per_parent, read_windows
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import Parent
+from ometria_replica.ometria.readings import (
+    CollectionReading,
+    OffsetReading,
+    PerParentReading,
+    WindowReading,
+)
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
 from ometria_replica.schema import Feed, Pages, PerParent, Windows
-from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from ometria_replica.batch import TableState
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.ometria.readings import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
-    from ometria_replica.settings import AccountSettings
 
 OVERLAP = timedelta(days=1)
-"""`updateSince` is a date of unknown zone and bounds, so one whole day is read again."""
+"""`updateSince` is a date of unknown time zone and bounds, so one more day is read again."""
 
 LOOK_BACK = timedelta(days=8)
 """Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
 
 REFRESH_GRACE = timedelta(hours=3)
-"""How long a refresh may take to show in the changes: a list is asked again for so long."""
+"""How long a refresh may take to appear in the changes: a list is read again for so long."""
 
 FULL_ROUND = timedelta(days=7)
-"""How often every list is asked for its changes, refreshed or not."""
+"""How often the changes of every list are read, refreshed or not."""
 
 BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
-"""Before Ometria was. What is asked for when everything is."""
+"""Before Ometria existed: the start of a read of everything."""
 
 AHEAD = timedelta(days=1)
-"""How far past now a window reaches, in case a clock is wrong."""
-
-
-@dataclass
-class Reading:
-    """
-    A table being read. *total* counts its *unit*, None where nobody knows it before.
-
-    *whole* says that nothing is left out; *done* counts units so far. *unread* fills
-    with the lists whose changes Ometria would not give, and from when they are due.
-    Once it is read, *is_doubtful* says that Ometria may have cut the answer, so that what
-    is not in it may be there all the same.
-    """
-
-    pages: Iterator[Page]
-    whole: bool
-    unit: str = "records"
-    total: int | None = None
-    done: int = 0
-    unread: dict[str, datetime] = field(default_factory=dict)
-    is_doubtful: Callable[[], bool] = lambda: False
+"""How far a window reaches past now, in case a clock is wrong."""
 
 
 class AccountSource:
     """
-    The API and the feed of one account: opened when first asked for, closed together.
+    The API and the export files of one account: opened at first use, closed together.
 
-    *started_at* is our own time at the start of the run.
+    *started_at* is our own time at the start of the run. *catalog* holds every table that is
+    replicated: its feed tables divide the files among them.
     """
 
-    def __init__(self, account: AccountSettings, started_at: datetime) -> None:
+    def __init__(
+        self, account: AccountSettings, started_at: datetime, catalog: Catalog = CATALOG
+    ) -> None:
         self._account = account
         self._started_at = started_at
+        self._catalog = catalog
         self._open = ExitStack()
         self._client: Client | None = None
-        self._feed: ExportFiles | None = None
-        self._whole: dict[Pages, list[Page]] = {}
+        self._exports: dict[Table, ExportFiles] = {}
+        self._collections: dict[Pages, list[Page]] = {}
 
     @property
     def client(self) -> Client:
-        """The API. Its first use opens it."""
+        """The API client. It is opened at first use."""
         if self._client is None:
             key = self._account.api_key
             self._client = self._open.enter_context(
@@ -88,97 +81,98 @@ class AccountSource:
                     api_url=self._account.api_url,
                     api_key=key.reveal() if key else "",
                     requests_per_second=self._account.requests_per_second,
+                    requests_per_minute=_own_limits(self._catalog),
                 )
             )
         return self._client
 
-    @property
-    def feed(self) -> ExportFiles:
-        """The bucket. Its first use opens it."""
-        if self._feed is None:
+    def export(self, table: Table) -> ExportFiles:
+        """Give the export files of *table*. They are opened at first use."""
+        if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            keyed = tuple(part for part in EMAIL_EVENTS.sync_key.parts if part != "source_id")
-            feed = ExportFiles(self._account.feed, EMAIL_EVENTS.fields, required=keyed)
-            self._feed = self._open.enter_context(feed)
-        return self._feed
+            files = ExportFiles(self._account.feed, table, self._catalog)
+            self._exports[table] = self._open.enter_context(files)
+        return self._exports[table]
+
+    def feed_name(self, table: Table) -> str:
+        """Identify the listing of *table*'s files: another address or pattern is another one."""
+        feed = self._account.feed
+        if feed is None:
+            return ""
+        own = table.read.pattern if isinstance(table.read, Feed) else None
+        return f"{feed.url} {own or feed.pattern or '*'}"
 
     @property
     def requests(self) -> int:
-        """Requests sent to the API so far, repeats included."""
+        """Requests sent to the API so far, retries included."""
         return self._client.requests if self._client else 0
 
     @property
     def warnings(self) -> list[str]:
-        """What the API did that a person should know."""
+        """Warnings about the API, for the report."""
         return list(self._client.warnings) if self._client else []
 
     @property
     def read_until(self) -> datetime:
         """
-        Tell up to when a table read now is complete, in Ometria's own time.
+        The time up to which a table that is read now is complete, on Ometria's clock.
 
-        The earlier of the two clocks, so that one that is fast never skips anything.
+        The earlier of the two clocks, so that a fast clock never skips a record.
         """
         server = self._client.server_time() if self._client else None
         return min(self._started_at, server or self._started_at)
 
     def can_read(self, table: Table) -> bool:
-        """Tell whether the account's settings hold what the table is read from."""
+        """Whether the account's settings allow reading *table*: an API key or a feed."""
         if isinstance(table.read, Feed):
             return self._account.feed is not None
         return self._account.api_key is not None
 
     def read(
-        self, table: Table, memory: TableState, since: date | None = None, until: date | None = None
+        self,
+        table: Table,
+        state: TableState,
+        since: date | None = None,
+        until: date | None = None,
     ) -> Reading:
         """
-        Start reading a table of the API.
+        Choose how to read a table of the API, and from when on.
 
-        From *since* on if it is given, else from the watermark in *memory* less a
-        look-back, else everything. *until* ends what can be asked for by windows.
-        Nothing is sent before the first page is asked for, except lists where their
-        changes are read.
+        From *since* on if it is given, else from the watermark in *state* minus a look-back,
+        else everything. Only tables that are read by windows of time honour *until*.
+        No request is sent before the first page is read, except for parents, which are read
+        at once.
         """
-        from_day = datetime.combine(since, time(), UTC) if since else None
-        watermark = memory.watermark
-        if watermark:  # A clock that was fast once may have left it ahead of now.
+        first_day = datetime.combine(since, time(), UTC) if since else None
+        watermark = state.watermark
+        if watermark:  # A clock that was once fast may have left it in the future.
             watermark = min(watermark, self._started_at)
         match table.read:
-            case Pages() as pages if pages.since is None:
-                return Reading(
-                    iter(self._read_whole(pages)),
-                    whole=True,
-                    is_doubtful=lambda: self.client.habits(pages.endpoint).doubtful,
-                )
-            case Pages() as pages:
-                start = from_day or (watermark - OVERLAP if watermark else None)
-                return Reading(
-                    read_pages(self.client, pages, since=start.date() if start else None),
-                    whole=start is None,
-                    is_doubtful=lambda: self.client.habits(pages.endpoint).doubtful,
-                )
+            case Pages(since=None) as collection:
+                return CollectionReading(self.client, collection, self._read_collection)
+            case Pages() as collection:
+                start = first_day or (watermark - OVERLAP if watermark else None)
+                return OffsetReading(self.client, collection, start.date() if start else None)
             case Windows() as windows:
-                start = from_day or (watermark - LOOK_BACK if watermark else BEGINNING)
+                start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
                 if until:
                     end = datetime.combine(until, time(), UTC)
-                return Reading(
-                    read_windows(self.client, windows, since=start, until=end + AHEAD),
-                    whole=start == BEGINNING and until is None,
-                )
-            case PerParent() as per_parent if from_day:
-                return self._read_per_parent(per_parent, lambda _: from_day, whole=False)
+                is_full = start == BEGINNING and until is None
+                return WindowReading(self.client, windows, start, end + AHEAD, is_full=is_full)
+            case PerParent() as per_parent if first_day:
+                return self._read_per_parent(per_parent, lambda _: first_day, is_full=False)
             case PerParent() as per_parent:
-                refreshed = Refreshed(memory, self.read_until)
+                refreshed = Refreshed(state, self.read_until)
                 return self._read_per_parent(
-                    per_parent, refreshed.since, whole=refreshed.is_full_round
+                    per_parent, refreshed.since, is_full=refreshed.is_full_round
                 )
             case Feed():
                 raise LookupError(f"{table.name} is not read from the API")
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._open.close()
 
     def __enter__(self) -> Self:
@@ -192,65 +186,74 @@ class AccountSource:
     ) -> None:
         self.close()
 
-    def _read_whole(self, pages: Pages) -> list[Page]:
-        """Read a small collection once a run, however many tables want it."""
-        if pages not in self._whole:
-            self._whole[pages] = list(read_pages(self.client, pages))
-        return self._whole[pages]
+    def _read_collection(self, collection: Pages) -> list[Page]:
+        """Read a small collection once a run, however many tables need it."""
+        if collection not in self._collections:
+            self._collections[collection] = list(read_pages(self.client, collection))
+        return self._collections[collection]
 
     def _read_per_parent(
-        self, per_parent: PerParent, since: Callable[[Record], datetime | None], *, whole: bool
+        self,
+        per_parent: PerParent,
+        since: Callable[[Record], datetime | None],
+        *,
+        is_full: bool,
     ) -> Reading:
-        """Read the lists that *since* gives a time for; BEGINNING asks for everything."""
+        """Read the parents for which *since* gives a time; BEGINNING asks for everything."""
         starts = {}
-        for page in self._read_whole(per_parent.parent):
+        for page in self._read_collection(per_parent.parent):
             for record in page.records:
-                found, start = field_text(record, "id"), since(record)
-                if found and start:
-                    starts[found] = start
+                parent_id, start = field_text(record, "id"), since(record)
+                if parent_id and start:
+                    starts[parent_id] = start
         parents = [
-            Parent(found, None if start == BEGINNING else start) for found, start in starts.items()
+            Parent(parent_id, None if start == BEGINNING else start)
+            for parent_id, start in starts.items()
         ]
-        reading = Reading(iter(()), whole=whole, unit="lists", total=len(parents))
-
-        def counted() -> Iterator[Parent]:
-            for parent in parents:
-                yield parent
-                reading.done += 1
-
-        reading.pages = read_per_parent(
+        return PerParentReading(
             self.client,
             per_parent,
-            counted(),
+            parents,
+            starts,
             since_parameter=self._account.changes_parameter,
-            passed_over=lambda parent: reading.unread.update({parent.id: starts[parent.id]}),
+            is_full=is_full,
         )
-        return reading
+
+
+def _own_limits(catalog: Catalog) -> dict[str, int]:
+    """Find the endpoints that have a rate limit of their own, in requests per minute."""
+    reads = [table.read for table in catalog]
+    collections = [read.parent if isinstance(read, PerParent) else read for read in reads]
+    return {
+        read.endpoint: read.requests_per_minute
+        for read in collections
+        if isinstance(read, Pages) and read.requests_per_minute is not None
+    }
 
 
 @dataclass(frozen=True)
 class Refreshed:
     """
-    Since when to ask a list for its changes: never, if nothing refreshed it.
+    Decides from when on to read the changes of a list; not at all if it was not refreshed.
 
-    A dynamic list changes only when it is refreshed, so one that was not has no news.
-    Every week all are asked all the same, in case that is not the whole truth. A list
-    that Ometria would not answer for is asked each time, for all that is due of it.
+    A dynamic list changes only when it is refreshed. All lists are read once a week even so,
+    in case this is not the full truth. A list that Ometria refused is read in every run, from
+    the time from which it is due.
     """
 
-    memory: TableState
+    state: TableState
     now: datetime
 
     @property
     def is_full_round(self) -> bool:
-        """Whether every list is asked, so that the next round is a week away."""
-        watermark, whole_at = self.memory.watermark, self.memory.whole_at
+        """Whether every list is read, which makes the next full round due in a week."""
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
         return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
 
     def since(self, record: Record) -> datetime | None:
-        """Tell the time from which to ask for a list's changes; None to leave it out."""
-        watermark, whole_at = self.memory.watermark, self.memory.whole_at
-        due = self.memory.unread.get(field_text(record, "id") or "")
+        """Give the time from which to read a list's changes; None to skip the list."""
+        watermark, whole_at = self.state.watermark, self.state.full_read_at
+        due = self.state.retry.get(field_text(record, "id") or "")
         if due is not None:
             return due
         if watermark is None or whole_at is None:

@@ -1,9 +1,9 @@
 """
-A file of the feed becomes a plain one: not compressed, UTF-8, no byte order mark.
+Rewrites an export file as plain text: not compressed, UTF-8, no byte order mark.
 
-What a file is, its bytes say and never its name. It is expanded whole before
-anything is read from it, so that a truncated one is caught before its first row
-counts; a plain file also lets DuckDB read it on every core. Parquet stays as it is.
+The format is detected from the file's bytes, never from its name. The file is decompressed
+completely before its first row is read, so that a truncated file adds no rows; DuckDB also
+reads a plain file on all cores. Parquet stays as it is.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK = 1 << 20  # Bytes held at a time, whatever the file's size.
-LAYERS = 3  # A zip of a gzip is known; deeper nests are nobody's export.
-MAX_BYTES = 20 << 30  # Expanded. A bomb stops here, long after any hour of a retailer's events.
+LAYERS = 3  # A zip of a gzip exists; no export is nested deeper.
+MAX_BYTES = 20 << 30  # Decompressed. Stops a bomb; an hour of a retailer's events is far smaller.
 
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
@@ -48,10 +48,10 @@ _JUNK = bytes(byte for byte in range(1, 32) if byte not in b"\t\n\v\f\r\x1a\x1b\
 
 
 class UnfitError(Exception):
-    """A file that cannot be read. The message says why, and quotes none of it."""
+    """A file that cannot be read. The message gives the reason and quotes no content."""
 
 
-def make_plain(
+def decompress(
     path: Path,
     *,
     compression: str | None = None,
@@ -59,9 +59,9 @@ def make_plain(
     max_bytes: int = MAX_BYTES,
 ) -> None:
     """
-    Write *path* again, plain, where it is not plain already.
+    Rewrite *path* as plain text, unless it is.
 
-    *compression* and *encoding* are what the settings say; None means to look.
+    *compression* and *encoding* come from the settings; None means detection.
     Raises :class:`UnfitError`.
     """
     _expand(path, compression, max_bytes)
@@ -78,7 +78,7 @@ def head(path: Path, size: int = 4096) -> bytes:
 
 
 def rewrite(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write *chunks*, which may be read from *path*, in its place."""
+    """Replace the content of *path* by *chunks*, which may be read from *path*."""
     fresh = path.with_name(path.name + ".new")
     try:
         with fresh.open("wb") as file:
@@ -92,13 +92,13 @@ def rewrite(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def _expand(path: Path, compression: str | None, max_bytes: int) -> None:
-    """Take off one layer after the other; with *compression* set, exactly that one."""
+    """Remove the layers of compression; with *compression* set, exactly that one."""
     if compression == "none":
         return
     for _ in range(1 if compression else LAYERS):
         found = _compression(head(path))
         if compression and compression != found:
-            raise UnfitError(f"is not {compression}, which the setting compression says it is")
+            raise UnfitError(f"is not {compression}, as the setting compression says")
         if found is None:
             return
         rewrite(path, _limited(_EXPAND[found](path), max_bytes))
@@ -117,7 +117,11 @@ def _compression(start: bytes) -> str | None:
 
 
 def _gunzip(path: Path) -> Iterator[bytes]:
-    """Expand gzip, of several members too, while other threads run; its checksum is checked."""
+    """
+    Decompress gzip with all its members, without the interpreter lock, and verify its checksum.
+
+    Not isal's own igzip: it reports a short tail of other data as a truncated file.
+    """
     from isal import isal_zlib  # noqa: PLC0415 -- 2 ms. It takes 0.4 of the time of zlib.
 
     expander = isal_zlib.decompressobj(wbits=31)
@@ -128,15 +132,15 @@ def _gunzip(path: Path) -> Iterator[bytes]:
                 if expander.eof:
                     if not data.strip(b"\0"):
                         pending = b""
-                        continue  # Some writers pad the end with zeros, and gzip allows it.
+                        continue  # Some writers pad the end with zeros; gzip allows that.
                     if not GZIP.startswith(data[:2]):
-                        raise UnfitError("is damaged: its gzip data goes on with something else")
+                        raise UnfitError("is damaged: other data follows its gzip data")
                     expander = isal_zlib.decompressobj(wbits=31)
                 yield expander.decompress(data, CHUNK)
                 pending = expander.unconsumed_tail or expander.unused_data
             yield expander.flush()
         except isal_zlib.error:  # type: ignore[misc]  # It is a class; their stub says instance.
-            raise UnfitError("is damaged: its gzip data does not expand") from None
+            raise UnfitError("is damaged: its gzip data cannot be decompressed") from None
     if not expander.eof:
         raise UnfitError("is truncated: its gzip data ends too early")
 
@@ -150,18 +154,18 @@ def _unzstd(path: Path) -> Iterator[bytes]:
                 yield data
     except OSError as error:
         if error.errno is not None:
-            raise  # A disk's trouble is not the file's.
-        raise UnfitError("is truncated or damaged: its zstd data does not expand") from None
+            raise  # The disk failed, not the file.
+        raise UnfitError("is truncated or damaged: its zstd data cannot be decompressed") from None
 
 
 def _unzip(path: Path) -> Iterator[bytes]:
-    """Expand the one file in a zip. Several would be several versions of one name in the ledger."""
+    """Decompress the one file in a zip. The file log has one entry for each file of the feed."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as member:
             while data := member.read(CHUNK):
                 yield data
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise UnfitError("is truncated or damaged: its zip data does not expand") from None
+        raise UnfitError("is truncated or damaged: its zip data cannot be decompressed") from None
     except NotImplementedError:
         raise UnfitError("is a zip with a compression that is not supported") from None
     except RuntimeError:
@@ -223,7 +227,7 @@ def _to_utf8(path: Path, start: bytes, encoding: str | None) -> None:
 
 
 def _is_binary(start: bytes) -> bool:
-    """Whether there are many control characters that no text holds, or some and no UTF-8."""
+    """Whether it has many control characters that text never has, or some and is not UTF-8."""
     junk = len(start) - len(start.translate(None, _JUNK + b"\0"))
     return junk * 3 > len(start) or (junk * 100 > len(start) and not _is_utf8(start))
 
@@ -237,7 +241,7 @@ def _is_utf8(start: bytes) -> bool:
 
 
 def _unmarked_utf16(start: bytes) -> str | None:
-    """Tell UTF-16 without a mark by its zero bytes, which Western text has in every other place."""
+    """Detect UTF-16 without a mark: in Western text, every other byte is zero."""
     half = len(start) // 2
     low, high = start[1::2].count(0), start[0::2].count(0)
     if low * 2 > half and high * 20 < half:
@@ -248,16 +252,16 @@ def _unmarked_utf16(start: bytes) -> str | None:
 
 
 def _codec(encoding: str) -> str:
-    name = codecs.lookup(encoding).name  # The settings have checked that there is one.
+    name = codecs.lookup(encoding).name  # The settings accept only existing encodings.
     return {"utf-8-sig": "utf-8", "cp1252": _WESTERN, "iso8859-1": _WESTERN}.get(name, name)
 
 
 def _utf8_or_western(path: Path) -> str:
     """
-    Tell UTF-8 from the Western encodings by the whole file: an ``é`` may come late.
+    Distinguish UTF-8 from Western encodings by the whole file: an ``é`` may come late.
 
-    A file that is UTF-8 but for a few damaged characters stays UTF-8. The mapping
-    sets the damaged lines aside; to read it as Western would garble all the others.
+    A file that is UTF-8 except for a few damaged characters stays UTF-8. The mapping rejects
+    the damaged lines; reading the file as Western would garble all other lines.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
@@ -283,10 +287,10 @@ def _by_count(path: Path) -> str:
 
 def _decoded(path: Path, encoding: str, skip: int) -> Iterator[bytes]:
     """
-    Read text of *encoding* as UTF-8.
+    Convert text from *encoding* to UTF-8.
 
-    Windows-1252 stands for Latin-1 as well, as browsers have it; its five
-    undefined bytes are Latin-1's control characters.
+    Latin-1 is read as Windows-1252, as in browsers; the five bytes that Windows-1252 leaves
+    undefined are Latin-1's control characters.
     """
     western = encoding == _WESTERN
     decoder = codecs.getincrementaldecoder("latin-1" if western else encoding)("strict")
@@ -296,7 +300,7 @@ def _decoded(path: Path, encoding: str, skip: int) -> Iterator[bytes]:
             yield (text.translate(_WINDOWS_1252) if western else text).encode()
         decoder.decode(b"", final=True)
     except UnicodeError:
-        raise UnfitError(f"is not {encoding} text throughout, or is truncated") from None
+        raise UnfitError(f"contains text that is not {encoding}, or is truncated") from None
 
 
 _WINDOWS_1252 = {

@@ -1,8 +1,9 @@
 """
-How a plain file of the feed is written: found out here, the settings permitting.
+Detects how a plain file of the export is written, unless the settings say so.
 
-Ometria documents none of it publicly (facts, section 3), so what decides is which
-reading makes the columns appear that the table knows. Nothing is guessed by position.
+Ometria does not document the format publicly (facts, section 3). Of the possible readings,
+the one that yields the most known columns of the table is chosen. No column is guessed by its
+position.
 """
 
 from __future__ import annotations
@@ -14,33 +15,34 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, head
-from ometria_replica.ometria.normalise import first_record, unfold_json, unify_line_ends
+from ometria_replica.ometria.normalise import first_record
 from ometria_replica.records import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.config import FeedSettings
 
-SAMPLE = 64 << 10  # Bytes that the delimiter is told from.
-OVERLAP = 4 << 10  # Bytes of a chunk looked at again with the next, for what the cut parts.
+SAMPLE = 64 << 10  # Bytes from which the delimiter is detected.
+OVERLAP = 4 << 10  # Bytes that two chunks share, for matches that span both.
 DELIMITERS = (",", ";", "\t", "|")
 
 Format = Literal["csv", "json", "parquet"]
 EMPTY = Dialect("csv", columns=(), header=False)
-"""A file without a single character: readable, and without rows."""
+"""An empty or blank file: readable, without rows."""
 
 
-def find_dialect(
+def choose_dialect(
     path: Path, options: FeedSettings, known: Sequence[str], required: Sequence[str] = ()
 ) -> Dialect:
     """
-    Find out how the plain file at *path* is written; give it one record a line.
+    Detect how the plain file at *path* is written, as far as *options* leave it open.
 
-    *known* are the columns that the table reads, *required* those without which its
-    rows would have no key. Raises :class:`UnfitError`, which names columns of the
-    table only: in a file without a header the first line is a customer's data.
+    The dialect holds once the file is normalised. *known* are the columns that the table
+    reads, *required* those without which its rows have no key. Raises :class:`UnfitError`,
+    which names columns of the table only: in a file without a header, the first line holds
+    a customer's data.
     """
     match _format(path, options):
         case None:
@@ -74,7 +76,7 @@ def _parquet(path: Path, known: Sequence[str], required: Sequence[str]) -> Diale
     try:
         names: list[str] = pq.read_schema(path).names
     except (pa.ArrowException, OSError):
-        raise UnfitError("is truncated or damaged: it is not whole Parquet") from None
+        raise UnfitError("is truncated or damaged: it is not complete Parquet") from None
     spelled = {name.lower(): name for name in known}
     columns = tuple(spelled.get(name.lower(), name) for name in names)
     _require(columns, required)
@@ -82,7 +84,6 @@ def _parquet(path: Path, known: Sequence[str], required: Sequence[str]) -> Diale
 
 
 def _json(path: Path, known: Sequence[str]) -> Dialect:
-    unfold_json(path)
     record = first_record(path)
     if isinstance(record, dict) and not record.keys() & set(known):
         raise UnfitError(f"is JSON, but its first record has none of the fields {', '.join(known)}")
@@ -102,7 +103,6 @@ def _csv(
     names = next(iter(_rows(sample, delimiter, quote)), [])
     header, columns = _columns(names, options, known)
     _require(columns, required)
-    unify_line_ends(path, delimiter=delimiter, quote=quote, escape=escape)
     return Dialect(
         "csv",
         columns=columns,
@@ -118,9 +118,10 @@ def _csv(
 
 def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
     """
-    Tell whether every cell stands in quotes, below a header that does.
+    Whether every cell is quoted, the header's included.
 
-    Then an empty text and no value are written alike, and are no value, as in a bare cell.
+    Then an empty text and a missing value look the same, and count as missing, as in an
+    unquoted cell.
     """
     if not quote:
         return False
@@ -132,7 +133,7 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
 
 
 def _sample(path: Path) -> str:
-    """Read whole lines from the start of the file; a cut one would count too few cells."""
+    """Read complete lines from the start of the file; a cut line would have too few cells."""
     text = head(path, SAMPLE)
     if len(text) == SAMPLE and (end := max(text.rfind(b"\n"), text.rfind(b"\r"))) > 0:
         text = text[: end + 1]
@@ -151,16 +152,16 @@ def _rows(sample: str, delimiter: str, quote: str, escape: str = "") -> Iterable
     try:
         yield from (row for row in reader if row)
     except csv.Error:
-        return  # What has been read so far is sample enough.
+        return  # The rows so far are a sufficient sample.
 
 
 def _quote(sample: str) -> str:
-    """Take the single quote only where the header's first name stands between two of them."""
+    """Choose the single quote only if the header's first name is enclosed in single quotes."""
     return "'" if re.match(r"\s*'[^'\r\n]*'", sample) else '"'
 
 
 def _delimiter(sample: str, quote: str, columns: Sequence[str] | None, known: Sequence[str]) -> str:
-    """Take the delimiter that makes most known columns appear, or else most rows alike."""
+    """Choose the delimiter that yields the most known columns, then the most uniform rows."""
 
     def fitness(delimiter: str) -> tuple[int, float]:
         rows = list(_rows(sample, delimiter, quote))
@@ -175,10 +176,10 @@ def _delimiter(sample: str, quote: str, columns: Sequence[str] | None, known: Se
 
 def _escape(path: Path, delimiter: str, quote: str) -> str:
     r"""
-    Tell ``\"`` from ``""`` by the whole file: the first escaped quote may come late.
+    Detect ``\"`` or ``""`` from the whole file: the first escaped quote may come late.
 
-    In a file that doubles quotes, what follows ``\"`` inside a cell is another quote,
-    or the cell's end. Any other character there means that the backslash escapes.
+    In a file that doubles quotes, ``\"`` inside a cell is followed by another quote or by the
+    end of the cell. Any other character after it means that the backslash escapes.
     """
     if not quote:
         return ""
@@ -187,7 +188,7 @@ def _escape(path: Path, delimiter: str, quote: str) -> str:
     balance = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            # One byte is searched for eight times as fast as two, and most files hold none.
+            # A search for one byte is eight times as fast as for two, and most files hold none.
             text = before + chunk if b"\\" in chunk or before else b""
             if needle in text:
                 balance += len(escaped.findall(text)) - len(doubled.findall(text))
@@ -196,7 +197,7 @@ def _escape(path: Path, delimiter: str, quote: str) -> str:
 
 
 def _holds_nul(path: Path) -> bool:
-    """One look at the file takes a hundredth of what a look at each of its cells does."""
+    """Scan the file once: this takes a hundredth of the time of scanning each cell."""
     with path.open("rb") as file:
         return any(b"\0" in chunk for chunk in iter(lambda: file.read(CHUNK), b""))
 
@@ -204,7 +205,7 @@ def _holds_nul(path: Path) -> bool:
 def _evidence(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     q, end = re.escape(quote), re.escape(delimiter[:1])
     ordinary = rf"[^{q}{end}\r\n]"
-    # Possessive, so that a cell is walked through once: time stays in step with size.
+    # Possessive, so that each cell is scanned once: the time is linear in the size.
     escaped = rf"(?:^|[{end}\r\n]){q}(?:[^{q}\\]|{q}{q}|\\(?!{q}{ordinary})[\s\S])*+\\{q}{ordinary}"
     doubled = rf"[^{q}{end}\r\n\\]{q}{q}{ordinary}"
     return re.compile(escaped.encode()), re.compile(doubled.encode())
@@ -214,10 +215,10 @@ def _columns(
     names: Sequence[str], options: FeedSettings, known: Sequence[str]
 ) -> tuple[bool, tuple[str, ...]]:
     """
-    Tell whether *names* is a header, and give the columns their names.
+    Detect whether *names* is a header, and name the columns.
 
-    Two columns that the table knows make a header. The setting ``columns`` names
-    those of a file without one, or, with ``header`` set, stands in for the header's.
+    A line with two known columns of the table is a header. The setting ``columns`` names the
+    columns of a file without a header; with ``header`` set, it replaces the header.
     """
     spelled = _spelled(names, known)
     header = len(spelled) > 1 if options.header is None else options.header
@@ -238,7 +239,7 @@ def _columns(
 
 
 def _spelled(names: Sequence[str], known: Sequence[str]) -> dict[int, str]:
-    """Which positions hold which known columns. Case, spaces and quotes don't matter."""
+    """Map positions to known columns. Case, spaces and quotes are ignored."""
     exact = {place: name for place, name in enumerate(names) if name in known}
     free = {_folded(name): name for name in known if name not in exact.values()}
     loose = {
@@ -258,7 +259,7 @@ def _refuse_doubles(names: Iterable[str]) -> None:
 
 
 def _unique(names: Sequence[str], spelled: dict[int, str]) -> Iterator[str]:
-    """Give unknown columns names that DuckDB takes: not empty, not twice in any case."""
+    """Give unknown columns names that DuckDB accepts: not empty, unique in any case."""
     taken = {name.lower() for name in spelled.values()}
     for place, name in enumerate(names):
         if place in spelled:
@@ -278,5 +279,5 @@ def _require(columns: Sequence[str], required: Sequence[str]) -> None:
     if missing:
         raise UnfitError(
             f"has no column {', '.join(missing)};"
-            " if it is there by another name, set the feed's columns and header"
+            " if it has another name in the file, set the feed's columns and header"
         )

@@ -1,8 +1,8 @@
 """
-The export in its bucket or folder: list its files, bring them here, ready to be read.
+The export files in their bucket or folder: lists them, downloads them, prepares them for reading.
 
-``s3://`` and ``file://`` take the same path. A file's name is what follows the url,
-so that a bucket which moves keeps its ledger.
+``s3://`` and ``file://`` use the same code. A file's name is relative to the feed's url, so
+that the file log stays valid if the bucket moves.
 """
 
 from __future__ import annotations
@@ -13,36 +13,39 @@ import re
 import tempfile
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
 from ometria_replica.ometria.bucket import open_bucket
-from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, make_plain
-from ometria_replica.ometria.dialect import find_dialect
+from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
+from ometria_replica.ometria.dialect import choose_dialect
+from ometria_replica.ometria.normalise import normalise
+from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
+from ometria_replica.schema import Feed
 from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from obstore import GetOptions, GetResult, ObjectMeta
 
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import FeedSettings
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
-    from ometria_replica.settings import FeedSettings
+    from ometria_replica.schema import Table
 
-AHEAD = 4  # Files brought while the caller works on another; bounds the disk in use.
-TRIES = 3  # Of a download that breaks off; each request in it is retried by the driver besides.
-PART = 64 << 20  # Bytes that one request asks for, so that it can have a time limit.
-PIECE = 16 << 10  # Bytes after which a download looks whether it is still wanted.
+AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
+TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
+PART = 64 << 20  # Bytes per request, so that a request can have a time limit.
+PIECE = 16 << 10  # Bytes after which a download checks whether it was cancelled.
 LISTED_AT_ONCE = 1000  # S3's own page.
-# A program that writes into a folder leaves these behind while it works.
+# Names of files that another program is still writing.
 _UNFINISHED = re.compile(
     r"(^|/)\.|(\.(part|partial|tmp|temp|filepart|crdownload)|~)$", re.IGNORECASE
 )
@@ -50,31 +53,32 @@ _UNFINISHED = re.compile(
 
 class ExportFiles:
     """
-    The feed of one account. A context manager; leaving it ends what it still downloads.
+    The export files of one account. A context manager; leaving it cancels all downloads.
 
-    *columns* are the fields that the table reads, *required* those its key is made of.
-    A file in a folder may still be written to: until it is *settle_seconds* old, it
-    is waited for. In S3 an object appears whole or not at all.
+    It holds the files of one *table*; *catalog* are all tables, which divide the files by name.
+    A file in a folder may still be incomplete, so a download waits until the file is
+    *settle_seconds* old. In S3 an object appears complete or not at all.
     """
 
     def __init__(
         self,
         options: FeedSettings,
-        columns: tuple[str, ...],
+        table: Table,
+        catalog: Catalog = CATALOG,
         *,
-        required: tuple[str, ...] = (),
         max_bytes: int = MAX_BYTES,
         settle_seconds: float = 1.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.options = options
-        self.columns = columns
-        self.required = required
+        self.columns = table.fields
+        self.required = _key_fields(table)
         self.max_bytes = max_bytes
         self.settle_seconds = settle_seconds
         self._clock = clock
         self._sleep = sleep
+        self._pattern, self._others = _patterns(options, table, catalog)
         self._bucket: Bucket | None = None
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
@@ -88,18 +92,18 @@ class ExportFiles:
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket, opened when first needed: it takes credentials."""
+        """The bucket. It is opened at first use, because it needs credentials."""
         if self._bucket is None:
             self._bucket = open_bucket(self.options)
         return self._bucket
 
     def list(self, start_after: str | None = None) -> Iterator[FeedObject]:
         """
-        Yield the files below the url as the listing brings them, in no promised order.
+        Yield the files below the url as they are listed, in no guaranteed order.
 
-        *start_after* leaves out the names up to it, in the order of their characters.
-        Empty files are left out, and with them the markers that stand for folders:
-        they hold no rows, and one that is filled later has another version.
+        *start_after* excludes the names up to it, in the order of their characters.
+        Empty files are excluded, and with them the markers of folders: they hold no rows,
+        and a file that is filled later has another version.
         """
         from obstore.exceptions import BaseError, InvalidPathError  # noqa: PLC0415 -- 30 ms.
 
@@ -108,12 +112,12 @@ class ExportFiles:
             for chunk in stream:
                 yield from (_object(meta) for meta in chunk if self._wanted(meta))
         except InvalidPathError as error:
-            # The driver gives up the whole page of the listing for it, so it can't be skipped.
+            # The driver drops the whole page of the listing for it, so it cannot be skipped.
             found = re.search(r'Path "([^"\n]*)"', str(error))
             raise OmetriaError(
                 f"{self.bucket.place}: a file below it"
                 + (f" ({found.group(1)!r})" if found else "")
-                + " has a name that cannot be asked for: with an empty part, '.', '..'"
+                + " has a name that cannot be requested: with an empty part, '.', '..'"
                 " or a control character."
                 " Rename it, or narrow the feed's url."
             ) from None
@@ -124,44 +128,36 @@ class ExportFiles:
         name = meta["path"]
         if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
             return False
-        return fnmatch.fnmatchcase(name, self.options.pattern or "*")
+        if any(fnmatch.fnmatchcase(name, other) for other in self._others):
+            return False
+        return fnmatch.fnmatchcase(name, self._pattern)
 
     def fetch(self, objects: Sequence[FeedObject], folder: Path) -> Iterator[FeedFile | Unreadable]:
         """
-        Bring *objects* into *folder*, plain and with their dialect, in the order given.
+        Download *objects* into *folder*, as plain text with their dialect, in the order given.
 
-        The next few are brought while the caller works on one. The caller deletes
-        what it was given; what it did not take is deleted here. An object that the store
-        denies is Unreadable, for the next run to try; where it denies all of them,
-        AccessDenied is raised after the last.
+        The next few are downloaded while the caller works on one. The caller deletes the files
+        that it takes; the others are deleted here. An object to which the store denies access
+        is Unreadable, and the next run tries again; if all are denied, AccessDenied is raised
+        after the last.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        _ = self.bucket  # Opened here, once, before several threads ask for it.
+        _ = self.bucket  # Opened here, once, before several threads use it.
         self._stop = threading.Event()
-        waiting = iter(objects)
-        denials: list[ReplicaError] = []
-        brought: deque[Future[FeedFile | Unreadable]] = deque()
+        denials: dict[str, ReplicaError] = {}  # By name: downloads end in any order.
 
-        def bring_next() -> None:
-            if (origin := next(waiting, None)) is not None:
-                brought.append(self._workers.submit(self._bring, origin, folder))
+        def bring(origin: FeedObject) -> FeedFile | Unreadable:
+            try:
+                return self._bring(origin, folder)
+            except _DeniedError as denied:
+                denials[origin.name] = denied.refusal
+                return Unreadable(origin, str(denied), again=True)
 
-        try:
-            for _ in range(AHEAD):
-                bring_next()
-            while brought:
-                try:
-                    file = brought.popleft().result()
-                except _DeniedError as denied:
-                    denials.append(denied.refusal)
-                    file = Unreadable(denied.origin, str(denied), again=True)
-                bring_next()
-                yield file
-            if denials and len(denials) == len(objects):
-                raise denials[0]
-        finally:
-            self._stop.set()  # What is under way is not wanted any more.
-            _discard(brought)
+        yield from in_order(
+            self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
+        )
+        if denials and len(denials) == len(objects):
+            raise denials[objects[0].name]
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
@@ -181,30 +177,30 @@ class ExportFiles:
                     return Unreadable(origin, str(error), again=True)
                 case OSError():
                     raise ReplicaError(
-                        f"{folder}: bringing a file of the feed here failed ({error.strerror})."
-                        " Check the room on the disk and the folder's permissions."
+                        f"{folder}: writing a file of the feed failed ({error.strerror})."
+                        " Check the free disk space and the folder's permissions."
                     ) from None
             raise
 
     def _let_settle(self, origin: FeedObject) -> None:
-        """Wait, at most *settle_seconds*, for whoever is writing a file into a folder."""
+        """Wait at most *settle_seconds*, in case another program is still writing the file."""
         age = (self._clock() - origin.modified_at).total_seconds()
         if self.bucket.local and 0 <= age < self.settle_seconds:
             self._sleep(self.settle_seconds - age)
 
     def _download(self, origin: FeedObject, path: Path) -> None:
-        """Download the version that was listed, whole; never half of one and half of another."""
+        """Download the version that was listed; never parts of two versions."""
         from obstore.exceptions import BaseError  # noqa: PLC0415 -- 30 ms, and only a sync needs it.
 
         for tries_left in reversed(range(TRIES)):
             try:
                 size = _write(self._pieces(origin), path)
                 if self.bucket.local:
-                    self._get(origin)  # Someone may have gone on writing while we read.
+                    self._get(origin)  # Another program may have written to it during the read.
             except BaseError as error:
                 refusal = self.bucket.refusal(error, f"reading {origin.name}")
                 if (code := self.bucket.denied_for(error)) is not None:
-                    raise _DeniedError(origin, code, refusal) from None
+                    raise _DeniedError(code, refusal) from None
                 if tries_left and isinstance(refusal, Unavailable):
                     continue
                 raise refusal from None
@@ -213,14 +209,14 @@ class ExportFiles:
             return
 
     def _pieces(self, origin: FeedObject) -> Iterator[bytes]:
-        """Yield the object as it comes, part by part, until nobody wants it any more."""
+        """Yield the object in pieces, until the download is cancelled."""
         stop = self._stop
         for start in range(0, origin.size, PART):
             part = (start, min(start + PART, origin.size))
             found = self._get(origin) if origin.size <= PART else self._get(origin, part)
             for piece in found.stream(min_chunk_size=PIECE):
                 if stop.is_set():
-                    raise _UnwantedError
+                    raise _CancelledError
                 yield piece
 
     def _get(self, origin: FeedObject, part: tuple[int, int] | None = None) -> GetResult:
@@ -235,41 +231,62 @@ class ExportFiles:
             raise _MovedOnError(GONE) from None
         except PreconditionError:
             raise _MovedOnError(CHANGED) from None
-        # A store may not know If-Match; of one without ETags, the size tells.
+        # Not every store supports If-Match; without ETags, the size is compared.
         if ((found.meta["e_tag"] or ""), found.meta["size"]) != (origin.etag, origin.size):
             raise _MovedOnError(CHANGED)
         return found
 
     def _prepare(self, path: Path) -> Dialect:
         options = self.options
-        make_plain(
+        decompress(
             path,
             compression=options.compression,
             encoding=options.encoding,
             max_bytes=self.max_bytes,
         )
-        return find_dialect(path, options, self.columns, self.required)
+        dialect = choose_dialect(path, options, self.columns, self.required)
+        normalise(path, dialect)
+        return dialect
 
 
 class _MovedOnError(Exception):
-    """The bucket no longer holds the version that was listed. The next run sees what it holds."""
+    """The bucket no longer holds the version that was listed. The next run lists it again."""
 
 
-class _UnwantedError(Exception):
-    """Whoever wanted this object has left."""
+class _CancelledError(Exception):
+    """The caller needs no more files."""
 
 
 class _DeniedError(Exception):
-    """The store denies one object. *refusal* is what to say if it denies all."""
+    """The store denies access to one object. *refusal* is the error if it denies all."""
 
-    def __init__(self, origin: FeedObject, code: str, refusal: ReplicaError) -> None:
-        super().__init__(f"the store denies it ({code}); the next run asks for it again")
-        self.origin = origin
+    def __init__(self, code: str, refusal: ReplicaError) -> None:
+        super().__init__(f"the store denies access ({code}); the next run tries again")
         self.refusal = refusal
 
 
-GONE = "gone since it was listed"
-CHANGED = "changed since it was listed; the next run takes the new version"
+GONE = "deleted since it was listed"
+CHANGED = "changed since it was listed; the next run reads the new version"
+
+
+def _patterns(options: FeedSettings, table: Table, catalog: Catalog) -> tuple[str, tuple[str, ...]]:
+    """
+    Give the pattern of the table's files, and those of other tables, whose files it leaves alone.
+
+    A table with a pattern of its own reads all files that match it.
+    """
+    feeds = {each.name: each.read for each in catalog if isinstance(each.read, Feed)}
+    own = table.read.pattern if isinstance(table.read, Feed) else None
+    if own is not None:
+        return own, ()
+    others = (read.pattern for name, read in feeds.items() if name != table.name)
+    return options.pattern or "*", tuple(pattern for pattern in others if pattern is not None)
+
+
+def _key_fields(table: Table) -> tuple[str, ...]:
+    """Give the fields without which a row has no key. Those of wide keys may be absent."""
+    optional = {"source_id", *table.wide_parts}
+    return tuple(part for part in table.sync_key.parts if part not in optional)
 
 
 def _object(meta: ObjectMeta) -> FeedObject:
@@ -281,13 +298,6 @@ def _write(pieces: Iterable[bytes], path: Path) -> int:
         return sum(file.write(piece) for piece in pieces)
 
 
-def _discard(brought: deque[Future[FeedFile | Unreadable]]) -> None:
-    for future in brought:
-        future.cancel()
-    for future in brought:
-        if future.cancelled():
-            continue
-        with suppress(Exception):
-            file = future.result()
-            if isinstance(file, FeedFile):
-                file.path.unlink(missing_ok=True)
+def _discard(file: FeedFile | Unreadable) -> None:
+    if isinstance(file, FeedFile):
+        file.discard()

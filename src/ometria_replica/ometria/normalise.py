@@ -1,9 +1,9 @@
 """
-One record a line, in the two formats where that takes work.
+Rewrites a file to one record per line.
 
-CSV gets one kind of line end, because DuckDB's strict parser reads no file that
-mixes them; JSON in an array, or spread over lines, becomes JSON lines. Neither
-touches what is inside a cell or a string.
+CSV gets uniform line ends, because DuckDB's strict parser rejects a file that mixes them;
+JSON in an array, or spread over several lines, becomes JSON lines. The text inside a cell or a
+string never changes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MAX_RECORD = 16 << 20  # Characters. One JSON record beyond this is no event.
+    from ometria_replica.records import Dialect
+
+MAX_RECORD = 16 << 20  # Characters. No event is longer than this as a JSON record.
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ENDS = re.compile(rb"\r\n?")
+
+
+def normalise(path: Path, dialect: Dialect) -> None:
+    """Rewrite *path* to one record per line, where it is not. Raises :class:`UnfitError`."""
+    if dialect.format == "json":
+        unfold_json(path)
+    elif dialect.format == "csv" and dialect.columns:  # Without columns, the file is blank.
+        unify_line_ends(
+            path, delimiter=dialect.delimiter, quote=dialect.quote, escape=dialect.escape
+        )
 
 
 # --- CSV ---------------------------------------------------------------------------------------
@@ -29,10 +41,10 @@ _ENDS = re.compile(rb"\r\n?")
 
 def unify_line_ends(path: Path, *, delimiter: str, quote: str, escape: str) -> None:
     r"""
-    Write *path* again with ``\n`` between records where it has several kinds of ends.
+    Rewrite *path* with ``\n`` between records if it has several kinds of line ends.
 
-    Files that hold only ``\n``, or only ``\r\n``, stay untouched, and so does every
-    line end inside quotes. Blank lines at the start go: DuckDB takes one for the header.
+    Files with only ``\n``, or only ``\r\n``, are not rewritten, and line ends inside quotes
+    stay as they are. Blank lines at the start are removed: DuckDB takes one for the header.
     """
     if _mixes_line_ends(path):
         quotes = _Quotes(delimiter.encode(), quote.encode(), escape.encode())
@@ -40,7 +52,7 @@ def unify_line_ends(path: Path, *, delimiter: str, quote: str, escape: str) -> N
 
 
 def _mixes_line_ends(path: Path) -> bool:
-    """Count the ends; those inside quotes too, so that a doubtful file is looked at closely."""
+    """Count the line ends, including those inside quotes, so that no mixture is overlooked."""
     if head(path, 1) in {b"\r", b"\n"}:
         return True
     if not any(b"\r" in chunk for chunk in _chunks(path)):
@@ -64,10 +76,10 @@ def _with_one_end(path: Path, quotes: _Quotes, quote: bytes) -> Iterator[bytes]:
 
 class _Quotes:
     """
-    Knows what is inside quotes, over the pieces of a file between one quote and the next.
+    Tracks whether text is inside quotes, over the pieces of a file between two quotes.
 
-    As in DuckDB, a quote opens at the start of a cell only. One that closes and has
-    another right behind it was the first half of a doubled one: the cell goes on.
+    As in DuckDB, a quote opens only at the start of a cell. A closing quote that is directly
+    followed by another is the first half of a doubled quote: the cell continues.
     """
 
     def __init__(self, delimiter: bytes, quote: bytes, escape: bytes) -> None:
@@ -75,10 +87,10 @@ class _Quotes:
         self.escape = b"" if escape == quote else escape
         self.inside = False
         self.closed = False
-        self.since = b"\n"  # What stood since the last quote; a file begins as a line does.
+        self.since = b"\n"  # The text since the last quote; a file begins like a line.
 
     def outside(self, piece: bytes, after_quote: bool) -> bytes:
-        """Give *piece* its line ends, unless it is inside quotes."""
+        """Unify the line ends of *piece*, unless it is inside quotes."""
         if after_quote:
             self._pass_quote()
         self.since = (self.since + piece)[-64:]
@@ -102,7 +114,7 @@ class _Quotes:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    r"""Read the file in chunks that never part ``\r`` from its ``\n``."""
+    r"""Read the file in chunks that never separate ``\r`` from its ``\n``."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk + file.read(1) if chunk.endswith(b"\r") else chunk
@@ -113,23 +125,29 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def unfold_json(path: Path) -> None:
     """
-    Write *path* again as JSON lines where it is an array, or its records span lines.
+    Rewrite *path* as JSON lines if it is an array, or if its records span lines.
 
-    The text of each record stays as it is but for the space between its parts.
-    A line that is no JSON stays too, for the mapping to set aside.
+    The text of each record stays as it is, except for the space between its parts.
+    A line that is not JSON stays too, and the mapping rejects it.
     """
-    start = head(path).lstrip()
-    if start.startswith(b"[") or _spans_lines(path):
+    if _is_folded(path):
         rewrite(path, _json_lines(path))
 
 
 def first_record(path: Path) -> object:
-    """Read the first record of JSON lines; None where it is no JSON."""
+    """Read the first record of a JSON file; None if it is not JSON. Raises UnfitError."""
+    if _is_folded(path):
+        return _parsed(next(_json_lines(path), b""))
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             if line.strip():
                 return _parsed(line)
     return None
+
+
+def _is_folded(path: Path) -> bool:
+    """Whether the file is a JSON array, or its records span lines."""
+    return head(path).lstrip().startswith(b"[") or _spans_lines(path)
 
 
 def _spans_lines(path: Path) -> bool:
@@ -145,7 +163,7 @@ def _spans_lines(path: Path) -> bool:
         return False
 
 
-def _parsed(line: str) -> object:
+def _parsed(line: str | bytes) -> object:
     try:
         return cast("object", json.loads(line))
     except (ValueError, RecursionError):
@@ -163,11 +181,11 @@ def _json_lines(path: Path) -> Iterator[bytes]:
         if closing and not text.closed:
             raise UnfitError("is truncated: its JSON array does not end")
         if not text.at_end():
-            raise UnfitError("holds more after the end of its JSON array")
+            raise UnfitError("holds more data after the end of its JSON array")
 
 
 class _Window:
-    """The part of a JSON text in memory, and the place in it."""
+    """The part of a JSON text that is in memory, and the current position in it."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -177,7 +195,7 @@ class _Window:
         self.closed = False
 
     def at_end(self) -> bool:
-        """Skip space; True at the end of the text."""
+        """Skip whitespace. Whether the text has ended."""
         while True:
             found = _SPACE.match(self.text, self.place)
             self.place = found.end() if found else self.place
@@ -187,7 +205,7 @@ class _Window:
                 return True
 
     def take(self, sign: str) -> bool:
-        """Step over *sign* if it is next."""
+        """Consume *sign* if it is next."""
         if self.at_end() or self.text[self.place] != sign:
             return False
         self.place += 1
@@ -195,7 +213,7 @@ class _Window:
         return True
 
     def take_value(self) -> str:
-        """Step over the next value and return its text."""
+        """Consume the next value and return its text."""
         while True:
             try:
                 _, end = _DECODER.raw_decode(self.text, self.place)
@@ -203,7 +221,7 @@ class _Window:
                     break
             except (ValueError, RecursionError):
                 if len(self.text) - self.place > MAX_RECORD or not self._more():
-                    raise UnfitError("is truncated, or is not JSON throughout") from None
+                    raise UnfitError("is truncated, or contains text that is not JSON") from None
         value, self.place = self.text[self.place : end], end
         return value
 

@@ -1,19 +1,20 @@
 """
-Pages that overlap are joined here, and a gap between two of them is noticed.
+Joins pages that overlap, and detects a gap between two of them.
 
-Offsets count from the start of a collection that changes while it is read: whoever is
-deleted or merged away shifts all that follow to the left, and a reader that trusts its
-offsets skips them. So each page begins a little before the last one's end, and must share
-a record with what is already read.
+Offsets count from the start of a collection that changes while it is read: a record that is
+deleted or merged away shifts all records after it to the left, and a reader that trusts its
+offsets skips them. So each page begins a little before the end of the previous one, and must
+share a record with the records already read.
 
-Why one shared record is enough. A collection's order is fixed (the default is by Ometria's
-internal id): records come and go, but two of them never change places. A page is then a
-run without holes of what there was when it was served. Let U be what is read so far, without
-holes from the start to its last record, let B be a page, and x a record in both. Take any
-record r that was there throughout and does not come after B's last. If r does not come after
-U's last, it is in U. If it does, it comes after x, hence after B's first, so it lies within B.
-Either way it is read: U and B together have no holes up to the later of their ends. Nothing
-here depends on which request was served first, so pages can be asked for side by side.
+Why one shared record is enough. The order of a collection is fixed (by default it is Ometria's
+internal id): records appear and disappear, but two of them never change places. A page is thus
+a run without holes of the records that existed when it was served. Let U be the records read so
+far, without holes from the start to the last record of U. Let B be a page, and x a record in
+both. Take any record r that existed throughout and does not come after the last record of B.
+If r does not come after the last record of U, it is in U. If it does, it comes after x, hence
+after the first record of B, so it lies within B. In both cases it is read: U and B together
+have no holes up to the later of their ends. This holds whichever request was served first, so
+pages can be requested concurrently.
 A page at offset 0 needs no shared record: it begins at the start.
 """
 
@@ -32,29 +33,50 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import Record
 
-OVERLAP = 5  # Survives four deletions between two pages without a request more.
-REMEMBERED_PAGES = 40  # More than the longest step back, so that it can't land before them.
+OVERLAP = 5  # Survives four deletions between two pages without an extra request.
+REMEMBERED_PAGES = 40  # More than the longest step back, which therefore cannot land before them.
 
 Identity = bytes
 
 
 def by_id(record: Record) -> Identity:
-    """Know a record by its ``id``; one without, by all it holds."""
+    """Identify a record by its ``id``; if it has none, by its whole content."""
     return (field_text(record, "id") or "").encode() or by_all(record)
 
 
 def by_all(record: Record) -> Identity:
     """
-    Know a record by all it holds, as a hash.
+    Identify a record by a hash of its whole content.
 
-    Events never change and need no id; where they carry one, it may be their list's.
+    Events never change and need no id; if they carry one, it may be their list's.
     """
     return hashlib.blake2b(json_text(record).encode(errors="replace"), digest_size=16).digest()
 
 
 def overlap_of(page_size: int) -> int:
-    """Give how many records of a page the next one repeats: half of it at most."""
+    """Give the number of records that a page repeats of the previous one: at most half of it."""
     return min(OVERLAP, page_size // 2)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """
+    A page that joins the records already read.
+
+    *news* are the records that the caller needs: those never read before, and those read
+    before by an earlier request. For each record, the last copy given is thus the newest.
+    Records that are identified by their whole content have one copy only.
+    *unread* is the number of records never read before. *next_offset* is where to continue, an
+    overlap before the end. *repeats* is the number of consecutive pages that equal the one
+    before them although their offset is higher. *ends* says that the page proves that nothing
+    follows the records already read.
+    """
+
+    news: list[Record]
+    unread: int
+    next_offset: int
+    repeats: int = 0
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ class _Seen:
 
 
 class OverlapCheck:
-    """What is read so far of one collection, as far back as it can still matter."""
+    """The records read so far of one collection, as far back as a page may still overlap them."""
 
     def __init__(self, identity: Callable[[Record], Identity]) -> None:
         self._identity = identity
@@ -76,29 +98,15 @@ class OverlapCheck:
         self._end = 0  # The position just after the last record read.
         self._missed = False  # Whether a page failed to join since the last new record.
         self._next = 0
-        self.brought = 0
-        """How many records the last page held that were new."""
-        self.repeats = 0
-        """How many pages in a row equalled the one before, though asked further on."""
-        self.at_end = False
-        """Whether the last page proved that nothing comes after what is read."""
+        self._repeats = 0
         self._last: tuple[int, list[Identity]] = (-1, [])
 
-    @property
-    def next_offset(self) -> int:
-        """Where to go on, an overlap before the end."""
-        return self._next
-
-    def join(
-        self, offset: int, found: Sequence[Record], requested_at: datetime
-    ) -> list[Record] | None:
+    def join(self, offset: int, found: Sequence[Record], requested_at: datetime) -> Joined | None:
         """
-        Join the page at *offset*, and give those of its records that are news.
+        Join the page at *offset*.
 
-        News is what was not read yet, or was read by an earlier request: for each record
-        the last copy given is the newest. What is known by all it holds has but one copy.
-        None means that the page shares nothing with what is read, so that records may be
-        missing between.
+        None means that the page shares no record with those already read, so that records may
+        be missing in between.
         """
         names = [self._identity(record) for record in found]
         if offset > 0 and not any(name in self._seen for name in names):
@@ -110,47 +118,43 @@ class OverlapCheck:
             if name not in self._seen
             or (self._can_change and self._seen[name].requested_at <= requested_at)
         ]
+        unread = sum(name not in self._seen for name in names)
         (last_offset, last_names), due = self._last, self._next
-        self._note_repeat(offset, names)
-        self._note_next(offset, names)
-        further_on = offset > last_offset >= 0 and offset >= due
-        self.at_end = further_on and self._ends_alike(names, last_names)
-        self._remember(offset, names, requested_at)
-        return news
-
-    def _note_repeat(self, offset: int, names: list[Identity]) -> None:
-        last_offset, last_names = self._last
-        same = offset > last_offset >= 0 and sorted(names) == sorted(last_names) and bool(names)
-        self.repeats = self.repeats + 1 if same else 0
+        is_further = offset > last_offset >= 0
+        is_repeated = is_further and sorted(names) == sorted(last_names) and bool(names)
+        self._repeats = self._repeats + 1 if is_repeated else 0
         self._last = (offset, names)
+        self._next = self._find_next(offset, names, unread)
+        self._remember(offset, names, requested_at)
+        ends = is_further and offset >= due and not unread and self._ends_alike(names, last_names)
+        return Joined(news, unread, self._next, self._repeats, ends)
 
     def _ends_alike(self, names: list[Identity], last_names: list[Identity]) -> bool:
         """
-        Tell whether a page that was asked for where the last one ends brought only its end again.
+        Whether a page requested from where the last one ends holds only that end again.
 
-        A page may be short because the server took records out of it after it was cut, so
-        that its size proves nothing. Only a server that takes out all the rest of a page
-        but the overlap, twice in a row, still could hide what follows.
+        A page may be short because the server removed records from it after cutting it to
+        size, so its size proves nothing. Only a server that removes all records of a page
+        except the overlap, twice in a row, could still hide records that follow.
         """
         same_end = bool(names and last_names) and names[-1] == last_names[-1]
-        return same_end and not self.brought and not self.repeats
+        return same_end and not self._repeats
 
-    def _note_next(self, offset: int, names: list[Identity]) -> None:
+    def _find_next(self, offset: int, names: list[Identity], unread: int) -> int:
         """
-        Find where the rest begins.
+        Find the offset of the rest.
 
-        Where the page's last record is known, the page lies within what is read, and
-        its shift since then says where the end is now. A wrong guess costs requests,
-        never records: the next page must join as well. If it did not, the guess is
-        dropped, and the next page is the one that follows.
+        If the page's last record is known, the page lies within the records already read, and
+        the record's shift since then gives the new position of their end. A wrong guess costs
+        requests, never records: the next page must join as well. If it does not, the guess is
+        dropped, and the page that follows this one is next.
         """
-        self.brought = sum(name not in self._seen for name in names)
         page_end = offset + len(names)
         last = self._seen.get(names[-1]) if names else None
         self._end = page_end if last is None else self._end + (page_end - 1) - last.position
-        self._missed = self._missed and not self.brought
+        self._missed = self._missed and not unread
         end = page_end if self._missed else max(self._end, page_end)
-        self._next = max(end - overlap_of(len(names)), offset + 1)
+        return max(end - overlap_of(len(names)), offset + 1)
 
     def _remember(self, offset: int, names: list[Identity], requested_at: datetime) -> None:
         self._count += 1

@@ -1,10 +1,10 @@
 """
-The account's request budget, shared by every process on the machine that uses the same key.
+The rate limit of an account, shared by all processes on the machine that use the same key.
 
-Ometria counts the requests of an account, whoever sends them, so two runs side by side
-must agree on who goes when. They do so in a small file that holds the next free moment:
-each request takes it, moves it on by one interval, and waits until its turn. Turns are
-given in advance, so requests that overlap leave evenly spaced, however slow the answers.
+Ometria counts all requests of an account together, so concurrent runs must take turns. They
+share a small file that holds the next free time: each request takes it, moves it on by one
+interval, and waits until its turn. Turns are assigned in advance, so concurrent requests are
+evenly spaced, however slow the answers.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Ometria says "4 requests per second" and not how it counts. In a sliding second the fifth
-# request is refused if it arrives a moment early, and the network shifts arrivals: so leave
-# a little room. 3 % costs less than a refusal now and then, and keeps 97 % of the budget.
-# Where the network shifts more than that, each refusal widens the room, and each turn
-# taken since then narrows it a little: 1 % is given back in 100 turns, 25 seconds.
+# Ometria documents "4 requests per second", but not how it counts. In a sliding second the
+# fifth request is refused if it arrives a moment early, and the network shifts arrivals, so a
+# margin is needed. 3 % costs less than an occasional refusal and keeps 97 % of the rate limit.
+# If the network shifts arrivals more than that, each refusal widens the margin, and each turn
+# taken since then narrows it: 1 % in 100 turns, 25 seconds.
 ROOM = 1.03
 WIDER = 0.01
 WIDEST_ROOM = 1.15
 NARROWER = 0.0001
 
-# The longest that Ometria can make everybody wait at once. Budgets that are counted by the
-# hour or by the day may ask for much; beyond this it is asked again all the same.
+# The longest wait that one Retry-After can cause. Limits that are counted by the hour or by the
+# day may require a long wait; after this time a request is sent anyway.
 LONGEST_HOLD_SECONDS = 6 * 3600.0
 
-# A turn further ahead than this was left by a clock that has jumped: it is more than any
-# queue of ours plus the longest hold.
+# A turn further ahead than this comes from a clock that has jumped: it exceeds any queue of
+# ours plus the longest hold.
 FARTHEST_SECONDS = LONGEST_HOLD_SECONDS + 600.0
 
-SLICE_SECONDS = 60.0  # Of a long wait, after each of which somebody may have called it off.
+SLICE_SECONDS = 60.0  # Of a long wait. After each slice, the wait checks whether it was cancelled.
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux; a new one each time it starts.
 
-# The lock is held for less than a millisecond; who waits this long waits for a process
-# that was stopped, or for a file system that does not lock.
+# The lock is held for less than a millisecond; a longer wait means that a process was suspended,
+# or that the file system does not support locks.
 LOCK_TIMEOUT_SECONDS = 5.0
 
 
-class Stopped(ReplicaError):  # No failure: the reader asked for no more.
-    """The read that wanted this request was abandoned while the request waited."""
+class Stopped(ReplicaError):  # Not a failure: the reader needs no more answers.
+    """The read that needed this request was cancelled while the request waited."""
 
 
 @dataclass
 class _Turns:
     """
-    The moments that are spoken for, on the monotonic clock.
+    The turns that are taken, as times of the monotonic clock.
 
-    Python's monotonic clock is system-wide, so processes can compare its readings,
-    and it stands above jumps of the wall clock. It starts again at each boot, so turns
-    carry *boot*, its name, and *written_at*. *room* is how much wider than the rate
-    allows the turns are, as a factor.
+    Python's monotonic clock is system-wide, so processes can compare its readings, and it
+    ignores jumps of the wall clock. It restarts at each boot, so *boot* names the boot and
+    *written_at* is the time of writing. *room* is the margin: the factor by which turns are
+    wider than the rate allows.
     """
 
     next_free: float = 0.0
@@ -80,12 +80,12 @@ class _Turns:
 
 class RateLimiter:
     """
-    Says when the next request may leave. Safe to use from many threads.
+    Delays each request until its turn. Thread-safe.
 
-    *folder* is where the processes of this user meet; None is the user's cache folder.
-    Where it can't be used, the processes pace themselves each alone, and one warning says so.
-    *sleep*, *clock* (monotonic seconds) and *boot* are there for tests; *boot* names the
-    time since the machine was last started, None asks the system for it.
+    The processes of this user share *folder*; None is the user's cache folder. If it cannot be
+    used, each process keeps to the rate alone, and logs one warning.
+    *sleep*, *clock* (monotonic seconds) and *boot* are for tests; *boot* names the current
+    boot of the machine, None asks the system for it.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class RateLimiter:
         self._sleep = sleep
         self._turn_lock = threading.Lock()
         self._alone = _Turns()
-        self._given_back: list[float] = []
-        self._file = _meeting_point(folder, api_url, api_key)
+        self._returned: list[float] = []
+        self._file = _shared_file(folder, api_url, api_key)
 
     def wait(self, stop: threading.Event | None = None) -> None:
         """Return when it is this request's turn. Raises Stopped once *stop* is set."""
@@ -116,39 +116,39 @@ class RateLimiter:
             try:
                 rest(turn - self._clock(), stop, self._sleep)
             except Stopped:
-                self._give_back(turn)
+                self._return(turn)
                 raise
             if turn >= self._held_until():
                 return
-            turn = self._take_turn()  # Somebody was refused since: the turn is void.
+            turn = self._take_turn()  # A request was refused since: the turn is void.
 
     def hold_off(self, seconds: float) -> None:
-        """Let no request of this key leave for so long, in whichever process."""
+        """Delay all requests of this key, in all processes, for *seconds*."""
         with self._turns() as turns:
             until = self._clock() + min(seconds, LONGEST_HOLD_SECONDS)
             turns.held_until = max(turns.held_until, until)
             turns.next_free = max(turns.next_free, turns.held_until)
 
     def widen(self) -> None:
-        """Leave more room between requests, for a while: one was refused for coming too soon."""
+        """Widen the margin between requests for a while, after one was refused as too early."""
         with self._turns() as turns:
             turns.room = min(WIDEST_ROOM, turns.room + WIDER)
 
     def _take_turn(self) -> float:
         with self._turns() as turns:
             earliest = max(self._clock(), turns.held_until)
-            self._given_back = sorted(turn for turn in self._given_back if turn >= earliest)
-            if self._given_back:
-                return self._given_back.pop(0)
+            self._returned = sorted(turn for turn in self._returned if turn >= earliest)
+            if self._returned:
+                return self._returned.pop(0)
             turn = max(self._clock(), turns.next_free)
             turns.next_free = turn + self.interval_seconds * turns.room
             turns.room = max(ROOM, turns.room - NARROWER)
             return turn
 
-    def _give_back(self, turn: float) -> None:
-        """Let the next request of this process have a turn that nobody needs any more."""
+    def _return(self, turn: float) -> None:
+        """Return a turn that is not used, for the next request of this process."""
         with self._turn_lock:
-            self._given_back.append(turn)
+            self._returned.append(turn)
 
     def _held_until(self) -> float:
         with self._turns() as turns:
@@ -156,8 +156,8 @@ class RateLimiter:
 
     @contextmanager
     def _turns(self) -> Iterator[_Turns]:
-        """Hand out the shared turns to be changed, or this process's own where none are shared."""
-        with self._turn_lock:  # Threads queue here; only one at a time asks for the file.
+        """Lock the shared turns for a change; without a shared file, this process's own."""
+        with self._turn_lock:  # Threads queue here; only one at a time locks the file.
             lock = self._locked()
             if self._file is None or lock is None:
                 yield self._alone
@@ -170,7 +170,7 @@ class RateLimiter:
                 lock.release()
 
     def _locked(self) -> filelock.BaseFileLock | None:
-        """Lock the file; None, from then on, where that can't be done."""
+        """Lock the file; None, also in all later calls, if that is impossible."""
         if self._file is None:
             return None
         try:
@@ -185,8 +185,8 @@ class RateLimiter:
         return lock
 
     def _write(self, turns: _Turns) -> None:
-        # Not by rename: a crash may leave half a line, which reads as nothing and is no harm,
-        # whereas it would leave a stray file for each crash.
+        # Not by rename, which would leave a stray file for each crash. Half a written line is
+        # harmless: it is ignored.
         self._alone = turns
         turns.written_at, turns.boot = self._clock(), self._boot
         try:
@@ -198,8 +198,8 @@ class RateLimiter:
     def _go_alone(self, error: Exception) -> None:
         self._file = None
         logger.warning(
-            "the request budget can't be shared with other processes (%s);"
-            " runs side by side with the same key may be refused (429) and retried",
+            "the rate limit cannot be shared with other processes (%s);"
+            " concurrent runs with the same key may be refused (429) and retried",
             type(error).__name__,
         )
 
@@ -207,23 +207,23 @@ class RateLimiter:
 def rest(
     seconds: float, stop: threading.Event, sleep: Callable[[float], object] | None = None
 ) -> None:
-    """Sleep, but wake when *stop* is set, and raise Stopped then. *sleep* replaces the sleeping."""
+    """Sleep. Raises Stopped as soon as *stop* is set. *sleep* is for tests."""
     while seconds > 0 and not stop.is_set():
         (sleep or stop.wait)(min(seconds, SLICE_SECONDS))
         seconds -= SLICE_SECONDS
     if stop.is_set():
-        raise Stopped("The read was abandoned before this request was sent.")
+        raise Stopped("The read was cancelled before this request was sent.")
 
 
 def _this_boot() -> str:
-    """Name this boot, as Linux does; empty where the system doesn't tell."""
+    """Give Linux's name of this boot; empty if the system has none."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
         return ""
 
 
-def _meeting_point(folder: Path | None, api_url: str, api_key: str) -> Path | None:
+def _shared_file(folder: Path | None, api_url: str, api_key: str) -> Path | None:
     try:
         folder = folder or _cache_folder()
     except RuntimeError:  # A user without a home.
@@ -237,13 +237,13 @@ def _cache_folder() -> Path:
 
 
 def _name(api_url: str, api_key: str) -> str:
-    """Name the budget without telling the key: a keyed hash can't be turned around."""
+    """Name the rate limit without revealing the key: a keyed hash cannot be reversed."""
     key = hashlib.sha256(api_key.encode()).digest()
     return hashlib.blake2b(api_url.rstrip("/").encode(), key=key, digest_size=16).hexdigest()
 
 
 def _read(file: Path) -> _Turns:
-    """Read the turns; a file that is missing, half written or garbage holds none."""
+    """Read the turns; a file that is missing, half written or invalid holds none."""
     try:
         stored = json.loads(file.read_text())
         numbers = ("next_free", "held_until", "room", "written_at")
@@ -254,9 +254,9 @@ def _read(file: Path) -> _Turns:
 
 def _sane(turns: _Turns, now: float, boot: str) -> _Turns:
     """
-    Forget what no process of this boot can have meant, not-a-number included.
+    Discard turns that no process of this boot can have written, also if they are not numbers.
 
-    Where a boot has no name, turns written later than now tell that the clock began anew.
+    If a boot has no name, turns that were written later than now show that the clock restarted.
     """
     latest = now + FARTHEST_SECONDS
     if (

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
+from ometria_replica.local_duckdb import open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["SCHEMES", "open_warehouse"]
+__all__ = ["SCHEMES", "duckdb_catalog", "duckdb_path", "file_name_warning", "open_warehouse"]
 
 
-def open_warehouse(url: str, *, dry_run: bool = False) -> Warehouse:
+def open_warehouse(url: str, *, catalog: Catalog = CATALOG, dry_run: bool = False) -> Warehouse:
     """
-    Open the warehouse at *url*; with *dry_run*, one that counts but never writes.
+    Open the warehouse at *url*; with *dry_run*, one that compares and counts but never writes.
 
-    Raises ConfigError for an address that no warehouse of ours answers to, and for one
-    whose packages are not installed, or do not load.
+    Raises ConfigError for a URL that names no warehouse, and for one whose packages are not
+    installed or cannot be loaded.
     """
+    from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415 -- only to open one.
+
     scheme = scheme_of(url)
     if scheme not in SCHEMES:
         raise ConfigError(
-            f"warehouse.url: no warehouse speaks '{scheme}://'."
-            f" There are {', '.join(SCHEMES)}, or the path of a .duckdb file."
+            f"warehouse.url: '{scheme}://' is not a known kind of warehouse."
+            f" Use one of {', '.join(SCHEMES)}, or the path of a .duckdb file."
         )
     module = _imported(scheme, SCHEMES[scheme])
-    opened: Warehouse = module.open_url(url, dry_run=dry_run)
-    return opened
+    with ExitStack() as opening:
+        connection = open_staging(opening)
+        engine = _engine(module, url, connection, dry_run=dry_run)
+        return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
+
+
+def _engine(module: Any, url: str, connection: DuckDBPyConnection, *, dry_run: bool) -> Engine:
+    """Open an engine that merges itself, or the local merge for a remote that cannot."""
+    if hasattr(module, "open_engine"):
+        engine: Engine = module.open_engine(url, connection, dry_run=dry_run)
+        return engine
+    from ometria_replica.warehouse.local_merge import local_merge  # noqa: PLC0415 -- for remotes.
+
+    if hasattr(module, "open_remote"):
+        return local_merge(connection, module.open_remote(url, connection))
+    from ometria_replica.warehouse.remotes.dlt_remote import open_destination  # noqa: PLC0415
+
+    return local_merge(connection, open_destination(module.DESTINATION, url, dry_run=dry_run))
 
 
 def _imported(scheme: str, known: Scheme) -> Any:
@@ -45,34 +70,33 @@ def _imported(scheme: str, known: Scheme) -> Any:
 
 
 def _lacking(scheme: str, extra: str, error: ImportError) -> str:
-    """Say what to install: packages, or what one that is there asks of the machine."""
+    """Say what to install: packages, or a library that an installed package needs."""
     if isinstance(error, ModuleNotFoundError):
         needs, install = "needs more packages:", "pip install"
     else:
-        needs = f"needs what is installed, but does not load: {error}."
+        needs = f"needs a package that is installed, but does not load: {error}."
         install = "Install the library that it lacks, or newer packages: pip install --upgrade"
     return f"warehouse.url: {scheme}:// {needs} {install} 'ometria-replica[{extra}]'."
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Where a kind of URL leads: a *module* of this folder, and the *extra* that it needs."""
+    """The *module* that opens a kind of URL, and the *extra* that it needs."""
 
     module: str
     extra: str = ""
 
 
-def _bridged(*ours: str) -> dict[str, Scheme]:
+def _dlt_destinations(*ours: str) -> dict[str, Scheme]:
     """
-    Find what dlt takes rows to: what there are files for in ``destinations``.
+    List the warehouses that dlt loads: one for each file in ``remotes/dlt_destinations``.
 
-    Each file's name is a scheme, and with ``dlt+`` before it another; the warehouses that
-    are *ours* to write to without dlt have the longer one alone.
+    The file's name is a scheme, and with ``dlt+`` before it another. The warehouses that are
+    *ours* to write without dlt have only the longer scheme.
     """
     found: dict[str, Scheme] = {}
-    for name in sorted(
-        path.stem for path in (Path(__file__).parent / "remotes" / "dlt_destinations").glob("*.py")
-    ):
+    folder = Path(__file__).parent / "remotes" / "dlt_destinations"
+    for name in sorted(path.stem for path in folder.glob("*.py")):
         if name in ours:
             found[f"dlt+{name}"] = Scheme(f"remotes.dlt_destinations.{name}", f"dlt-{name}")
         elif name != "__init__":
@@ -81,7 +105,7 @@ def _bridged(*ours: str) -> dict[str, Scheme]:
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    "duckdb": Scheme("duckdb"),
+    "duckdb": Scheme("engines.duckdb"),
     "md": Scheme("engines.motherduck"),
     "postgresql": Scheme("engines.postgres", "postgres"),
     "postgres": Scheme("engines.postgres", "postgres"),
@@ -92,22 +116,16 @@ SCHEMES: Mapping[str, Scheme] = {
     "iceberg+postgresql": Scheme("remotes.iceberg", "iceberg"),
     "iceberg+http": Scheme("remotes.iceberg", "iceberg"),
     "iceberg+https": Scheme("remotes.iceberg", "iceberg"),
-    **_bridged("duckdb", "postgresql"),
+    **_dlt_destinations("duckdb", "postgresql"),
 }
-"""The warehouses, by the scheme of their URL. Each module has a function ``open_url``."""
+"""
+The kinds of warehouse, by the scheme of their URL.
+
+Each module has ``open_engine``, ``open_remote`` or a ``DESTINATION`` of dlt's.
+"""
 
 
 def scheme_of(url: str) -> str:
-    """Read the scheme; a bare path is that of a DuckDB file, and MotherDuck has no slashes."""
+    """Read the scheme; a bare path names a DuckDB file, and MotherDuck's URL has no slashes."""
     scheme, separator, _ = url.partition(":" if url.startswith("md:") else "://")
     return scheme if separator else "duckdb"
-
-
-def duckdb_path(url: str) -> str | None:
-    """Read the file out of ``duckdb:///ometria.duckdb`` or a bare path; None if it is neither."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    if scheme != "duckdb":
-        return None
-    return rest.removeprefix("/")

@@ -1,283 +1,327 @@
 """
-An engine for places where no SQL of ours can merge: lakes, and warehouses behind a bridge.
+Merges for targets that cannot run the merge statements: lakes, and warehouses loaded by dlt.
 
-What such a place holds is looked up, compared here in memory by the very statements that
-other engines run, and sent there; its state tables are read when a run begins and written
-after each transaction. Rows go first and state after them, since both at once is more than
-such a place can do: a crash in between repeats a batch, and by the key repeats are harmless.
+The rows that a batch may replace are copied into a DuckDB in memory and compared there, by the
+statements that other engines run. Then the rows are written to the remote. The state tables are
+read when a run begins and written after each transaction. Rows are written first and state
+second, since no remote writes both at once: a crash between the two repeats a batch, and by the
+key a repetition changes nothing.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ometria_replica.mapping import STAGED, staged_ddl
-from ometria_replica.schema import DATA_SCHEMA
+from typing_extensions import override
+
+from ometria_replica import sql
+from ometria_replica.mapping import STAGED
+from ometria_replica.schema import STATE_SCHEMA, StateTable
+from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.steps import step
-from ometria_replica.tables import TABLES
-from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
-from ometria_replica.warehouse.state_tables import (
-    ACCOUNTS,
-    DELETED_UPSTREAM,
-    FILES,
-    LEASES,
-    REJECTS,
-    RUNS,
-    STATE_SCHEMA,
-    WATERMARKS,
-)
+from ometria_replica.warehouse.engines.base import Engine
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
+from ometria_replica.warehouse.remotes.base import Relation
+from ometria_replica.warehouse.state_tables import STATE_TABLES, VERSION
+from ometria_replica.warehouse.upgrades import OLD_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import Batch
-    from ometria_replica.schema import Column, Table
-    from ometria_replica.warehouse.state_tables import StateTable
+    from ometria_replica.schema import Table
+    from ometria_replica.warehouse.changes import Changes
+    from ometria_replica.warehouse.remotes.base import Remote
 
-# What was set aside before the ledger that says it was read, and the marks after both.
-_IN_ORDER = (ACCOUNTS, REJECTS, DELETED_UPSTREAM, FILES, WATERMARKS, RUNS, LEASES)
+_SENT = "sent_rows"
 
 
-@dataclass(frozen=True)
-class Wanted:
+def local_merge(connection: DuckDBPyConnection, remote: Remote) -> LocalMergeEngine:
+    """Merge into *remote* in a DuckDB in memory, attached to *connection*."""
+    return LocalMergeEngine(DuckDBEngine(connection, FileAttachment(":memory:")), remote)
+
+
+class LocalMergeEngine(Engine):
     """
-    The rows of a table to look up: all of the source's, or those that fit one of the rest.
+    The tables of *remote*, merged in *local*, a DuckDB in memory.
 
-    *keys* are ``__sync_key``s; *days*, in UTC, are those of the table's time, and with
-    days also the rows without a time are wanted. Both None: all of the source's.
-    """
-
-    source_id: str
-    keys: tuple[str, ...] | None = None
-    days: tuple[date, ...] | None = None
-
-
-class LocalMergeEngine(DuckDBEngine):
-    """
-    The place called *place*, of which a part is in memory.
-
-    The five tables in memory hold only what was looked up; the state tables all there is.
+    The tables in memory hold the rows that were copied for a batch; the state tables are whole.
+    With *dry_run* nothing is written to the remote, as no statement that writes is run.
     """
 
-    prunes_by_time = False  # What is looked up lies within the batch's span already.
-    flags_leases = True
+    types: ClassVar[Mapping[str, str]] = DuckDBEngine.types
+    row_id = DuckDBEngine.row_id
+    prunes_by_time = False  # The copied rows lie within the batch's span already.
+    locks = False
 
-    def __init__(self, staging: DuckDBPyConnection, place: str, *, read_only: bool = False) -> None:
-        super().__init__(staging, ":memory:", read_only=read_only)
-        self.place = place
-        self._connection = staging
-        self._is_remembered = False
-        self._whole: tuple[str, str] | None = None
+    def __init__(self, local: DuckDBEngine, remote: Remote) -> None:
+        self.place = remote.place
+        self.batch_size = remote.batch_size
+        self.catalog = local.catalog
+        self._local = local
+        self._remote = remote
+        self._has_state = False
+        self._full_copy: tuple[str, str] | None = None
 
-    # --- what the place must do ---
+    # --- statements run in memory ---
 
-    @abstractmethod
-    def explaining(self, doing: str) -> AbstractContextManager[None]:
-        """Turn the errors of the place's driver into ours, without what they quote."""
-
-    @abstractmethod
-    def far_columns(self, table: Table) -> list[tuple[str, str]]:
-        """Name the columns that a table has there, with DuckDB's types; none if it is not there."""
-
-    @abstractmethod
-    def make_far_table(self, table: Table) -> None:
-        """Make one of the five there. It is not there yet."""
-
-    @abstractmethod
-    def make_far_state(self) -> None:
-        """Make the state tables there that are missing."""
-
-    @abstractmethod
-    def read_state(self, table: StateTable) -> pa.Table | None:
-        """Read a state table, all of it; None if it is not there."""
-
-    @abstractmethod
-    def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
-        """Delete the rows with the keys *gone* (the key's columns), then add the rows *new*."""
-
-    @abstractmethod
-    def fetch(self, table: Table, wanted: Wanted) -> Iterable[pa.Table | pa.RecordBatch]:
-        """Bring rows of a table, with all its columns by name. More than is wanted is no harm."""
-
-    @abstractmethod
-    def send(self, table: Table, rows: pa.RecordBatchReader) -> None:
-        """Put rows there, one a key, each in the place of the one with its ``__sync_key``."""
-
-    @abstractmethod
-    def remove(self, table: Table, keys: Sequence[str]) -> None:
-        """Delete the rows with these ``__sync_key``s there."""
-
-    @abstractmethod
-    def count_rows(self, table_name: str, source_id: str) -> int:
-        """Count a source's rows there; 0 where there is no such table."""
-
-    # --- what every engine does ---
-
+    @override
     @contextmanager
-    def using(self, doing: str) -> Iterator[None]:
-        """See the base."""
-        with self.explaining(doing), super().using(doing):
-            if not self._is_remembered:
-                self._remember()
+    def session(self, doing: str) -> Iterator[None]:
+        with self._remote.explaining(doing), self._local.session(doing):
+            if not self._has_state:
+                self._read_state()
             yield
 
+    @override
     @contextmanager
     def transaction(self, name: str = "state") -> Iterator[None]:
-        """Commit here, and then send the state that has changed. Rows were sent by then."""
-        with super().transaction(name):
+        """Commit in memory, then write the state that has changed. Rows were written before."""
+        with self._local.transaction(name):
             yield
-        for table in _IN_ORDER:
-            self._send_state(table)
+        for table in STATE_TABLES:
+            self._write_state(table)
 
-    def columns(self, schema: str, name: str) -> list[tuple[str, str]]:
-        """See the base."""
-        if schema == DATA_SCHEMA:
-            return self.far_columns(_named(name))
-        return super().columns(schema, name)
+    @override
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._local.execute(statement, parameters)
 
-    def make_schema(self, name: str) -> None:
-        """See the base. Here they are made when the state is read."""
-        if name == STATE_SCHEMA:
-            self.make_far_state()
+    @override
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
+        return self._local.rows(query, parameters)
 
-    def make_table(self, table: Table) -> None:
-        """See the base."""
-        if not self.far_columns(table):
-            self.make_far_table(table)
+    @override
+    def temporary(
+        self, name: str, query: str, parameters: Sequence[object] = (), *, by_index: bool = False
+    ) -> None:
+        self._local.temporary(name, query, parameters, by_index=by_index)
 
-    def look_up(self, batch: Batch) -> None:
-        """Bring what the batch may touch; of a whole read all, once, since it asks for all."""
-        whole = (batch.table.name, batch.source_id) if batch.whole else None
-        if whole and whole == self._whole:
+    # --- tables are those of the remote ---
+
+    @override
+    def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
+        """List the columns; a state table is in memory, and exists there from the first session."""
+        if isinstance(table, StateTable):
+            return self._local.columns(table)
+        return self._remote.columns(table)
+
+    @override
+    def create_schema(self, name: str) -> None:
+        self._local.create_schema(name)
+
+    @override
+    def create_table(self, table: Table | StateTable) -> None:
+        self.create_missing([table])
+
+    @override
+    def create_missing(self, tables: Sequence[Table | StateTable]) -> None:
+        """Create all tables of the remote in one request, where it can."""
+        for table in tables:
+            self._local.create_schema(sql.schema_of(table))
+            self._local.create_table(table)
+        with step("schema"):
+            self._remote.create(tables)
+
+    @override
+    def stage(self, batch: Batch) -> None:
+        """Copy the rows that the batch may replace; for a full read all rows, once."""
+        full_copy = (batch.table.name, batch.source_id) if batch.is_full else None
+        if full_copy and full_copy == self._full_copy:
             return
-        self.execute(f"DELETE FROM {self.data(batch.table.name)}")
-        if self.far_columns(batch.table):
-            self._bring_here(batch.table, self._wanted(batch))
-        self._whole = whole
+        selections = [Selection(batch.source_id)] if full_copy else list(self._replaceable(batch))
+        self._copy(batch.table, selections)
+        self._full_copy = full_copy
 
-    def replace_rows(self, table: Table) -> None:
+    @override
+    def prefetch(self, table: Table, selection: Selection) -> None:
+        self._full_copy = None
+        self._copy(table, [selection])
+
+    @override
+    def apply(self, changes: Changes) -> None:
         """
-        See the base. Rows of a whole read are kept up here too, for its next batch.
+        Write the rows to the remote, and keep the copy of a full read up to date.
 
-        Where sending them fails they may be there all the same, so that what is here is not.
+        If writing fails the remote may have the rows or not, so the copy is dropped.
         """
-        whole, self._whole = self._whole, None
-        names = sql.names(table)
-        with step("remote rows"):
-            self.send(
-                table, self._connection.sql(f"SELECT {names} FROM {STAGED}").to_arrow_reader()
-            )
-        if whole:
-            super().replace_rows(table)
-        self._whole = whole
+        full_copy, self._full_copy = self._full_copy, None
+        table, names = changes.table, sql.names(changes.table)
+        if self.count_of(changes.rows):
+            rows = Relation(self._local.connection, f"SELECT {names} FROM {changes.rows}")
+            with step("remote rows"):
+                self._remote.replace(table, self._touched(changes), rows, adds=not changes.replaces)
+        if changes.removes:
+            keys = self._texts(f"SELECT __sync_key FROM {changes.gone}")
+            with step("remote removal"):
+                self._remote.delete(table, Selection(changes.source_id, Values("__sync_key", keys)))
+        if full_copy:
+            self._local.apply(changes)
+        self._full_copy = full_copy
 
-    def remove_rows(self, table: Table) -> None:
-        """See the base."""
-        super().remove_rows(table)
-        with step("remote removal"):
-            self.remove(table, [key for (key,) in self.rows("SELECT __sync_key FROM gone")])
+    @override
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+        self.prefetch(table, selection)
+        yield from self._local.read(table, selection)
 
-    def fill_in(self, table: Table, column: Column, found: Sequence[tuple[str, object]]) -> None:
-        """
-        See the base: look the rows up, fill them in here, and send them.
+    @override
+    def count(self, table: Table, selection: Selection) -> int:
+        return self._remote.count(table, selection)
 
-        They are put back here as they are there: *column* may tell where they lie.
-        """
-        self._whole = None
-        here, names = self.data(table.name), sql.names(table)
-        self.execute(f"DELETE FROM {here}")
-        self._bring_here(table, Wanted("", keys=tuple(key for key, _ in found)))
-        self.temporary("unfilled", f"FROM {here}")
-        super().fill_in(table, column, found)
-        self.execute(staged_ddl(table))
-        self.execute(f"INSERT INTO {STAGED} ({names}) SELECT {names} FROM {here}")
-        self.execute(f"DELETE FROM {here}")
-        self.execute(f"INSERT INTO {here} FROM unfilled")
-        self.replace_rows(table)
+    @override
+    def delete(self, table: Table, selection: Selection) -> int:
+        self._full_copy = None
+        found = self.count(table, selection)
+        if found:
+            self._remote.delete(table, selection)
+        return found
 
+    @override
     def lock(self, table: StateTable) -> None:
-        """See the base: nobody can be kept out, so look at what they wrote."""
+        """Read the table anew: a remote has no locks."""
         self.refresh(table)
 
+    @override
     def refresh(self, table: StateTable) -> None:
-        """See the base."""
-        found = self.read_state(table)
-        for name in (self.state(table), _far(table)):
-            self.execute(f"DELETE FROM {name}")
-            if found is not None and found.num_rows:
-                self._insert(name, table.column_names, found)
+        found = self._remote.read_state(table)
+        for name in (self.name(table), _remote(table)):
+            self._fill(name, table, found)
 
-    # --- helpers ---
+    @override
+    def check_access(self) -> None:
+        self._remote.check_access()
 
-    def _remember(self) -> None:
-        for schema in (DATA_SCHEMA, STATE_SCHEMA):
-            super().make_schema(schema)
-        for table in TABLES:
-            self.execute(sql.create_table(table, self.catalog))
-        for state in _IN_ORDER:
-            self.execute(sql.create_state_table(state, self.catalog))
-            self.execute(f"CREATE TEMP TABLE {_far(state)} AS FROM {self.state(state)}")
-            self.refresh(state)
-        self._is_remembered = True
+    @override
+    def detach(self) -> None:
+        self._remote.detach()
 
-    def _send_state(self, table: StateTable) -> None:
-        here, there = self.state(table), _far(table)
-        new = self._arrow(f"FROM {here} EXCEPT FROM {there}")
-        key = ", ".join(sql.quoted(name) for name in table.key)
-        gone = self._arrow(f"SELECT DISTINCT {key} FROM (FROM {there} EXCEPT FROM {here})")
-        if new.num_rows or gone.num_rows:
-            with step("remote state"):
-                self.write_state(table, gone, new)
-            self.execute(f"DELETE FROM {there}")
-            self.execute(f"INSERT INTO {there} FROM {here}")
+    @override
+    def close(self) -> None:
+        self._remote.close()
 
-    def _wanted(self, batch: Batch) -> Wanted:
-        table = batch.table
-        if batch.whole:
-            return Wanted(batch.source_id)
+    # --- which rows ---
+
+    def _replaceable(self, batch: Batch) -> Iterator[Selection]:
+        """
+        Select the rows that staged rows may replace: by their keys, or by the days of events.
+
+        A staged row without a time may replace one that has a time, on any day.
+        """
+        source_id, table = batch.source_id, batch.table
         if table.time is None:
-            return Wanted(batch.source_id, keys=self._staged_keys())
+            yield Selection(source_id, Values("__sync_key", self._staged_keys()))
+            return
         time = sql.quoted(table.time)
         days = self.rows(
             f"SELECT DISTINCT ({time} AT TIME ZONE 'UTC')::DATE FROM {STAGED}"
             f" WHERE {time} IS NOT NULL ORDER BY ALL"
         )
+        spans = tuple(_stretches([day for (day,) in days]))
+        yield Selection(source_id, times=Times(table.time, spans, untimed=True))
         untimed = self._staged_keys(f"WHERE {time} IS NULL")
-        return Wanted(batch.source_id, keys=untimed, days=tuple(day for (day,) in days))
+        if untimed:
+            yield Selection(source_id, Values("__sync_key", untimed))
+
+    def _touched(self, changes: Changes) -> Selection:
+        """Select a part of the table that holds the rows to write and those that they replace."""
+        table = changes.table
+        if table.time is None:
+            return Selection(changes.source_id)
+        time = sql.quoted(table.time)
+        times = (
+            f"(SELECT {time} AS moment FROM {changes.rows} UNION ALL SELECT {time}"
+            f" FROM {self._local.name(table)} t"
+            f" JOIN {changes.replaced} r ON t.rowid = r.target_row)"
+        )
+        bounds = self.rows(
+            f"SELECT min(moment), max(moment) FROM {times} WHERE moment IS NOT NULL"
+            " GROUP BY (moment AT TIME ZONE 'UTC')::DATE ORDER BY ALL"
+        )
+        untimed = self.scalar(f"SELECT count(*) FROM {times} WHERE moment IS NULL") > 0
+        spans = tuple(Span(first, last) for first, last in bounds)
+        return Selection(changes.source_id, times=Times(table.time, spans, untimed))
 
     def _staged_keys(self, where: str = "") -> tuple[str, ...]:
-        return tuple(key for (key,) in self.rows(f"SELECT __sync_key FROM {STAGED} {where}"))
+        return self._texts(f"SELECT __sync_key FROM {STAGED} {where}")
 
-    def _bring_here(self, table: Table, wanted: Wanted) -> None:
-        names = [column.name for column in table.all_columns]
-        for rows in self.fetch(table, wanted):
-            self._insert(self.data(table.name), names, rows)
+    def _texts(self, query: str) -> tuple[str, ...]:
+        return tuple(text for (text,) in self.rows(query))
 
-    def _insert(self, target: str, names: Sequence[str], rows: pa.Table | pa.RecordBatch) -> None:
-        columns = ", ".join(sql.quoted(name) for name in names)
-        self._connection.register("brought", rows)
+    # --- copies ---
+
+    def _copy(self, table: Table, selections: Iterable[Selection]) -> None:
+        """Copy rows of the remote, each once, in place of what was copied before."""
+        self._local.create_schema(table.schema)
+        self._local.create_table(table)
+        here, names = self._local.name(table), sql.names(table)
+        self.execute(f"DELETE FROM {here}")
+        if not self._remote.columns(table):
+            return
+        for place, selection in enumerate(selections):
+            anew = f" ANTI JOIN {here} USING (__sync_key, __source_id)" if place else ""
+            for rows in self._remote.read(table, selection):
+                self._insert(
+                    f"INSERT INTO {here} ({names}) SELECT {names} FROM {_SENT}{anew}", rows
+                )
+
+    def _insert(self, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
+        connection = self._local.connection
+        connection.register(_SENT, rows)
         try:
-            self.execute(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM brought")
+            self.execute(statement)
         finally:
-            self._connection.unregister("brought")
+            connection.unregister(_SENT)
+
+    # --- state ---
+
+    def _read_state(self) -> None:
+        self._local.create_schema(STATE_SCHEMA)
+        for table in STATE_TABLES:
+            self._local.create_table(table)
+            self.execute(f"CREATE TEMP TABLE {_remote(table)} AS FROM {self.name(table)}")
+            self.refresh(table)
+        if not self.count_of(self.name(VERSION)):  # Then it may be of an earlier version.
+            for table in OLD_TABLES:
+                if self._remote.columns(table):
+                    self._local.create_table(table)
+                    self._fill(self.name(table), table, self._remote.read_state(table))
+        self._has_state = True
+
+    def _fill(self, name: str, table: StateTable, found: pa.Table | None) -> None:
+        self.execute(f"DELETE FROM {name}")
+        if found is not None and found.num_rows:
+            columns = ", ".join(sql.quoted(column) for column in table.column_names)
+            self._insert(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {_SENT}", found)
+
+    def _write_state(self, table: StateTable) -> None:
+        here, there = self.name(table), _remote(table)
+        new = self._arrow(f"FROM {here} EXCEPT FROM {there}")
+        key = ", ".join(sql.quoted(name) for name in table.key)
+        gone = self._arrow(f"SELECT DISTINCT {key} FROM (FROM {there} EXCEPT FROM {here})")
+        if new.num_rows or gone.num_rows:
+            with step("remote state"):
+                self._remote.write_state(table, gone, new)
+            self.execute(f"DELETE FROM {there}")
+            self.execute(f"INSERT INTO {there} FROM {here}")
 
     def _arrow(self, query: str) -> pa.Table:
-        found: pa.Table = self._connection.sql(query).to_arrow_table()
+        found: pa.Table = self._local.connection.sql(query).to_arrow_table()
         return found
 
 
-def _far(table: StateTable) -> str:
-    """Name the temporary table that holds a state table as it is at the place."""
-    return sql.quoted(f"far {table.name}")
+def _remote(table: StateTable) -> str:
+    """Name the temporary table that holds a state table as the remote has it."""
+    return sql.quoted(f"remote {table.name}")
 
 
-def _named(name: str) -> Table:
-    return next(table for table in TABLES if table.name == name)
+def _stretches(days: Sequence[date]) -> Iterator[Span]:
+    """Give the spans of *days* in UTC, which are in order; days in a row are one span."""
+    for _, stretch in groupby(enumerate(days), key=lambda each: each[1].toordinal() - each[0]):
+        in_a_row = [datetime.combine(day, time(), UTC) for _, day in stretch]
+        yield Span(in_a_row[0], in_a_row[-1] + timedelta(days=1, microseconds=-1))

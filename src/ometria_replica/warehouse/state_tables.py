@@ -1,36 +1,14 @@
 """
-What the replica remembers, in the schema ``ometria_replica`` beside the data.
+The tables of the state, in the schema ``ometria_replica`` beside the data.
 
-Every warehouse has these tables, with these columns. They are written in the
-transaction of the rows that they speak of, so state is never ahead of data.
+Every warehouse has these tables, with these columns. They are written in the transaction of
+the rows that they describe, so state is never ahead of data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from ometria_replica.mapping import REJECT_COLUMNS
-
-if TYPE_CHECKING:
-    from ometria_replica.schema import ColumnType
-
-STATE_SCHEMA = "ometria_replica"
-
-
-@dataclass(frozen=True)
-class StateTable:
-    """A table of the state schema: column names and types, and which columns are its key."""
-
-    name: str
-    columns: tuple[tuple[str, ColumnType | str], ...]
-    key: tuple[str, ...]
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The names, in order."""
-        return tuple(name for name, _ in self.columns)
-
+from ometria_replica.schema import StateTable
 
 ACCOUNTS = StateTable(
     "accounts",
@@ -42,7 +20,7 @@ ACCOUNTS = StateTable(
     ),
     key=("account_id",),
 )
-"""How an account was first loaded. Another source id or other keys would load all rows again."""
+"""The accounts, and how each was first loaded: other keys would load all rows again."""
 
 WATERMARKS = StateTable(
     "watermarks",
@@ -58,9 +36,9 @@ WATERMARKS = StateTable(
 """
 How far a table has been read, in Ometria's own time.
 
-``watermark``: nothing before it is unread. ``whole``: when it was last read whole.
-``unread LIST``: an exception, a list whose changes are due from then on. ``listed FEED``:
-when the files of a feed were last listed from the first name on, and all of them read.
+``watermark``: everything before it is read. ``full_read``: the time of the last full read.
+``retry LIST``: an exception, a list whose changes are due from then on. ``listed FEED``: the
+time of the last complete listing of a feed after which no file was left to read.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
@@ -78,7 +56,7 @@ LEASES = StateTable(
     ),
     key=("source_id", "run_id"),
 )
-"""Which run may write a source's rows. Renewed with every batch, gone when the run ends."""
+"""The run that may write a source's rows. Renewed with every batch, gone when the run ends."""
 
 DELETED_UPSTREAM = StateTable(
     "deleted_upstream",
@@ -93,7 +71,7 @@ DELETED_UPSTREAM = StateTable(
     ),
     key=("source_id", "table_name", "sync_key"),
 )
-"""Profiles and lists that a whole read did not find. *removed_at* None: the row is still there."""
+"""Profiles and lists that a full read did not find. *removed_at* None: the row is still there."""
 
 FILES = StateTable(
     "files",
@@ -113,7 +91,7 @@ FILES = StateTable(
     key=("source_id", "table_name", "name", "etag", "size"),
 )
 """
-The ledger of the feed: every version of every file that was read, or could not be.
+The file log: every version of every export file that was read, or could not be read.
 
 *loaded_at* is the ``__synced_at`` of the file's rows, and of no other file's.
 *read_again* asks the next run to read the file as if it were new.
@@ -128,7 +106,7 @@ REJECTS = StateTable(
     ),
     key=("reject_id",),
 )
-"""Values that would not convert and records that nothing identifies, as they came."""
+"""Values that did not convert, and records without an identity, as they came."""
 
 RUNS = StateTable(
     "runs",
@@ -142,6 +120,14 @@ RUNS = StateTable(
     ),
     key=("run_id",),
 )
-"""What each run did: its report as JSON text."""
+"""The run history, with each report as JSON text."""
 
-STATE_TABLES = (ACCOUNTS, WATERMARKS, LEASES, FILES, REJECTS, DELETED_UPSTREAM, RUNS)
+VERSION = StateTable(
+    "version",
+    (("version", "integer"), ("written_by", "text"), ("written_at", "timestamptz")),
+    key=("version",),
+)
+"""One row: the version of this layout, and the release of the program that wrote it."""
+
+STATE_TABLES = (ACCOUNTS, REJECTS, DELETED_UPSTREAM, FILES, WATERMARKS, RUNS, LEASES, VERSION)
+"""In the order of writing: rejects before the file log that counts them as read, and so on."""

@@ -1,28 +1,29 @@
 """
-Where rows live, as statements reach it: the base of every engine that we merge in.
+A database that runs the merge statements: the base of DuckDB, PostgreSQL and the local merge.
 
-An engine knows the words of SQL that are its own, and no table of ours. The statements
-themselves stand in ``books`` and ``merge``, once for all engines: ``?`` for a parameter,
-and nothing that only one of them understands.
+The statements themselves stand in ``merge``, ``state_store``, ``rejects`` and ``leases``, once
+for all engines: ``?`` for a parameter, and no syntax that only one engine understands.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
+from ometria_replica import sql
+from ometria_replica.batch import BatchSize
+from ometria_replica.steps import step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import pyarrow as pa
 
     from ometria_replica.batch import Batch
-    from ometria_replica.schema import Column, Table
-    from ometria_replica.warehouse.state_tables import StateTable
-
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.selection import Selection
+    from ometria_replica.warehouse.changes import Changes
 
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
 
@@ -31,159 +32,171 @@ class Engine(ABC):
     """
     A connection that runs statements, one at a time.
 
-    *place* names it in messages, without a password. Times come back as datetimes
+    *place* names the database in messages, without a password. Times come back as datetimes
     with a zone.
     """
 
     place: str
     types: ClassVar[Mapping[str, str]]
-    """Its names of our column types, as its ``information_schema`` gives them."""
+    """The database's names of our column types."""
     row_id: ClassVar[str]
-    """What tells one row of a temporary table from the others."""
+    """The pseudo-column that identifies a row."""
     prunes_by_time: ClassVar[bool]
-    """Whether it skips what lies outside a span of time, without an index."""
+    """Whether a scan skips rows outside a span of time, without an index."""
     bytewise: ClassVar[str] = ""
-    """What to add to a text to have it compared by its bytes, and not as in a dictionary."""
-    flags_leases: ClassVar[bool] = False
-    """Whether a lease is but a flag: to be raised, and then looked at whether it stands alone."""
+    """The suffix that compares a text by its bytes, and not by the rules of a language."""
+    locks: ClassVar[bool] = True
+    """Whether two runs cannot write a state table at once. If not, leases are read again."""
+    batch_size: BatchSize = BatchSize()
+    """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
     """The catalog to name tables in; None for the connection's own."""
 
     @abstractmethod
-    def using(self, doing: str) -> AbstractContextManager[None]:
-        """Be connected within; errors of the driver leave as WarehouseError, rolled back."""
+    def session(self, doing: str) -> AbstractContextManager[None]:
+        """Connect, if needed. Errors of the driver become WarehouseError, rolled back."""
 
     @abstractmethod
     def transaction(self, name: str = "state") -> AbstractContextManager[None]:
-        """Commit all that is done within, or none of it. *name* names the commit's step."""
+        """Commit everything in the block, or nothing. *name* names the commit's step."""
 
     @abstractmethod
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """Run a statement whose answer nobody needs."""
+        """Run a statement."""
 
     @abstractmethod
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Run a query; rows are tuples."""
 
     @abstractmethod
-    def columns(self, schema: str, name: str) -> list[tuple[str, str]]:
-        """Name the columns of a table and their types, in order; none if it is not there."""
+    def temporary(
+        self, name: str, query: str, parameters: Sequence[object] = (), *, by_index: bool = False
+    ) -> None:
+        """
+        Keep the result of *query* as the temporary table *name*, in place of an earlier one.
+
+        *by_index* says that the query needs few rows of a large table.
+        """
 
     @abstractmethod
-    def make_schema(self, name: str) -> None:
-        """Make a schema, if it is not there."""
+    def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
+        """
+        List a table's columns with our types, in order; empty if there is no such table.
+
+        A column of another type has the database's name of it.
+        """
 
     @abstractmethod
-    def replace_rows(self, table: Table) -> None:
-        """Put all rows of ``staged`` into *table*, each in the place of the one with its key."""
+    def create_schema(self, name: str) -> None:
+        """Create a schema, unless it exists."""
 
-    def bring(self, name: str) -> None:  # noqa: B027 -- not every engine needs it.
-        """Make sure that the temporary table *name* of the staging is here too."""
+    @abstractmethod
+    def create_table(self, table: Table | StateTable) -> None:
+        """Create a table and its index, unless they exist."""
 
-    def look_up(self, batch: Batch) -> None:  # noqa: B027 -- not every engine needs it.
-        """Make the rows that *batch* may touch readable, if they are not."""
+    @abstractmethod
+    def stage(self, batch: Batch) -> None:
+        """Make the staged tables, and the rows that *batch* may replace, readable here."""
 
-    def looking_up(self) -> AbstractContextManager[None]:
-        """Within, rows are joined with a few others: each is looked up, if that is possible."""
-        return nullcontext()
+    @abstractmethod
+    def prefetch(self, table: Table, selection: Selection) -> None:
+        """Make rows of a table readable here, until the next call."""
 
-    def refresh(self, table: StateTable) -> None:  # noqa: B027 -- not every engine needs it.
-        """Read a state table as others may have written it, if it is not read as it stands."""
+    @abstractmethod
+    def apply(self, changes: Changes) -> None:
+        """Write the rows of *changes*, in place of those that they replace; remove the gone."""
 
-    def lock(self, table: StateTable) -> None:  # noqa: B027 -- not every engine needs it.
-        """Keep others from writing a state table, to the end of the transaction."""
+    @abstractmethod
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """Read rows of a table, with all its columns in order."""
 
-    def make_table(self, table: Table) -> None:
-        """Make one of the five, if it is not there."""
-        if not self.exists(DATA_SCHEMA, table.name):
-            self.execute(sql.create_table(table, self.catalog, self.types))
+    @abstractmethod
+    def lock(self, table: StateTable) -> None:
+        """Keep other runs from writing a state table until the transaction ends, if it can."""
 
-    def count_rows(self, table_name: str, source_id: str) -> int:
-        """Count a source's rows of one of the five."""
-        if not self.exists(DATA_SCHEMA, table_name):
-            return 0
-        return self.scalar(
-            f"SELECT count(*) FROM {self.data(table_name)} WHERE __source_id = ?", [source_id]
-        )
+    @abstractmethod
+    def refresh(self, table: StateTable) -> None:
+        """Read a state table anew, if the engine works on a copy of it."""
 
-    def remove_rows(self, table: Table) -> None:
-        """Take out the rows whose keys are in the temporary table ``gone``."""
-        self.execute(
-            f"DELETE FROM {self.data(table.name)} WHERE __sync_key IN (SELECT __sync_key FROM gone)"
-        )
+    @abstractmethod
+    def check_access(self) -> None:
+        """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
 
-    def fill_in(self, table: Table, column: Column, found: Sequence[tuple[str, object]]) -> None:
-        """Put values, each beside the ``__sync_key`` of its row, where the column is null."""
-        name, kind = sql.quoted(column.name), self.types[column.type]
-        places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in found)
-        self.execute(
-            f"UPDATE {self.data(table.name)} SET {name} = now_known.converted"
-            f" FROM (VALUES {places}) AS now_known (key, converted)"
-            f" WHERE __sync_key = now_known.key AND {name} IS NULL",
-            [part for pair in found for part in pair],
-        )
-
-    def try_access(self) -> None:  # noqa: B027 -- not every engine can tell.
-        """Raise WarehouseError if nothing could be written here."""
-
-    def release(self) -> None:  # noqa: B027 -- not every engine needs it.
-        """Let other programs in, where one at a time may write."""
+    @abstractmethod
+    def detach(self) -> None:
+        """Let other programs in, until the next session."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it. Safe to call twice."""
+        """Close the connection. Safe to call twice."""
 
-    # --- what the statements are made of ---
+    # --- rows of a table ---
 
-    def scalar(self, statement: str, parameters: Sequence[object] = ()) -> int:
-        """Run a query for one number."""
-        return int(self.rows(statement, parameters)[0][0])
+    def count(self, table: Table, selection: Selection) -> int:
+        """Count rows of a table; 0 if there is no such table."""
+        if not self.exists(table):
+            return 0
+        return self.scalar(
+            f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
+        )
 
-    def temporary(self, name: str, query: str, parameters: Sequence[object] = ()) -> None:
-        """Keep the answer of *query* as the temporary table *name*."""
-        self.execute(f"DROP TABLE IF EXISTS {name}")
-        self.execute(f"CREATE TEMP TABLE {name} AS {query}", parameters)
+    def delete(self, table: Table, selection: Selection) -> int:
+        """Delete rows of a table, and return how many there were."""
+        found = self.count(table, selection)
+        if found:
+            self.execute(f"DELETE FROM {self.name(table)} WHERE {sql.condition(selection)}")
+        return found
+
+    # --- rows of the state ---
 
     def replace(self, table: StateTable, *rows: Sequence[object]) -> None:
-        """Put *rows* in the place of those with their keys."""
+        """Write *rows* in place of those with their keys."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            self._replace(table, rows[start : start + _ROWS_AT_ONCE])
-
-    def _replace(self, table: StateTable, rows: Sequence[Sequence[object]]) -> None:
-        places = [table.column_names.index(name) for name in table.key]
-        key = ", ".join(sql.quoted(name) for name in table.key)
-        keys = ", ".join(f"({', '.join('?' for _ in table.key)})" for _ in rows)
-        self.execute(
-            f"DELETE FROM {self.state(table)} WHERE ({key}) IN ({keys})",
-            [row[place] for row in rows for place in places],
-        )
-        self.insert(table, *rows)
+            some = rows[start : start + _ROWS_AT_ONCE]
+            places = [table.column_names.index(name) for name in table.key]
+            key = ", ".join(sql.quoted(name) for name in table.key)
+            keys = ", ".join(f"({', '.join('?' for _ in table.key)})" for _ in some)
+            self.execute(
+                f"DELETE FROM {self.name(table)} WHERE ({key}) IN ({keys})",
+                [row[place] for row in some for place in places],
+            )
+            self.insert(table, *some)
 
     def insert(self, table: StateTable, *rows: Sequence[object]) -> None:
         """Add *rows*, their values in the order of the table's columns."""
         one = f"({', '.join('?' for _ in table.columns)})"
         self.execute(
-            f"INSERT INTO {self.state(table)} VALUES {', '.join(one for _ in rows)}",
+            f"INSERT INTO {self.name(table)} VALUES {', '.join(one for _ in rows)}",
             [value for row in rows for value in row],
         )
 
-    def delete(self, table: StateTable, **key: object) -> None:
-        """Delete the rows where each column of *key* has its value."""
-        where = " AND ".join(f"{sql.quoted(name)} = ?" for name in key)
-        self.execute(f"DELETE FROM {self.state(table)} WHERE {where}", list(key.values()))
+    # --- what statements consist of ---
 
-    def has(self, table: StateTable) -> bool:
-        """Tell whether a state table is there."""
-        return self.exists(STATE_SCHEMA, table.name)
+    def scalar(self, query: str, parameters: Sequence[object] = ()) -> int:
+        """Run a query for one number."""
+        return int(self.rows(query, parameters)[0][0])
 
-    def exists(self, schema: str, name: str) -> bool:
-        """Tell whether a table is there."""
-        return bool(self.columns(schema, name))
+    def count_of(self, relation: str) -> int:
+        """Count the rows of a temporary table."""
+        return self.scalar(f"SELECT count(*) FROM {relation}")
 
-    def data(self, table_name: str) -> str:
-        """Name one of the five in full."""
-        return sql.qualified(table_name, self.catalog)
+    def exists(self, table: Table | StateTable) -> bool:
+        """Tell whether a table exists."""
+        return bool(self.columns(table))
 
-    def state(self, table: StateTable) -> str:
-        """Name a state table in full."""
-        return sql.state(table, self.catalog)
+    def name(self, table: Table | StateTable) -> str:
+        """Name a table in full."""
+        return sql.qualified(table, self.catalog)
+
+    def create_missing(self, tables: Sequence[Table | StateTable]) -> None:
+        """Create those of *tables* that do not exist, and their schemas."""
+        for schema in dict.fromkeys(sql.schema_of(table) for table in tables):
+            with step("schema"):
+                self.create_schema(schema)
+        for table in tables:
+            with step("schema"):
+                self.create_table(table)
+
+    def our_type(self, kind: str) -> str:
+        """Give our name of the database's type, or its own where it is none of ours."""
+        return next((ours for ours, theirs in self.types.items() if theirs == kind), kind)

@@ -1,8 +1,9 @@
 """
-A DuckDB file that other programs want too: attached while it is used, and no longer.
+DuckDB as an engine: a file, attached to the connection in which records are mapped.
 
-DuckDB locks a file for the one process that writes it, readers included. So it is
-waited for, let go while there is nothing to write, and reported by name.
+DuckDB locks a file for the one process that writes it, and keeps readers out too. So the
+engine waits for the lock, detaches the file when there is nothing to write, and names the
+program that holds it.
 """
 
 from __future__ import annotations
@@ -12,182 +13,267 @@ import os
 import re
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import duckdb
+from typing_extensions import override
 
+from ometria_replica import sql
+from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.mapping import STAGED
 from ometria_replica.steps import step
-from ometria_replica.warehouse import sql
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ometria_replica.schema import Table
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.batch import Batch
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.selection import Selection
+    from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
 
 CATALOG = "warehouse"
-WAIT_SECONDS = 30.0  # For a query of somebody else's to end. A dashboard's takes less.
+WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes less.
 RETRY_SECONDS = 0.25
 
 
-class DuckDBEngine(Engine):
+class Attachment(Protocol):
     """
-    The file at *path*, in the catalog ``warehouse`` of *connection*; made if it is not there.
+    A database that a DuckDB connection can attach as *catalog*. *place* names it in messages.
 
-    With *read_only* it is neither made nor written: one that is not there is empty.
+    *locks* tells whether one process writes it at a time.
     """
+
+    place: str
+    catalog: str
+    locks: bool
+
+    def attach(self, connection: DuckDBPyConnection) -> None:
+        """Attach it as *catalog*."""
+
+    def detach(self, connection: DuckDBPyConnection) -> bool:
+        """Detach it where other programs wait for it; False if it stays attached."""
+
+    def check_access(self) -> None:
+        """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+
+    def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+        """Say what an error means, without its text: that may quote personal data."""
+
+
+def open_engine(url: str, connection: DuckDBPyConnection, *, dry_run: bool = False) -> DuckDBEngine:
+    """Open ``duckdb:///FILE``, or the path of a file."""
+    return DuckDBEngine(connection, FileAttachment(duckdb_path(url) or "", read_only=dry_run))
+
+
+class DuckDBEngine(Engine):
+    """The database *attachment*, attached to *connection* while a session needs it."""
 
     types: ClassVar[Mapping[str, str]] = sql.DUCKDB_TYPES
     row_id = "rowid"
     prunes_by_time = True
-    catalog: str = CATALOG
 
-    def __init__(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        path: str,
-        *,
-        read_only: bool = False,
-        wait_seconds: float = WAIT_SECONDS,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.place = self._path = path
-        self._connection = connection
-        self._read_only = read_only
-        self._wait_seconds = wait_seconds
-        self._sleep = sleep
+    def __init__(self, connection: DuckDBPyConnection, attachment: Attachment) -> None:
+        self.place = attachment.place
+        self.catalog: str = attachment.catalog
+        self.locks = attachment.locks  # type: ignore[misc]  # MotherDuck has none, a file has.
+        self.connection = connection
+        self._attachment = attachment
         self._attached = False
 
+    @override
     @contextmanager
-    def using(self, doing: str) -> Iterator[None]:
-        """Attach the file if it is not, and turn the driver's errors into ours."""
-        with self.translating(doing):
-            if not self._attached:
-                self._attach()
-            yield
-
-    @contextmanager
-    def translating(self, doing: str) -> Iterator[None]:
-        """
-        Turn the driver's errors into ours, with nothing left half done.
-
-        The driver's texts may quote a customer's data, so they stay out of the message.
-        """
+    def session(self, doing: str) -> Iterator[None]:
         try:
+            if not self._attached:
+                self._attachment.attach(self.connection)
+                self._attached = True
             yield
         except duckdb.Error as error:
             self._roll_back()
-            raise self._explained(error, doing) from error
+            raise self._attachment.explained(error, doing) from error
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """See the base."""
-        self._connection.execute(statement, list(parameters))
-
-    def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """See the base."""
-        return self._connection.execute(statement, list(parameters)).fetchall()
-
-    def columns(self, schema: str, name: str) -> list[tuple[str, str]]:
-        """See the base."""
-        return self.rows(
-            "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
-            " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
-            [self.catalog, schema, name],
-        )
-
-    def make_schema(self, name: str) -> None:
-        """See the base."""
-        self.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self.catalog)}.{name}")
-
-    def replace_rows(self, table: Table) -> None:
-        """See the base. The rows to delete are those that the comparison found."""
-        target, names = self.data(table.name), sql.names(table)
-        with step("delete"):
-            self.execute(f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM found)")
-        # In order the insert takes one core, and rows of a table have no order. Staging, where
-        # order counts, sets it for each batch.
-        self.execute("SET preserve_insertion_order = false")
-        with step("insert"):
-            self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {STAGED}")
-
-    def release(self) -> None:
-        """Let other programs in. What is in memory only stays."""
-        if self._attached and self._exists():
-            with self.using("closing the file"), step("detach"):
-                self._connection.execute(f"DETACH {CATALOG}")
-            self._attached = False
-
+    @override
     @contextmanager
     def transaction(self, name: str = "state") -> Iterator[None]:
-        """Commit all that is done within, or none of it."""
-        self._connection.execute("BEGIN")
+        self.connection.execute("BEGIN")
         try:
             yield
             with step(f"commit of {name}"):
-                self._connection.execute("COMMIT")
+                self.connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
 
-    def try_access(self) -> None:
-        """See the base."""
-        file = Path(self._path)
-        place = file if file.exists() else file.absolute().parent
-        if not os.access(place, os.W_OK):
-            raise WarehouseError(
-                f"{place} cannot be written, or is not there."
-                " Make the folder, or change warehouse.url."
-            )
+    @override
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self.connection.execute(statement, list(parameters))
 
+    @override
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
+        return self.connection.execute(query, list(parameters)).fetchall()
+
+    @override
+    def temporary(
+        self, name: str, query: str, parameters: Sequence[object] = (), *, by_index: bool = False
+    ) -> None:
+        self.execute(f"DROP TABLE IF EXISTS {name}")
+        self.execute(f"CREATE TEMP TABLE {name} AS {query}", parameters)
+
+    @override
+    def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
+        found = self.rows(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
+            " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            [self.catalog, sql.schema_of(table), table.name],
+        )
+        return [(name, self.our_type(kind)) for name, kind in found]
+
+    @override
+    def create_schema(self, name: str) -> None:
+        self.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self.catalog)}.{sql.quoted(name)}")
+
+    @override
+    def create_table(self, table: Table | StateTable) -> None:
+        self.execute(sql.create_table(table, self.catalog, self.types))
+
+    @override
+    def stage(self, batch: Batch) -> None:
+        """Do nothing: records are mapped in this connection."""
+
+    @override
+    def prefetch(self, table: Table, selection: Selection) -> None:
+        """Do nothing: rows are read where they are."""
+
+    @override
+    def apply(self, changes: Changes) -> None:
+        """Delete and insert by row id, as the comparison found them."""
+        target, names = self.name(changes.table), sql.names(changes.table)
+        with step("delete"):
+            self.execute(
+                f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM {changes.replaced})"
+            )
+        if changes.removes:
+            self.execute(
+                f"DELETE FROM {target} WHERE __source_id = ?"
+                f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})",
+                [changes.source_id],
+            )
+        # In order the insert takes one core, and rows of a table have no order. Staging, where
+        # order counts, sets it for each batch.
+        self.execute("SET preserve_insertion_order = false")
+        with step("insert"):
+            self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {changes.rows}")
+
+    @override
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+        condition = sql.condition(selection)
+        query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        rows: pa.RecordBatchReader = self.connection.sql(query).to_arrow_reader()
+        yield from rows
+
+    @override
+    def lock(self, table: StateTable) -> None:
+        """Do nothing: one process writes a DuckDB file at a time."""
+
+    @override
+    def refresh(self, table: StateTable) -> None:
+        """Do nothing: tables are read where they are."""
+
+    @override
+    def check_access(self) -> None:
+        self._attachment.check_access()
+
+    @override
+    def detach(self) -> None:
+        if self._attached:
+            with self.session("closing the file"):
+                self._attached = not self._attachment.detach(self.connection)
+
+    @override
     def close(self) -> None:
-        """See the base. The file is let go with the connection, which is not ours to close."""
+        """Do nothing: the file is released with the connection, which its opener closes."""
 
     def _roll_back(self) -> None:
         try:
-            self._connection.execute("ROLLBACK")
+            self.connection.execute("ROLLBACK")
         except duckdb.Error:
             logger.debug("the failure had ended the transaction")
 
-    def _exists(self) -> bool:
-        return Path(self._path).exists()
 
-    def _attach(self) -> None:
-        target, options = sql.literal(self._path), ""
-        if self._read_only:
-            target, options = (target, " (READ_ONLY)") if self._exists() else ("':memory:'", "")
-        elif not Path(self._path).absolute().parent.is_dir():
+@dataclass
+class FileAttachment:
+    """
+    The file at the path *place*, created if it does not exist.
+
+    With *read_only* it is neither created nor written: a file that does not exist is empty.
+    Another program's lock is waited for *wait_seconds*; None means WAIT_SECONDS.
+    """
+
+    place: str
+    read_only: bool = False
+    wait_seconds: float | None = None
+    sleep: Callable[[float], None] = time.sleep
+    catalog: str = CATALOG
+    locks: bool = True
+
+    def attach(self, connection: DuckDBPyConnection) -> None:
+        """Attach the file, after waiting for another program's lock."""
+        target, options = sql.literal(self.place), ""
+        if self.read_only:
+            target, options = (target, " (READ_ONLY)") if self._exists else ("':memory:'", "")
+        elif not Path(self.place).absolute().parent.is_dir():
             raise WarehouseError(
-                f"Cannot make {self.place}: its folder is not there."
-                " Make the folder, or change warehouse.url."
+                f"Cannot create {self.place}: its folder does not exist."
+                " Create the folder, or change warehouse.url."
             )
-        patience = self._wait_seconds
+        waited = 0.0
         while True:
             try:
-                self._connection.execute(f"ATTACH {target} AS {CATALOG}{options}")
+                connection.execute(f"ATTACH {target} AS {CATALOG}{options}")
             except duckdb.Error as error:
-                if not _is_locked(error) or patience <= 0:
+                if not _is_locked(error) or waited >= self._patience:
                     raise
-                if patience == self._wait_seconds:
+                if not waited:
                     logger.warning("waiting for %s%s", self.place, _holder(str(error)))
-                patience -= RETRY_SECONDS
-                self._sleep(RETRY_SECONDS)
+                waited += RETRY_SECONDS
+                self.sleep(RETRY_SECONDS)
             else:
-                self._attached = True
                 return
 
-    def _explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+    def detach(self, connection: DuckDBPyConnection) -> bool:
+        """Detach the file. A database that is only in memory stays."""
+        if not self._exists:
+            return False
+        with step("detach"):
+            connection.execute(f"DETACH {CATALOG}")
+        return True
+
+    def check_access(self) -> None:
+        """Look at the permissions of the file, or of its folder."""
+        file = Path(self.place)
+        target = file if file.exists() else file.absolute().parent
+        if not os.access(target, os.W_OK):
+            raise WarehouseError(
+                f"{target} does not exist, or cannot be written."
+                " Create the folder, or change warehouse.url."
+            )
+
+    def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+        """Say what an error of the file means."""
         text, path = str(error), self.place
         if _is_locked(error):
             return Busy(
-                f"{path} is open in another program{_holder(text)}, and DuckDB lets one at a"
-                f" time write. It was waited for {self._wait_seconds:.0f} s. Close it there, then"
-                " run again."
+                f"{path} is open in another program{_holder(text)}, and DuckDB allows one writer"
+                f" at a time. Waited {self._patience:.0f} s. Close it there, then run again."
             )
         if "not a valid DuckDB database" in text:
             return WarehouseError(
@@ -196,7 +282,7 @@ class DuckDBEngine(Engine):
             )
         if is_full(error):
             return WarehouseError(
-                f"There is no room on the disk of {path}, or of the folder for temporary files."
+                f"There is no room on the disk of {path}, or in the folder for temporary files."
                 " The batch was rolled back and nothing is lost. Make room, then run again."
             )
         if isinstance(error, duckdb.IOException):
@@ -209,6 +295,14 @@ class DuckDBEngine(Engine):
             " The batch was rolled back. Run again; if it happens again, report it."
         )
 
+    @property
+    def _exists(self) -> bool:
+        return Path(self.place).exists()
+
+    @property
+    def _patience(self) -> float:
+        return WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
+
 
 def _is_locked(error: duckdb.Error) -> bool:
     text = str(error)
@@ -216,6 +310,6 @@ def _is_locked(error: duckdb.Error) -> bool:
 
 
 def _holder(text: str) -> str:
-    """Read who holds the lock out of DuckDB's message, if it says so."""
+    """Read the program that holds the lock from DuckDB's message, if it names one."""
     found = re.search(r"held in (.*?\(PID \d+\))", text)
     return f" ({found.group(1).strip()})" if found else ""

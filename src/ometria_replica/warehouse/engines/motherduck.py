@@ -1,46 +1,47 @@
-"""MotherDuck: DuckDB with another address, which many may write at once."""
+"""MotherDuck: DuckDB with another attachment, which many programs may write at once."""
 
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from ometria_replica.config import masked
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
-from ometria_replica.local_duckdb import is_full, open_staging
-from ometria_replica.settings import masked
+from ometria_replica.local_duckdb import is_full
+from ometria_replica.sql import literal
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
-from ometria_replica.warehouse.sql import literal
-from ometria_replica.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def open_url(url: str, *, dry_run: bool = False) -> Warehouse:
+def open_engine(
+    url: str,
+    connection: DuckDBPyConnection,
+    *,
+    dry_run: bool = False,  # noqa: ARG001 -- A dry run writes nothing; there is no file to create.
+) -> DuckDBEngine:
     """
-    Open ``md:database``; the token is in ``MOTHERDUCK_TOKEN``, or behind ``?motherduck_token=``.
+    Open ``md:database``; the token is in ``MOTHERDUCK_TOKEN``, or in ``?motherduck_token=``.
 
-    Raises ConfigError for a name that no database has.
+    Raises ConfigError for a name that no database can have.
     """
-    closing = ExitStack()
-    staging = open_staging(closing)
-    return Warehouse(staging, MotherDuck(staging, url), closing, dry_run=dry_run)
+    return DuckDBEngine(connection, MotherDuckAttachment(url))
 
 
-class MotherDuck(DuckDBEngine):
+class MotherDuckAttachment:
     """
-    The database of *url*, attached to *connection* for as long as the warehouse is open.
+    The database of *url*, attached as long as the warehouse is open.
 
-    There is no file to lock: two runs could take a lease at the same moment, so it is a flag.
+    There is no file to lock, so two runs could take a lease at the same moment.
     """
 
-    flags_leases = True
+    locks = False
 
-    def __init__(self, connection: DuckDBPyConnection, url: str) -> None:
-        super().__init__(connection, masked(url))
+    def __init__(self, url: str) -> None:
+        self.place = masked(url)
         self._url = url
         name = re.fullmatch(r"md:([A-Za-z_][A-Za-z0-9_]*)(\?.*)?", url)
         if not name:
@@ -49,31 +50,35 @@ class MotherDuck(DuckDBEngine):
             )
         self.catalog = name[1]
 
-    def release(self) -> None:
-        """See the base. Nobody waits for it."""
+    def attach(self, connection: DuckDBPyConnection) -> None:
+        """Install the one extension that DuckDB has to download, and attach the database."""
+        connection.execute("INSTALL motherduck")
+        connection.execute("LOAD motherduck")
+        connection.execute(f"ATTACH {literal(self._url)}")
 
-    def try_access(self) -> None:
-        """See the base. Only a write would tell."""
+    def detach(self, connection: DuckDBPyConnection) -> bool:  # noqa: ARG002 -- of the protocol.
+        """Stay attached: no other program waits for it."""
+        return False
 
-    def _attach(self) -> None:
-        # The one extension that is fetched, and only where it is asked for.
-        self._connection.execute("INSTALL motherduck")
-        self._connection.execute("LOAD motherduck")
-        self._connection.execute(f"ATTACH {literal(self._url)}")
-        self._attached = True
+    def check_access(self) -> None:
+        """Only a write would tell."""
 
-    def _explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+    def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
+        """Say what an error of the service means."""
         text = str(error)
         if is_full(error):
-            return super()._explained(error, doing)
+            return WarehouseError(
+                "There is no room in the folder for temporary files. The batch was rolled back"
+                " and nothing is lost. Make room, or set TMPDIR to another folder, then run again."
+            )
         if isinstance(error, duckdb.HTTPException) or "extension" in text:
             return Unreachable(
                 f"{self.place} cannot be reached: DuckDB's extension for MotherDuck could not be"
-                " fetched or loaded. Check that this machine has a way out, then run again."
+                " downloaded or loaded. Check that this machine can reach it, then run again."
             )
         if isinstance(error, duckdb.TransactionException):
             return Busy(
-                f"Somebody else changed tables of {self.place} while {doing}. The batch was"
+                f"Another session changed tables of {self.place} while {doing}. The batch was"
                 " rolled back. Run again."
             )
         if "token" in text.lower() or "auth" in text.lower():

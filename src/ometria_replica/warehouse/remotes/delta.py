@@ -6,43 +6,34 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
-from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import deltalake
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from typing_extensions import override
 
-from ometria_replica.errors import ConfigError, Unreachable, WarehouseError
-from ometria_replica.warehouse.arrow import ARROW_TYPES
+from ometria_replica.arrow_types import arrow_schema
+from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
+from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
+from ometria_replica.sql import literal
+from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
 from ometria_replica.warehouse.remotes.table_format import (
-    ROWS_AT_ONCE,
-    CommitConflict,
-    LakeWarehouse,
+    Lake,
+    LakeRemote,
+    LakeTable,
     ensure_writable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
-    from ometria_replica.warehouse.remotes.table_format import Stretch
-
-TYPES = {
-    "string": "VARCHAR",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-    "long": "BIGINT",
-}
-"""DuckDB's names of Delta's types."""
+    from duckdb import DuckDBPyConnection
 
 ROW_GROUP = 65_536  # Rows. A group is read into memory whole; by default it has a million.
 FILE_BYTES = 32 * 2**20  # About a day of 100,000 events. A touched file is written anew, whole.
-# A commit that was overtaken fails at once: what is to be written must be worked out anew.
+# A commit after another one fails at once: the rows to write must be computed anew.
 AT_ONCE_OR_NOT = deltalake.CommitProperties(max_commit_retries=0)
 OPTIONS = {
     "conditional_put": "etag",  # So that of two commits one fails. S3 can since 2024.
@@ -53,7 +44,7 @@ OPTIONS = {
 }
 
 
-def open_url(url: str, *, dry_run: bool = False) -> LakeWarehouse:
+def open_remote(url: str, connection: DuckDBPyConnection) -> LakeRemote:
     """Open ``delta:///relative``, ``delta:////absolute`` or ``delta+s3://bucket/prefix``."""
     scheme, _, rest = url.partition("://")
     in_bucket = scheme == "delta+s3"
@@ -66,7 +57,7 @@ def open_url(url: str, *, dry_run: bool = False) -> LakeWarehouse:
         lake = DeltaLake(f"s3://{rest.rstrip('/')}", s3_options())
     else:
         lake = DeltaLake(str(Path(rest.removeprefix("/")).absolute()))
-    return LakeWarehouse(lake, dry_run=dry_run)
+    return LakeRemote(connection, lake)
 
 
 def s3_options(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -81,22 +72,22 @@ def s3_options(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class DeltaLake:
+class DeltaLake(Lake):
     """The tables below *place*, a folder's path or an ``s3://`` URL, reached with *options*."""
 
-    place: str
+    place: str = ""
     options: Mapping[str, str] | None = None
 
+    @override
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:
-        """See the protocol."""
         try:
             yield
         except (DeltaError, pa.ArrowException, OSError) as error:
             raise self._explained(error, doing) from error
 
+    @override
     def open(self, schema: str, name: str) -> DeltaTable | None:
-        """See the protocol."""
         place = f"{self.place}/{schema}/{name}"
         if self.options is None and not Path(place).is_dir():
             return None
@@ -105,26 +96,28 @@ class DeltaLake:
         except TableNotFoundError:
             return None
 
-    def make(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
-        """See the protocol."""
+    @override
+    def create(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
         deltalake.DeltaTable.create(
             f"{self.place}/{schema}/{name}",
-            pa.schema([(column, ARROW_TYPES[kind]) for column, kind in columns]),
+            arrow_schema(columns),
             mode="ignore",
             storage_options=self._options(),
         )
 
-    def tidy(self, schema: str, name: str, older_than: timedelta) -> None:
-        """See the protocol. The log is tidied by delta-rs itself, every hundred versions."""
+    @override
+    def expire(self, schema: str, name: str, older_than: timedelta) -> None:
+        """Remove old versions. delta-rs itself shortens the log, every hundred versions."""
         place = f"{self.place}/{schema}/{name}"
         deltalake.DeltaTable(place, storage_options=self._options()).vacuum(
             retention_hours=older_than // timedelta(hours=1),
             dry_run=False,
-            enforce_retention_duration=False,  # By whoever made the table; this one is ours.
+            enforce_retention_duration=False,  # The table is ours, so its setting is too.
         )
 
-    def try_access(self) -> None:
-        """See the protocol. Of a bucket only writing itself could tell."""
+    @override
+    def check_access(self) -> None:
+        """Look at the folder's permissions. For a bucket only a write would tell."""
         if self.options is not None:
             return
         folder = Path(self.place)
@@ -134,10 +127,10 @@ class DeltaLake:
         return None if self.options is None else dict(self.options)
 
     def _explained(self, error: Exception, doing: str) -> WarehouseError:
-        """Say what *error* means. Its own text may quote a customer's data, or a signature."""
+        """Say what *error* means, without its text: that may quote data, or a signature."""
         if isinstance(error, CommitFailedError):
             return CommitConflict(
-                f"Somebody else wrote to {self.place} while {doing}, time and again. Nothing of"
+                f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
             )
         for signs, kind, what, advice in _MEANINGS:
@@ -155,14 +148,14 @@ class DeltaLake:
 
 
 _FOLDER = (
-    "what lies there cannot be read or written",
+    "its files cannot be read or written",
     "Check that the folder can be written, then run again.",
 )
 _MEANINGS: Sequence[tuple[tuple[str, ...], type[WarehouseError], str, str]] = (
     (("No space left", "os error 28"), Unreachable, "there is no room left",
      "Make room, then run again."),
     (("NoSuchBucket",), WarehouseError, "there is no such bucket",
-     "Make it, or change warehouse.url."),
+     "Create it, or change warehouse.url."),
     (("403 Forbidden", "401 Unauthorized", "AccessDenied"), WarehouseError, "access is refused",
      "Allow s3:ListBucket, and below the prefix s3:GetObject, s3:PutObject and s3:DeleteObject."),
     (("Generic S3 error",), Unreachable, "the store does not answer",
@@ -172,40 +165,38 @@ _MEANINGS: Sequence[tuple[tuple[str, ...], type[WarehouseError], str, str]] = (
 
 
 @dataclass(frozen=True)
-class DeltaTable:
+class DeltaTable(LakeTable):
     """One version of a table."""
 
     table: deltalake.DeltaTable
 
-    def columns(self) -> list[tuple[str, str]]:
-        """See the protocol."""
-        return [
-            (field.name, TYPES.get(_type_of(field), _type_of(field).upper()))
-            for field in self.table.schema().fields
-        ]
+    @override
+    def schema(self) -> pa.Schema:
+        return self.table.to_pyarrow_dataset().schema
 
-    def rows(self, stretch: Stretch) -> pa.RecordBatchReader:
-        """See the protocol. Files that the stretch does not meet are not opened."""
+    @override
+    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+        """Read rows. Files without a selected row are not opened."""
         scanner = self.table.to_pyarrow_dataset().scanner(
-            filter=arrow_filter(stretch),
+            filter=to_arrow(selection),
             batch_size=ROWS_AT_ONCE,
             batch_readahead=2,  # By default 16 batches of 4 files are in memory.
             fragment_readahead=1,
         )
         return scanner.to_reader()
 
-    def count(self, stretch: Stretch) -> int:
-        """See the protocol."""
-        found: int = self.table.to_pyarrow_dataset().count_rows(filter=arrow_filter(stretch))
+    @override
+    def count(self, selection: Selection) -> int:
+        found: int = self.table.to_pyarrow_dataset().count_rows(filter=to_arrow(selection))
         return found
 
+    @override
     def append(self, rows: pa.RecordBatchReader) -> None:
-        """See the protocol."""
         self._write(rows, mode="append")
 
-    def overwrite(self, stretch: Stretch, rows: pa.RecordBatchReader) -> None:
-        """See the protocol."""
-        self._write(rows, mode="overwrite", predicate=predicate(stretch))
+    @override
+    def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
+        self._write(rows, mode="overwrite", predicate=predicate(selection))
 
     def _write(self, rows: pa.RecordBatchReader, **how: Any) -> None:
         deltalake.write_deltalake(
@@ -220,39 +211,10 @@ class DeltaTable:
         )
 
 
-def arrow_filter(stretch: Stretch) -> pc.Expression | None:
-    """Write a stretch as pyarrow reads it; None for a whole table."""
-    parts = []
-    if stretch.source_id is not None:
-        parts.append(pc.field("__source_id") == stretch.source_id)
-    if stretch.time is not None and stretch.spans is not None:
-        time = pc.field(stretch.time)
-        moments = [time.is_null()] if stretch.untimed else []
-        moments += [
-            (time >= _moment(first)) & (time <= _moment(last)) for first, last in stretch.spans
-        ]
-        parts.append(reduce(or_, moments))
-    return reduce(and_, parts) if parts else None
+_DATAFUSION = Dialect(name=str, moment=lambda at: f"'{at.isoformat()}'", text=literal)
+"""How delta-rs writes names and values in a predicate."""
 
 
-def predicate(stretch: Stretch) -> str | None:
-    """Write a stretch as delta-rs reads it; None for a whole table."""
-    parts = []
-    if stretch.source_id is not None:
-        parts.append("__source_id = '" + stretch.source_id.replace("'", "''") + "'")
-    if stretch.time is not None and stretch.spans is not None:
-        moments = [f"{stretch.time} IS NULL"] if stretch.untimed else []
-        moments += [
-            f"({stretch.time} >= '{first.isoformat()}' AND {stretch.time} <= '{last.isoformat()}')"
-            for first, last in stretch.spans
-        ]
-        parts.append(f"({' OR '.join(moments)})")
-    return " AND ".join(parts) or None
-
-
-def _moment(moment: datetime) -> pa.Scalar[Any]:
-    return pa.scalar(moment, ARROW_TYPES["timestamptz"])
-
-
-def _type_of(field: deltalake.Field) -> str:
-    return str(getattr(field.type, "type", field.type))
+def predicate(selection: Selection) -> str | None:
+    """Write a selection as delta-rs reads it; None for a whole table."""
+    return None if selection == ALL else to_sql(selection, _DATAFUSION).text

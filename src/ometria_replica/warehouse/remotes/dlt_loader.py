@@ -1,76 +1,51 @@
 """
-dlt is driven here, and nowhere else: it carries rows to a warehouse and merges them there.
+Loads rows into a warehouse by dlt, and runs statements there through dlt's clients.
 
-It is shut in. It reads no settings but ours, keeps its files in a folder of the run, logs
-nothing and tells nobody; what it knows of its loads stays out of the schema of the data.
+dlt runs isolated: it reads only the settings passed here, keeps its files in the run's temporary
+folder, and neither logs nor sends telemetry. Its notes about loads stay out of the data's schema.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 import pyarrow as pa
-from dlt.common import logger as dlt_logger
-from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.common.configuration.providers.dictionary import DictionaryProvider
-from dlt.common.configuration.specs.config_providers_context import ConfigProvidersContainer
-from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from dlt.common.configuration.specs.runtime_configuration import RuntimeConfiguration
 from dlt.common.data_writers.escape import format_datetime_literal
 from dlt.common.destination.exceptions import (
     DestinationTerminalException,
     DestinationTransientException,
 )
-from dlt.common.destination.reference import DestinationReference
-from dlt.common.runtime import signals as dlt_signals
-from dlt.common.runtime.run_context import RunContext
-from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DestinationConnectionError
-from dlt.destinations.job_client_impl import SqlLoadJob
 from dlt.destinations.sql_client import DBApiCursorImpl
 
-from ometria_replica.schema import DATA_SCHEMA
-from ometria_replica.warehouse.arrow import ARROW_TYPES
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
+from ometria_replica.steps import step
+from ometria_replica.warehouse.remotes.dlt_isolation import IsolatedContext
+from ometria_replica.warehouse.remotes.dlt_patches import patched
+from ometria_replica.warehouse.remotes.dlt_tables import NAMING, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from dlt.common.schema import Schema
+
     from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
-TYPES: Mapping[str, str] = {
-    "text": "text",
-    "boolean": "bool",
-    "date": "date",
-    "timestamptz": "timestamp",
-    "integer": "bigint",
-}
-"""dlt's names of our column types."""
-
-IDLE_SECONDS = 60.0  # What stands between us and a warehouse cuts what is idle for minutes.
-ROWS_AT_ONCE = 20_000  # Held as Python objects, where a driver knows no Arrow: some 40 MB.
-
-_SETTINGS: Mapping[str, Any] = {
-    "dlthub_telemetry": False,
-    "runtime": {"dlthub_telemetry": False, "log_level": "CRITICAL"},
-    "restore_from_destination": False,
-    "pipeline": {"restore_from_destination": False},
-    "load": {"truncate_staging_dataset": True, "raise_on_max_retries": 5, "workers": 4},
-    "data_writer": {"disable_compression": True},
-}
+IDLE_SECONDS = 60.0  # A proxy or a firewall may cut a connection that is idle for minutes.
+ROWS_AT_ONCE = 20_000  # Held as Python objects, where a driver has no Arrow: some 40 MB.
 
 
 class Trouble(Enum):
-    """What a failure comes to."""
+    """Kinds of failure."""
 
     SETTINGS = "settings"
     CONNECTION = "connection"
@@ -81,10 +56,10 @@ class Trouble(Enum):
 
 class Failed(Exception):
     """
-    dlt or the driver failed; the cause is theirs, and may quote people's data.
+    dlt or the driver failed; the cause is theirs, and may quote personal data.
 
-    The text names the class of the error alone. *package* names the load package that was
-    not finished, None outside a load.
+    The text names only the class of the error. *package* names the load package that was not
+    finished, None outside a load.
     """
 
     def __init__(
@@ -97,16 +72,16 @@ class Failed(Exception):
 
 class DltLoader:
     """
-    Carries rows to *destination*, made with *options*, from the folder *folder*.
+    A connection to *destination*, made with *options*; dlt's files go to *folder*.
 
-    Tables are given as dlt describes them, by :func:`described`.
+    Tables are given as dlt describes them: see ``dlt_tables.described``.
     """
 
     def __init__(self, destination: Destination, options: Mapping[str, Any], folder: Path) -> None:
         self._destination = destination
         self._options = options
         self._folder = folder
-        self._context = _Alone(folder)
+        self._context = IsolatedContext(folder)
         self._loads: set[tuple[str, str]] = set()
         self._client: Any = None
         self._used_at = time.monotonic()
@@ -121,11 +96,8 @@ class DltLoader:
     def execute_all(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
         """Run statements, all or none of them where the warehouse has transactions."""
         with self._asking() as client:
-            if not self._destination.transactions:
-                for statement, parameters in statements:
-                    client.sql_client.execute_sql(statement, *parameters)
-                return
-            with client.sql_client.begin_transaction():
+            transactions = self._destination.transactions
+            with client.sql_client.begin_transaction() if transactions else nullcontext():
                 for statement, parameters in statements:
                     client.sql_client.execute_sql(statement, *parameters)
 
@@ -146,29 +118,37 @@ class DltLoader:
                 for table in _quietly(found.iter_arrow(chunk_size=ROWS_AT_ONCE)):
                     yield table.rename_columns(schema.names).cast(schema)
 
+    # --- names and values, which need no connection ---
+
     def qualified(self, dataset: str, name: str) -> str:
         """Name a table in full, as the warehouse writes names."""
-        with self._asking() as client, client.sql_client.with_alternative_dataset_name(dataset):
-            return cast("str", client.sql_client.make_qualified_table_name(name))
+        with self._context.entered():
+            client = self._unconnected.sql_client
+            with client.with_alternative_dataset_name(dataset):
+                return cast("str", client.make_qualified_table_name(name))
 
     def quoted(self, name: str) -> str:
         """Write a column's name."""
-        with self._asking() as client:
-            return cast("str", client.sql_client.escape_column_name(name))
+        return cast("str", self._unconnected.sql_client.escape_column_name(name))
 
     def time_literal(self, moment: Any) -> str:
         """Write a moment."""
-        with self._asking() as client:
-            write = client.capabilities.format_datetime_literal or format_datetime_literal
-            return cast("str", write(moment))
+        write = self._unconnected.capabilities.format_datetime_literal or format_datetime_literal
+        return cast("str", write(moment))
+
+    @cached_property
+    def _unconnected(self) -> Any:
+        """A client that is never connected."""
+        with self._context.entered():
+            return self._new_client(schema_of("ometria_names", ()), DATA_SCHEMA)
 
     # --- tables ---
 
     def columns(self, dataset: str, names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         """
-        Name the columns of tables in order, each with dlt's type; none where no table is.
+        List the columns of tables in order, with dlt's types; none for a table that is missing.
 
-        Names come as we write them, wherever the warehouse may fold them.
+        Names have our case, though the warehouse may fold them.
         """
         with self._asking() as client, client.sql_client.with_alternative_dataset_name(dataset):
             if not client.is_storage_initialized():
@@ -178,19 +158,19 @@ class DltLoader:
                 for name, columns in client.get_storage_tables(list(names))
             }
 
-    def make(self, dataset: str, tables: Sequence[Mapping[str, Any]]) -> None:
-        """Make a schema, and those of *tables* that are not there."""
+    def create(self, dataset: str, tables: Sequence[Mapping[str, Any]]) -> None:
+        """Create a schema, and those of *tables* that are missing."""
         schema = schema_of(f"{dataset}_tables", tables)
         with self._asking(), self._new_client(schema, dataset) as client:
             client.initialize_storage()
-            # Not update_stored_schema: it would note this schema as one that was loaded.
-            client._execute_schema_update_sql(  # noqa: SLF001 -- It makes what is missing, no more.
+            # Not update_stored_schema: it would record this schema as loaded.
+            client._execute_schema_update_sql(  # noqa: SLF001 -- It creates what is missing, no more.
                 [table["name"] for table in tables], store_schema=False
             )
 
     # --- rows ---
 
-    def carry(
+    def load(
         self,
         dataset: str,
         staging: str,
@@ -200,8 +180,8 @@ class DltLoader:
         """
         Merge *rows* into a table by its key, through the schema *staging*.
 
-        The load package is gone afterwards, whether it was loaded or not: a later one would
-        be kept waiting by it, and its rows are read again, since no state speaks of them.
+        The load package is removed afterwards, loaded or not: it would delay a later one, and
+        its rows are read again, since no state counts them as loaded.
         """
         resource = dlt.resource(
             _as_tables(rows),
@@ -212,12 +192,16 @@ class DltLoader:
         hints = {key: value for key, value in table.items() if key.startswith("x-")}
         resource.apply_hints(additional_table_hints=hints)
         schema = schema_of(f"ometria_{table['name']}_{staging}", [])
-        with self._pipeline(dataset, staging) as pipeline, self._asking(pipeline):
+        with (
+            self._pipeline(dataset, staging) as pipeline,
+            self._asking(pipeline),
+            step("dlt load"),
+        ):
             pipeline.run(resource, schema=schema, loader_file_format=self._destination.file_format)
             self._loads.add((schema.name, staging))
 
     def forget_loads(self) -> None:
-        """Remove what dlt noted of our loads, once they are done; nobody asks for it."""
+        """Remove dlt's notes about our loads: no later load needs them."""
         for schema, staging in self._loads:
             for dataset, table in (
                 (STATE_SCHEMA, "_dlt_loads"),
@@ -242,7 +226,7 @@ class DltLoader:
 
     @contextmanager
     def _asking(self, pipeline: dlt.Pipeline | None = None) -> Iterator[Any]:
-        """Be connected within, and let nothing of dlt's out but :class:`Failed`."""
+        """Connect for the block, and turn every error into :class:`Failed`."""
         with self._context.entered():
             client = self._connected()
             try:
@@ -255,7 +239,7 @@ class DltLoader:
                 self._used_at = time.monotonic()
 
     def _connected(self) -> Any:
-        """Give the connection, made anew if it may have been cut for want of use."""
+        """Give the connection, made anew if it was idle for long."""
         is_idle = time.monotonic() - self._used_at > IDLE_SECONDS
         if is_idle and not self._context.is_entered_again:
             self.close()
@@ -279,13 +263,13 @@ class DltLoader:
         options = dict(self._options)
         if self._destination.transactions:
             options["supports_transactions"] = True
-        return _bridged(self._destination.factory)(
+        return patched(self._destination.factory)(
             **options, staging_dataset_name_layout=staging, naming_convention=NAMING
         )
 
     @contextmanager
     def _pipeline(self, dataset: str, staging: str) -> Iterator[dlt.Pipeline]:
-        """Give a pipeline whose folder is gone at the end, with whatever is left in it."""
+        """Give a pipeline whose folder is removed at the end, with everything in it."""
         with self._context.entered():
             pipeline = dlt.pipeline(
                 pipeline_name="ometria_replica",
@@ -300,53 +284,6 @@ class DltLoader:
                 shutil.rmtree(pipeline.working_dir, ignore_errors=True)
 
 
-NAMING = "ometria_replica.naming"
-_JSON = "dlt.common.normalizers.json.relational"
-
-
-def described(
-    name: str,
-    columns: Iterable[tuple[str, str]],
-    key: Sequence[str],
-    strategy: str,
-    *,
-    table_hints: Mapping[str, Any] | None = None,
-    column_hints: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Describe a table for dlt: *columns* with our types, in order, and the *key* of its rows."""
-    return {
-        "name": name,
-        "write_disposition": {"disposition": "merge", "strategy": strategy},
-        "columns": {
-            column: {
-                "name": column,
-                "data_type": TYPES[kind],
-                "nullable": column not in key,
-                **({"primary_key": True} if column in key else {}),
-                **(column_hints or {}).get(column, {}),
-            }
-            for column, kind in columns
-        },
-        **(table_hints or {}),
-    }
-
-
-def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Give the Arrow schema of columns with our types."""
-    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns])
-
-
-def schema_of(name: str, tables: Sequence[Mapping[str, Any]]) -> Schema:
-    """Describe *tables*, as :func:`described` gives them, to dlt under *name*."""
-    schema = Schema(name, normalizers={"names": NAMING, "json": {"module": _JSON}})
-    for table in tables:
-        columns = {name: dict(column) for name, column in table["columns"].items()}
-        schema.update_table(
-            cast("Any", {**table, "write_disposition": "merge", "columns": columns})
-        )
-    return schema
-
-
 def _as_tables(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in rows:
         yield pa.Table.from_batches([batch])
@@ -359,7 +296,7 @@ def _from_rows(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
 
 
 def _quietly(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Pass *tables* on without what DuckDB has to say about how dlt asks it for them."""
+    """Pass *tables* on without DuckDB's warnings about how dlt reads them."""
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -370,7 +307,7 @@ def _quietly(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _type_name(column: Mapping[str, Any]) -> str:
-    """Name the type of a column; a moment without a zone is another type than ours."""
+    """Name the type of a column; a time without a zone is another type than ours."""
     kind = str(column.get("data_type"))
     return f"{kind} without zone" if column.get("timezone") is False else kind
 
@@ -404,137 +341,3 @@ def _trouble(error: BaseException, *, connecting: bool) -> Trouble:
     if any(isinstance(each, DestinationTransientException) for each in chain):
         return Trouble.PASSING
     return Trouble.REFUSED
-
-
-def _bridged(factory: Any) -> Any:
-    """Make a destination of dlt's that keeps its notes out of our data, and merges at once."""
-
-    class Bridged(factory):  # type: ignore[misc]
-        __orig_base__ = factory
-
-        @property
-        def destination_type(self) -> str:
-            return DestinationReference.normalize_type(
-                f"{factory.__module__}.{factory.__qualname__}"
-            )
-
-        @property
-        def client_class(self) -> Any:
-            return _bridged_client(super().client_class)
-
-    return Bridged
-
-
-def _bridged_client(client_class: Any) -> Any:
-    class BridgedClient(client_class):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            _keep_notes_apart(self.sql_client)
-
-        def create_load_job(self, table: Any, file_path: str, *rest: Any, **options: Any) -> Any:
-            if SqlLoadJob.is_sql_job(file_path):
-                return AtOnce(file_path)
-            return super().create_load_job(table, file_path, *rest, **options)
-
-    return BridgedClient
-
-
-def _keep_notes_apart(sql_client: Any) -> None:
-    """Name dlt's own tables in the schema of our state, where they would be beside the data."""
-    path = sql_client.make_qualified_table_name_path
-
-    def routed(table_name: str | None, *arguments: Any, **options: Any) -> Any:
-        is_note = (table_name or "").lower().startswith("_dlt_")
-        if is_note and sql_client.dataset_name.lower() == DATA_SCHEMA:
-            options["dataset_name"] = STATE_SCHEMA
-        return path(table_name, *arguments, **options)
-
-    sql_client.make_qualified_table_name_path = routed
-
-
-class AtOnce(SqlLoadJob):
-    """
-    The statements of a merge, in one transaction.
-
-    dlt takes any statement for one that defines tables in which CREATE is found, as it
-    is in ``created_at``, and some warehouses define none in transactions.
-    """
-
-    def _string_contains_ddl_statements(self, sql: str) -> bool:
-        return any(re.match(r"(?i)\s*(CREATE|ALTER|DROP)\b", line) for line in sql.split("\n"))
-
-
-class _OurSettings(DictionaryProvider):
-    def __init__(self) -> None:
-        super().__init__()
-        self._config_doc = dict(_SETTINGS)
-
-
-class _Alone(RunContext):
-    """A run context of dlt's that knows our settings and no others, and this folder."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder))
-        self._folder = str(folder)
-        self._depth = 0
-
-    @property
-    def global_dir(self) -> str:
-        return self._folder
-
-    @property
-    def run_dir(self) -> str:
-        return self._folder
-
-    @property
-    def local_dir(self) -> str:
-        return self._folder
-
-    @property
-    def data_dir(self) -> str:
-        return self._folder
-
-    def initial_providers(self) -> list[Any]:
-        return [_OurSettings()]
-
-    def initialize_runtime(self, runtime_config: RuntimeConfiguration | None = None) -> None:
-        config = runtime_config or RuntimeConfiguration()
-        config.dlthub_telemetry = False
-        config.__is_resolved__ = True
-        self._runtime_config = config
-
-    @property
-    def is_entered_again(self) -> bool:
-        """Whether one call of dlt's is within another."""
-        return self._depth > 1
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Put this in the place of the context that is there, without a word to the log."""
-        if self._depth:
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-            return
-        container = Container()
-        if PluggableRunContext not in container:
-            container[PluggableRunContext] = PluggableRunContext(self)
-        plugged = container[PluggableRunContext]
-        kept = plugged.context, plugged.providers, dlt_logger.LOGGER
-        intercepted = dlt_signals.intercepted_signals
-        plugged.context, plugged.providers = (
-            self,
-            ConfigProvidersContainer(self.initial_providers()),
-        )
-        dlt_logger.LOGGER = None  # type: ignore[assignment]  # As before it is made.
-        # It would wait for what is under way, and forget the signal when that ends well.
-        dlt_signals.intercepted_signals = nullcontext  # type: ignore[assignment]
-        self._depth = 1
-        try:
-            yield
-        finally:
-            self._depth = 0
-            plugged.context, plugged.providers, dlt_logger.LOGGER = kept
-            dlt_signals.intercepted_signals = intercepted

@@ -1,160 +1,218 @@
 """
-The bridge to the warehouses that dlt loads: rows are merged there by dlt, and state is ours.
+Warehouses that dlt loads: dlt merges the rows there, and the state is ours.
 
-What a warehouse must be asked is plain: SELECT, INSERT and DELETE with parameters, and
-tables made of types that dlt translates. All else happens in the memory of a
-LocalMergeEngine, so that each warehouse behind the bridge counts and decides as DuckDB does.
+A warehouse has to answer SELECT, INSERT and DELETE with parameters, and hold tables of types
+that dlt translates. Everything else happens in the local merge, so each of these warehouses
+counts and decides as DuckDB does.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from typing_extensions import override
 
+from ometria_replica import sql
+from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
-from ometria_replica.local_duckdb import open_staging
-from ometria_replica.mapping import STAGED
-from ometria_replica.schema import DATA_SCHEMA
+from ometria_replica.schema import StateTable
+from ometria_replica.selection import Dialect, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse import sql
-from ometria_replica.warehouse.local_merge import LocalMergeEngine
+from ometria_replica.warehouse.remotes.base import Remote
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
-from ometria_replica.warehouse.remotes.dlt_loader import (
-    TYPES,
-    DltLoader,
-    Failed,
-    Trouble,
-    arrow_schema,
-    described,
-)
-from ometria_replica.warehouse.state_tables import STATE_SCHEMA, STATE_TABLES
-from ometria_replica.warehouse.warehouse import Warehouse
+from ometria_replica.warehouse.remotes.dlt_loader import DltLoader, Failed, Trouble
+from ometria_replica.warehouse.remotes.dlt_tables import TYPES, described
+from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import date
-
-    from duckdb import DuckDBPyConnection
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.local_merge import Wanted
+    from ometria_replica.selection import Condition, Selection
+    from ometria_replica.warehouse.remotes.base import Relation
     from ometria_replica.warehouse.remotes.dlt_destinations import Destination
-    from ometria_replica.warehouse.state_tables import StateTable
 
 logger = logging.getLogger(__name__)
 
 STAGING_PREFIX = "ometria_staging_"
 
-KEYS_AT_ONCE = 5_000  # 180 KB of SQL: ClickHouse takes no longer statement than 256 KiB.
+TEXTS_AT_ONCE = 5_000  # 180 KB of keys: ClickHouse takes no longer statement than 256 KiB.
 PARAMETERS_AT_ONCE = 200  # Databricks takes 255.
-ROWS_BY_STATEMENT = 100  # More state than this goes as rows do: a package costs seconds.
-MOST_SPANS = 100  # Stretches of days in one query.
+ROWS_BY_STATEMENT = 100  # More state than this is loaded as rows are: a package costs seconds.
+MOST_SPANS = 100  # Spans of time in one query.
 
 
-def opening(destination: Destination) -> Callable[..., BridgedWarehouse]:
-    """Make the function that opens a URL of *destination*."""
-
-    def open_url(url: str, *, dry_run: bool = False) -> BridgedWarehouse:
-        return BridgedWarehouse(destination, Address.read(url), dry_run=dry_run)
-
-    return open_url
-
-
-class BridgedWarehouse(Warehouse):
-    """The warehouse at *address*, which is one of *destination*'s."""
-
-    def __init__(self, destination: Destination, address: Address, *, dry_run: bool) -> None:
-        options = destination.options(address)  # First: what is wrong there is said at once.
-        closing = ExitStack()
-        staging = open_staging(closing)
-        folder = closing.enter_context(temp_folder())
-        courier = DltLoader(destination, options, folder)
-        engine = BridgeEngine(staging, destination, courier, destination.place(address))
-        engine.is_empty = dry_run and not destination.is_there(address)
-        super().__init__(staging, engine, closing, dry_run=dry_run)
-        self.batch_size = destination.batch_size
+def open_destination(destination: Destination, url: str, *, dry_run: bool = False) -> DltRemote:
+    """Open a URL of *destination*. Raises ConfigError for one that it cannot read."""
+    address = Address.read(url)
+    options = destination.options(address)
+    with ExitStack() as opening:
+        loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
+        is_there = not dry_run or destination.is_there(address)
+        return DltRemote(
+            destination, loader, destination.place(address), opening.pop_all(), is_there=is_there
+        )
 
 
-@dataclass(frozen=True)
-class Sending:
-    """What is known of the rows that are sent: whose, and the span of their time."""
-
-    source_id: str
-    first: datetime | None = None
-    last: datetime | None = None
-
-
-class BridgeEngine(LocalMergeEngine):
+class DltRemote(Remote):
     """
-    The place that *courier* carries rows to.
+    The warehouse *place* behind *loader*, which is one of *destination*'s.
 
-    While it *is_empty*, nothing is there and nobody connects: to look would make it.
+    Without *is_there* nothing exists and nothing connects: a connection would create it.
     """
-
-    is_empty = False
 
     def __init__(
-        self, staging: DuckDBPyConnection, destination: Destination, courier: DltLoader, place: str
+        self,
+        destination: Destination,
+        loader: DltLoader,
+        place: str,
+        closing: ExitStack,
+        *,
+        is_there: bool = True,
     ) -> None:
-        super().__init__(staging, place)
         self._destination = destination
-        self._courier = courier
+        self._loader = loader
+        self.place = place
+        self.batch_size = destination.batch_size
+        self._closing = closing
+        self._is_there = is_there
         self._known: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        self._sending = Sending("")
 
-    # --- what the place must do ---
-
+    @override
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:
-        """See the base."""
         try:
             yield
         except Failed as failed:
             raise _explained(failed, doing, self.place) from failed
 
-    def far_columns(self, table: Table) -> list[tuple[str, str]]:
-        """See the base."""
-        there = self._columns(DATA_SCHEMA, [table.name])[table.name]
-        kinds = {TYPES[column.type]: self.types[column.type] for column in table.all_columns}
-        return [(name, kinds.get(kind, kind)) for name, kind in there]
+    # --- tables ---
 
-    def make_far_table(self, table: Table) -> None:
-        """See the base."""
-        self._courier.make(DATA_SCHEMA, [self._described(table)])
+    @override
+    def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
+        """List the columns. Those of a table that exists are asked for once."""
+        if not self._is_there:
+            return []
+        schema = sql.schema_of(table)
+        if not self._known.get((schema, table.name)):
+            others = STATE_TABLES if isinstance(table, StateTable) else ()
+            names = dict.fromkeys([table.name, *(each.name for each in others)])
+            unknown = [name for name in names if not self._known.get((schema, name))]
+            ours = {theirs: name for name, theirs in TYPES.items()}
+            for name, columns in self._loader.columns(schema, unknown).items():
+                self._known[schema, name] = [(c, ours.get(kind, kind)) for c, kind in columns]
+        return self._known[schema, table.name]
 
-    def make_far_state(self) -> None:
-        """See the base."""
-        there = self._columns(STATE_SCHEMA, [table.name for table in STATE_TABLES])
-        missing = [table for table in STATE_TABLES if not there[table.name]]
-        if missing:
-            self._courier.make(STATE_SCHEMA, [self._described_state(table) for table in missing])
+    @override
+    def create(self, tables: Sequence[Table | StateTable]) -> None:
+        missing = [table for table in tables if not self.columns(table)]
+        for schema in dict.fromkeys(sql.schema_of(table) for table in missing):
+            of_schema = [table for table in missing if sql.schema_of(table) == schema]
+            self._loader.create(schema, [self._described(table) for table in of_schema])
 
+    def _described(
+        self, table: Table | StateTable, hints: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        strategy, columns = self._destination.strategy, sql.columns_of(table)
+        if isinstance(table, StateTable):
+            return described(table.name, columns, table.key, strategy)
+        layout = self._destination.layout(table)
+        return described(
+            table.name,
+            columns,
+            ["__sync_key"],
+            strategy,
+            table_hints={**layout.table, **(hints or {})},
+            column_hints=layout.columns,
+        )
+
+    # --- rows ---
+
+    @override
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
+        schema = arrow_schema(sql.columns_of(table))
+        select = f"SELECT {self._names(schema.names)} FROM {self._name(table)}"
+        for condition in self._conditions(selection):
+            yield from self._loader.fetch(
+                f"{select} WHERE {condition.text}", schema, condition.parameters
+            )
+
+    @override
+    def count(self, table: Table, selection: Selection) -> int:
+        if not self.columns(table):
+            return 0
+        return sum(
+            int(self._loader.rows(
+                f"SELECT count(*) FROM {self._name(table)} WHERE {condition.text}",
+                condition.parameters,
+            )[0][0])
+            for condition in self._conditions(selection)
+        )  # fmt: skip
+
+    @override
+    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+        """Have dlt merge the rows, through a staging schema of the source's own."""
+        schema = arrow_schema(sql.columns_of(table))
+        self._loader.load(
+            table.schema,
+            staging_schema(touched.source_id or ""),
+            self._described(table, self._merge_scope(table, touched)),
+            (batch.cast(schema) for batch in rows.reader()),
+        )
+
+    @override
+    def delete(self, table: Table, selection: Selection) -> None:
+        for condition in self._conditions(selection):
+            self._loader.execute(
+                f"DELETE FROM {self._name(table)} WHERE {condition.text}", condition.parameters
+            )
+
+    def _merge_scope(self, table: Table, touched: Selection) -> dict[str, str]:
+        """
+        Limit the rows that a merge of events may delete: those with its keys, in its time.
+
+        Then the warehouse reads the days of the batch, and not the whole history. Rows without a
+        time are read too, as the comparison does.
+        """
+        if table.time is None or self._destination.strategy != "delete-insert":
+            return {}
+        key, time = self._loader.quoted("__sync_key"), self._loader.quoted(table.time)
+        scope = f"{key} IN (SELECT {key} FROM {{staging_table}})"
+        times = touched.times
+        if times and times.spans and not times.untimed:
+            first = self._loader.time_literal(times.spans[0].first)
+            last = self._loader.time_literal(times.spans[-1].last)
+            scope += f" AND ({time} IS NULL OR ({time} >= {first} AND {time} <= {last}))"
+        return {"x-merge-destination-scope": scope}
+
+    # --- state ---
+
+    @override
     def read_state(self, table: StateTable) -> pa.Table | None:
-        """See the base."""
-        names = [each.name for each in STATE_TABLES]
-        if not self._columns(STATE_SCHEMA, names)[table.name]:
+        if not self.columns(table):
             return None
         schema = arrow_schema(table.columns)
-        query = f"SELECT {self._names(schema.names)} FROM {self._far_state(table)}"
-        return pa.concat_tables([schema.empty_table(), *self._courier.fetch(query, schema)])
+        query = f"SELECT {self._names(schema.names)} FROM {self._name(table)}"
+        return pa.concat_tables([schema.empty_table(), *self._loader.fetch(query, schema)])
 
+    @override
     def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
-        """See the base. Much of it is merged as rows are; a little takes two statements."""
+        """Write a few rows by statements, and many as rows are written."""
         new = self._storable(new)
         if new.num_rows > ROWS_BY_STATEMENT:
             gone = gone.join(new.select(table.key), list(table.key), join_type="left anti")
-            self._courier.carry(
-                STATE_SCHEMA, self._staging_name(), self._described_state(table), new.to_batches()
-            )
+            schema = sql.schema_of(table)
+            for source_id, rows in _by_source(new):
+                self._loader.load(
+                    schema, staging_schema(source_id), self._described(table), rows.to_batches()
+                )
             new = new.slice(0, 0)
-        there, key = self._far_state(table), self._quoted_names(table.key)
+        there, key = self._name(table), self._quoted(table.key)
         names = self._names(table.column_names)
         statements = [
             *(_delete(there, key, keys) for keys in _in_chunks(gone.to_pylist(), len(key))),
@@ -164,155 +222,13 @@ class BridgeEngine(LocalMergeEngine):
             ),
         ]
         if statements:
-            self._courier.execute_all(statements)
-
-    def fetch(self, table: Table, wanted: Wanted) -> Iterable[pa.Table]:
-        """See the base."""
-        schema = arrow_schema((column.name, column.type) for column in table.all_columns)
-        select = f"SELECT {self._names(schema.names)} FROM {self._far(table)}"
-        of_source = f" WHERE {self._courier.quoted('__source_id')} = %s"
-        mine = [wanted.source_id] if wanted.source_id else []
-        base = select + (of_source if mine else " WHERE 1 = 1")
-        if wanted.days is not None:
-            yield from self._courier.fetch(
-                f"{base} AND {self._on(table, wanted.days)}", schema, mine
-            )
-            return
-        if wanted.keys is None:
-            yield from self._courier.fetch(base, schema, mine)
-            return
-        for start in range(0, len(wanted.keys), KEYS_AT_ONCE):
-            keys = self._among(wanted.keys[start : start + KEYS_AT_ONCE])
-            yield from self._courier.fetch(f"{base} AND {keys}", schema, mine)
-
-    def send(self, table: Table, rows: pa.RecordBatchReader) -> None:
-        """See the base."""
-        schema = arrow_schema((column.name, column.type) for column in table.all_columns)
-        batches = (batch.cast(schema) for batch in rows)
-        self._courier.carry(DATA_SCHEMA, self._staging_name(), self._described(table), batches)
-
-    def remove(self, table: Table, keys: Sequence[str]) -> None:
-        """See the base."""
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            among = self._among(keys[start : start + KEYS_AT_ONCE])
-            self._courier.execute(f"DELETE FROM {self._far(table)} WHERE {among}")
-
-    def count_rows(self, table_name: str, source_id: str) -> int:
-        """See the base."""
-        if not self._columns(DATA_SCHEMA, [table_name])[table_name]:
-            return 0
-        ((count,),) = self._courier.rows(
-            f"SELECT count(*) FROM {self._courier.qualified(DATA_SCHEMA, table_name)}"
-            f" WHERE {self._courier.quoted('__source_id')} = %s",
-            [source_id],
-        )
-        return int(count)
-
-    # --- what every engine does ---
-
-    def replace_rows(self, table: Table) -> None:
-        """See the base. Without rows there is nothing to send, and a package costs seconds."""
-        time_column = sql.quoted(table.time) if table.time else "NULL::TIMESTAMPTZ"
-        (found,) = self.rows(
-            f"SELECT min(__source_id), min({time_column}), max({time_column}),"
-            f" count(*) > count({time_column}) FROM {STAGED}"
-        )
-        source_id, first, last, untimed = found
-        if source_id is None:
-            return
-        self._sending = Sending(source_id, *((None, None) if untimed else (first, last)))
-        super().replace_rows(table)
-
-    def try_access(self) -> None:
-        """See the base: that the place was reached and its state read is all that can be told."""
-
-    def release(self) -> None:
-        """See the base."""
-        if self._destination.lets_go:
-            self._courier.close()
-
-    def close(self) -> None:
-        """See the base. A failure here comes after all that was asked for."""
-        try:
-            self._courier.forget_loads()
-        except Failed as failed:
-            logger.info("dlt's notes of this run stay: %s", failed)
-        self._courier.close()
-
-    # --- helpers ---
-
-    def _columns(self, dataset: str, names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-        """Ask for the columns of tables, but not again for those of a table that was there."""
-        if self.is_empty:
-            return {name: [] for name in names}
-        unknown = [name for name in names if not self._known.get((dataset, name))]
-        if unknown:
-            for name, columns in self._courier.columns(dataset, unknown).items():
-                self._known[dataset, name] = columns
-        return {name: self._known[dataset, name] for name in names}
-
-    def _described(self, table: Table) -> dict[str, Any]:
-        layout = self._destination.layout(table)
-        return described(
-            table.name,
-            [(column.name, column.type) for column in table.all_columns],
-            ["__sync_key"],
-            self._destination.strategy,
-            table_hints={**layout.table, **self._scope(table)},
-            column_hints=layout.columns,
-        )
-
-    def _described_state(self, table: StateTable) -> dict[str, Any]:
-        return described(table.name, table.columns, table.key, self._destination.strategy)
-
-    def _scope(self, table: Table) -> dict[str, str]:
-        """
-        Tell which rows a merge of events may delete: those with its keys, in its span of time.
-
-        So that the warehouse looks at the days of the batch, and not at the whole history.
-        Rows without a time are looked at besides, as the comparison does.
-        """
-        if table.time is None or self._destination.strategy != "delete-insert":
-            return {}
-        key, time_column = (self._courier.quoted(name) for name in ("__sync_key", table.time))
-        scope = f"{key} IN (SELECT {key} FROM {{staging_table}})"
-        if self._sending.first and self._sending.last:
-            first, last = (
-                self._courier.time_literal(moment)
-                for moment in (self._sending.first, self._sending.last)
-            )
-            scope += (
-                f" AND ({time_column} IS NULL OR ({time_column} >= {first}"
-                f" AND {time_column} <= {last}))"
-            )
-        return {"x-merge-destination-scope": scope}
-
-    def _staging_name(self) -> str:
-        """Name the schema of dlt's staging: one a source, since sources are loaded side by side."""
-        return STAGING_PREFIX + md5(self._sending.source_id.encode()).hexdigest()[:8]  # noqa: S324
-
-    def _on(self, table: Table, days: Sequence[date]) -> str:
-        """Write the condition that a row is of one of *days*, or has no time."""
-        column = self._courier.quoted(str(table.time))
-        spans = [
-            f"({column} >= {self._courier.time_literal(_midnight(first))}"
-            f" AND {column} < {self._courier.time_literal(_midnight(last) + timedelta(days=1))})"
-            for first, last in _spans(days)
-        ]
-        return f"({' OR '.join([*spans, f'{column} IS NULL'])})"
-
-    def _among(self, keys: Sequence[str]) -> str:
-        """Write the condition that a row has one of *keys*, which are hashes and need no care."""
-        if not all(_HASH.fullmatch(key) for key in keys):
-            raise ValueError("A __sync_key is no MD5 hash.")
-        texts = ", ".join(f"'{key}'" for key in keys)
-        return f"{self._courier.quoted('__sync_key')} IN ({texts})"
+            self._loader.execute_all(statements)
 
     def _storable(self, rows: pa.Table) -> pa.Table:
         """
-        Make what was set aside fit to be stored: shortened to what the warehouse holds.
+        Shorten rejected texts to the longest text that the warehouse holds.
 
-        A NUL, which some hold in no text, is shown as ``\N{SYMBOL FOR NULL}``.
+        A NUL, which some warehouses hold in no text, becomes ``\N{SYMBOL FOR NULL}``.
         """
         if "raw" not in rows.column_names:
             return rows
@@ -324,39 +240,63 @@ class BridgeEngine(LocalMergeEngine):
         place = rows.column_names.index("raw")
         return rows.set_column(place, "raw", pa.array(cut, pa.string()))
 
-    def _far(self, table: Table) -> str:
-        return self._courier.qualified(DATA_SCHEMA, table.name)
+    # --- the connection ---
 
-    def _far_state(self, table: StateTable) -> str:
-        return self._courier.qualified(STATE_SCHEMA, table.name)
+    @override
+    def check_access(self) -> None:
+        """Do nothing: connecting and reading the state is all that can be tried."""
 
-    def _quoted_names(self, names: Sequence[str]) -> list[str]:
-        return [self._courier.quoted(name) for name in names]
+    @override
+    def detach(self) -> None:
+        if self._destination.lets_go:
+            self._loader.close()
 
-    def _names(self, names: Sequence[str]) -> str:
-        return ", ".join(self._quoted_names(names))
+    @override
+    def close(self) -> None:
+        """Remove dlt's notes and disconnect. A failure here comes after the work is done."""
+        try:
+            self._loader.forget_loads()
+        except Failed as failed:
+            logger.info("dlt's notes of this run stay: %s", failed)
+        self._loader.close()
+        self._closing.close()
+
+    # --- statement text ---
+
+    def _conditions(self, selection: Selection) -> Iterator[Condition]:
+        dialect = Dialect(
+            name=self._loader.quoted, moment=self._loader.time_literal, placeholder="%s"
+        )
+        for part in chunks(selection, TEXTS_AT_ONCE, PARAMETERS_AT_ONCE):
+            yield to_sql(joined(part, MOST_SPANS), dialect)
+
+    def _name(self, table: Table | StateTable) -> str:
+        return self._loader.qualified(sql.schema_of(table), table.name)
+
+    def _quoted(self, names: Iterable[str]) -> list[str]:
+        return [self._loader.quoted(name) for name in names]
+
+    def _names(self, names: Iterable[str]) -> str:
+        return ", ".join(self._quoted(names))
 
 
-_HASH = re.compile(r"[0-9a-f]{32}")
+def staging_schema(source_id: str) -> str:
+    """Name dlt's staging schema: one for each source, since runs load sources side by side."""
+    return STAGING_PREFIX + md5(source_id.encode()).hexdigest()[:8]  # noqa: S324 -- no secret.
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
-def _spans(days: Sequence[date]) -> list[tuple[date, date]]:
-    """Join *days*, which are in order, to stretches; to one where they would be too many."""
-    spans: list[tuple[date, date]] = []
-    for day in days:
-        if spans and day - spans[-1][1] <= timedelta(days=1):
-            spans[-1] = (spans[-1][0], day)
-        else:
-            spans.append((day, day))
-    return [(spans[0][0], spans[-1][1])] if len(spans) > MOST_SPANS else spans
+def _by_source(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Part rows of the state by their source; those of no source belong to the empty one."""
+    if "source_id" not in rows.column_names:
+        yield "", rows
+        return
+    sources = rows.column("source_id")
+    for source_id in sources.unique():
+        yield str(source_id), rows.filter(pc.equal(sources, source_id))
 
 
 def _shortened(text: str, longest: int | None) -> str:
-    """Leave as much of *text* as fits into *longest* bytes."""
+    """Keep as much of *text* as fits into *longest* bytes."""
     return text.encode()[:longest].decode(errors="ignore")
 
 
@@ -375,7 +315,7 @@ def _delete(
 
 
 def _insert(table: str, names: str, rows: Sequence[dict[str, Any]]) -> tuple[str, list[object]]:
-    """Write an INSERT. Null is written out: BigQuery knows no type of a parameter that is."""
+    """Write an INSERT. Null is written out: BigQuery cannot type a parameter that is null."""
     values = ", ".join(
         "(" + ", ".join("NULL" if value is None else "%s" for value in row.values()) + ")"
         for row in rows
@@ -384,32 +324,25 @@ def _insert(table: str, names: str, rows: Sequence[dict[str, Any]]) -> tuple[str
     return f"INSERT INTO {table} ({names}) VALUES {values}", parameters
 
 
+_LOOK = "look into the query history there for the reason"
+_PAGE = "docs/how-to/cloud-warehouses.md"
+_MEANINGS: Mapping[Trouble, tuple[type[WarehouseError], str, str]] = {
+    Trouble.SETTINGS: (WarehouseError, "dlt does not accept what warehouse.url says of {place}.",
+     f"Nothing was changed. See {_PAGE} for its form."),
+    Trouble.LOCKED: (Busy, "{place} is open in another program, and DuckDB allows one writer.",
+     "Nothing of this batch was written. Close it there, then run again."),
+    Trouble.CONNECTION: (Unreachable, "{place} cannot be reached, or refuses this user ({failed}).",
+     "Check the address, the user and the password in warehouse.url, then run again."),
+    Trouble.PASSING: (Unreachable, "{place} failed while {doing}{package}: {failed}.",
+     f"State did not move, so nothing is lost. Run again; if it happens again, {_LOOK}."),
+    Trouble.REFUSED: (WarehouseError, "{place} refused while {doing}{package}: {failed}.",
+     f"State did not move, so nothing is lost. Check the privileges in {_PAGE}, and {_LOOK}."),
+}  # fmt: skip
+
+
 def _explained(failed: Failed, doing: str, place: str) -> WarehouseError:
-    """Say what a failure of dlt's means. Its own text may quote a customer's data."""
+    """Say what a failure of dlt means, without its text: that may quote personal data."""
     package = f" (load package {failed.package}, which was dropped)" if failed.package else ""
-    if failed.trouble is Trouble.SETTINGS:
-        return WarehouseError(
-            f"dlt does not accept what warehouse.url says of {place}. Nothing was changed."
-            " See docs/how-to/cloud-warehouses.md for its form."
-        )
-    if failed.trouble is Trouble.LOCKED:
-        return Busy(
-            f"{place} is open in another program, and DuckDB lets one at a time write."
-            " Nothing of this batch was written. Close it there, then run again."
-        )
-    if failed.trouble is Trouble.CONNECTION:
-        return Unreachable(
-            f"{place} cannot be reached, or does not let this user in ({failed}), while {doing}."
-            " Check the address, the user and the password in warehouse.url, then run again."
-        )
-    if failed.trouble is Trouble.PASSING:
-        return Unreachable(
-            f"{place} did not do what it was asked while {doing}{package}: {failed}."
-            " State did not move, so that nothing is lost. Run again; if it happens again,"
-            " look into the query history there for the reason."
-        )
-    return WarehouseError(
-        f"{place} refused while {doing}{package}: {failed}. State did not move, so that nothing"
-        " is lost. Look into the query history there for the reason, check the privileges"
-        " in docs/how-to/cloud-warehouses.md, then run again."
-    )
+    kind, what, advice = _MEANINGS[failed.trouble]
+    said = what.format(failed=failed, doing=doing, place=place, package=package)
+    return kind(f"{said} {advice}")

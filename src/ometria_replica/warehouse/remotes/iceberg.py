@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
-from pyiceberg import expressions
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
@@ -25,13 +24,16 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
+from typing_extensions import override
 
-from ometria_replica.errors import ConfigError, Unreachable, WarehouseError
-from ometria_replica.settings import masked
-from ometria_replica.warehouse.arrow import ARROW_TYPES
+from ometria_replica.arrow_types import arrow_schema
+from ometria_replica.config import masked
+from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
+from ometria_replica.selection import Selection, to_iceberg
 from ometria_replica.warehouse.remotes.table_format import (
-    CommitConflict,
-    LakeWarehouse,
+    Lake,
+    LakeRemote,
+    LakeTable,
     ensure_writable,
 )
 
@@ -39,35 +41,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
+    from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.table import Table
 
-    from ometria_replica.warehouse.remotes.table_format import Stretch
-
-TYPES = {
-    "string": "VARCHAR",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamptz": "TIMESTAMP WITH TIME ZONE",
-    "long": "BIGINT",
-}
-"""DuckDB's names of Iceberg's types."""
-
 PROPERTIES = {
-    # A commit that was overtaken fails at once: what is to be written must be worked out anew.
+    # A commit after another one fails at once: the rows to write must be computed anew.
     "commit.retry.num-retries": "0",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.row-group-limit": "65536",  # Rows. A group is read into memory whole.
     "write.target-file-size-bytes": str(64 * 2**20),  # In memory: some 20 MB on disk.
     "write.metadata.delete-after-commit.enabled": "true",
 }
-"""Of each table, when it is made. Who changes them later is not overruled."""
+"""Properties of a new table. A later change by a user stays."""
 
 DEFAULT_CATALOG = "default"  # As pyiceberg's own. A catalog in SQL keeps tables under this name.
 
 
-def open_url(url: str, *, dry_run: bool = False) -> LakeWarehouse:
+def open_remote(url: str, connection: DuckDBPyConnection) -> LakeRemote:
     """
     Open ``iceberg://NAME``, of pyiceberg's configuration, or ``iceberg+URI?PROPERTY=VALUE``.
 
@@ -81,7 +72,7 @@ def open_url(url: str, *, dry_run: bool = False) -> LakeWarehouse:
     if scheme == "iceberg":
         if not parts.netloc:
             raise ConfigError("warehouse.url: names no catalog. Write iceberg://NAME.")
-        return LakeWarehouse(IcebergLake(place, parts.netloc, properties), dry_run=dry_run)
+        return LakeRemote(connection, IcebergLake(place, parts.netloc, properties))
     uri = url.removeprefix("iceberg+").partition("?")[0]  # urlunsplit would lose a slash.
     if uri.startswith("sqlite:") and not (rest.startswith("/") and properties.get("warehouse")):
         raise ConfigError(
@@ -89,20 +80,26 @@ def open_url(url: str, *, dry_run: bool = False) -> LakeWarehouse:
             " iceberg+sqlite:///catalog.db?warehouse=file:///absolute/folder."
         )
     name = properties.pop("catalog", DEFAULT_CATALOG)
-    return LakeWarehouse(IcebergLake(place, name, {"uri": uri, **properties}), dry_run=dry_run)
+    lake = IcebergLake(place, name, {"uri": uri, **properties})
+    return LakeRemote(connection, lake)
 
 
-class IcebergLake:
+class IcebergLake(Lake):
     """The catalog *name*, with *properties*; *place* names it in messages."""
 
     def __init__(self, place: str, name: str, properties: Mapping[str, str]) -> None:
-        self.place = place
+        self._place = place
         self._name = name
         self._properties = dict(properties)
 
+    @property
+    @override
+    def place(self) -> str:
+        return self._place
+
+    @override
     @contextmanager
     def explaining(self, doing: str) -> Iterator[None]:
-        """See the protocol."""
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 -- not with every catalog.
 
         try:
@@ -110,35 +107,37 @@ class IcebergLake:
         except (*_OF_THE_DRIVER, SQLAlchemyError) as error:
             raise self._explained(error, doing) from error
 
+    @override
     def open(self, schema: str, name: str) -> IcebergTable | None:
-        """See the protocol."""
         file = self._file
         if file is not None and not file.exists():
-            return None  # To look into it would make it.
+            return None  # Reading the catalog would create the file.
         try:
             return IcebergTable(self._catalog.load_table((schema, name)))
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
 
-    def make(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
-        """See the protocol."""
+    @override
+    def create(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
         self._catalog.create_namespace_if_not_exists(schema)
         self._catalog.create_table_if_not_exists(
             (schema, name),
-            pa.schema([(column, ARROW_TYPES[kind]) for column, kind in columns]),
+            arrow_schema(columns),
             properties=PROPERTIES,
         )
 
-    def tidy(self, schema: str, name: str, older_than: timedelta) -> None:
-        """See the protocol. Files stay behind: pyiceberg 0.12 takes none away."""
+    @override
+    def expire(self, schema: str, name: str, older_than: timedelta) -> None:
+        """Remove old versions. Their files stay: pyiceberg 0.12 removes none."""
         table = self._catalog.load_table((schema, name))
         before = datetime.now(UTC) - older_than
         replaced = table.metadata.snapshots[:-1]
         if any(version.timestamp_ms < before.timestamp() * 1_000 for version in replaced):
             table.maintenance.expire_snapshots().older_than(before).commit()
 
-    def try_access(self) -> None:
-        """See the protocol. Of a server only writing itself could tell."""
+    @override
+    def check_access(self) -> None:
+        """Look at the permissions of a catalog's file. For a server only a write would tell."""
         if self._file is not None:
             ensure_writable(self._file if self._file.exists() else self._file.parent)
 
@@ -155,16 +154,16 @@ class IcebergLake:
         )
 
     def _explained(self, error: Exception, doing: str) -> WarehouseError:
-        """Say what *error* means. Its own text may quote a customer's data, or a token."""
-        if isinstance(error, _OVERTAKEN) or "database is locked" in str(error):
+        """Say what *error* means, without its text: that may quote data, or a token."""
+        if isinstance(error, _CONFLICTS) or "database is locked" in str(error):
             return CommitConflict(
-                f"Somebody else wrote to {self.place} while {doing}, time and again. Nothing of"
+                f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
             )
         if isinstance(error, (UnauthorizedError, ForbiddenError, OAuthError, SignError)):
             return WarehouseError(
                 f"{self.place} refuses access while {doing} ({type(error).__name__}). Nothing is"
-                " lost. Check the credentials, and what they may do."
+                " lost. Check the credentials and their privileges."
             )
         if isinstance(error, (RESTError, ConnectionError)) or _is_of_network(error):
             return Unreachable(
@@ -179,59 +178,38 @@ class IcebergLake:
         )
 
 
-class IcebergTable:
+class IcebergTable(LakeTable):
     """One version of a table."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def columns(self) -> list[tuple[str, str]]:
-        """See the protocol."""
-        return [
-            (field.name, TYPES.get(str(field.field_type), str(field.field_type).upper()))
-            for field in self._table.schema().fields
-        ]
+    @override
+    def schema(self) -> pa.Schema:
+        return self._table.schema().as_arrow()
 
-    def rows(self, stretch: Stretch) -> pa.RecordBatchReader:
-        """See the protocol. Files that the stretch does not meet are not opened."""
-        return self._table.scan(expression(stretch)).to_arrow_batch_reader()
+    @override
+    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+        """Read rows. Files without a selected row are not opened."""
+        return self._table.scan(to_iceberg(selection)).to_arrow_batch_reader()
 
-    def count(self, stretch: Stretch) -> int:
-        """See the protocol."""
-        return self._table.scan(expression(stretch)).count()
+    @override
+    def count(self, selection: Selection) -> int:
+        return self._table.scan(to_iceberg(selection)).count()
 
+    @override
     def append(self, rows: pa.RecordBatchReader) -> None:
-        """See the protocol."""
         self._table.append(rows)
 
-    def overwrite(self, stretch: Stretch, rows: pa.RecordBatchReader) -> None:
-        """See the protocol. It deletes and adds in one transaction."""
-        self._table.overwrite(rows, expression(stretch))
+    @override
+    def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
+        """Delete and add in one transaction."""
+        self._table.overwrite(rows, to_iceberg(selection))
 
 
-def expression(stretch: Stretch) -> BooleanExpression:
-    """Write a stretch as pyiceberg reads it."""
-    say: Any = expressions  # Its classes take arguments in order, which their types do not tell.
-    parts = [say.AlwaysTrue()]
-    if stretch.source_id is not None:
-        parts.append(say.EqualTo("__source_id", stretch.source_id))
-    if stretch.time is not None and stretch.spans is not None:
-        moments = [say.IsNull(stretch.time)] if stretch.untimed else []
-        moments += [
-            say.And(
-                say.GreaterThanOrEqual(stretch.time, first.isoformat()),
-                say.LessThanOrEqual(stretch.time, last.isoformat()),
-            )
-            for first, last in stretch.spans
-        ]
-        parts.append(reduce(say.Or, moments))
-    whole: BooleanExpression = reduce(say.And, parts)
-    return whole
-
-
-_OVERTAKEN = (CommitFailedException, ValidationException, CommitStateUnknownException)
+_CONFLICTS = (CommitFailedException, ValidationException, CommitStateUnknownException)
 _OF_THE_DRIVER = (
-    *_OVERTAKEN,
+    *_CONFLICTS,
     NoSuchNamespaceError,
     NoSuchTableError,
     RESTError,
@@ -243,5 +221,5 @@ _OF_THE_DRIVER = (
 
 
 def _is_of_network(error: Exception) -> bool:
-    """Tell the errors of the HTTP client, which are OSErrors without a number."""
+    """Recognise errors of the HTTP client, which are OSErrors without a number."""
     return type(error).__module__.startswith(("requests", "urllib3"))

@@ -11,7 +11,6 @@ from dlt.destinations import bigquery as factory
 
 from ometria_replica.errors import ConfigError
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
@@ -55,5 +54,3 @@ DESTINATION = Destination(
     place=lambda address: f"the project {address.host} in BigQuery",
     layout=layout,
 )
-
-open_url = opening(DESTINATION)

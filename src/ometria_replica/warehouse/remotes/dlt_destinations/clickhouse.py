@@ -10,7 +10,6 @@ from dlt.destinations import clickhouse as factory
 from dlt.destinations.impl.clickhouse.factory import ClickHouseTypeMapper
 
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
@@ -66,5 +65,3 @@ DESTINATION = Destination(
     transactions=False,
     layout=layout,
 )
-
-open_url = opening(DESTINATION)

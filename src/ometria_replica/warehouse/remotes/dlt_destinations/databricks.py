@@ -8,7 +8,6 @@ import databricks.sql  # noqa: F401 -- dlt would miss it only when it connects.
 from dlt.destinations import databricks as factory
 
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
@@ -54,5 +53,3 @@ DESTINATION = Destination(
     transactions=False,
     layout=layout,
 )
-
-open_url = opening(DESTINATION)

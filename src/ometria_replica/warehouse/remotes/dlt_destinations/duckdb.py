@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from dlt.destinations import duckdb as factory
 
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.warehouse.remotes.dlt_destinations import Address
@@ -30,5 +29,3 @@ DESTINATION = Destination(
     is_there=lambda address: Path(address.path).exists(),
     lets_go=True,
 )
-
-open_url = opening(DESTINATION)

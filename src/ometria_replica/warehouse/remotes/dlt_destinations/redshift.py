@@ -9,7 +9,6 @@ from dlt.destinations import redshift as factory
 
 from ometria_replica.batch import BatchSize
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
@@ -49,5 +48,3 @@ DESTINATION = Destination(
     longest_text=65_535,
     batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),  # As text, in one process.
 )
-
-open_url = opening(DESTINATION)

@@ -8,7 +8,6 @@ import snowflake.connector  # noqa: F401 -- dlt would miss it only when it conne
 from dlt.destinations import snowflake as factory
 
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
-from ometria_replica.warehouse.remotes.dlt_remote import opening
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
@@ -47,5 +46,3 @@ DESTINATION = Destination(
     place=lambda address: f"{address.path} in Snowflake ({address.host})",
     layout=layout,
 )
-
-open_url = opening(DESTINATION)

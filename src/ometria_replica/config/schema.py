@@ -1,11 +1,11 @@
 """
-Which settings there are: each with its type, meaning, check and variable next to its default.
+Declares the settings: each with its default, type, check, environment variable and meaning.
 
-``docs/reference/settings.md`` is made of these words. No message holds a value that was
-given as text: whoever pastes a key into the wrong line does not find it in a log.
+``docs/reference/settings.md`` is generated from these declarations. Messages never repeat a
+text value, because a key may have been pasted into the wrong line.
 """
 
-# ruff: noqa: RUF009  # _setting is dataclasses.field, with words.
+# ruff: noqa: RUF009  # _setting is dataclasses.field, with a description.
 
 from __future__ import annotations
 
@@ -18,56 +18,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ometria_replica.config.secrets import masked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from ometria_replica.config.secrets import Secret
 
 MAX_REQUESTS_PER_SECOND: Final = 1000
 
 Reference = Literal["none", "allowed", "required"]
 
 
-class Secret:
-    """
-    A value that shows where it came from, and itself only to :meth:`reveal`.
-
-    Not a dataclass, because ``dataclasses.asdict`` would spell it out.
-    """
-
-    __slots__ = ("_value", "origin")
-
-    def __init__(self, value: str, origin: str) -> None:
-        self._value = value
-        self.origin = origin
-
-    def reveal(self) -> str:
-        """Give the value itself, for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"Secret({self.origin})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
 class Invalid(ValueError):
-    """What is wrong with one value, and what is allowed; the reader adds where it stands."""
+    """One value is wrong. The message says what is allowed; the reader adds the place."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """
-    What is known of one key.
+    The description of one key.
 
-    *check* takes what the file or the environment holds and gives the value, or says what
-    is allowed. *env* overrides the file. The variables in *aws* are not read here, but by
-    the S3 client, when the key is not set. With a *reference*, the value may (or must, for
-    a secret) be ``env:NAME`` or ``file:/path``, which is followed before the check.
-    *unset* says on the page what holds without a default.
+    *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
+    If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
+    whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
+    check; a secret must be one. *unset* is what the page shows if there is no default.
     """
 
     check: Callable[[object], object]
@@ -81,7 +57,7 @@ class Setting:
 
 def _setting(
     check: Callable[[object], object],
-    type: str,  # noqa: A002  # It is called so on the page.
+    type: str,  # noqa: A002  # The name of the column on the page.
     meaning: str,
     default: Any = dataclasses.MISSING,
     *,
@@ -95,18 +71,18 @@ def _setting(
 
 
 def _access(check: Callable[[object], object], type: str, meaning: str, *aws: str) -> Any:  # noqa: A002  # As above.
-    """Describe a setting of the S3 client that, left out, is the client's own to find."""
+    """Describe a setting of the S3 client, which finds the value itself if it is not set."""
     reference: Reference = "required" if type == "secret" else "none"
     return _setting(check, type, meaning, None, aws=aws, reference=reference, unset="the AWS chain")
 
 
 def _dialect(check: Callable[[object], object], type: str, meaning: str) -> Any:  # noqa: A002  # As above.
-    """Describe a setting that, left out, is detected in each file."""
+    """Describe a setting that is detected in each file if it is not set."""
     return _setting(check, type, meaning, None, unset="detected")
 
 
 def settings_of(kind: type) -> dict[str, Setting]:
-    """Give the settings of a class, by key, in the order of the page."""
+    """Return the settings of a class by key, in the order of the page."""
     return {
         each.name: each.metadata["setting"]
         for each in dataclasses.fields(kind)
@@ -114,11 +90,11 @@ def settings_of(kind: type) -> dict[str, Setting]:
     }
 
 
-# --- Checks: each takes a raw value and gives the clean one, or says what is allowed -----------
+# --- Checks: each takes a raw value and returns the clean one, or raises Invalid ---------------
 
 
 def _text(value: object) -> str:
-    """Whole numbers are taken too: ``account_id = 1042`` needs no quotes."""
+    """Whole numbers are allowed too: ``account_id = 1042`` needs no quotes."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = _digits(value)
     if not isinstance(value, str):
@@ -133,12 +109,12 @@ def _text(value: object) -> str:
 def _digits(value: int) -> str:
     try:
         return str(value)
-    except ValueError:  # Python refuses to write out integers above 4,300 digits.
-        raise Invalid("is too long a number") from None
+    except ValueError:  # Python does not convert integers of more than 4,300 digits.
+        raise Invalid("is a number with too many digits") from None
 
 
 def kind_of(value: object) -> str:
-    """Name the TOML type of a value, so that a message can do without the value."""
+    """Name the TOML type of a value, for messages, which must not repeat the value."""
     names = ((bool, "a boolean"), ((int, float), "a number"), (str, "text"), (list, "a list"))
     return next(
         (name for types, name in names if isinstance(value, types)),
@@ -191,8 +167,8 @@ def _key(value: object) -> str:
         raise Invalid("must not be empty")
     if not all("!" <= character <= "~" for character in text):
         raise Invalid(
-            "must be printable ASCII without white space: a line break or a stray character"
-            " was copied along"
+            "must be printable ASCII without white space: it contains a line break, a space or"
+            " another character"
         )
     return text
 
@@ -215,8 +191,8 @@ def _api_url(value: object) -> str:
     url = urlsplit(text)
     if url.scheme == "http" and not _is_loopback(url.hostname or ""):
         raise Invalid(
-            "must be https: the API key would cross the network in the clear"
-            " (http is for localhost)"
+            "must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)"
         )
     return text
 
@@ -238,7 +214,7 @@ def _feed_url(value: object) -> str:
             raise Invalid(allowed)
     elif scheme == "s3":
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
-            raise Invalid(f"{allowed}; no bucket is named, or with characters that none can have")
+            raise Invalid(f"{allowed}; the name of the bucket is missing or not valid")
     elif scheme != "file" or bucket not in {"", "localhost"} or not rest.strip("/"):
         raise Invalid(allowed)
     return text
@@ -246,7 +222,7 @@ def _feed_url(value: object) -> str:
 
 def _warehouse_url(value: object) -> str:
     text = _text(value)
-    allowed = "must be a URL such as duckdb:///ometria.duckdb, or a path ending in .duckdb or .db"
+    allowed = "must be a URL such as duckdb:///warehouse.duckdb, or a path ending in .duckdb or .db"
     scheme, separator, rest = text.partition("://")
     if re.match(r"md:[A-Za-z_]", text):
         return text
@@ -257,13 +233,11 @@ def _warehouse_url(value: object) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
         raise Invalid(allowed)
     if scheme == "duckdb" and not re.match(r"/.", rest):
-        raise Invalid("needs three slashes and a path: duckdb:///ometria.duckdb")
+        raise Invalid("needs three slashes and a path: duckdb:///warehouse.duckdb")
     try:
         _ = urlsplit(text).port
     except ValueError:
-        raise Invalid(
-            "is not a URL that can be read: percent-encode what the password holds of / ? # @ :"
-        ) from None
+        raise Invalid("is not a valid URL: percent-encode / ? # @ : in the password") from None
     return text
 
 
@@ -315,9 +289,9 @@ def _columns(value: object) -> tuple[str, ...]:
         raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
     names = [name for name in value if isinstance(name, str) and name and name.isprintable()]
     if len(names) < len(value):
-        raise Invalid("must be a list of column names: each of them text, and none empty")
+        raise Invalid("must be a list of column names, each of them a text that is not empty")
     if len(set(names)) < len(names):
-        raise Invalid("must name no column twice")
+        raise Invalid("must not name a column twice")
     return tuple(names)
 
 
@@ -329,8 +303,8 @@ class FeedSettings:
     """
     The bucket or folder that holds the self-serve export.
 
-    What is None of the access is left to the ordinary AWS chain;
-    what is None of the dialect is detected, file by file.
+    Access settings that are None fall back to the AWS credential chain. File format
+    settings that are None are detected for each file.
     """
 
     url: str = _setting(
@@ -351,7 +325,7 @@ class FeedSettings:
         _text, "text", "The bucket's region.", "AWS_REGION", "AWS_DEFAULT_REGION"
     )
     access_key_id: Secret | None = _access(
-        _key, "secret", "The access key, together with `secret_access_key`.", "AWS_ACCESS_KEY_ID"
+        _key, "secret", "The access key; it needs `secret_access_key`.", "AWS_ACCESS_KEY_ID"
     )
     secret_access_key: Secret | None = _access(
         _key, "secret", "The access key's secret.", "AWS_SECRET_ACCESS_KEY"
@@ -381,17 +355,19 @@ class FeedSettings:
         "How the files are compressed.",
     )
     delimiter: str | None = _dialect(
-        _delimiter, "character", 'What separates the cells of a CSV file; `"tab"` is a word for it.'
+        _delimiter, "character", 'The separator of CSV cells; `"tab"` for a tab.'
     )
     header: bool | None = _dialect(
-        _boolean, "boolean", "Whether the first line of a CSV file names its columns."
+        _boolean, "boolean", "Whether the first line of a CSV file names the columns."
     )
     encoding: str | None = _dialect(_encoding, "text", "The encoding of CSV and JSON files.")
-    quote: str | None = _dialect(_quote, "character", 'What quotes a CSV cell; `""` for nothing.')
-    escape: str | None = _dialect(
-        _quote, "character", 'What escapes a quote inside a CSV cell; `""` for nothing.'
+    quote: str | None = _dialect(
+        _quote, "character", 'The character that quotes a CSV cell; `""` for none.'
     )
-    null: str | None = _dialect(_null, "text", "The CSV text that stands for no value.")
+    escape: str | None = _dialect(
+        _quote, "character", 'The character that escapes a quote in a CSV cell; `""` for none.'
+    )
+    null: str | None = _dialect(_null, "text", "The CSV text that means null.")
     columns: tuple[str, ...] | None = _dialect(
         _columns, "list of text", "The columns of CSV files without a header, in order."
     )
@@ -399,7 +375,7 @@ class FeedSettings:
 
 @dataclass(frozen=True)
 class AccountSettings:
-    """One Ometria account, read by its API key, by its feed, or by both."""
+    """One Ometria account: its API, its feed, or both."""
 
     account_id: str = _setting(
         _text,
@@ -411,7 +387,7 @@ class AccountSettings:
     source_id: str = _setting(
         _text,
         "text",
-        "The connection: the column `__source_id`, and a part of every key.",
+        "The connection: the column `__source_id`, and part of every key.",
         "",  # __post_init__ makes it the account_id.
         env="OMETRIA_SOURCE_ID",
         unset="the `account_id`",
@@ -427,60 +403,61 @@ class AccountSettings:
     api_url: str = _setting(
         _api_url,
         "URL",
-        "The address of the Data API; https, but for localhost.",
+        "The address of the Data API; https, except for localhost.",
         "https://api.ometria.com/v2",
         env="OMETRIA_API_URL",
     )
     requests_per_second: float = _setting(
         _rate,
         "number",
-        "The pace that all programs on this machine keep together; above 0, at most 1000."
-        " Ometria allows an account 4, which its other integrations share.",
+        "The rate limit, shared by all programs on this machine; above 0, at most 1000."
+        " Ometria allows 4 for each account, shared by all its integrations.",
         4.0,
         env="OMETRIA_REQUESTS_PER_SECOND",
     )
     changes_parameter: str = _setting(
         _parameter,
         "text",
-        "The query parameter that asks for a list's changes since a date. Its name is inferred.",
+        "The query parameter for a list's changes since a date. Its name is undocumented.",
         "since",
     )
     wide_keys: bool = _setting(
         _boolean,
         "`true` or `false`",
-        "Keep events apart that the specified keys merge. Chosen before the first load, for good.",
+        "Keep apart events that the specified keys merge. It cannot change after the first load.",
         False,
     )
     deletes: Literal["report", "remove"] = _setting(
         _one_of("report", "remove"),
         "`report`, `remove`",
-        "What becomes of rows whose profile or list is gone from Ometria: noted, or taken out.",
+        "Report rows whose profile or list was deleted in Ometria, or remove them too.",
         "report",
     )
     max_deleted_share: float = _setting(
         _share,
         "number",
-        "The share of a table's rows beyond which a sweep removes nothing, and warns.",
+        "The largest share of a table's rows that a run removes."
+        " If more are deleted upstream, it removes none and warns.",
         0.1,
     )
-    sweep_every_days: int | None = _setting(
+    detect_deletes_every_days: int | None = _setting(
         _days,
         "whole number",
-        "After how many days profiles are read whole, so that deleted ones are noticed.",
+        "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
-        unset="only with `--sweep` or `--full`",
+        unset="only with `--detect-deletes` or `--full`",
     )
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
-        """Name the connection as the account, unless it has a name of its own."""
+        """Name the connection after the account, unless it has its own name."""
         if not self.source_id:
             object.__setattr__(self, "source_id", self.account_id)
 
 
 @dataclass(frozen=True)
 class WarehouseSettings:
-    """Where the tables go. The URL may hold a password, so the repr masks it."""
+    """The warehouse. The URL may hold a password, so the repr masks it."""
 
     url: str = _setting(
         _warehouse_url,
@@ -488,7 +465,7 @@ class WarehouseSettings:
         "The warehouse: `duckdb:///relative.duckdb`, `duckdb:////absolute.duckdb`,"
         " a path ending in `.duckdb` or `.db`, `postgresql://user@host/database`,"
         " or another of [the warehouses](warehouses.md).",
-        "duckdb:///ometria.duckdb",
+        "duckdb:///warehouse.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",
     )
@@ -502,8 +479,8 @@ class Config:
     """
     All settings of a run, checked.
 
-    *path* is the file that was read, None if there was none. *origins* tells by dotted key
-    where a value came from; a key that is not in it has its default.
+    *path* is the file that was read, or None. *origins* maps a dotted key to the origin of
+    its value; a key that is not in it has its default.
     """
 
     accounts: tuple[AccountSettings, ...]
@@ -518,156 +495,19 @@ ACCOUNT_VARIABLES: Final = {
     for key, known in ((prefix + name, each) for name, each in settings_of(kind).items())
     if known.env
 }
-"""The variables that speak of the one account, and the keys they stand for."""
+"""The variables that set the only account, and the keys that they set."""
 
 VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG")
-"""Every variable of ours."""
+"""Every variable of the program."""
 
 
-def keys_may_meet(one: str, other: str) -> bool:
-    """
-    Tell whether two source ids could give two records one key.
-
-    ``uk`` and id ``15`` hash as ``uk1`` and id ``5`` do: nothing stands between the parts.
-    ``uk`` and ``uk-2`` may stand side by side, since no id of Ometria's begins with a dash.
-    """
-    shorter, longer = sorted((one, other), key=len)
-    return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1].isalnum()
+RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
+"""The present name of each setting that was renamed."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the nearest known name as the end of a message, or nothing if none is near."""
+    """Return the nearest known name as the end of a message; empty if none is near."""
+    if name in RENAMED:
+        return f": it is now {RENAMED[name]}"
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def masked(url: str) -> str:
-    """Hide the password of a URL, and the parameters whose names sound like one."""
-    # Greedy up to the last @: a password may hold / or @ without being encoded.
-    url = re.sub(r"(://[^:/@]*):.+@", r"\1:***@", url, flags=re.DOTALL)
-    return _REVEALING.sub(r"\1***", url)
-
-
-_REVEALING: Final = re.compile(
-    r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature|authorization"
-    r"|connection.string)[^=&]*=)[^&#]+",
-    re.IGNORECASE,
-)
-
-
-def reference() -> str:
-    """Write the page ``docs/reference/settings.md``."""
-    return _PAGE.format(
-        warehouse=_rows(WarehouseSettings),
-        account=_rows(AccountSettings),
-        feed=_rows(FeedSettings),
-    )
-
-
-def _rows(kind: type) -> str:
-    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
-    lines = ["| key | variable | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, known in settings_of(kind).items():
-        variables = [*([known.env] if known.env else []), *known.aws]
-        shown = ", ".join(f"`{variable}`" for variable in variables)
-        default = _default(defaults[name], known)
-        lines.append(f"| `{name}` | {shown} | {known.type} | {default} | {known.meaning} |")
-    return "\n".join(lines)
-
-
-def _default(default: object, known: Setting) -> str:
-    if isinstance(default, float):
-        return f"`{default:g}`"
-    return f"`{default}`" if isinstance(default, str) and default else known.unset
-
-
-_PAGE: Final = """\
-# Settings
-
-One account needs no file: `OMETRIA_API_KEY` alone makes `ometria-replica sync` write `ometria.duckdb`.
-More is said in `ometria.toml`, or in environment variables, or in both.
-`ometria-replica config` shows every setting and where its value came from.
-All settings are checked before anything is contacted, and all problems are listed at once.
-
-This page is made from `ometria_replica.settings`.
-
-## Which value holds
-
-The first of these that gives a value:
-
-1. the command line, for the warehouse's URL;
-2. the environment;
-3. the file;
-4. the default.
-
-The file is the one that `--config` names, else the one that `OMETRIA_CONFIG` names, which must then exist.
-Else it is `ometria.toml` in the working directory, if there is one.
-Relative paths start from the working directory.
-A variable that is set but empty is a problem, not a default.
-So is a variable of ours that is misspelt; one that begins with `OMETRIA_` and is like none of ours is ignored with a warning.
-
-## An example
-
-```toml
-[warehouse]
-url = "duckdb:///ometria.duckdb"
-
-[[accounts]]
-account_id = "1042"
-source_id  = "ometria-uk"
-api_key    = "env:OMETRIA_API_KEY"
-requests_per_second = 4
-
-[accounts.feed]
-url = "s3://acme-exports/ometria/"
-```
-
-## `[warehouse]`
-
-{warehouse}
-
-## `[[accounts]]`
-
-An account has an `api_key`, a feed, or both.
-`account_id` and `source_id` are text, and a whole number is kept as its digits.
-
-{account}
-
-## `[accounts.feed]`
-
-What is left out of the access is found by the S3 client itself, in the `AWS_*` variables named here and the AWS configuration files.
-An access key or a profile of the feed's own takes the place of those in the environment.
-What is left out of the dialect is detected in each file.
-
-{feed}
-
-## Secrets
-
-A secret is never given on the command line, and never written into `ometria.toml` itself.
-The file says where it is:
-
-- `"env:NAME"`: in the environment variable `NAME`, in capitals;
-- `"file:/path"`: in a file, whose last line break does not count; a file that everybody can read brings a warning.
-
-`OMETRIA_API_KEY` holds the key itself, or `file:/path`.
-The URL of a warehouse that holds a password is a secret too: give it in `OMETRIA_WAREHOUSE_URL`, or as `"env:NAME"` or `"file:/path"`.
-No message, log line or answer of `ometria-replica config` holds a secret; a password inside a URL is shown as `***`.
-
-## Several accounts
-
-Each `[[accounts]]` has an `account_id` and a `source_id` of its own; all share one warehouse.
-With exactly one account in the file, the variables of the tables above override it.
-With several, a variable such as `OMETRIA_API_KEY` could mean any of them, and is a problem unless an account says `api_key = "env:OMETRIA_API_KEY"`.
-
-```toml
-[[accounts]]
-account_id = "1042"
-source_id  = "ometria-uk"
-api_key    = "env:OMETRIA_UK_KEY"
-
-[[accounts]]
-account_id = "1043"
-source_id  = "ometria-us"
-api_key    = "file:/run/secrets/ometria-us"
-```
-"""  # noqa: E501  # One sentence per line, as the docs are written.

@@ -1,0 +1,35 @@
+"""Arrow's types of our column types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "text": pa.string(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "integer": pa.int64(),
+}
+_TEXTS = (pa.string(), pa.large_string(), pa.string_view())
+
+
+def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
+    """Give the Arrow schema of columns with our types."""
+    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns])
+
+
+def our_columns(schema: pa.Schema) -> list[tuple[str, str]]:
+    """List the columns of an Arrow schema with our types, or with Arrow's name of another type."""
+    return [(field.name, _our_type(field.type)) for field in schema]
+
+
+def _our_type(kind: pa.DataType) -> str:
+    if kind in _TEXTS:
+        return "text"
+    return next((ours for ours, theirs in ARROW_TYPES.items() if theirs == kind), str(kind))

@@ -1,0 +1,93 @@
+"""Gathers pages and files into batches, and stages a batch."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ometria_replica.batch import FileLogEntry
+from ometria_replica.records import FeedFile, StagedFile, Unreadable
+from ometria_replica.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from ometria_replica.batch import BatchSize
+    from ometria_replica.mapping import Staging
+    from ometria_replica.records import FetchedFile, Page
+
+BATCH_SECONDS = 120.0  # However few records came: each batch renews the lease.
+
+
+def page_batches(pages: Iterable[Page], most: BatchSize) -> Iterator[tuple[list[Page], bool]]:
+    """Gather pages into batches, and mark the last one. There always is a last one."""
+    batch: list[Page] = []
+    records, began = 0, time.monotonic()
+    for page in pages:
+        if records >= most.records or time.monotonic() - began > BATCH_SECONDS:
+            yield batch, False
+            batch, records, began = [], 0, time.monotonic()
+        batch.append(page)
+        records += len(page.records)
+    yield batch, True
+
+
+def file_batches(files: Iterable[FetchedFile], most: BatchSize) -> Iterator[list[FetchedFile]]:
+    """Gather files into batches; none without files."""
+    batch: list[FetchedFile] = []
+    size, began = 0, time.monotonic()
+    for file in files:
+        batch.append(file)
+        size += file.origin.size
+        slow = time.monotonic() - began > BATCH_SECONDS
+        if size >= most.bytes or len(batch) >= most.files or slow:
+            yield batch
+            batch, size, began = [], 0, time.monotonic()
+    if batch:
+        yield batch
+
+
+def stage_pages(staging: Staging, pages: Sequence[Page], synced_at: datetime) -> None:
+    """Stage pages in their order."""
+    with step("page"):
+        staging.add_pages(pages, synced_at)
+
+
+def stage_files(
+    staging: Staging, files: Sequence[FetchedFile], synced_at: Sequence[datetime]
+) -> list[FileLogEntry | Unreadable]:
+    """
+    Stage export files in their order, each with its ``__synced_at``, and discard them.
+
+    Returns the entry of each for the file log, or, for a file that a later run reads again, why
+    it could not be read. A run fetches files, or files that others have staged, and never both.
+    """
+    timed = list(zip(files, synced_at, strict=True))
+    unstaged = [(file, at) for file, at in timed if isinstance(file, FeedFile)]
+    with step("file"):
+        staged = iter(staging.add_files(unstaged))
+    outcomes: list[FileLogEntry | Unreadable] = []
+    for file, at in timed:
+        records: int | Unreadable
+        match file:
+            case Unreadable():
+                records = file
+            case StagedFile():
+                records = staging.add_staged(file, at)
+            case FeedFile():
+                records = next(staged)
+        if not isinstance(file, Unreadable):
+            file.discard()  # The next files need the room.
+        outcomes.append(_outcome(file, records, at))
+    return outcomes
+
+
+def _outcome(
+    file: FetchedFile, records: int | Unreadable, loaded_at: datetime
+) -> FileLogEntry | Unreadable:
+    if isinstance(records, Unreadable):
+        if records.again:
+            return records
+        return FileLogEntry(file.origin, loaded_at, 0, records.reason)
+    return FileLogEntry(file.origin, loaded_at, records)

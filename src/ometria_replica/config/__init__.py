@@ -1,0 +1,24 @@
+"""The settings: declared in schema, read by load, shown by explain."""
+
+from __future__ import annotations
+
+from ometria_replica.config.explain import explain
+from ometria_replica.config.load import load_config
+from ometria_replica.config.schema import (
+    AccountSettings,
+    Config,
+    FeedSettings,
+    WarehouseSettings,
+)
+from ometria_replica.config.secrets import Secret, masked
+
+__all__ = [
+    "AccountSettings",
+    "Config",
+    "FeedSettings",
+    "Secret",
+    "WarehouseSettings",
+    "explain",
+    "load_config",
+    "masked",
+]

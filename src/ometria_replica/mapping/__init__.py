@@ -1,0 +1,37 @@
+"""Raw records become typed rows, keys and rejects, in DuckDB."""
+
+from __future__ import annotations
+
+from ometria_replica.mapping.select import (
+    SQL_TYPES,
+    STAGED,
+    conversion,
+    literal,
+    quoted,
+    staged_ddl,
+    stamped,
+)
+from ometria_replica.mapping.staging import (
+    REJECT_COLUMNS,
+    REJECTED,
+    SEEN_KEYS,
+    Staged,
+    Staging,
+    file_reject,
+)
+
+__all__ = [
+    "REJECTED",
+    "REJECT_COLUMNS",
+    "SEEN_KEYS",
+    "SQL_TYPES",
+    "STAGED",
+    "Staged",
+    "Staging",
+    "conversion",
+    "file_reject",
+    "literal",
+    "quoted",
+    "staged_ddl",
+    "stamped",
+]

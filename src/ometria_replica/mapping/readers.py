@@ -1,0 +1,114 @@
+"""How pages and files become relations of texts, which DuckDB reads."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from ometria_replica.mapping.select import literal, quoted
+from ometria_replica.records import encodable, field_text, json_text, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from ometria_replica.records import FeedFile, Record
+    from ometria_replica.schema import Table
+
+MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
+JSON_BATCH = 20_000  # Records held as Python objects at once: some 40 MB.
+
+
+def alike(
+    files: Sequence[tuple[FeedFile, datetime]],
+) -> Iterator[Sequence[tuple[FeedFile, datetime]]]:
+    """Group *files*, in their order, into those that one statement can read."""
+    for dialect, group in groupby(files, key=lambda file: file[0].dialect):
+        together = list(group)
+        # A column of that name would hide DuckDB's own, which numbers the files.
+        hidden = "file_index" in map(str.lower, dialect.columns)
+        if dialect.format == "csv" and dialect.columns and not hidden:
+            yield together
+        else:
+            yield from ([file] for file in together)
+
+
+def csv_relation(files: Sequence[FeedFile]) -> str:
+    """Read CSV files of one dialect; DuckDB keeps the lines that it cannot parse."""
+    dialect = files[0].dialect
+    paths = ", ".join(literal(str(file.path)) for file in files)
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in dialect.columns)
+    return (
+        f"read_csv([{paths}], auto_detect = false, columns = {{{columns}}},"
+        f" header = {str(dialect.header).lower()}, delim = {literal(dialect.delimiter)},"
+        f" quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},"
+        f" nullstr = [{', '.join(literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
+        f" allow_quoted_nulls = {str(dialect.quotes_nulls).lower()},"
+        f" max_line_size = {MAX_LINE_BYTES}, store_rejects = true, rejects_limit = 0)"
+    )
+
+
+def parquet_relation(file: FeedFile) -> str:
+    """Read a Parquet file as text."""
+    columns = ", ".join(
+        f"{quoted(name)}::VARCHAR AS {quoted(name)}" for name in file.dialect.columns
+    )
+    return f"(SELECT {columns} FROM read_parquet({literal(str(file.path))}))"
+
+
+def json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Record]]:
+    """Yield the objects of a file of JSON lines; add other lines to *bad*, with their numbers."""
+    batch: list[Record] = []
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            record = _json_object_or_none(line)
+            if record is not None:
+                batch.append(record)
+            elif line.strip():
+                bad.append((number, encodable(line.rstrip("\n"))))
+            if len(batch) == JSON_BATCH:
+                yield batch
+                batch = []
+    yield batch
+
+
+def _json_object_or_none(line: str) -> Record | None:
+    try:
+        value = parse(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
+    """Make a column of texts of each field, and ``_record`` of records without an identity."""
+    import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
+
+    texts = {source: [field_text(record, source) for record in records] for source in table.fields}
+    columns = {source: pa.array(values, pa.string()) for source, values in texts.items()}
+    # Only for records without an identity: the text of all would cost as much as the rest.
+    columns["_record"] = pa.array(
+        [
+            json_text(record)
+            if any(not any(texts[source][place] for source in group) for group in table.identity)
+            else None
+            for place, record in enumerate(records)
+        ],
+        pa.string(),
+    )
+    return pa.table(columns)
+
+
+def unknown_fields(table: Table, records: Iterable[Record]) -> set[str]:
+    """Name the fields of *records* that Ometria does not document."""
+    known = {source.split("::")[0] for source in table.fields} | set(table.unmapped)
+    return {name for record in records for name in record if name not in known}
+
+
+def json_object_sql(names: Iterable[str]) -> str:
+    """Write the expression for a row of texts as a JSON object."""
+    members = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in names)
+    return f"to_json(struct_pack({members}))::VARCHAR"

@@ -1,0 +1,151 @@
+"""The answer to one request: parsed into records, or explained without personal data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ometria_replica import records
+from ometria_replica.errors import UnexpectedResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx2
+
+# Parameters that may appear in logs and errors: times and offsets, but neither an e-mail
+# address nor a profile's id, which opens that person's preference centre.
+SHOWN_PARAMETERS = ("mode", "updateSince", "since", "before", "offset")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    The answer to one request.
+
+    *records* are the elements of an array, or the one object if *single*. An element
+    that is not an object becomes ``{"_": element}``, which no table can identify, so that
+    the mapping rejects it. *requested_at* is our own time (UTC) just before sending;
+    *served_at* is Ometria's, None if the answer has no date.
+    """
+
+    records: list[records.Record]
+    requested_at: datetime
+    served_at: datetime | None
+    origin: str
+    single: bool = False
+
+
+class BadRequest(UnexpectedResponse):
+    """The server rejects the request (400, 422), perhaps because of a parameter."""
+
+
+class Setback(Exception):  # Not yet an error: the next attempt may succeed.
+    """
+    An attempt failed in a way that may pass.
+
+    *again_in* is the server's Retry-After, in seconds. *busy* marks a 429, *unreachable* a
+    failure to connect, *damaged* an incomplete body.
+    """
+
+    def __init__(
+        self, reason: str, *, again_in: float | None = None, busy: bool = False,
+        unreachable: bool = False, damaged: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(reason)
+        self.reason = reason
+        self.again_in = again_in
+        self.busy = busy
+        self.unreachable = unreachable
+        self.damaged = damaged
+
+
+def origin_of(path: str, query: Mapping[str, str]) -> str:
+    """Describe a request without a person's id or address; a list's id is shown."""
+    first, *others = path.strip("/").split("/")
+    shown = others if first == "lists" else ["{id}" for _ in others]
+    parameters = [f"{name}={query[name]}" for name in SHOWN_PARAMETERS if name in query]
+    return " ".join(["GET", "/" + "/".join([first, *shown]), *parameters])
+
+
+def read_answer(
+    response: httpx2.Response,
+    body: bytes,
+    origin: str,
+    requested_at: datetime,
+    served_at: datetime | None,
+) -> Answer:
+    """Parse a successful answer. Raises Setback if it is incomplete, or UnexpectedResponse."""
+    parsed = _parsed(response, body, origin)
+    if isinstance(parsed, dict):
+        return Answer([parsed], requested_at, served_at, origin, single=True)
+    if isinstance(parsed, list):
+        found = [_as_record(element) for element in parsed]
+        return Answer(found, requested_at, served_at, origin)
+    raise _not_documented(response, body, origin)
+
+
+def _parsed(response: httpx2.Response, body: bytes, origin: str) -> Any:
+    try:
+        return records.parse(body)
+    except RecursionError as error:  # No record is nested so deep, and a retry would not help.
+        raise _not_documented(response, body, origin) from error
+    except ValueError as error:
+        if not body.strip() or body.lstrip()[:1] in {b"[", b"{"}:
+            reason = f"the answer is incomplete ({described(response, body)})"
+            raise Setback(reason, damaged=True) from error
+        raise _not_documented(response, body, origin) from error
+
+
+def _as_record(element: Any) -> records.Record:
+    return element if isinstance(element, dict) else {"_": element}
+
+
+def _not_documented(response: httpx2.Response, body: bytes, origin: str) -> UnexpectedResponse:
+    return UnexpectedResponse(
+        f"Ometria's answer to {origin} is not as documented: {described(response, body)},"
+        " instead of JSON records. Check api_url, then run `ometria-replica check`."
+    )
+
+
+def described(response: httpx2.Response, body: bytes) -> str:
+    """Describe an answer by status, type, size and kind, never by its content."""
+    named = re.match(r"[\w.+-]{1,40}/[\w.+-]{1,40}", response.headers.get("content-type", ""))
+    content_type = named.group() if named else "no content type"
+    return f"{response.status_code}, {content_type}, {len(body)} bytes of {_kind(body)}"
+
+
+def _kind(body: bytes) -> str:
+    match body.lstrip()[:1]:
+        case b"":
+            return "nothing"
+        case b"<":
+            return "HTML or XML"
+        case b"[" | b"{":
+            return "JSON"
+        case first if first.isascii() and first.decode().isprintable():
+            return "text"
+        case _:
+            return "something binary"
+
+
+def retry_after(text: str | None, now: datetime) -> float | None:
+    """Read ``Retry-After``: seconds, or a date, which is compared to the server's own clock."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d{1,9}", text.strip()):
+        return float(text)
+    date = read_date(text)
+    return max(0.0, (date - now).total_seconds()) if date else None
+
+
+def read_date(text: str | None) -> datetime | None:
+    """Read the date of an HTTP header; None if there is none."""
+    try:
+        date = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, IndexError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)

@@ -1,0 +1,314 @@
+"""
+Collections that are read in pages by ``limit`` and ``offset``; the pages overlap.
+
+The reader is lazy and keeps a handful of pages in memory. It requests pages ahead, and cancels
+the requests that turn out to be unnecessary before they are sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import UnexpectedResponse
+from ometria_replica.ometria.answer import BadRequest
+from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
+from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
+from ometria_replica.records import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+    from datetime import date
+
+    from ometria_replica.ometria.answer import Answer
+    from ometria_replica.ometria.client import Client
+    from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
+    from ometria_replica.ometria.page_overlap import Identity, Joined
+    from ometria_replica.records import Record
+    from ometria_replica.schema import Pages
+
+PAGE_SIZE = 250  # Ometria's documented maximum: support.ometria.com, "Profiles API".
+RETURN_TURN_SECONDS = 0.05  # For threads to wake. Requests in flight are not waited for.
+
+# How often the reader yields an empty page while it waits for an answer, so that a run can
+# renew its lease. Ometria may refuse requests for hours (429, Retry-After).
+SIGN_OF_LIFE_SECONDS = 60.0
+
+# How far to step back to find the overlap again, in pages, for each attempt. Half a page closes
+# the gap of ordinary deletions; 32 pages are 8,000 profiles deleted between two requests.
+STEPS_BACK = (0.5, 1, 2, 4, 8, 16, 32)
+
+# Consecutive answers without a new record, and those of them that did not join. The way back
+# from the furthest step takes 32, and records that are inserted at the front push known ones
+# into the next pages; beyond these limits the server repeats itself.
+MOST_IDLE_ANSWERS = 64
+MOST_MISSED_JOINS = 20
+
+SMALLEST_PAGE = 2  # No server pages by one: a first page of one record is the whole collection.
+
+# Sizes at which servers usually cut an answer.
+USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
+
+
+def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> Iterator[Page]:
+    """
+    Read a collection in the order of its pages. If a record is read twice, the later copy is newer.
+
+    With *since*, read only the records that were updated on that day or later, and add the day
+    to each of them. Raises UnexpectedResponse if records would be lost.
+
+    The default order, by id, is kept. In the order of update, a record that changes during the
+    read moves to the end, and all records after it shift left: every update would open a gap.
+    By id, only deletions do.
+    """
+    query = dict(pages.query)
+    if since is not None and pages.since is not None:
+        query[pages.since] = since.isoformat()
+    with Prefetch(client) as prefetch:
+        collection = Collection(
+            pages.endpoint,
+            query,
+            by_id,
+            client.behaviour(pages.endpoint),
+            must_page=pages.pages,
+            one_at_a_time=client.has_own_limit(pages.endpoint),
+        )
+        reader = OffsetReader(prefetch, collection)
+        for page in reader.pages():
+            yield _stamped(page, pages.stamp, since)
+        warn_if_cut(client, reader)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """
+    A collection to read, by requests for *path* with *query*.
+
+    *behaviour* is shared by all collections of one endpoint. *must_page* says that paging is
+    documented, so that ignoring ``offset`` is an error. *parted_first* says that a first page
+    smaller than requested stays unproven, because the caller splits it by time.
+    *one_at_a_time* requests at most one page ahead: an endpoint with a rate limit of its own
+    is slower than any caller.
+    """
+
+    path: str
+    query: Mapping[str, str]
+    identity: Callable[[Record], Identity]
+    behaviour: EndpointBehaviour
+    must_page: bool = False
+    parted_first: bool = False
+    one_at_a_time: bool = False
+
+
+class OffsetReader:
+    """
+    Reads one collection by offset. The first request is under way at once.
+
+    How it ends: a page that is shorter than another that the endpoint has sent in this run is
+    the last. Where paging is documented, this has to be proven: the page after it, requested
+    with the overlap, holds nothing new and ends with the same record.
+    After a first page that is the longest so far, the next page is requested too, so a server
+    that clamps or ignores ``limit`` loses nothing. An endpoint without documented paging that
+    sends the same page for another offset has sent everything; *unproven* is then that answer,
+    which may be cut.
+    """
+
+    def __init__(self, prefetch: Prefetch, collection: Collection) -> None:
+        self.collection = collection
+        self.unproven: Sequence[Record] | None = None
+        self._prefetch = prefetch
+        self._overlap = OverlapCheck(collection.identity)
+        self._planned: deque[tuple[int, Future[Answer]]] = deque()
+        self._depth = 1
+        self._idle = self._missed = 0
+        self._gap_at = self._steps_back = 0
+        self._planned.append((0, self._request(0)))
+
+    def pages(self) -> Iterator[Page]:
+        """
+        Read to the end.
+
+        Raises UnexpectedResponse rather than lose a record or run without end.
+        """
+        try:
+            yield from self._pages()
+        finally:
+            self._cancel_planned()
+
+    def _pages(self) -> Iterator[Page]:
+        offset = 0
+        while True:
+            at, answer = yield from self._next_answer(offset)
+            short = self.collection.behaviour.is_last(len(answer.records))
+            joined = self._overlap.join(at, answer.records, answer.requested_at)
+            self._check_progress(at, joined)
+            if joined is None:
+                offset = self._step_back(at)
+                continue
+            self._steps_back = 0
+            if joined.news and not self._is_repeated(joined):
+                yield Page(joined.news, answer.requested_at, answer.origin)
+            if self._is_end(at, answer, joined, short=short) or self._is_whole(at, answer, joined):
+                return
+            offset = joined.next_offset
+            if short:
+                self._cancel_planned()  # There is probably no further page.
+            else:
+                self._look_ahead(offset, joined)
+
+    def _next_answer(self, offset: int) -> Generator[Page, None, tuple[int, Answer]]:
+        """Wait for the page at *offset*, or a planned one just before it, with signs of life."""
+        at, future = self._take(offset)
+        while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
+            yield Page([], self._prefetch.now(), self.collection.path)
+        answer = self._answer(at, future)
+        if answer.single:
+            raise UnexpectedResponse(
+                f"Ometria's answer to {answer.origin} is one object, where an array is"
+                " documented. Run `ometria-replica check`."
+            )
+        return at, answer
+
+    def _request(self, offset: int) -> Future[Answer]:
+        page = {"limit": str(PAGE_SIZE), "offset": str(offset)}
+        if self.collection.behaviour.refuses_paging:
+            page = {}
+        return self._prefetch.request(self.collection.path, {**self.collection.query, **page})
+
+    def _take(self, offset: int) -> tuple[int, Future[Answer]]:
+        while self._planned and self._planned[0][0] + self._stride <= offset:
+            self._prefetch.cancel(self._planned.popleft()[1])
+        if self._planned and self._planned[0][0] <= offset:
+            return self._planned.popleft()
+        return offset, self._request(offset)
+
+    def _answer(self, offset: int, future: Future[Answer]) -> Answer:
+        """Wait. If paging is not documented and is refused, request once more without it."""
+        try:
+            return self._prefetch.answer(future)
+        except BadRequest:
+            if offset > 0 or self.collection.must_page:
+                raise
+        behaviour = self.collection.behaviour
+        behaviour.refuses_paging, behaviour.pages = True, False
+        return self._prefetch.answer(self._request(0))
+
+    @property
+    def _stride(self) -> int:
+        size = self.collection.behaviour.longest
+        return max(1, size - overlap_of(size))
+
+    def _look_ahead(self, offset: int, joined: Joined) -> None:
+        """
+        Plan the pages from *offset* on, as many as the latency of answers makes worthwhile.
+
+        The number doubles after each page with news, to cover a busy consumer. A short
+        collection costs hardly a request too many: planned requests that have not had their
+        turn when the last page arrives are never sent. An endpoint without documented paging
+        is asked for one page at a time until it is known to page: each answer may be the
+        whole collection.
+        """
+        does_page = self.collection.must_page or self.collection.behaviour.pages
+        if self.collection.one_at_a_time or not does_page:
+            self._planned.append((offset, self._request(offset)))
+            return
+        self._depth = max(self._depth, min(IN_FLIGHT, self._prefetch.worth_in_flight()))
+        while len(self._planned) < self._depth:
+            following = self._planned[-1][0] + self._stride if self._planned else offset
+            self._planned.append((following, self._request(following)))
+        if joined.unread:
+            self._depth = min(IN_FLIGHT, self._depth * 2)
+
+    def _step_back(self, at: int) -> int:
+        """Choose an earlier offset after the page *at* did not join."""
+        if self._steps_back == 0:
+            self._gap_at = at
+        if self._steps_back == len(STEPS_BACK):
+            raise self._endless("records vanish faster than pages can be read")
+        size = self.collection.behaviour.longest
+        step = max(1, int(STEPS_BACK[self._steps_back] * size))
+        self._steps_back += 1
+        return max(0, self._gap_at - step)
+
+    def _check_progress(self, offset: int, joined: Joined | None) -> None:
+        if joined is not None and joined.unread:
+            self._idle = self._missed = 0
+        self._idle += 1
+        self._missed += joined is None
+        if self._idle > MOST_IDLE_ANSWERS or self._missed > MOST_MISSED_JOINS:
+            raise self._endless(
+                f"the pages after offset {offset} hold nothing new and do not end;"
+                " perhaps there is a highest offset"
+            )
+
+    def _cancel_planned(self) -> None:
+        planned = [future for _, future in self._planned]
+        self._planned.clear()
+        for future in planned:
+            self._prefetch.cancel(future)
+        # A request that waits for its turn returns it at once, and the next request takes it.
+        wait(planned, timeout=RETURN_TURN_SECONDS)
+
+    def _is_end(self, offset: int, answer: Answer, joined: Joined, *, short: bool) -> bool:
+        """Whether no page follows: proven where it can be, else judged by the size."""
+        if not self.collection.must_page or (offset == 0 and len(answer.records) < SMALLEST_PAGE):
+            return short
+        return short and joined.ends
+
+    def _is_repeated(self, joined: Joined) -> bool:
+        """Whether the endpoint sent the same answer again because it does not page."""
+        return joined.repeats > 0 and not self.collection.must_page
+
+    def _is_whole(self, offset: int, answer: Answer, joined: Joined) -> bool:
+        """Whether the endpoint does not page, so that the answer is the whole collection."""
+        behaviour = self.collection.behaviour
+        if offset > 0 and not joined.repeats:
+            behaviour.pages = True
+        if self.collection.must_page:
+            # Two repeats: records that are inserted at the front can cause one.
+            if joined.repeats > 1:
+                raise self._endless("every offset returns the same page, so offset is ignored")
+            return False
+        if joined.repeats:
+            behaviour.pages = False
+        small = self.collection.parted_first and len(answer.records) < PAGE_SIZE
+        if behaviour.pages is False or (behaviour.pages is None and small):
+            self.unproven = answer.records
+            return True
+        return False
+
+    def _endless(self, reason: str) -> UnexpectedResponse:
+        return UnexpectedResponse(
+            f"GET /{self.collection.path} cannot be read to its end: {reason}."
+            " The watermark stays where it is. Run again; if it fails again,"
+            " run `ometria-replica check`."
+        )
+
+
+def warn_if_cut(client: Client, reader: OffsetReader) -> None:
+    """
+    Warn if an answer that cannot be proven whole looks cut.
+
+    It does if its size is a usual cap, or if another collection of the endpoint had exactly
+    as many records and no page was longer.
+    """
+    if reader.unproven is None:
+        return
+    path, behaviour = reader.collection.path, reader.collection.behaviour
+    size = len(reader.unproven)
+    same_as = behaviour.unproven.setdefault(size, path)
+    if size in USUAL_CAPS or (size > min(USUAL_CAPS) and same_as != path):
+        behaviour.is_doubtful = True
+        client.warn(
+            f"{path} does not page and sent exactly {size} records; Ometria may have cut the answer"
+        )
+
+
+def _stamped(page: Page, stamp: str | None, since: date | None) -> Page:
+    if stamp is None or since is None:
+        return page
+    day = since.isoformat()
+    return replace(page, records=[{**record, stamp: day} for record in page.records])

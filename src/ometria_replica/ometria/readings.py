@@ -1,0 +1,188 @@
+"""The ways to read a table of the API: one class for each, all used as a :class:`Reading`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.per_parent import read_per_parent
+from ometria_replica.ometria.time_windows import read_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import date, datetime
+
+    from ometria_replica.ometria.client import Client
+    from ometria_replica.ometria.per_parent import Parent
+    from ometria_replica.records import Page
+    from ometria_replica.schema import Pages, PerParent, Windows
+
+Unit = Literal["records", "lists"]
+
+
+class Reading(Protocol):
+    """A table that is being read."""
+
+    @property
+    def total(self) -> int | None:
+        """How many units there are; None if that is not known in advance."""
+
+    @property
+    def unit(self) -> Unit:
+        """The unit in which progress is counted."""
+
+    @property
+    def done(self) -> int:
+        """How many units have been read so far."""
+
+    @property
+    def is_full(self) -> bool:
+        """
+        Whether this is a full read.
+
+        A table that is read per parent is full when every parent is asked for its changes.
+        """
+
+    @property
+    def retry(self) -> Mapping[str, datetime]:
+        """
+        Parents that Ometria refused to read, each with the time from which it is due.
+
+        Complete after the last page.
+        """
+
+    @property
+    def is_doubtful(self) -> bool:
+        """
+        Whether Ometria may have cut an answer, so that a missing record proves nothing.
+
+        Known after the last page.
+        """
+
+    def pages(self) -> Iterator[Page]:
+        """Read the pages, each when it is asked for."""
+
+
+class _RecordReading(ABC):
+    """Counts records, and doubts what the endpoint's answers give reason to doubt."""
+
+    total: int | None = None
+    unit: Unit = "records"
+    retry: Mapping[str, datetime] = MappingProxyType({})
+
+    def __init__(self, client: Client, endpoint: str, *, is_full: bool) -> None:
+        self.is_full = is_full
+        self.done = 0
+        self._client = client
+        self._endpoint = endpoint
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an answer may be cut."""
+        return self._client.behaviour(self._endpoint).is_doubtful
+
+    def pages(self) -> Iterator[Page]:
+        """Read the pages and count their records."""
+        for page in self._read():
+            self.done += len(page.records)
+            yield page
+
+    @abstractmethod
+    def _read(self) -> Iterator[Page]: ...
+
+
+class OffsetReading(_RecordReading):
+    """Reads the records that were updated on the day *since* or later; None reads all."""
+
+    def __init__(self, client: Client, collection: Pages, since: date | None) -> None:
+        super().__init__(client, collection.endpoint, is_full=since is None)
+        self._collection = collection
+        self._since = since
+
+    def _read(self) -> Iterator[Page]:
+        return read_pages(self._client, self._collection, since=self._since)
+
+
+class CollectionReading(_RecordReading):
+    """Reads all of a small collection. *read* may remember it from another table."""
+
+    def __init__(
+        self, client: Client, collection: Pages, read: Callable[[Pages], list[Page]]
+    ) -> None:
+        super().__init__(client, collection.endpoint, is_full=True)
+        self._collection = collection
+        self._read_collection = read
+
+    def _read(self) -> Iterator[Page]:
+        return iter(self._read_collection(self._collection))
+
+
+class WindowReading(_RecordReading):
+    """Reads the events between *since* and *until*, by windows of time."""
+
+    def __init__(
+        self, client: Client, windows: Windows, since: datetime, until: datetime, *, is_full: bool
+    ) -> None:
+        super().__init__(client, windows.endpoint, is_full=is_full)
+        self._windows = windows
+        self._since = since
+        self._until = until
+
+    def _read(self) -> Iterator[Page]:
+        return read_windows(self._client, self._windows, since=self._since, until=self._until)
+
+
+class PerParentReading:
+    """
+    Reads a collection for each of *parents*.
+
+    *due* is the time from which a parent is due if Ometria refuses to read it now.
+    """
+
+    unit: Unit = "lists"
+
+    def __init__(
+        self,
+        client: Client,
+        per_parent: PerParent,
+        parents: list[Parent],
+        due: Mapping[str, datetime],
+        *,
+        since_parameter: str,
+        is_full: bool,
+    ) -> None:
+        self.total: int | None = len(parents)
+        self.done = 0
+        self.is_full = is_full
+        self.retry: dict[str, datetime] = {}
+        self._client = client
+        self._per_parent = per_parent
+        self._parents = parents
+        self._due = due
+        self._since_parameter = since_parameter
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an answer may be cut, or a parent was not read."""
+        cut = self._client.behaviour(self._per_parent.endpoint).is_doubtful
+        return cut or bool(self.retry)
+
+    def pages(self) -> Iterator[Page]:
+        """Read each parent's pages."""
+        return read_per_parent(
+            self._client,
+            self._per_parent,
+            self._counted_parents(),
+            since_parameter=self._since_parameter,
+            passed_over=self._retry_later,
+        )
+
+    def _counted_parents(self) -> Iterator[Parent]:
+        for parent in self._parents:
+            yield parent
+            self.done += 1
+
+    def _retry_later(self, parent: Parent) -> None:
+        self.retry[parent.id] = self._due[parent.id]

@@ -1,0 +1,121 @@
+"""Text and JSON of the state, the rejects, the settings and the findings of a check."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from ometria_replica.text import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import date, datetime
+
+    from ometria_replica.batch import Reject
+    from ometria_replica.check import Finding
+    from ometria_replica.maintenance import ReplicaState
+
+_RAW_WIDTH = 60  # Characters of a raw value; the rejects table holds all of it.
+
+
+def state_as_text(state: ReplicaState) -> str:
+    """Write a line for each table, and one for each run that is active."""
+    if not state.tables:
+        return "No sync has run yet."
+    names = ("files", "unreadable", "rejects", "deleted_upstream")
+    lines = [["source", "table", "rows", "read until (UTC)", *names[:3], "deleted upstream"]]
+    for table in state.tables:
+        until = _time(table.read_until) if table.read_until else "-"
+        counts = [f"{getattr(table, name):,}" for name in names]
+        lines.append([table.source_id, table.table, f"{table.rows:,}", until, *counts])
+    active = [f"{lease.source_id}: {lease} is active." for lease in state.leases]
+    return "\n".join([*aligned(lines, left=2), *active])
+
+
+def state_as_json(state: ReplicaState) -> str:
+    """Write the state as a JSON object, times as ISO 8601 in UTC."""
+    leases = [
+        {
+            "source_id": lease.source_id,
+            "run_id": lease.run_id,
+            "host": lease.host,
+            "pid": lease.pid,
+            "expires_at": lease.expires_at,
+        }
+        for lease in state.leases
+    ]
+    return _json({"tables": [asdict(table) for table in state.tables], "active_runs": leases})
+
+
+def rewound_as_text(table_name: str, to: date | None) -> str:
+    """Write what the next run does after a rewind."""
+    since = f"what changed since {to}" if to else "everything"
+    return f"The next sync reads {table_name} again: {since}. No row was changed."
+
+
+def rejects_as_text(rejects: list[Reject], *, raw: bool) -> str:
+    """Write a line for each reject; the value as received only if *raw*."""
+    if not rejects:
+        return "Nothing was rejected."
+    lines = [["rejected (UTC)", "table", "column", "reason", "where", *(["raw"] if raw else [])]]
+    for reject in rejects:
+        where = f"{reject.origin}, {reject.position}" if reject.position else reject.origin
+        line = [_time(reject.rejected_at), reject.table_name]
+        line += [reject.column_name or "(all of it)", reject.reason, where]
+        lines.append([*line, repr((reject.raw or "")[:_RAW_WIDTH])] if raw else line)
+    return "\n".join(aligned(lines, left=len(lines[0])))
+
+
+def rejects_as_json(rejects: list[Reject], *, raw: bool) -> str:
+    """Write the rejects as a JSON array; the value as received only if *raw*."""
+    hidden = set() if raw else {"raw"}
+    return _json(
+        [
+            {name: value for name, value in asdict(reject).items() if name not in hidden}
+            for reject in rejects
+        ]
+    )
+
+
+def settings_as_text(settings: Iterable[tuple[str, str, str]]) -> str:
+    """Write a line for each setting: its key, its value and its origin."""
+    return "\n".join(aligned([list(line) for line in settings], left=3))
+
+
+def settings_as_json(settings: Iterable[tuple[str, str, str]]) -> str:
+    """Write the settings as a JSON array, values as they are shown."""
+    return _json([dict(zip(("key", "value", "origin"), line, strict=True)) for line in settings])
+
+
+def finding_as_text(finding: Finding) -> str:
+    """Write what was tested and, below it, what is wrong."""
+    lines = [f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}"]
+    if finding.error is not None:
+        lines.append(f"        {finding.error}")
+    if finding.warning is not None:
+        lines.append(f"        Warning: {finding.warning}")
+    return "\n".join(lines)
+
+
+def findings_as_json(findings: Iterable[Finding]) -> str:
+    """Write the findings as a JSON array; ``error`` and ``warning`` are null where all is well."""
+    return _json(
+        [
+            {
+                "what": finding.what,
+                "error": None if finding.error is None else str(finding.error),
+                "warning": finding.warning,
+            }
+            for finding in findings
+        ]
+    )
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())

@@ -1,0 +1,220 @@
+"""One run: its options, its clock, and what its tables have come to so far."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from ometria_replica.batch import Lease, Run
+from ometria_replica.errors import ReplicaError, WarehouseError
+from ometria_replica.report import RunReport, TableReport
+from ometria_replica.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from ometria_replica.batch import Loaded
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.mapping import Staged
+    from ometria_replica.records import FeedObject, FetchedFile
+    from ometria_replica.report import Outcome
+    from ometria_replica.schema import Table
+
+logger = logging.getLogger(__name__)
+
+# Undocumented names come from the records themselves, and could be anything.
+FIELD_NAME = re.compile(r"@?[A-Za-z_][A-Za-z0-9_ .:-]{0,39}")
+MOST_FIELDS = 20
+
+LEASE = timedelta(minutes=30)
+"""Longer than any batch takes, with its retries, or a slow download."""
+
+
+class Progress(Protocol):
+    """Receives the progress of a run."""
+
+    def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
+        """Begin a table: *total* of *unit* to do, None if that is not known."""
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        """Set the records and requests so far, and the units done."""
+
+    def finish(self, report: TableReport) -> None:
+        """End a table."""
+
+
+class NoProgress:
+    """Progress that reports nothing."""
+
+    def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
+        """Report nothing."""
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        """Report nothing."""
+
+    def finish(self, report: TableReport) -> None:
+        """Report nothing."""
+
+
+class Fetch(Protocol):
+    """Fetches export files, and may have other machines stage them."""
+
+    def __call__(
+        self, account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
+    ) -> Iterator[FetchedFile]:
+        """Fetch *files* into *folder*, in the order given, as the caller iterates."""
+
+
+def utc_now() -> datetime:
+    """Read the clock, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Window:
+    """
+    Which records of each table a run reads.
+
+    *full* reads all of them, *detect_deletes* all of the tables whose records can be deleted.
+    *since* and *until* limit the read to a span of days, both included; then no watermark moves.
+    """
+
+    full: bool = False
+    detect_deletes: bool = False
+    since: date | None = None
+    until: date | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the window is a span of days."""
+        return self.since is not None or self.until is not None
+
+
+@dataclass
+class RunContext:
+    """What all tables of a run share, and what they have come to so far. *fetch* as in sync()."""
+
+    started_at: datetime
+    window: Window
+    clock: Callable[[], datetime]
+    progress: Progress
+    fetch: Fetch | None = None
+    tables: list[TableReport] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[ReplicaError] = field(default_factory=list)
+    run_id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+    def lease(self, source_id: str) -> Lease:
+        """Make a lease of a source that ends a while from now."""
+        return Lease.of_this_process(source_id, self.run_id, self.clock() + LEASE)
+
+    @contextmanager
+    def after_failure(self) -> Iterator[None]:
+        """Report why the warehouse failed first, and not that it fails again in the block."""
+        try:
+            yield
+        except WarehouseError as error:
+            if not any(isinstance(earlier, WarehouseError) for earlier in self.errors):
+                raise
+            logger.info("%s", error)
+
+    def report(self, warehouse: str, outcome: Outcome) -> RunReport:
+        """Report what the tables have come to."""
+        return RunReport(
+            run_id=self.run_id,
+            version=__version__,
+            warehouse=warehouse,
+            started_at=self.started_at,
+            finished_at=self.clock(),
+            outcome=outcome,
+            tables=tuple(self.tables),
+            warnings=tuple(self.warnings),
+        )
+
+
+def history_of(report: RunReport) -> Run:
+    """Make the row of the run history."""
+    return Run(
+        run_id=report.run_id,
+        started_at=report.started_at,
+        finished_at=report.finished_at,
+        outcome=report.outcome,
+        version=report.version,
+        report=report.to_json(),
+    )
+
+
+class TableProgress:
+    """Counts what a run does to one table of one account."""
+
+    def __init__(self, run: RunContext, account: AccountSettings, table_name: str) -> None:
+        self.report = TableReport(account.source_id, table_name)
+        self._run = run
+        self._account = account
+
+    @contextmanager
+    def reported(self, requests: Callable[[], int]) -> Iterator[None]:
+        """Add the table's report to the run, however the block ends. *requests* counts them."""
+        began, before = time.monotonic(), requests()
+        try:
+            yield
+        except ReplicaError as error:
+            self.report = replace(self.report, error=str(error))
+            raise
+        finally:
+            seconds = round(time.monotonic() - began, 3)
+            self.report = replace(self.report, seconds=seconds, requests=requests() - before)
+            self._run.tables.append(self.report)
+            self._run.progress.finish(self.report)
+
+    def count(self, **counts: int) -> None:
+        """Add to the counts of the report, by name."""
+        sums = {name: getattr(self.report, name) + count for name, count in counts.items()}
+        self.report = replace(self.report, **sums)
+
+    def warn(self, text: str) -> None:
+        """Add a warning to the run's report."""
+        self._run.warnings.append(f"{self.report.table}: {text}")
+
+    def add(self, staged: Staged, loaded: Loaded) -> None:
+        """Add a batch."""
+        self.count(
+            records=staged.records,
+            inserted=loaded.inserted,
+            updated=loaded.updated,
+            unchanged=loaded.unchanged,
+            older=loaded.older,
+            merged=staged.merged + loaded.merged,
+            deleted_upstream=loaded.deleted_upstream,
+            removed=loaded.removed,
+            records_rejected=staged.records_rejected,
+            values_rejected=staged.values_rejected,
+            nuls_removed=staged.nuls_removed,
+        )
+        if loaded.removal_refused:
+            self.warn(
+                f"{loaded.deleted_upstream:,} rows were not found in Ometria, more than"
+                f" max_deleted_share ({self._account.max_deleted_share:.0%}) of the table. None was"
+                " removed. If so many were really deleted, raise the setting for one run."
+            )
+        unknown = staged.unknown_fields | set(self.report.unknown_fields)
+        shown = sorted(name for name in unknown if FIELD_NAME.fullmatch(name))[:MOST_FIELDS]
+        self.report = replace(self.report, unknown_fields=tuple(shown))
+        logger.info(
+            "loaded %s: %d inserted, %d updated, %d unchanged",
+            self.report.table,
+            loaded.inserted,
+            loaded.updated,
+            loaded.unchanged,
+        )

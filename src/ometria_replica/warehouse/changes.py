@@ -1,0 +1,41 @@
+"""What a batch does to its table, and the state that becomes true with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ometria_replica.batch import Batch, Loaded
+    from ometria_replica.schema import Table
+
+
+@dataclass(frozen=True)
+class Changes:
+    """
+    The result of comparing a batch with its table.
+
+    Rows stay in the engine: *rows*, *replaced* and *gone* name temporary tables there.
+    *rows* holds the rows to write, one for each key. *replaced* names, in its column
+    ``target_row``, the rows of the table that they replace. *gone* holds ``__sync_key`` and
+    ``record_id`` of the rows that a full read did not find; None without delete detection.
+    *state* is the batch whose watermarks and files become true; None leaves the state alone.
+    """
+
+    table: Table
+    source_id: str
+    rows: str
+    replaced: str
+    gone: str | None
+    counts: Loaded
+    state: Batch | None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a row of the table is replaced."""
+        return self.counts.updated + self.counts.unchanged + self.counts.merged > 0
+
+    @property
+    def removes(self) -> bool:
+        """Whether the rows that are gone are removed."""
+        return self.gone is not None and self.counts.removed > 0

@@ -1,0 +1,179 @@
+"""Rejects: what could not be loaded, and the replay that tries it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ometria_replica import sql
+from ometria_replica.batch import Loaded, Reject
+from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
+from ometria_replica.selection import Selection, Values
+from ometria_replica.steps import step
+from ometria_replica.warehouse.access import Part, reads
+from ometria_replica.warehouse.changes import Changes
+from ometria_replica.warehouse.state_tables import FILES, REJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.batch import Batch
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.schema import Column, Table
+
+_AT_ONCE = 1_000  # Values in one statement.
+_KNOWN, _FILLED, _UNFILLED = "now_known", "filled", "unfilled"
+
+
+@dataclass(frozen=True)
+class Rejects(Part):
+    """The rejects of one warehouse, with *tables*. Texts are converted in *mapping*, a DuckDB."""
+
+    tables: Catalog
+    mapping: DuckDBPyConnection
+
+    @reads("reading the rejects")
+    def newest(self, limit: int) -> list[Reject]:
+        """Read the rejects, newest first."""
+        names = (*REJECT_COLUMNS[1:], "rejected_at")
+        return [
+            Reject(**dict(zip(names, row, strict=True)))
+            for row in self._engine.rows(
+                f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}"
+                " ORDER BY rejected_at DESC, source_id, table_name, origin, position"
+                f" LIMIT {limit:d}"
+            )
+        ]
+
+    def write(self, changes: Changes, batch: Batch) -> None:
+        """Add the batch's rejects; drop those that its rows and files resolve."""
+        rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
+        files = [entry.file.name for entry in batch.files]
+        of_files = f" OR origin IN ({', '.join('?' for _ in files)})" if files else ""
+        with step("rejects"):
+            self._engine.execute(
+                f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ?"
+                f" AND (sync_key IN (SELECT __sync_key FROM {changes.rows})"
+                f" OR reject_id IN (SELECT reject_id FROM {REJECTED}){of_files})",
+                [*key, *files],
+            )
+            self._engine.execute(
+                f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
+                f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+                " ORDER BY reject_id, origin, position",
+                [batch.synced_at, batch.run_id],
+            )
+            unreadable = [
+                file_reject(key[0], key[1], entry.file, entry.unreadable_because)
+                for entry in batch.files
+                if entry.unreadable_because is not None
+            ]
+            stamp = (batch.synced_at, batch.run_id)
+            self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
+
+    def replay(self, source_id: str) -> int:
+        """
+        Convert rejected values again, and return how many convert now.
+
+        The next run reads the files again that could not be read, in whole or in part.
+        """
+        with self.access.writing("replaying rejects"):
+            return self._replay(source_id)
+
+    def _replay(self, source_id: str) -> int:
+        files, rejects = self._engine.name(FILES), self._engine.name(REJECTS)
+        self._engine.execute(
+            f"UPDATE {files} SET read_again = true WHERE source_id = ?"
+            " AND (unreadable_because IS NOT NULL OR EXISTS (SELECT 1"
+            f" FROM {rejects} r WHERE r.source_id = {files}.source_id"
+            f" AND r.table_name = {files}.table_name AND r.origin = {files}.name"
+            " AND r.sync_key IS NULL))",
+            [source_id],
+        )
+        return sum(
+            self._convert_again(source_id, table, column)
+            for table in self.tables
+            for column in table.columns
+            if column.type != "text"
+        )
+
+    def _convert_again(self, source_id: str, table: Table, column: Column) -> int:
+        rejected = self._engine.rows(
+            f"SELECT reject_id, sync_key, raw FROM {self._engine.name(REJECTS)}"
+            " WHERE source_id = ? AND table_name = ? AND column_name = ?"
+            " ORDER BY rejected_at, reject_id",
+            [source_id, table.name, column.name],
+        )
+        values = _converted(self.mapping, column, [raw for *_, raw in rejected])
+        found = [
+            (reject_id, key, value)
+            for (reject_id, key, _), value in zip(rejected, values, strict=True)
+            if value is not None
+        ]
+        for start in range(0, len(found), _AT_ONCE):
+            some = found[start : start + _AT_ONCE]
+            self._fill_in(source_id, table, column, {key: value for _, key, value in some})
+            self._engine.execute(
+                f"DELETE FROM {self._engine.name(REJECTS)}"
+                f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
+                [reject_id for reject_id, *_ in some],
+            )
+        return len(found)
+
+    def _fill_in(
+        self, source_id: str, table: Table, column: Column, values: Mapping[str, Any]
+    ) -> None:
+        """
+        Put values, by the ``__sync_key`` of their rows, where the column is null.
+
+        A value that came since then stays.
+        """
+        engine, name, kind = (
+            self._engine,
+            sql.quoted(column.name),
+            self._engine.types[column.type],
+        )
+        engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values))))
+        places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in values)
+        engine.temporary(
+            _KNOWN,
+            f"SELECT * FROM (VALUES {places}) AS found (key, converted)",
+            [part for pair in values.items() for part in pair],
+        )
+        engine.temporary(
+            _UNFILLED,
+            f"SELECT t.{engine.row_id} AS target_row FROM {engine.name(table)} t"
+            f" JOIN {_KNOWN} ON t.__sync_key = key"
+            f" WHERE t.__source_id = ? AND t.{name} IS NULL",
+            [source_id],
+        )
+        others = [f"t.{sql.quoted(c.name)}" for c in table.all_columns if c.name != column.name]
+        engine.temporary(
+            _FILLED,
+            f"SELECT {', '.join(others)}, converted AS {name} FROM {engine.name(table)} t"
+            f" JOIN {_UNFILLED} ON t.{engine.row_id} = target_row"
+            f" JOIN {_KNOWN} ON t.__sync_key = key",
+        )
+        filled = engine.count_of(_FILLED)
+        if filled:
+            engine.apply(
+                Changes(
+                    table, source_id, _FILLED, _UNFILLED, None, Loaded(updated=filled), state=None
+                )
+            )
+
+
+def _converted(
+    mapping: DuckDBPyConnection, column: Column, texts: Sequence[str | None]
+) -> list[Any]:
+    """Convert *texts* as the mapping does: None for a text that does not convert."""
+    import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a replay needs it.
+
+    mapping.register("rejected_texts", pa.table({"raw": pa.array(texts, pa.string())}))
+    try:
+        found = mapping.execute(f"SELECT {conversion('raw', column)} FROM rejected_texts")
+        return [value for (value,) in found.fetchall()]
+    finally:
+        mapping.unregister("rejected_texts")

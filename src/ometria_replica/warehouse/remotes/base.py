@@ -1,0 +1,101 @@
+"""Targets that cannot run the merge statements: the protocol of lakes and of dlt."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ometria_replica.errors import CommitConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.batch import BatchSize
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.selection import Selection
+
+ROWS_AT_ONCE = 16_384
+WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Seconds. Commits of other accounts take less than one.
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A query of a DuckDB *connection*, which can be read more than once."""
+
+    connection: DuckDBPyConnection
+    query: str
+
+    def reader(self, rows_at_once: int = ROWS_AT_ONCE) -> pa.RecordBatchReader:
+        """Run the query and read its rows as a stream."""
+        rows: pa.RecordBatchReader = self.connection.sql(self.query).to_arrow_reader(rows_at_once)
+        return rows
+
+
+class Remote(Protocol):
+    """
+    Tables elsewhere that can be read and written, and not merged.
+
+    *place* names it in messages, without a password. *batch_size* is how much it takes at once.
+    """
+
+    place: str
+    batch_size: BatchSize
+
+    def explaining(self, doing: str) -> AbstractContextManager[None]:
+        """Turn the driver's errors into ours, without their text: it may quote personal data."""
+
+    def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
+        """List a table's columns with our types, in order; empty if there is no such table."""
+
+    def create(self, tables: Sequence[Table | StateTable]) -> None:
+        """Create tables and their schemas, unless they exist."""
+
+    def read_state(self, table: StateTable) -> pa.Table | None:
+        """Read a state table, all of it; None if there is no such table."""
+
+    def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
+        """Delete the rows with the keys *gone* (the key's columns), then add the rows *new*."""
+
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
+        """Read rows with all their columns, by name. More rows than selected do no harm."""
+
+    def count(self, table: Table, selection: Selection) -> int:
+        """Count rows; 0 if there is no such table."""
+
+    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+        """
+        Write *rows*, one for each key, in place of those with their keys.
+
+        The rows and those that they replace lie within *touched*. *adds* says that none is
+        replaced.
+        """
+
+    def delete(self, table: Table, selection: Selection) -> None:
+        """Delete rows."""
+
+    def check_access(self) -> None:
+        """Raise WarehouseError if a look shows that this user cannot write; by default no look."""
+
+    def detach(self) -> None:
+        """Let other programs in, where one at a time may connect; by default any number may."""
+
+    def close(self) -> None:
+        """Close connections, if there are any. Safe to call twice."""
+
+
+def retried(attempt: Callable[[], _T]) -> _T:
+    """Retry after a commit conflict, with a random delay so that two writers part."""
+    for seconds in WAITS:
+        try:
+            return attempt()
+        except CommitConflict:
+            time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret.
+    return attempt()

@@ -1,0 +1,60 @@
+"""Tables as dlt describes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from dlt.common.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+TYPES: Mapping[str, str] = {
+    "text": "text",
+    "boolean": "bool",
+    "date": "date",
+    "timestamptz": "timestamp",
+    "integer": "bigint",
+}
+"""dlt's names of our column types."""
+
+NAMING = "ometria_replica.naming"
+_JSON = "dlt.common.normalizers.json.relational"
+
+
+def described(
+    name: str,
+    columns: Iterable[tuple[str, str]],
+    key: Sequence[str],
+    strategy: str,
+    *,
+    table_hints: Mapping[str, Any] | None = None,
+    column_hints: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Describe a table for dlt: *columns* with our types, in order, and the *key* of its rows."""
+    return {
+        "name": name,
+        "write_disposition": {"disposition": "merge", "strategy": strategy},
+        "columns": {
+            column: {
+                "name": column,
+                "data_type": TYPES[kind],
+                "nullable": column not in key,
+                **({"primary_key": True} if column in key else {}),
+                **(column_hints or {}).get(column, {}),
+            }
+            for column, kind in columns
+        },
+        **(table_hints or {}),
+    }
+
+
+def schema_of(name: str, tables: Sequence[Mapping[str, Any]]) -> Schema:
+    """Describe *tables*, as :func:`described` gives them, to dlt under *name*."""
+    schema = Schema(name, normalizers={"names": NAMING, "json": {"module": _JSON}})
+    for table in tables:
+        columns = {name: dict(column) for name, column in table["columns"].items()}
+        schema.update_table(
+            cast("Any", {**table, "write_disposition": "merge", "columns": columns})
+        )
+    return schema

@@ -1,0 +1,80 @@
+"""Commands work for any catalog, not only for the tables of the specification page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ometria_replica.catalog import CATALOG
+from ometria_replica.check import check
+from ometria_replica.config import load_config
+from ometria_replica.describe import FORMATS, describe
+from ometria_replica.errors import ConfigError
+from ometria_replica.schema import Column, Pages, PerParent, Table, md5
+from ometria_simulator import Account, serve
+from tests.e2e.program import api_env
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = md5("source_id", "id")
+CAMPAIGNS = Table(
+    "campaigns",
+    read=Pages("campaigns"),
+    sync_key=KEY,
+    identity=(("id",),),
+    columns=(Column("id", "campaign_id"), Column("title", "campaign_title")),
+    schema="marketing",
+)
+SENDS = Table(
+    "sends",
+    read=PerParent(Pages("campaigns"), "campaigns/{id}/sends"),
+    sync_key=KEY,
+    identity=(("id",),),
+    columns=(Column("id", "campaign_id"),),
+)
+MORE = CATALOG + CAMPAIGNS + SENDS
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_each_form_describes_the_tables_of_any_catalog(form: str) -> None:
+    """A table that is added is described beside the others, and alone by either name."""
+    assert "campaign_title" in describe("campaigns", form, catalog=MORE)
+    assert describe("marketing.campaigns", form, catalog=MORE) == describe(
+        "campaigns", form, catalog=MORE
+    )
+    everything = describe(None, form, catalog=MORE)
+    assert "campaigns" in everything
+    assert "sends" in everything
+    assert "email_events" in everything
+    assert "campaigns" not in describe(None, form)
+    with pytest.raises(ConfigError, match="There is no table 'campaigns'"):
+        describe("campaigns", form)
+
+
+def test_a_schema_is_created_for_each_that_tables_name() -> None:
+    """The statements create each schema once, before the tables."""
+    statements = describe(None, "sql", catalog=MORE).split("\n\n")
+
+    assert statements[:2] == [
+        "CREATE SCHEMA IF NOT EXISTS ometria;",
+        "CREATE SCHEMA IF NOT EXISTS marketing;",
+    ]
+    assert [table["schema"] for table in json.loads(describe(None, "json", catalog=MORE))] == [
+        *["ometria"] * 5,
+        "marketing",
+        "ometria",
+    ]
+
+
+def test_check_tries_each_endpoint_of_the_catalog_once(tmp_path: Path) -> None:
+    """A table that is read for each parent is tried by its parent's endpoint."""
+    with serve(Account.create(profiles=2, lists=1), requests_per_second=None) as server:
+        config = load_config(None, api_env(server, tmp_path / "w.duckdb"))
+        findings = list(check(config, catalog=MORE))
+
+    tried = [finding.what.split(server.url)[1].split()[0] for finding in findings[:-1]]
+    assert tried == ["/profiles", "/lists", "/unsubscribes", "/campaigns"]
+    assert [finding.error is None for finding in findings] == [True, True, True, False, True]
