@@ -1,21 +1,22 @@
 """
-The real program in a process of its own, that can be hurt at a named step.
+The real program in a process of its own, which a test can interrupt at a named step.
 
-Nothing of this is in the product: before it calls the real command line, the child wraps
-the methods that read and write, so that reaching a step can kill it, stop it, or make its
-clock jump; and it may switch on one of the seeded defects. Children are forked from a
-server that has imported everything, so that each takes tenths of a second.
+The program announces each step that reads or writes (see ``ometria_replica.steps``). The
+child listens, and at the step of its plan it kills itself, stops, or moves its clock. Before
+the command line starts, the child also changes settings that users cannot change, and no
+others: :func:`change_settings` lists them. A plan may switch on one seeded defect.
+
+Children are forked from a server that has imported everything, so that each starts within
+tenths of a second.
 """
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import functools
 import logging
 import multiprocessing
 import os
-import re
 import resource
 import signal
 import sys
@@ -55,12 +56,12 @@ Action = Literal["kill", "abort", "raise", "stall", "jump"]
 @dataclass(frozen=True)
 class Plan:
     """
-    What happens to a child.
+    How a child runs.
 
-    When *step* is reached for the *nth* time, while it is about *table* where one is
-    named, it does *do*. *at* is what its clock says when it starts, None the real time.
-    *defect* names a defect to switch on. *file_bytes* is the most that a file may grow to.
-    With *debug* everything is logged that can be.
+    When it reaches *step* for the *nth* time, during the sync of *table* if one is named, it
+    does *do*. *at* is the time of its clock at the start, None the real time. *defect* names
+    a seeded defect. *file_bytes* limits the size of each file that it writes. *debug* turns
+    on all logging.
     """
 
     step: str = ""
@@ -82,23 +83,23 @@ class Plan:
 
 
 class Clock:
-    """The child's clock: it runs as real time does, from where the plan says, and can jump."""
+    """The child's clock. It starts at the time of the plan, runs like real time, and can jump."""
 
     def __init__(self, at: datetime | None) -> None:
         self._began = time.monotonic()
         self._at = at or datetime.now(UTC)
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return self._at + timedelta(seconds=time.monotonic() - self._began)
 
     def jump(self, span: timedelta) -> None:
-        """Be somewhere else."""
+        """Move by *span*."""
         self._at += span
 
 
 class Process:
-    """A child under way."""
+    """A running child."""
 
     def __init__(self, plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
@@ -110,7 +111,7 @@ class Process:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether it has ended."""
+        """Whether it has ended."""
         return self._process.exitcode is not None
 
     def wait(self, seconds: float = 50) -> tuple[int, str, str]:
@@ -119,13 +120,15 @@ class Process:
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join()
-            raise AssertionError(f"it hangs: {self._out.read_text()} {self._err.read_text()}")
+            raise AssertionError(
+                f"the program hangs: {self._out.read_text()} {self._err.read_text()}"
+            )
         return self._process.exitcode, self._out.read_text(), self._err.read_text()
 
 
 @functools.cache
 def _context() -> Any:
-    """Start the server that children are forked from."""
+    """Start the server from which children are forked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     before = os.environ.get("PYTHONPATH")
@@ -145,7 +148,7 @@ def _context() -> Any:
 
 
 def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None:
-    """Be the command line: streams into files, an environment of its own, the plan in force."""
+    """Run the command line: output to files, its own environment, and the plan applied."""
     for stream, suffix in ((1, "out"), (2, "err")):
         target = os.open(folder / f"{name}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, stream)
@@ -160,7 +163,7 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
     if plan.file_bytes:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_bytes, plan.file_bytes))
-    prepare(plan, folder)
+    apply(plan, folder)
     from ometria_replica.cli import main  # noqa: PLC0415 -- the plan comes first.
 
     sys.argv = ["ometria-replica", *arguments]
@@ -177,41 +180,60 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
     os._exit(code)
 
 
-def prepare(plan: Plan, folder: Path) -> None:
-    """Wrap what the plan speaks of, in this process, for good."""
-    from ometria_replica import maintenance, replication  # noqa: PLC0415 -- only the child wraps.
-    from ometria_replica.batch import BatchSize  # noqa: PLC0415
-    from ometria_replica.ometria import client, export  # noqa: PLC0415
-    from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
-    from ometria_replica.warehouse.remotes import table_format as lake  # noqa: PLC0415
-    from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415
-    from tests.faults import defects  # noqa: PLC0415
+def apply(plan: Plan, folder: Path) -> None:
+    """Change settings, listen to steps, and switch on the defect, for the life of the process."""
+    from ometria_replica import steps  # noqa: PLC0415 -- only in the child.
 
-    if plan.debug:  # The command line's own logging finds this one there, and leaves it.
+    if plan.debug:  # The command line's own logging.basicConfig() then changes nothing.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
-    patch(replication, "sync", functools.partial(replication.sync, clock=clock))
-    patch(maintenance, "utc_now", clock)
-    size = BatchSize(records=plan.batch_records, files=plan.batch_files)
-    for warehouse in (Warehouse, lake.LakeWarehouse):
-        patch(warehouse, "batch_size", size)
-    patch(client, "FIRST_WAIT_SECONDS", 0.02)
-    patch(client, "UNREACHABLE_SECONDS", 0.5)
-    for owner, settings in (
-        (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
-                         "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
-        (export.ExportFiles, {"clock": clock}),
-        (duckdb.DuckDBEngine, {"wait_seconds": plan.lock_wait_seconds}),
-    ):  # fmt: skip
-        patch(owner, "__init__", _with(owner.__init__, settings))
-    _ = duckdb
-    Steps(plan, clock, folder).install()
+    change_settings(plan, clock)
+    listener = Listener(plan, clock, folder)
+    steps.listen(listener.reached)
     if plan.defect:
+        from tests.faults import defects  # noqa: PLC0415
+
         defects.DEFECTS[plan.defect].install()
 
 
+def change_settings(plan: Plan, clock: Clock) -> None:
+    """
+    Change what users cannot set, so that a run of a small account is like one of a large one.
+
+    - The clock: of a sync, of ``state``, of the age of answers, and of the feed.
+    - The batch size: few records and files, so that a table has several batches.
+    - Timeout, retries, and the seed of their jitter: failures take seconds, and repeat exactly.
+    - The first wait before a retry, and the wait for an unreachable host: below a second.
+    - The wait for the lock of a DuckDB file: half a second in place of thirty.
+    """
+    from ometria_replica import maintenance, replication  # noqa: PLC0415 -- only in the child.
+    from ometria_replica.batch import BatchSize  # noqa: PLC0415
+    from ometria_replica.ometria import client, export  # noqa: PLC0415
+    from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
+    from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415
+
+    size = BatchSize(records=plan.batch_records, files=plan.batch_files)
+    values: tuple[tuple[Any, str, object], ...] = (
+        (replication, "sync", functools.partial(replication.sync, clock=clock)),
+        (maintenance, "utc_now", clock),
+        (Warehouse, "batch_size", size),
+        (client, "FIRST_WAIT_SECONDS", 0.02),
+        (client, "UNREACHABLE_SECONDS", 0.5),
+        (duckdb, "WAIT_SECONDS", plan.lock_wait_seconds),
+    )
+    for owner, name, value in values:
+        patch(owner, name, value)
+    arguments: tuple[tuple[Any, Mapping[str, object]], ...] = (
+        (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
+                         "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
+        (export.ExportFiles, {"clock": clock}),
+    )  # fmt: skip
+    for owner, given in arguments:
+        patch(owner, "__init__", _with(owner.__init__, given))
+
+
 def patch(owner: Any, name: str, value: object) -> None:
-    """Put *value* where the product has its own."""
+    """Replace an attribute of the product."""
     setattr(owner, name, value)
 
 
@@ -223,89 +245,34 @@ def _with(original: Callable[..., Any], settings: Mapping[str, object]) -> Calla
     return wrapped
 
 
-_STATEMENTS = (
-    ("schema", re.compile(r"CREATE (SCHEMA|TABLE) (IF|\"?(warehouse|ometria))")),
-    ("account", re.compile(r'INSERT INTO \S+"accounts"')),
-    ("lease", re.compile(r'INSERT INTO \S+"leases"')),
-    ("renewal", re.compile(r'UPDATE \S+"leases"')),
-    ("giving back", re.compile(r'DELETE FROM \S+"leases" WHERE "source_id" = \? AND "run_id"')),
-    ("delete", re.compile(r'DELETE FROM ("warehouse"\.)?"ometria"\.')),
-    ("insert", re.compile(r'INSERT INTO ("warehouse"\.)?"ometria"\.')),
-    ("rejects", re.compile(r'INSERT INTO \S+"rejects"')),
-    ("ledger", re.compile(r'INSERT INTO \S+"files"')),
-    ("marks", re.compile(r'INSERT INTO \S+"marks"')),
-    ("missing", re.compile(r'INSERT INTO \S+"missing"')),
-    ("history", re.compile(r'INSERT INTO \S+"runs"')),
-    ("detach", re.compile(r"DETACH")),
-)
-"""The statements that write, by the name of their step."""
+class Listener:
+    """
+    Counts the steps that the program announces, and interrupts it at the step of the plan.
 
-
-class Steps:
-    """Counts the steps as they are reached, and does what the plan says at one of them."""
+    A table is current from its "before table" to the next one's, or to its "after table".
+    """
 
     def __init__(self, plan: Plan, clock: Clock, folder: Path) -> None:
         self._plan, self._clock, self._folder = plan, clock, folder
         self._table = ""
-        self._written: set[str] = set()
         self._count = 0
-        self._lock = threading.Lock()
-
-    def install(self) -> None:
-        """Wrap the methods that the steps are named after."""
-        from duckdb import DuckDBPyConnection  # noqa: PLC0415 -- only the child wraps.
-
-        from ometria_replica import mapping, replication  # noqa: PLC0415
-        from ometria_replica.ometria import client, export  # noqa: PLC0415
-        from ometria_replica.warehouse import local_merge, merge  # noqa: PLC0415
-        from ometria_replica.warehouse.engines import postgres  # noqa: PLC0415
-
-        self._follow_tables(replication._TableSync)
-        self._around(client.Client, "_attempt", "request")
-        self._around(export.ExportFiles, "_bring", "fetch")
-        self._around(export.ExportFiles, "list", "listing")
-        for method, name in (("add_pages", "page"), ("add_files", "file"), ("finish", "mapping")):
-            self._around(mapping.Staging, method, name)
-        self._around(merge.Merge, "compare", "comparison")
-        self._around_far_writes(local_merge.LocalMergeEngine)
-        self._around_statements(DuckDBPyConnection)
-        self._around_statements(postgres.PostgresEngine)
-        for method, statement in (("_begin", "BEGIN"), ("_commit", "COMMIT")):
-            self._as_statement(postgres.PostgresEngine, method, statement)
-        self._note(local_merge.LocalMergeEngine, "replace_rows", "insert")
-        if self._plan.step.partition(" ")[2] in {"sending", "merging", "sending of state"}:
-            self._follow_bridge()
-
-    def _follow_bridge(self) -> None:
-        """Name what dlt does, which takes a second to import and few tests need."""
-        from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote  # noqa: PLC0415
-
-        self._around(dlt_loader.DltLoader, "carry", "sending")
-        self._around(dlt_loader.AtOnce, "run", "merging")
-        self._around(dlt_remote.BridgeEngine, "write_state", "sending of state")
-
-    def _note(self, owner: Any, method: str, name: str) -> None:
-        """Note that *method* writes as a statement called *name* does elsewhere."""
-        original = getattr(owner, method)
-
-        def noted(*args: Any, **options: Any) -> Any:
-            self._written.add(name)
-            return original(*args, **options)
-
-        patch(owner, method, noted)
+        self._lock = threading.Lock()  # Several threads read.
 
     def reached(self, step: str) -> None:
-        """Do what the plan says, if this is its step."""
-        plan = self._plan
-        if step == "after rows":  # Sent afar: what is committed now is the batch.
-            self._written.add("insert")
-        if step != plan.step or (plan.table and plan.table != self._table):
+        """Take note of *step*, and act if it is the one of the plan."""
+        when, _, name = step.partition(" ")
+        if name.startswith("table "):
+            self._table = name.removeprefix("table ") if when == "before" else ""
+        if step != self._plan.step or (self._plan.table and self._plan.table != self._table):
             return
         with self._lock:
             self._count += 1
-            if self._count != plan.nth:
+            if self._count != self._plan.nth:
                 return
-        match plan.do:
+        self._act()
+
+    def _act(self) -> None:
+        match self._plan.do:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "abort":
@@ -317,97 +284,4 @@ class Steps:
                 while not (self._folder / "go on").exists():
                     time.sleep(0.01)
             case "jump":
-                self._clock.jump(plan.jump)
-
-    def _follow_tables(self, owner: type) -> None:
-        original = owner.go  # type: ignore[attr-defined]  # Of a table's sync.
-
-        def go(sync: Any) -> None:
-            self._table = sync.table.name
-            try:
-                original(sync)
-            finally:
-                self._table = ""
-
-        patch(owner, "go", go)
-
-    def _around(self, owner: type, method: str, name: str) -> None:
-        patch(owner, method, self._wrapped(getattr(owner, method), name))
-
-    def _wrapped(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def wrapped(*args: Any, **options: Any) -> Any:
-            self.reached(f"before {name}")
-            result = original(*args, **options)
-            self.reached(f"after {name}")
-            return result
-
-        return wrapped
-
-    def _around_far_writes(self, base: type) -> None:
-        """Wrap what engines with a far place write there, as each of them is made."""
-        original = base.__init__  # type: ignore[misc]  # Of the base itself.
-
-        @functools.wraps(original)
-        def made(engine: Any, *args: Any, **options: Any) -> None:
-            original(engine, *args, **options)
-            for method, name in (("send", "rows"), ("write_state", "state"), ("remove", "removal")):
-                setattr(engine, method, self._wrapped(getattr(engine, method), name))
-
-        patch(base, "__init__", made)
-
-    def _as_statement(self, owner: type, method: str, statement: str) -> None:
-        original = getattr(owner, method)
-
-        def wrapped(engine: Any) -> None:
-            name = self._name(statement)
-            if name:
-                self.reached(f"before {name}")
-            original(engine)
-            if name:
-                self.reached(f"after {name}")
-
-        patch(owner, method, wrapped)
-
-    def _around_statements(self, owner: type) -> None:
-        original = owner.execute  # type: ignore[attr-defined]  # A connection, or an engine.
-
-        def execute(connection: Any, statement: Any, *args: Any, **options: Any) -> Any:
-            name = self._name(str(statement))
-            if name:
-                self.reached(f"before {name}")
-            result = original(connection, statement, *args, **options)
-            if name:
-                self.reached(f"after {name}")
-            return result
-
-        patch(owner, "execute", execute)
-
-    def _name(self, statement: str) -> str | None:
-        """Name a statement; a commit by what was written since BEGIN."""
-        if statement == "BEGIN":
-            self._written.clear()
-        if statement == "COMMIT":
-            for written, name in (
-                ("insert", "commit"), ("lease", "commit of the lease"),
-                ("history", "commit of the history"),
-            ):  # fmt: skip
-                if written in self._written:
-                    return name
-            return None
-        for name, pattern in _STATEMENTS:
-            if pattern.match(statement):
-                self._written.add(name)
-                return name
-        return None
-
-
-@contextlib.contextmanager
-def patched(owner: Any, name: str, value: object) -> Any:
-    """Put *value* where the product has its own, for a while: for tests in this process."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+                self._clock.jump(self._plan.jump)

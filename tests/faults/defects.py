@@ -1,26 +1,32 @@
-# ruff: noqa: D401 -- A defect's docstring says what is wrong, and the documentation quotes it.
+# ruff: noqa: D401 -- A defect's docstring describes it, and the documentation quotes it.
 """
-The seeded defects: mistakes that a replica could make, and that others did make.
+The seeded defects: mistakes that a replica could make, and that others have made.
 
-Each is switched on in a child only, to show that a checker sees it. What it gets wrong
-is its docstring, which the documentation quotes.
+Each is switched on in a child only, to show that the checks see it. Its docstring describes
+the mistake, and the documentation quotes it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from ometria_replica import mapping, replication
-from ometria_replica.batch import Batch, FileLogEntry
-from ometria_replica.errors import AccessDenied, OmetriaError, ReplicaError, Unavailable
-from ometria_replica.mapping import STAGED, SWEPT, Staging
+from ometria_replica import batching, replication, table_reads
+from ometria_replica.batch import FileLogEntry
+from ometria_replica.errors import (
+    AccessDenied,
+    OmetriaError,
+    ReplicaError,
+    Unavailable,
+    WarehouseError,
+)
+from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging
 from ometria_replica.ometria import (
     account_source,
     decompress,
@@ -34,11 +40,12 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.answer import Answer, Setback
 from ometria_replica.ometria.client import Client
 from ometria_replica.records import Unreadable
-from ometria_replica.replication import _TableSync
-from ometria_replica.warehouse import state_store
+from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.engines import duckdb as duckdb_engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
-from ometria_replica.warehouse.merge import Merge
+from ometria_replica.warehouse.leases import Leases
+from ometria_replica.warehouse.merge import _Comparison
+from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import FILES, WATERMARKS
 from ometria_replica.warehouse.warehouse import Warehouse
@@ -46,10 +53,13 @@ from ometria_replica.warehouse.warehouse import Warehouse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ometria_replica.batch import Batch
+    from ometria_replica.table_reads import TableRead
+
 
 @dataclass(frozen=True)
 class Defect:
-    """A mistake: its name, what it gets wrong, and how to make it."""
+    """A mistake: its name, a description, and a function that makes it."""
 
     name: str
     what: str
@@ -93,13 +103,13 @@ _DELETE_ROWS = 'DELETE FROM "warehouse"."ometria".'
 
 @defect
 def merge_without_delete() -> None:
-    """Rows are inserted, and those that they replace are not deleted."""
+    """Rows are inserted, and the rows that they replace are not deleted."""
     _execute_unless(_DELETE_ROWS)
 
 
 @defect
 def delete_committed_before_insert() -> None:
-    """The old rows are deleted in a transaction of their own, before the new ones are inserted."""
+    """The old rows are deleted in a separate transaction, before the new ones are inserted."""
 
     def commit(run: DuckDBEngine) -> None:
         run.execute("COMMIT")
@@ -110,86 +120,92 @@ def delete_committed_before_insert() -> None:
 
 @defect
 def state_before_rows() -> None:
-    """Watermark and ledger are committed by themselves, before the rows of their batch."""
-    original = Merge.write
+    """Watermark and file log are committed before the rows of their batch."""
+    original = Warehouse._write
 
-    def write(self: Merge, batch: Batch, loaded: Any) -> None:
-        self.run.execute("COMMIT")
-        self._write_files(batch)
+    def write(self: Warehouse, changes: Any) -> None:
+        engine, batch = self._engine, changes.state
+        engine.execute("COMMIT")
+        self.state._write_files(batch)
         if batch.watermark is not None:
             row = [batch.source_id, batch.table.name, "watermark", batch.watermark, batch.run_id]
-            self.run.replace(WATERMARKS, row)
-        self.run.execute("BEGIN")
-        original(self, replace(batch, watermark=None, files=()), loaded)
+            engine.replace(WATERMARKS, row)
+        engine.execute("BEGIN")
+        state = replace(batch, watermark=None, files=())
+        original(self, replace(changes, state=state))
 
-    _patch(Merge, "write", write)
+    _patch(Warehouse, "_write", write)
 
 
 @defect
 def state_before_reading() -> None:
-    """Watermark and ledger are written when a table begins, before anything is read."""
-    original = _TableSync.go
+    """Watermark and file log are written when a table's sync starts, before anything is read."""
+    original = replication.sync_table
 
-    def go(self: _TableSync) -> None:
-        opened, now = self.warehouse, self.run.started_at
-        assert isinstance(opened, Warehouse)
-        merge = Merge(opened._engine)
-        batch = Batch(
-            self.table,
-            self.account.source_id,
-            self.run.run_id,
-            now,
-        )
-        opened.state.table_state(self.account.source_id, self.table.name)
-        if self.table.name == "email_events":
-            files = self._files_to_read(None)
+    def sync_table(read: TableRead) -> None:
+        batch, now = read.batch(read.run.started_at), read.run.started_at
+        engine = read.warehouse._engine
+        files = None
+        if read.table.name == "email_events":
+            files = table_reads._files_to_read(read, None)
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
-            merge._write_files(replace(batch, files=entries))
-            _patch(self, "_files_to_read", lambda _start_after: files)
+            with engine.session("a defect"):
+                read.warehouse.state._write_files(replace(batch, files=entries))
+            _patch(table_reads, "_files_to_read", lambda _read, _start_after: files)
         else:
-            row = [self.account.source_id, self.table.name, "watermark", now - timedelta(minutes=1)]
-            opened._engine.replace(WATERMARKS, [*row, self.run.run_id])
-        original(self)
+            row = [batch.source_id, read.table.name, "watermark", now - timedelta(minutes=1)]
+            with engine.session("a defect"):
+                engine.replace(WATERMARKS, [*row, batch.run_id])
+        original(read)
 
-    _patch(_TableSync, "go", go)
+    _patch(replication, "sync_table", sync_table)
 
 
 @defect
 def watermark_with_first_batch() -> None:
     """The watermark moves with the first batch of a table, not with its last."""
-    original = _TableSync._marks
+    original: Any = table_reads.api_batches
 
-    def marks(self: _TableSync, reading: Any, *, last: bool) -> Any:
-        return replace(original(self, reading, last=last), watermark=self.inputs.read_until)
+    def api_batches(read: TableRead) -> Iterator[Any]:
+        for pending in original(read):
+            batch = replace(pending.batch, watermark=read.source.read_until)
+            yield replace(pending, batch=batch)
 
-    _patch(_TableSync, "_marks", marks)
+    _patch(replication, "api_batches", api_batches)
 
 
 @defect
 def errors_of_writing_swallowed() -> None:
-    """An error while writing rolls back and is forgotten."""
+    """An error while writing rolls back, and is not raised."""
     original = DuckDBEngine.transaction
 
     @contextmanager
-    def transaction(self: DuckDBEngine) -> Iterator[None]:
+    def transaction(self: DuckDBEngine, name: str = "state") -> Iterator[None]:
         try:
-            with original(self):
+            with original(self, name):
                 yield
         except duckdb.Error:
             return
 
+    detach = DuckDBEngine.detach
+
+    def quietly(self: DuckDBEngine) -> None:
+        with suppress(WarehouseError):  # It would raise the error once more.
+            detach(self)
+
     _patch(DuckDBEngine, "transaction", transaction)
+    _patch(DuckDBEngine, "detach", quietly)
 
 
 @defect
-def nobody_is_named() -> None:
-    """The message about a file that is open elsewhere does not say where."""
+def holder_not_named() -> None:
+    """The error about a locked file does not name the process that holds the lock."""
     _patch(duckdb_engine, "_holder", lambda _text: "")
 
 
 @defect
 def tables_made_once() -> None:
-    """Schemas and tables are made as if none could be there already."""
+    """Schemas and tables are created without IF NOT EXISTS."""
     original = DuckDBEngine.execute
 
     def execute(self: DuckDBEngine, statement: str, parameters: Any = ()) -> None:
@@ -200,28 +216,28 @@ def tables_made_once() -> None:
 
 @defect
 def full_read_empties_first() -> None:
-    """A full read deletes the table's rows, commits, and then begins to read."""
-    original = _TableSync.go
+    """A full read deletes the rows of the table, commits, and then starts to read."""
+    original = replication.sync_table
 
-    def go(self: _TableSync) -> None:
-        assert isinstance(self.warehouse, Warehouse)
-        if self.run.full:
-            self.warehouse.state.table_state(self.account.source_id, self.table.name)
-            self.warehouse._engine.execute(
-                f"DELETE FROM {self.warehouse._engine.data(self.table.name)} WHERE __source_id = ?",
-                [self.account.source_id],
-            )
-        original(self)
+    def sync_table(read: TableRead) -> None:
+        if read.run.window.full:
+            engine = read.warehouse._engine
+            with engine.session("a defect"):
+                engine.execute(
+                    f"DELETE FROM {engine.name(read.table)} WHERE __source_id = ?",
+                    [read.account.source_id],
+                )
+        original(read)
 
-    _patch(_TableSync, "go", go)
+    _patch(replication, "sync_table", sync_table)
 
 
-# --- Which copy stands -------------------------------------------------------------------------
+# --- Which copy wins --------------------------------------------------------------------------
 
 
 @defect
-def first_copy_stands() -> None:
-    """Of several copies in one batch the first stands."""
+def first_copy_wins() -> None:
+    """Of several copies in one batch, the first is kept."""
 
     def keep(self: Staging) -> int:
         self.connection.execute(
@@ -235,27 +251,30 @@ def first_copy_stands() -> None:
 
 @defect
 def last_file_wins() -> None:
-    """Whatever file is read last wins, however old it is."""
-    _patch(Merge, "_leave_out_older", lambda _self, _batch: 0)
+    """The file that is read last wins, even if it is older."""
+    _patch(_Comparison, "_leave_out_older", lambda _self: 0)
 
 
 @defect
-def ledger_by_name() -> None:
-    """A file whose name is known is not read again."""
+def file_log_by_name() -> None:
+    """A file with a known name is never read again."""
 
     def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
-        rows = self.run.rows(f"SELECT name FROM {self.run.state(FILES)}")
+        with self.access.session("a defect"):
+            rows = self._engine.rows(f"SELECT name FROM {self._engine.name(FILES)}")
         return [file for file in files if (file.name,) not in rows]
 
     _patch(StateStore, "new_files", new_files)
 
 
 @defect
-def ledger_by_time() -> None:
-    """Only files newer than the newest known one are read."""
+def file_log_by_time() -> None:
+    """Only files newer than the newest known file are read."""
 
     def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
-        ((newest,),) = self.run.rows(f"SELECT max(modified_at) FROM {self.run.state(FILES)}")
+        query = f"SELECT max(modified_at) FROM {self._engine.name(FILES)}"
+        with self.access.session("a defect"):
+            ((newest,),) = self._engine.rows(query)
         return [file for file in files if newest is None or file.modified_at > newest]
 
     _patch(StateStore, "new_files", new_files)
@@ -263,7 +282,7 @@ def ledger_by_time() -> None:
 
 @defect
 def listed_version_not_checked() -> None:
-    """A file that changed between listing and download is taken for the version listed."""
+    """A file that changed between listing and download is recorded as the listed version."""
 
     def get(self: export.ExportFiles, origin: Any) -> Any:
         return self.bucket.store.get(origin.name)
@@ -293,7 +312,7 @@ class _AnySize(int):
 
 @defect
 def offsets_trusted() -> None:
-    """Pages do not overlap, and nobody looks whether they join."""
+    """Pages do not overlap, and no check tells whether they join."""
     original = page_overlap.OverlapCheck.join
 
     def join(self: Any, offset: int, found: Any, requested_at: datetime) -> Any:
@@ -318,7 +337,7 @@ def _short_is_the_end(_self: Any, *_page: object, short: bool) -> bool:
 
 @defect
 def short_page_is_the_last() -> None:
-    """A page shorter than was asked for is taken for the last."""
+    """A page that is shorter than requested counts as the last."""
     behaviour = endpoint_behaviour.EndpointBehaviour
     _patch(behaviour, "is_last", lambda _self, size: size < offset_pages.PAGE_SIZE)
     _patch(offset_pages.OffsetReader, "_is_end", _short_is_the_end)
@@ -326,7 +345,7 @@ def short_page_is_the_last() -> None:
 
 @defect
 def failed_request_is_empty() -> None:
-    """A request that fails counts as one that was answered with nothing."""
+    """A failed request counts as an empty answer."""
     original = Client._attempt
 
     def attempt(self: Client, path: str, query: Any, origin: str) -> Answer:
@@ -340,7 +359,7 @@ def failed_request_is_empty() -> None:
 
 @defect
 def no_second_try() -> None:
-    """A request that fails once fails for good."""
+    """A failed request is not retried."""
 
     def give_up(_self: Client, setback: Exception, *_: object) -> float:
         raise Unavailable("no second try") from setback
@@ -350,16 +369,16 @@ def no_second_try() -> None:
 
 @defect
 def one_refusal_ends_the_run() -> None:
-    """A table that is refused ends the run, and the tables after it are not read."""
-    original = _TableSync.go
+    """A table to which access is denied ends the run, and the tables after it are not read."""
+    original = replication.sync_table
 
-    def go(self: _TableSync) -> None:
+    def sync_table(read: TableRead) -> None:
         try:
-            original(self)
+            original(read)
         except AccessDenied as error:
             raise OmetriaError("refused") from error
 
-    _patch(_TableSync, "go", go)
+    _patch(replication, "sync_table", sync_table)
 
 
 class _Never(Exception):
@@ -368,13 +387,13 @@ class _Never(Exception):
 
 @defect
 def vanished_list_ends_the_table() -> None:
-    """A list that is gone before its changes are read is an error."""
+    """A list that is deleted before its changes are read is an error."""
     _patch(per_parent, "NotFound", _Never)
 
 
 @defect
 def gzip_endings_not_checked() -> None:
-    """What expands of a gzip file counts, whether it ends or not."""
+    """A truncated gzip file is read as far as it decompresses."""
     import zlib  # noqa: PLC0415 -- used here only.
 
     def gunzip(path: Any) -> Any:
@@ -385,8 +404,8 @@ def gzip_endings_not_checked() -> None:
 
 
 @defect
-def poison_ends_the_run() -> None:
-    """A file that cannot be read is an error, and the files after it are not read."""
+def unreadable_file_ends_the_run() -> None:
+    """An unreadable file is an error, and the files after it are not read."""
     original = export.ExportFiles._bring
 
     def bring(self: export.ExportFiles, origin: Any, folder: Any) -> Any:
@@ -400,8 +419,8 @@ def poison_ends_the_run() -> None:
 
 @defect
 def rejects_dropped() -> None:
-    """What will not convert and what no key identifies leaves no trace."""
-    _patch(Merge, "_write_rejects", lambda _self, _batch: None)
+    """Values that do not convert and records without a key are dropped silently."""
+    _patch(Rejects, "write", lambda _self, _changes, _batch: None)
 
 
 # --- Time --------------------------------------------------------------------------------------
@@ -410,55 +429,54 @@ def rejects_dropped() -> None:
 @defect
 def watermark_from_records() -> None:
     """The watermark is the newest time in the records, not the start of the run."""
-    original = _TableSync._load
+    original = replication.stage
 
-    def load(self: _TableSync, staging: Staging, now: datetime, marks: Any, **more: bool) -> None:
-        if self.table.time and marks.watermark:
-            found = staging.connection.execute(
-                f"SELECT epoch_us(max({self.table.time})) FROM {STAGED}"
-            ).fetchall()[0][0]
-            if found:
-                newest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found)
-                marks = replace(marks, watermark=newest)
-        original(self, staging, now, marks, **more)
+    def stage(connection: Any, account: Any, table: Any, pending: Any) -> tuple[Batch, Any]:
+        batch, staged = original(connection, account, table, pending)
+        if table.time and batch.watermark:
+            found = connection.execute(f"SELECT epoch_us(max({table.time})) FROM {STAGED}")
+            ((newest,),) = found.fetchall()
+            if newest:
+                at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
+                batch = replace(batch, watermark=at)
+        return batch, staged
 
-    _patch(_TableSync, "_load", load)
+    _patch(replication, "stage", stage)
 
 
 @defect
 def watermark_from_the_end() -> None:
-    """The watermark is the time when the table was done, not when the run began."""
-    original = _TableSync._marks
+    """The watermark is the end of the sync of the table, not the start of the run."""
+    original = table_reads._with_state
 
-    def marks(self: _TableSync, reading: Any, *, last: bool) -> Any:
-        found = original(self, reading, last=last)
-        return replace(found, watermark=self.run.clock()) if last else found
+    def with_state(read: TableRead, reading: Any, batch: Batch) -> Batch:
+        return replace(original(read, reading, batch), watermark=read.run.clock())
 
-    _patch(_TableSync, "_marks", marks)
+    _patch(table_reads, "_with_state", with_state)
 
 
 @defect
 def own_clock_trusted() -> None:
-    """The watermark is this machine's time, whatever Ometria's clock says."""
+    """The watermark is the time of this machine, even if Ometria's clock differs."""
     _patch(AccountSource, "read_until", property(lambda self: self._started_at))
 
 
 @defect
 def no_look_back() -> None:
-    """Each run asks for what came after the watermark, and not a moment earlier."""
+    """Each run requests what is newer than the watermark, without a look-back."""
     _patch(account_source, "OVERLAP", timedelta())
     _patch(account_source, "LOOK_BACK", timedelta())
 
 
 @defect
 def no_full_round() -> None:
-    """Only lists that say they were refreshed since are asked for their changes, for ever."""
+    """Changes are requested only of lists with a new refresh time, and never of the others."""
     _patch(account_source, "FULL_ROUND", timedelta(days=100_000))
 
 
 @defect
 def local_time() -> None:
-    """A time without a zone is taken for this machine's, not for UTC."""
+    """A time without a zone is read in the time zone of this machine, not in UTC."""
     original = Staging.__post_init__
 
     def prepare(self: Staging) -> None:
@@ -473,68 +491,77 @@ def local_time() -> None:
 
 @defect
 def lease_ignored() -> None:
-    """A run takes the lease, whoever holds it."""
-    _patch(state_store, "_is_alive", lambda _lease: False)
+    """A run acquires the lease even if another run holds it."""
+    _patch(leases, "_is_alive", lambda _lease: False)
 
 
 @defect
 def dead_runs_hold_on() -> None:
-    """The lease of a run that was killed is waited for until it ends by itself."""
-    _patch(state_store, "_is_alive", lambda _lease: True)
+    """The lease of a killed run stays in force until it expires."""
+    _patch(leases, "_is_alive", lambda _lease: True)
 
 
 @defect
 def no_fence() -> None:
-    """Nobody looks, before writing, whether the lease is still ours."""
-    _patch(Merge, "_renew", lambda _self, _lease: None)
+    """A run writes without checking that it still holds the lease."""
+    _patch(Leases, "renew", lambda _self, _lease: None)
 
 
 # --- Deletes -----------------------------------------------------------------------------------
 
 
 @defect
-def sweep_with_every_batch() -> None:
-    """Each batch of a whole read is taken for the whole."""
-    original = _TableSync._marks
+def delete_detection_with_every_batch() -> None:
+    """Each batch of a full read counts as the full read."""
+    batches, with_state = batching.page_batches, table_reads._with_state
+    is_last = True
 
-    def marks(self: _TableSync, reading: Any, *, last: bool) -> Any:
-        found = original(self, reading, last=True)
-        return found if last else replace(found, watermark=None, whole_at=None)
+    def page_batches(pages: Any, most: Any) -> Iterator[tuple[Any, bool]]:
+        nonlocal is_last
+        for batch, last in batches(pages, most):
+            is_last = last
+            yield batch, True
 
-    _patch(_TableSync, "_marks", marks)
+    def as_if_last(read: TableRead, reading: Any, batch: Batch) -> Batch:
+        found = with_state(read, reading, batch)
+        return found if is_last else replace(found, watermark=None, full_read_at=None)
+
+    _patch(table_reads, "page_batches", page_batches)
+    _patch(table_reads, "_with_state", as_if_last)
 
 
 @defect
 def no_limit_to_deletes() -> None:
-    """However many rows a sweep did not find, they are removed."""
-    _patch(Merge, "_may_remove", lambda _self, batch, _missing: batch.sweep.remove)
+    """Delete detection removes rows without a limit."""
+    _patch(_Comparison, "_may_remove", lambda _self, deletes, _gone: deletes.remove)
 
 
 @defect
-def missing_for_ever() -> None:
-    """A profile that comes back is still noted as missing."""
-    _execute_unless('DELETE FROM "warehouse"."ometria_replica"."missing"')
+def deleted_for_ever() -> None:
+    """A profile that exists again is still recorded as deleted upstream."""
+    _execute_unless('DELETE FROM "warehouse"."ometria_replica"."deleted_upstream"')
 
 
 @defect
 def always_removes() -> None:
-    """Rows that a sweep did not find are removed, whatever the settings say."""
-    _patch(Merge, "_may_remove", lambda _self, _batch, missing: missing > 0)
+    """Delete detection removes rows even if the settings say to keep them."""
+    _patch(_Comparison, "_may_remove", lambda _self, _deletes, gone: gone > 0)
 
 
 @defect
-def sweep_over_all_sources() -> None:
-    """A sweep looks at the rows of all accounts, not of its own."""
+def delete_detection_over_all_sources() -> None:
+    """Delete detection compares the rows of all accounts, not only of its own."""
 
-    def find(self: Merge, batch: Batch) -> int:
-        self.run.execute(
-            "CREATE OR REPLACE TEMP TABLE gone AS SELECT __sync_key, __sync_key AS record_id"
-            f" FROM {self.run.data(batch.table.name)}"
-            f" WHERE __sync_key NOT IN (SELECT __sync_key FROM {SWEPT})"
+    def find(self: _Comparison) -> int:
+        self.engine.temporary(
+            "gone",
+            "SELECT __sync_key, __sync_key AS record_id"
+            f" FROM {self.engine.name(self.batch.table)}"
+            f" WHERE __sync_key NOT IN (SELECT __sync_key FROM {SEEN_KEYS})",
         )
-        return self.run.scalar("SELECT count(*) FROM gone")
+        return self.engine.count_of("gone")
 
-    _patch(Merge, "_find_missing", find)
+    _patch(_Comparison, "_find_gone", find)
 
 
 # --- Secrets -----------------------------------------------------------------------------------
@@ -542,7 +569,7 @@ def sweep_over_all_sources() -> None:
 
 @defect
 def records_logged() -> None:
-    """A record is logged as it came."""
+    """Records are logged."""
     original = Staging.add_pages
 
     def add(self: Staging, found: Any, synced_at: datetime) -> int:
@@ -555,17 +582,14 @@ def records_logged() -> None:
 
 @defect
 def keys_in_errors() -> None:
-    """Errors quote the settings, and the settings their secrets."""
-    original = replication._TableSync.go
+    """Errors quote the API key."""
+    original = replication.sync_table
 
-    def go(self: _TableSync) -> None:
+    def sync_table(read: TableRead) -> None:
         try:
-            original(self)
+            original(read)
         except ReplicaError as error:
-            key = self.account.api_key
+            key = read.account.api_key
             raise type(error)(f"{error} with {key.reveal() if key else ''}") from error
 
-    _patch(_TableSync, "go", go)
-
-
-_ = mapping
+    _patch(replication, "sync_table", sync_table)

@@ -5,54 +5,75 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tests.faults.stories  # noqa: F401 -- it fills the list.
+import tests.faults.catalog  # noqa: F401 -- it registers its scenarios.
 from tests.faults.defects import DEFECTS
+from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.test_canary import LEAKING
+from tests.faults.test_postgres import NAMES as IN_POSTGRES
+from tests.faults.test_scenarios import SLOW
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 
 _HEAD = """\
-# What is done to the replica, and what it withstands
+# Faults that the replica withstands
 
-The replica is meant to run every hour for years, so it is hurt in every way that we could think of.
+The replica runs every hour for years, so the fault suite breaks it in every way that we could think of.
 Each scenario below runs the real program in a process of its own, against the simulator and a feed, into a DuckDB file.
-After it, all five tables are compared with what the simulator's own state says they should hold.
-Nothing may be lost or doubled, nothing older may stand over something newer, and no watermark and no entry of the ledger may be ahead of its rows.
-A killed process is looked after twice: as it left things, and when the next run has gone through.
+Afterwards all five tables are compared with the rows that follow from the simulator's own state.
+Nothing may be lost or doubled, an older copy may never replace a newer one, and no watermark and no entry of the file log may be ahead of its rows.
+State is checked twice after each kill: as the killed run left it, and after the next run.
 
-A checker that cannot fail proves nothing.
-So each scenario is told a second time with a *seeded defect*: a mistake that is switched on in the test's process only, and that the checkers must see.
-The column on the right says what they saw.
+A *kill ladder* kills one run after another in one warehouse, each at the next step.
+A kill before a commit leaves the state as it was, so the next run repeats the work and reaches the next step; after a commit, a day passes in the account.
 
-This page is made from `tests/faults` by `python -m tests.faults.page`, and a test holds it against the code.
+A check that cannot fail proves nothing.
+So there are *seeded defects*: mistakes that a test switches on in its own process.
+For each defect one scenario runs with it, and the checks must report it.
+
+`python -m tests.faults.page` writes this page from `tests/faults`, and a test compares the two.
 There are {scenarios} scenarios and {defects} defects.
 
-Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in an order that nobody chose: `tests/faults/test_machine.py`.
-Some scenarios are told again in three time zones: `tests/faults/test_timezones.py`.
-All but those of a file and its disk are told again in a database of a real PostgreSQL server, without the defects: `tests/faults/test_postgres.py`.
+`make test` runs the scenarios on DuckDB, except those marked *slow*, each defect once, and the ladder of `email_events` on PostgreSQL.
+`make test-all` also runs the slow ones, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
+Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes amid faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 """
 
 
 def page() -> str:
     """Write the page."""
-    used = {each.defect for each in SCENARIOS.values()}
-    lines = [_HEAD.format(scenarios=len(SCENARIOS), defects=len(used))]
+    lines = [_HEAD.format(scenarios=len(SCENARIOS), defects=len(DEFECTS))]
     for group in dict.fromkeys(each.group for each in SCENARIOS.values()):
+        lines += [f"## {group}", "", "| scenario | what happens | also |", "| --- | --- | --- |"]
         lines += [
-            f"## {group}",
-            "",
-            "| scenario | what happens | seeded defect | what the checker saw |",
-        ]
-        lines += ["| --- | --- | --- | --- |"]
-        lines += [
-            f"| {each.name} | {each.what} | {each.defect} | {each.saw.replace('|', ' or ')} |"
+            f"| {each.name} | {each.what} | {_also(each.name)} |"
             for each in SCENARIOS.values()
             if each.group == group
         ]
         lines += [""]
-    lines += ["## The seeded defects", "", "| defect | what it gets wrong |", "| --- | --- |"]
-    lines += [f"| {name} | {DEFECTS[name].what} |" for name in sorted(used)]
+    lines += [
+        "## The seeded defects",
+        "",
+        "| defect | the mistake | the scenario that shows it | the checks report |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [_proof(name) for name in sorted(DEFECTS)]
     return "\n".join(lines) + "\n"
+
+
+def _also(name: str) -> str:
+    marks = [word for word, names in (("slow", SLOW), ("PostgreSQL", IN_POSTGRES)) if name in names]
+    return ", ".join(marks)
+
+
+def _proof(name: str) -> str:
+    what = DEFECTS[name].what
+    if name in LEAKING:
+        return f"| {name} | {what} | `tests/faults/test_canary.py` | a secret or a person's data |"
+    proof = PROOFS[name]
+    rung = f", killed {proof.rung}" if proof.rung else ""
+    report = proof.report.replace("|", " or ")
+    return f"| {name} | {what} | {proof.scenario}{rung} | {report} |"
 
 
 if __name__ == "__main__":

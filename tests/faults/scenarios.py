@@ -1,8 +1,8 @@
 """
-The scenarios: a story each, and a seeded defect with which its checkers must find something.
+The scenarios: what is done to a replica, and how each starts.
 
-Every story starts from an account that was replicated and has lived on since, unless
-it is *fresh*. It is told once as the program is, and once with the defect.
+A scenario starts from an account that was replicated and has changed since, unless it is
+*fresh*: then nothing was replicated yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from tests import places
-from tests.faults.child import Plan
 from tests.faults.world import World
 
 Play = Callable[[World], None]
@@ -26,17 +25,11 @@ Play = Callable[[World], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """
-    A story, told in a world that is made with *options*.
-
-    *saw* is a pattern for what the checkers say when *defect* is switched on.
-    """
+    """A way to hurt a replica, and the checks after it, in a world that is made with *options*."""
 
     group: str
     name: str
     what: str
-    defect: str
-    saw: str
     play: Play
     fresh: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -46,44 +39,43 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def add(scenario: Scenario) -> None:
-    """Put a scenario on the list. ValueError for a name that is there already."""
+    """Register a scenario. ValueError if the name is taken."""
     if scenario.name in SCENARIOS:
         raise ValueError(scenario.name)
     SCENARIOS[scenario.name] = scenario
 
 
-def scenario(
-    group: str, defect: str, saw: str, *, fresh: bool = False, **options: Any
-) -> Callable[[Play], Play]:
-    """Register a story; its name is the function's, what it tells the docstring."""
+def scenario(group: str, *, fresh: bool = False, **options: Any) -> Callable[[Play], Play]:
+    """Register a function as a scenario, named like it and described by its docstring."""
 
     def register(play: Play) -> Play:
         name = play.__name__.replace("_", " ")
         what = " ".join((play.__doc__ or "").split())
-        add(Scenario(group, name, what, defect, saw, play, fresh, options))
+        add(Scenario(group, name, what, play, fresh, options))
         return play
 
     return register
 
 
-def tell(
+def run_scenario(
     chosen: Scenario,
     folder: Path,
     *,
-    defective: bool,
+    defect: str = "",
     new_place: places.NewPlace = places.KINDS["duckdb"],
+    timezone: str = "",
 ) -> None:
-    """Tell a story, with its defect switched on if *defective*, in a warehouse of its own."""
-    with World(folder, place=new_place(folder), **chosen.options) as world:
+    """Run a scenario in a new warehouse; from its start on, the program has the *defect*."""
+    options = dict(chosen.options) | ({"timezone": timezone} if timezone else {})
+    with World(folder, place=new_place(folder), **options) as world:
         if not chosen.fresh:
-            if not chosen.options:
+            if not options:
                 world.begin_as(_replicated(new_place))
             else:
                 world.run()
                 world.check()
             live(world)
-        if defective:
-            world.defect = chosen.defect
+        world.defect = defect
         try:
             chosen.play(world)
         finally:
@@ -92,7 +84,7 @@ def tell(
 
 @cache
 def _replicated(new_place: places.NewPlace) -> World:
-    """Replicate the usual account, once a kind of place, for all stories that start from it."""
+    """Replicate the usual account, once for each kind of place and test process."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     with World(folder, place=new_place(folder)) as world:
         atexit.register(shutil.rmtree, world.folder)
@@ -102,11 +94,12 @@ def _replicated(new_place: places.NewPlace) -> World:
 
 
 def live(world: World) -> None:
-    """Let a day pass in which something happens to every table."""
+    """Let a day pass during which every table changes."""
     account = world.account
     account.advance(timedelta(days=1))
     everyone = [profile.id for profile in account.profiles]
-    for number, profile_id in enumerate(everyone[: len(everyone) // 2]):
+    # Nine of ten: of 300 profiles, that is two pages of changes.
+    for number, profile_id in enumerate(everyone[: len(everyone) * 9 // 10]):
         account.update_profile(profile_id, lastname=f"Renamed {number}")
     account.delete_profile(everyone[-1])
     account.merge_profiles(everyone[0], [everyone[-2]])
@@ -125,82 +118,9 @@ def live(world: World) -> None:
 
 
 def mail(world: World, address: str, count: int = 1) -> None:
-    """Let events happen to *address*, a second apart."""
+    """Add events of *address*, a second apart."""
     for number in range(count):
         world.account.add_event(
             address, "open", occurred_at=world.account.now - timedelta(seconds=number),
             uuid=f"{address}-{number}", campaign_title="Spring",
         )  # fmt: skip
-
-
-# --- SIGKILL at every step of every table --------------------------------------------------------
-
-KINDS = {
-    "profiles": "pages since a day",
-    "lists": "pages, whole",
-    "member_lists": "for each list",
-    "unsubscribes": "windows of time",
-    "email_events": "files of the feed",
-}
-
-_READING = ("before request", "after request", "before page", "after page")
-_READING_FEED = (
-    "before listing", "before fetch", "after fetch", "before file", "after file",
-)  # fmt: skip
-_STAGED = ("before mapping", "after mapping", "before comparison", "after comparison")
-_WRITING = {
-    "before renewal": ("state before reading", "state ahead of data"),
-    "after renewal": ("state before rows", "state ahead of data"),
-    "before delete": ("state before rows", "state ahead of data"),
-    "after delete": ("state before rows", "state ahead of data"),
-    "before insert": ("delete committed before insert", "rows are lost that were there before"),
-    "after insert": ("state before rows", "state ahead of data"),
-    "before {state}": ("merge without delete", "rows are doubled"),
-    "after {state}": ("merge without delete", "rows are doubled"),
-    "before commit": ("state before rows", "state ahead of data"),
-    "after commit": ("merge without delete", "rows are doubled"),
-}
-
-
-def _killed(step: str, table: str, nth: int = 1) -> Play:
-    def play(world: World) -> None:
-        # Some 350 profiles are two pages: the first is a batch, the second and the end another.
-        batch = 200 if table == "profiles" else 10_000
-        world.run(plan=Plan(step, table, nth, batch_records=batch), code=-9)
-        world.check_after_crash()
-        world.run()
-        world.check()
-
-    return play
-
-
-def _add_kills() -> None:
-    for table, kind in KINDS.items():
-        feed = table == "email_events"
-        for step in (*(_READING_FEED if feed else _READING), *_STAGED):
-            if step == "before listing":
-                _add_kill(step, table, kind, "merge without delete", "rows are doubled")
-                continue
-            _add_kill(step, table, kind, "state before reading", "state ahead of data")
-        for form, (defect, saw) in _WRITING.items():
-            step = form.format(state="ledger" if feed else "watermarks")
-            # Profiles come in two batches; the state moves with the last.
-            last = table == "profiles" and "marks" not in step
-            _add_kill(step, table, kind, defect, saw, nth=2 if last else 1)
-
-
-def _add_kill(step: str, table: str, kind: str, defect: str, saw: str, *, nth: int = 1) -> None:
-    which = " of its last batch" if nth > 1 else ""
-    add(
-        Scenario(
-            "SIGKILL while a table is read and written",
-            f"{table}: {step}",
-            f"The process is killed {step}{which} ({kind}), and run again.",
-            defect,
-            saw,
-            _killed(step, table, nth),
-        )
-    )
-
-
-_add_kills()

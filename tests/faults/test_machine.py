@@ -7,23 +7,25 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from ometria_replica.errors import TRY_AGAIN_LATER
 from tests.faults.child import Plan
-from tests.faults.scenarios import KINDS, mail
+from tests.faults.ladders import KINDS
+from tests.faults.scenarios import mail
 from tests.faults.world import World
 
 EXAMPLES = int(os.environ.get("FAULTS_EXAMPLES", "8"))
-"""How many lives are led; each is a dozen steps. Set it to hundreds for a long night."""
+"""The number of lives, of a dozen steps each. Set it to hundreds for a long night."""
 
 STEPS = (
     "before request", "after request", "before page", "after page", "before fetch", "after file",
     "after mapping", "after comparison", "after renewal", "before delete", "after delete",
-    "after insert", "after ledger", "after marks", "before commit", "after commit",
-    "after detach", "before giving back", "before history",
+    "after insert", "after file log", "after watermarks", "before commit of the batch",
+    "after commit of the batch", "after detach", "before release of the lease", "before history",
 )  # fmt: skip
 
 some = st.integers(0, 10_000)
@@ -189,12 +191,13 @@ class Life(RuleBasedStateMachine):
         return everyone[start : start + count]
 
 
-def test_whatever_happens_the_replica_is_the_account() -> None:
+@pytest.mark.parametrize("lives", [2, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
+def test_whatever_happens_the_replica_is_the_account(lives: int) -> None:
     """Accounts change, runs are mixed, killed and doubled: nothing is lost, doubled or ahead."""
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=lives,
             stateful_step_count=12,
             deadline=None,
             derandomize="FAULTS_EXAMPLES" not in os.environ,

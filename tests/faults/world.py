@@ -25,6 +25,7 @@ from tests.spec.page import page_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import date
     from pathlib import Path
 
     from ometria_simulator import S3Access
@@ -36,6 +37,15 @@ TABLES = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 NOTHING: Rows = {name: [] for name in TABLES}
 EVENTS = next(table for table in page_tables() if table.name == "email_events")
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+
+DETECT_DELETES = "--detect-deletes"
+"""The option of `sync` that detects deletes."""
+
+
+def backfill(first: date, last: date) -> tuple[str, ...]:
+    """Give the command that reads the days from *first* to *last* again."""
+    return "backfill", "--since", first.isoformat(), "--until", last.isoformat()
 
 
 class Finding(AssertionError):
@@ -63,7 +73,7 @@ class World:
         folder: Path,
         *,
         seed: int = 7,
-        profiles: int = 600,
+        profiles: int = 300,
         lists: int = 6,
         email_events: int = 300,
         now: datetime = NOW,

@@ -59,14 +59,14 @@ READING = (
     ("rejects", "list", "--raw"),
     ("check",),
     ("sync", "--dry-run"),
-    ("sync", "--dry-run", "--sweep"),
+    ("sync", "--dry-run", "--detect-deletes"),
 )
 """Commands that write nothing."""
 
 ANY = (
     ("sync",),
     ("sync", "--full"),
-    ("backfill", "--from", "2026-03-01"),
+    ("backfill", "--since", "2026-03-01"),
     ("state", "rewind", "lists"),
     ("rejects", "replay"),
     *READING,
@@ -176,7 +176,7 @@ def test_the_tables_are_what_the_account_is(shop: Shop) -> None:
     shop.check()
 
     live_on(shop)
-    shop.run("sync", "--sweep")
+    shop.run("sync", "--detect-deletes")
     shop.check()
 
 

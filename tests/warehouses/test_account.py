@@ -1,4 +1,4 @@
-"""A whole account in every warehouse: the real program, and an oracle that knows none of it."""
+"""A whole account in every warehouse: the real program, and an oracle that shares no code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.child import Plan
+from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import DuckDBPlace, PostgresPlace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_the_replica_is_the_account(place: Place, tmp_path: Path) -> None:
-    """All five tables are what they should be: at first, again, whole, and after a day."""
+    """All five tables are what they should be: at first, again, in full, and after a day."""
     with World(tmp_path, place=place, profiles=260, email_events=200) as world:
         world.run()
         world.check()
@@ -29,6 +29,7 @@ def test_the_replica_is_the_account(place: Place, tmp_path: Path) -> None:
         world.check()
 
 
+@pytest.mark.slow
 def test_two_accounts_share_a_warehouse(place: Place, tmp_path: Path) -> None:
     """Replicated by the same runs, each is what it should be."""
     with (
@@ -42,27 +43,24 @@ def test_two_accounts_share_a_warehouse(place: Place, tmp_path: Path) -> None:
             live(world)
 
 
-FEW = ("after renewal", "after insert", "after commit")
-"""Told to every warehouse. DuckDB and PostgreSQL, which are quick, are told them all."""
+LADDER = (
+    "before comparison",
+    "after renewal",
+    "before insert",
+    "after rejects",
+    "before commit of the batch",
+    "after commit of the batch",
+)
 
 
-@pytest.mark.parametrize(
-    "step",
-    ["before comparison", "after comparison", "after renewal", "before insert", "after insert",
-     "after marks", "before commit", "after commit"],
-)  # fmt: skip
-def test_a_run_that_is_killed_is_gone_on_with(step: str, place: Place, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
     """Killed before, between or after rows and state: nothing is lost, doubled or ahead."""
-    if step not in FEW and type(place) not in {DuckDBPlace, PostgresPlace}:
-        pytest.skip("it takes long, and its own tests kill it at each of its steps")
+    if type(place) not in {DuckDBPlace, PostgresPlace}:
+        pytest.skip("a remote has steps of its own: test_lakes.py and test_dlt.py")
     with World(tmp_path, place=place, profiles=130, email_events=60) as world:
         world.run()
         world.check()
-        live(world)
         for table in ("profiles", "email_events"):
-            named = step.replace("marks", "ledger") if table == "email_events" else step
-            world.run(plan=Plan(named, table, batch_records=1_000), code=-9)
-            world.check_after_crash()
-            world.run()
-            world.check()
             live(world)
+            climb(world, [Rung(step, table, alone=True) for step in LADDER])

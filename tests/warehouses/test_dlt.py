@@ -16,6 +16,7 @@ from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from tests.faults.child import Plan
+from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BridgedDuckDBPlace, BridgedPostgresPlace
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 CANARY = "canary@example.org"
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind.startswith("dlt+")])
+@pytest.fixture(
+    params=["dlt+duckdb", pytest.param("dlt+postgres", marks=pytest.mark.slow)],
+)
 def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Make a warehouse that dlt writes to."""
     made = KINDS[request.param](tmp_path)
@@ -53,30 +56,30 @@ def database() -> Iterator[BridgedPostgresPlace]:
     made.remove()
 
 
-@pytest.mark.parametrize(
-    "step",
-    ["before sending", "before merging", "after merging", "after sending",
-     "before sending of state", "after sending of state"],
-)  # fmt: skip
-def test_a_kill_between_the_steps_of_dlt_loses_nothing(
-    step: str, bridged: Place, tmp_path: Path
-) -> None:
-    """Before rows are sent, between staging and merge, between rows and state, after both."""
+LADDER = (
+    "before dlt load",
+    "before dlt merge",
+    "after dlt merge",
+    "after dlt load",
+    "before remote state",
+    "after remote state",
+)
+
+
+def test_kills_between_the_steps_of_dlt_lose_nothing(bridged: Place, tmp_path: Path) -> None:
+    """Before rows are loaded, between staging and merge, between rows and state, after both."""
     with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
         world.run()
         world.check()
         for table in ("profiles", "email_events"):
             live(world)
-            world.run(plan=Plan(step, table, batch_records=1_000), code=-9)
-            world.check_after_crash()
-            world.run()
-            world.check()
+            climb(world, [Rung(step, table, alone=True) for step in LADDER])
 
 
 def test_sigterm_ends_a_run_while_dlt_is_at_work(bridged: Place, tmp_path: Path) -> None:
     """With the exit code that it has elsewhere, and the next run goes on from there."""
     with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
-        process = world.start(plan=Plan("before merging", "profiles", do="stall"))
+        process = world.start(plan=Plan("before dlt merge", "profiles", do="stall"))
         world.wait_for_stall(process)
         os.kill(process.pid or 0, signal.SIGTERM)
         (world.folder / "go on").touch()

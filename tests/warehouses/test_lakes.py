@@ -25,7 +25,8 @@ from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.remotes.table_format import (
     MOST_SPANS,
 )
-from tests.faults.child import ROOT, Plan
+from tests.faults.child import ROOT
+from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BucketPlace, DeltaPlace
@@ -72,24 +73,23 @@ def table_of(place: Place, name: str) -> Iterator[LakeTable]:
 # --- rows first, state after -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("step", "nth"),
-    [("before rows", 1), ("after rows", 1), ("before state", 2), ("after state", 1)],
+LADDER = (
+    ("before remote rows", 1),
+    ("after remote rows", 1),
+    ("before remote state", 2),
+    ("after remote state", 1),
 )
-def test_a_kill_between_rows_and_state_doubles_nothing(
-    step: str, nth: int, lake: Place, tmp_path: Path
-) -> None:
-    """Rows without their state are met again by the next run, and found to be there."""
+
+
+@pytest.mark.slow
+def test_kills_between_rows_and_state_double_nothing(lake: Place, tmp_path: Path) -> None:
+    """The next run finds rows whose state was not written, and leaves them as they are."""
     with World(tmp_path, place=lake, profiles=130, email_events=60) as world:
         world.run()
         world.check()
-        live(world)
         for table in ("profiles", "email_events"):
-            world.run(plan=Plan(step, table, nth=nth, batch_records=1_000), code=-9)
-            world.check_after_crash()
-            world.run()
-            world.check()
             live(world)
+            climb(world, [Rung(step, table, nth, alone=True) for step, nth in LADDER])
 
 
 def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:

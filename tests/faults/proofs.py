@@ -1,0 +1,68 @@
+"""Which scenario shows best that the checks see a seeded defect, and what they report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLOCK = "watermark past the server's clock|rows are lost"
+DOUBLED, LOST, OLD = "rows are doubled", "rows are lost", "rows are not as they should be"
+AHEAD, SHRUNK = "state ahead of data", "rows are lost that were there before"
+KILLED_BETWEEN = "kills between the tables"
+KILLED_IN_LISTS = "kills while lists are synced"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A scenario, of a kill ladder one *rung*, and a pattern for the report of the checks."""
+
+    scenario: str
+    report: str
+    rung: str = ""
+
+
+PROOFS = {
+    "merge without delete": Proof("rewound", DOUBLED),
+    "delete committed before insert": Proof(KILLED_IN_LISTS, SHRUNK, "before insert"),
+    "state before rows": Proof("out of memory", AHEAD),
+    "state before reading": Proof(KILLED_IN_LISTS, AHEAD, "before request"),
+    "watermark with first batch": Proof(KILLED_BETWEEN, AHEAD, "after commit of the batch"),
+    "errors of writing swallowed": Proof(
+        "no room for the file", "exit code 0, not 5|does not say that there is no room"
+    ),
+    "holder not named": Proof("another process has the file open", "does not name the process"),
+    "tables made once": Proof("rewound", "exit code 5"),
+    "full read empties first": Proof("a full read fails midway", SHRUNK),
+    "first copy wins": Proof("two copies in one batch", OLD),
+    "last file wins": Proof("a late file with an old copy", f"{OLD}, in campaign_title"),
+    "file log by name": Proof("a file written again", f"{OLD}, in campaign_title"),
+    "file log by time": Proof("two files in one second", LOST),
+    "listed version not checked": Proof(
+        "a file that changes while it is fetched", f"{AHEAD}|{LOST}|{OLD}"
+    ),
+    "offsets trusted": Proof("profiles vanish between pages", LOST),
+    "short page is the last": Proof("pages shorter than requested", OLD),
+    "failed request is empty": Proof("an html page", "exit code 0, not 3"),
+    "no second try": Proof("connections reset", "exit code 75"),
+    "one refusal ends the run": Proof("one endpoint refused", OLD),
+    "vanished list ends the table": Proof("a list vanishes", "exit code 3"),
+    "gzip endings not checked": Proof("a truncated file", LOST),
+    "unreadable file ends the run": Proof("unreadable files among others", "exit code 3"),
+    "rejects dropped": Proof("an event without a key", "not in the rejects"),
+    "watermark from records": Proof("a record from the future", CLOCK),
+    "watermark from the end": Proof("the clock jumps ahead amid a run", CLOCK),
+    "own clock trusted": Proof("this machine a year ahead", CLOCK),
+    "no look back": Proof("events that arrive late", LOST),
+    "no full round": Proof("a list without a new refresh time", LOST),
+    "local time": Proof("times without a zone", f"email_events: {OLD}, in event_at"),
+    "lease ignored": Proof("a second run at the same time", "exit code 0, not 75"),
+    "dead runs hold on": Proof(KILLED_BETWEEN, "exit code 75", "after commit of the lease"),
+    "no fence": Proof("a run that stalls past its lease", "exit code 0, not 75"),
+    "delete detection with every batch": Proof("delete detection fails midway", SHRUNK),
+    "no limit to deletes": Proof("too many deleted profiles", f"removed|{LOST}"),
+    "deleted for ever": Proof("a profile comes back", "still in deleted_upstream"),
+    "always removes": Proof("deleted profiles stay and are recorded", LOST),
+    "delete detection over all sources": Proof(
+        "delete detection beside another account", f"of the other account|{LOST}"
+    ),
+}
+"""The proof of each defect, but of those that `test_canary.py` shows: they leak secrets."""
