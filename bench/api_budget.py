@@ -1,8 +1,8 @@
 """
-How much of the account's request budget does a sync of profiles use?
+The share of the account's request budget that a sync of profiles uses.
 
-The simulator answers after --latency seconds and allows --rate requests in any second.
-100 % would be --rate requests in every second from the first to the last.
+The simulator responds after --latency seconds and allows --rate requests in any second.
+100 % means --rate requests in every second of the run.
 
     python bench/api_budget.py --profiles 60000 --latency 0.8 --rate 4
 """
@@ -22,7 +22,7 @@ from ometria_simulator import Account, Quirks, serve
 
 
 def main() -> None:
-    """Run once, and print one JSON object."""
+    """Run one sync and print one JSON object."""
     options = _options()
     account = Account.create(
         profiles=options.profiles, lists=1, email_events=0, now=datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ def main() -> None:
             quirks=Quirks(latency_seconds=options.latency),
         ) as server,
     ):
-        # In a process of its own, so that the simulator's work does not delay its requests.
+        # In a separate process, so that the simulator does not delay the requests.
         run = subprocess.run(
             [sys.executable, "-m", "ometria_replica", "sync", "profiles", "--json"],
             env=os.environ
@@ -69,7 +69,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1] if __doc__ else None)
     parser.add_argument("--profiles", type=int, default=150_000)
     parser.add_argument("--latency", type=float, default=0.8, help="seconds")
-    parser.add_argument("--rate", type=float, default=4.0, help="requests a second")
+    parser.add_argument("--rate", type=float, default=4.0, help="requests per second")
     return parser.parse_args()
 
 

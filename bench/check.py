@@ -1,11 +1,11 @@
 """
-Has a load become slower? Ours against hand-written SQL, taking turns in one run.
+Regression check of the load: ours against hand-written SQL, in alternation in one run.
 
     python bench/check.py
 
-Compares ratios, and of each the best of its tries. What decides is processor time, which
-a busy machine changes by a hundredth or two, where it may double the seconds: those are
-looked at besides, so that a core left idle is seen. Less than a minute.
+It compares ratios of the best tries. Processor time decides, because a busy machine changes
+it by one or two percent, while it can double the elapsed seconds. The check compares elapsed
+seconds as well, to detect idle cores. It takes less than a minute.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ STEPS = ("first", "upsert")
 LIMITS = {
     ("first", "processor seconds"): 1.3,  # Usually 0.80 to 0.86, so that a doubling is 1.6.
     ("first", "seconds"): 1.8,  # Usually below 1.
-    ("upsert", "processor seconds"): 2.9,  # 1.3 or, when DuckDB tidies the table up, 2.1.
-    ("upsert", "seconds"): 3.5,  # Usually below 2: start-up weighs a third of it.
+    ("upsert", "processor seconds"): 2.9,  # 1.3, or 2.1 if DuckDB compacts the table.
+    ("upsert", "seconds"): 3.5,  # Usually below 2, a third of it start-up.
 }
-"""Ours to those of hand-written SQL, at the default number of events."""
+"""Maximum ratios of ours to hand-written SQL, at the default number of events."""
 
 
 def main() -> None:
-    """Fail if a ratio is too high."""
+    """Exit with an error if a ratio is too high."""
     parser = argparse.ArgumentParser(description="Check that loads are no slower than usual.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=6)
@@ -46,7 +46,7 @@ def main() -> None:
         slow |= ours > limit * by_hand
         print(
             f"{step}: {ours:.2f} {unit}, hand-written SQL {by_hand:.2f}:"
-            f" {ours / by_hand:.2f} times as many (at most {limit})"
+            f" a ratio of {ours / by_hand:.2f} (at most {limit})"
         )
     if slow:
         sys.exit(
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _best(options: argparse.Namespace) -> dict[tuple[str, str, str], float]:
-    """Tell the least of each script, step and unit."""
+    """Return the minimum of each script, step and unit."""
     data = scenarios.data_set(options.events, options.files)
     best: dict[tuple[str, str, str], float] = {}
     for _ in range(options.tries):

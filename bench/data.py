@@ -1,12 +1,12 @@
 """
-Write the files that all contenders read: gzip CSV in a folder, made once and kept.
+Write the input files of all contenders: gzip CSV in a folder, generated once and kept.
 
     python bench/data.py --events 200000
 
-Each folder under bench/data/ is named after its sizes. ``first`` holds the history,
-``upsert`` a tenth of it that comes later: half its events are there already. Beside
-them lies ``expected.json``: what a right warehouse holds after the one and the other,
-worked out by one plain statement that no contender uses.
+The name of each folder under bench/data/ has its sizes. ``first`` contains the history, and
+``upsert`` a later tenth of it, half of whose events are in the history already.
+``expected.json`` beside them has the correct result after each step, computed by a separate
+plain statement that no contender uses.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WRITTEN = datetime(2020, 1, 2, tzinfo=UTC)
-"""When the oldest file was last changed; the others as their last events happened."""
+"""Modification time of the oldest file; the others have the time of their last event."""
 
 
 def make(count: int, files: int = 20) -> DataSet:
-    """Make the data set of *count* events, or find it as it was made before."""
+    """Return the data set of *count* events, and generate it if it does not exist."""
     made = DataSet.named(count, files)
     if made.folder.exists():
         return made
@@ -48,7 +48,7 @@ def make(count: int, files: int = 20) -> DataSet:
 
 
 def overlapping(count: int, batch: int) -> tuple[int, int]:
-    """Bound a batch that follows *count* events and brings the last half of itself anew."""
+    """Return the bounds of a batch after *count* events, of which the last half is new."""
     return count - batch // 2, count + batch - batch // 2
 
 
@@ -57,7 +57,7 @@ def write(folder: Path, first: int, last: int, files: int, *, revised_below: int
     folder.mkdir(parents=True)
     connection = duckdb.connect()
     for start, end in _parts(first, last, files):
-        # The time goes into the name: no two folders hold files of one name.
+        # The name contains the time, so that names differ between folders.
         path = folder / f"email_events-{start:012d}-{end:012d}.csv.gz"
         rows = events.select(start, end, oldest=first, revised_below=revised_below)
         connection.execute(f"COPY ({rows}) TO '{path}' (FORMAT csv, HEADER, COMPRESSION gzip)")
@@ -73,7 +73,7 @@ def _parts(first: int, last: int, files: int) -> Iterator[tuple[int, int]]:
 
 
 def _expected(made: DataSet, step: str) -> dict[str, int]:
-    """Read the raw files plainly, the newer over the older, and sum up what is left."""
+    """Read the raw files, replace older rows by newer ones, and return the checksum."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE VIEW raw AS SELECT {MAPPED} FROM {READ.format(made.first)}")
@@ -88,7 +88,7 @@ def _expected(made: DataSet, step: str) -> dict[str, int]:
 
 
 def summary(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, int]:
-    """Sum up a relation of the columns that are checked: rows, keys, and all contents."""
+    """Return the rows, keys and checksum of the checked columns of a relation."""
     rows, keys, checksum = connection.execute(
         "SELECT count(*), count(DISTINCT email_event_id),"
         f" sum((hash({CHECKED}) % 1000000007)::HUGEINT)::BIGINT FROM {relation}"
@@ -97,12 +97,12 @@ def summary(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, i
 
 
 def main() -> None:
-    """Make a data set, and say where; or one batch in a folder of its own."""
+    """Generate a data set and print its folder, or generate one batch in a given folder."""
     parser = argparse.ArgumentParser(description="Make the benchmark's files.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
-    parser.add_argument("--into", type=Path, help="a folder, for one batch and nothing more")
-    parser.add_argument("--first", type=int, default=0, help="the batch's first event")
+    parser.add_argument("--into", type=Path, help="a folder for one batch only")
+    parser.add_argument("--first", type=int, default=0, help="first event of the batch")
     options = parser.parse_args()
     if options.into:
         write(options.into, options.first, options.first + options.events, options.files)

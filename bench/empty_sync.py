@@ -1,8 +1,8 @@
 """
-How long does a sync take that finds nothing new, beyond its requests?
+Duration of a sync without new data, apart from its requests.
 
-The simulator answers at once and without a limit, so next to nothing of the time is the
-requests'. All five tables are read, in the program's own process, as a schedule would.
+The simulator responds immediately and without a limit, so requests take almost no time. The
+program reads all five tables in a process of its own, as on a schedule.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SYNCS = 5
 
 
 def main() -> None:
-    """Sync once, then again and again; print one JSON object."""
+    """Sync once, then repeatedly; print one JSON object."""
     account = Account.create(
         profiles=200, lists=5, email_events=1_000, now=datetime(2026, 1, 1, tzinfo=UTC)
     )

@@ -1,9 +1,9 @@
 """
-Generated email events, the same on every machine: event *i* is made of *i* and a seed.
+Generated email events, equal on every machine: event *i* depends on *i* and a seed only.
 
-Text as the export writes it, in fourteen columns: three in ten are clicks with a long
-link, and one row in a thousand repeats an earlier one to the letter. The pace is that of
-50 million a year, so ten times the events are ten times the history, not a denser one.
+Each event is text in the fourteen columns of the export. Three in ten are clicks with a long
+link, and one row in a thousand repeats an earlier one exactly. The rate is 50 million a year,
+so ten times the events are a history of ten times the length.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 SEED = 20_260_101
 FIRST_ID = 7_000_000_000
 REPEATED = 1_000
-"""One row in this many is an earlier one again."""
+"""One row in this many repeats an earlier one."""
 
 FIELDS = (
     "event_id",
@@ -35,11 +35,11 @@ def select(
     first: int, last: int, *, oldest: int = 0, revised_below: int = 0, repeats: bool = True
 ) -> str:
     """
-    Write the SELECT of the raw rows *first* to *last* - 1, in their order.
+    Return the SELECT of the raw rows *first* to *last* - 1, in order.
 
-    No row repeats an event before *oldest*; without *repeats*, none repeats any.
-    Events below *revised_below* have another title in one case of ten, as a campaign
-    that was renamed would: whoever keeps the older row is found out.
+    No row repeats an event before *oldest*; without *repeats*, no row repeats any.
+    One in ten events below *revised_below* has another title, as after a rename of its
+    campaign, which detects a contender that keeps the older row.
     """
     return f"""
 WITH numbered AS (

@@ -1,10 +1,10 @@
 """
-Flame graphs of a load of the feed and of a sync of the API, into docs/assets/.
+Flame graphs of a load of the feed and of a sync of the API, in docs/assets/.
 
     python bench/flame.py --events 1000000 --profiles 10000
 
-py-spy looks at Python and at the C++ below it a hundred times a second. What it writes
-is rid of the paths of this machine.
+py-spy samples Python and the C++ below it a hundred times per second. The pictures contain
+no paths of this machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ASSETS = BENCH.parent / "docs" / "assets"
 
 
 def main() -> None:
-    """Draw both, or one of them."""
+    """Draw both graphs, or one of them."""
     parser = argparse.ArgumentParser(description="Draw flame graphs of a load and of a sync.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
@@ -66,7 +66,7 @@ def main() -> None:
 
 @contextmanager
 def _simulator(profiles: int) -> Iterator[dict[str, str]]:
-    """Serve an account at once and without a limit: nobody needs a picture of waiting."""
+    """Serve an account without latency and rate limit, so that the graph has no waits."""
     sizes = ["--profiles", str(profiles), "--lists", "1", "--events", "0"]
     command = [str(scenarios.PYTHON), "-m", "ometria_simulator", "serve", *sizes]
     command += ["--requests-per-second", "0", "--until-stdin-closes"]
@@ -99,7 +99,7 @@ def _draw(
 
 
 def _clean(text: str, title: str) -> str:
-    """Keep of a path only what is below a package's or this repository's root."""
+    """Reduce each path to the part below the root of a package or of this repository."""
     text = re.sub(r"(?:/[\w.+-]+)+/site-packages/", "", text)
     text = re.sub(r"(?:/[\w.+-]+)+/lib/python\d[\d.]*/", "", text)
     text = text.replace(f"{BENCH.parent}/", "")

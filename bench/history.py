@@ -1,12 +1,12 @@
 """
-Years of history in a moment: fill a warehouse that a sync has made, without its files.
+Fill a warehouse that a sync created with years of history, without files.
 
     python bench/history.py bench.duckdb 50000000
 
-The rows go straight into the table that the sync reads and writes, in the order in which
-years of runs would have left them, with the same nineteen columns; each stretch of 250,000
-gets its line in the ledger. What is spared is only the reading of files. The row groups are
-fuller than many small loads would leave them, which is to the advantage of both sizes alike.
+The rows go directly into the table that the sync reads and writes, in the order that years
+of runs would give, with the same nineteen columns; every 250,000 rows have an entry in the
+file log. This omits only the reading of files. The row groups are fuller than after many
+small loads, which favours both sizes equally.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
-A folder of very many small files, all but the newest in the ledger already.
+A folder of very many small files, all of them in the file log except the newest.
 
     python bench/listing.py FOLDER --files 100000 --known
     python bench/listing.py FOLDER --files 100000 --new 10
 
-The ledger's lines are written by SQL, with the names, versions and sizes that our own
-listing of the folder gives: to load the files would take an hour and measure nothing here.
+SQL writes the entries of the file log, with the names, versions and sizes of our own listing
+of the folder: to load the files would take an hour and measure nothing here.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ometria_replica.config import AccountSettings, Config, FeedSettings, Wareho
 from ometria_replica.ometria.export import Feed
 from ometria_replica.replication import sync
 
-WRITTEN = 1_577_836_800  # The first second of 2020.
+WRITTEN = 1_577_836_800  # 2020-01-01 in UTC.
 
 
 def main() -> None:
-    """Make the files, and have them known, or make a few more."""
+    """Create the files and their entries in the file log, or a few more files."""
     parser = argparse.ArgumentParser(description="Make a folder of many files.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--known", action="store_true", help="write them into the ledger")
-    parser.add_argument("--new", type=int, default=0, help="make so many more")
+    parser.add_argument("--known", action="store_true", help="write them into the file log")
+    parser.add_argument("--new", type=int, default=0, help="number of further files to create")
     options = parser.parse_args()
     feed = options.folder / "feed"
     if options.known:
@@ -43,14 +43,14 @@ def main() -> None:
 
 def _make(folder: Path, first: int, last: int) -> None:
     for number in range(first, last):
-        # Ten a day, in a folder for each month: as an export of a quarter of a century would lie.
+        # Ten per day, in a folder for each month, as an export over 25 years.
         path = folder / f"{number // 300:04d}" / f"email_events-{number:06d}.csv.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         row = [
             f"{number}" if field != "dt_occurred" else "2026-01-01T00:00:00Z" for field in RENAMED
         ]
         path.write_bytes(gzip.compress(f"{','.join(RENAMED)}\n{','.join(row)}\n".encode(), 1))
-        # Long ago: nobody is still writing it, so that nobody waits for them to be done.
+        # An old time: the program waits for files that were written just now.
         os.utime(path, (WRITTEN + number, WRITTEN + number))
 
 

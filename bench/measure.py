@@ -1,4 +1,4 @@
-"""One process, measured: how long, and how much memory with all that it started."""
+"""Measures the time of a process, and its memory including its descendants."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ QUIET = {
     "SLING_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
-"""Nobody hears of a benchmark."""
+"""Disables all telemetry."""
 
 
 class FailedError(Exception):
-    """The process ended with an error. The message is the end of what it said."""
+    """The process failed. The message is the end of its output."""
 
 
 @dataclass(frozen=True)
 class Run:
     """
-    What a process took: *peak_mb* is the sum over all processes at one time, in MB of 10^6.
+    The cost of a process: *peak_mb* is the largest sum over all its processes, in MB of 10^6.
 
-    *cpu_seconds* are those of all its cores, which a busy machine hardly changes.
+    *cpu_seconds* is the time of all cores, which hardly depends on other load.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     """
     Run a command to its end.
 
-    The parent must stay small: a child counts what its parent held when it was started.
+    The parent must stay small: the peak of a child includes the parent's memory at its start.
     """
     words = [str(word) for word in command]
     began = time.perf_counter()
@@ -72,7 +72,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
 
 
 def _plain_environment() -> dict[str, str]:
-    """Leave out what speaks of somebody's own account."""
+    """Return the environment without the settings of an account."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -81,7 +81,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 class _Watch:
-    """Looks at a process and its descendants now and then, and keeps the largest sum."""
+    """Samples the memory of a process and its descendants, and keeps the maximum."""
 
     def __init__(self, pid: int) -> None:
         self.peak = 0
@@ -100,7 +100,7 @@ class _Watch:
 
 
 def _resident(pid: int) -> int:
-    """Sum up the bytes in memory of a process and its descendants; 0 where there is no /proc."""
+    """Return the resident bytes of a process and its descendants; 0 without /proc."""
     size = 0
     with suppress(OSError, ValueError):
         process = Path("/proc") / str(pid)

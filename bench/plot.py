@@ -21,23 +21,23 @@ OURS, OTHERS = "#b3435c", "#8a94a3"
 
 
 def main() -> None:
-    """Draw, if there is anything to draw."""
+    """Draw the chart, if there are results."""
     parser = argparse.ArgumentParser(description="Draw the newest results.")
-    parser.add_argument("--results", type=Path, help="a file of results; default the newest")
+    parser.add_argument("--results", type=Path, help="a file of results; default: the newest")
     parser.add_argument("--output", type=Path, default=PICTURE)
     options = parser.parse_args()
     result = json.loads(options.results.read_text()) if options.results else newest()
     if result is None:
-        print("There are no results yet: run `make bench`.")
+        print("There are no results. Run `make bench`.")
         return
-    # Nothing of the moment or the machine in the file: the same results, the same bytes.
+    # The file depends on the results only, not on the time or the machine.
     mpl.rcParams["svg.hashsalt"] = "bench"
     mpl.rcParams["font.family"] = "sans-serif"
     draw(result, options.output)
 
 
 def draw(result: dict[str, Any], output: Path) -> None:
-    """Draw a bar a contender, for the first load and for the upsert."""
+    """Draw a bar per contender, for the first load and for the upsert."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
     names = [name for name in result["contenders"] if seconds(result, name, "first")]
     names.sort(key=lambda name: -(seconds(result, name, "first") or 0))

@@ -1,10 +1,10 @@
 """
-Put the newest results into words: the table on the terminal, and the tables of the page.
+Format the newest results: the table in the terminal, and the tables of the page.
 
-    python bench/report.py           writes docs/explanation/performance.md anew
-    python bench/report.py --check   fails if it is not what the results say
+    python bench/report.py           updates docs/explanation/performance.md
+    python bench/report.py --check   fails if the page does not match the results
 
-Only what stands between the page's markers is written. A figure that no result holds is
+It changes only the text between the markers of the page. A figure without a result is
 "not measured yet".
 """
 
@@ -50,14 +50,14 @@ HEADINGS = ("", "first load", "rows/s", "speed", "peak memory", "upsert of a ten
 
 
 def newest() -> dict[str, Any] | None:
-    """Read the newest results; None if there are none."""
+    """Return the newest results; None if there are none."""
     found = sorted((BENCH / "results").glob("*.json"))
     answer: dict[str, Any] | None = json.loads(found[-1].read_text()) if found else None
     return answer
 
 
 def seconds(result: dict[str, Any], name: str, step: str) -> float | None:
-    """Tell the median of one contender, scaled to all events; None if it did not get there."""
+    """Return the median of a contender, scaled to all events; None if it did not finish."""
     one = result["contenders"].get(name, {})
     if not one.get(step):
         return None
@@ -66,13 +66,13 @@ def seconds(result: dict[str, Any], name: str, step: str) -> float | None:
 
 
 def speed(result: dict[str, Any], name: str, step: str, than: str = "handwritten") -> float | None:
-    """Tell how many times as fast one contender is than another."""
+    """Return the speed of one contender as a multiple of another's."""
     mine, theirs = seconds(result, name, step), seconds(result, than, step)
     return theirs / mine if mine and theirs else None
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Make the table's rows, the fastest first."""
+    """Return the rows of the table, fastest first."""
     names = sorted(result["contenders"], key=lambda name: seconds(result, name, "first") or 1e9)
     return [_row(result, name) for name in names]
 
@@ -99,7 +99,7 @@ def _times(factor: float | None) -> str:
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """Say what the table does not."""
+    """Return the notes below the table."""
     answer = ["Speed is that of hand-written SQL as 1. Seconds are medians of whole processes."]
     for name, one in result["contenders"].items():
         label = NAMES.get(name, name)
@@ -116,7 +116,7 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Write the table for a terminal."""
+    """Return the table for a terminal."""
     lines = [HEADINGS, *rows(result)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEADINGS))]
     text = "\n".join(
@@ -135,7 +135,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
-    """Compare what was aimed at with what came out."""
+    """Compare the targets with the results."""
     found = result or {}
     return [
         _at_least(
@@ -244,7 +244,7 @@ def _shown(measured: float | None, unit: str) -> str:
 
 
 def blocks(result: dict[str, Any] | None) -> dict[str, str]:
-    """Write what goes between the page's markers, by their names."""
+    """Return the texts between the markers of the page, by name."""
     goals = markdown(("", "target", "measured", ""), targets(result))
     pictures = {f"picture {name}": _picture(name) for name in PICTURES}
     if result is None:
@@ -279,7 +279,7 @@ def _ways(found: dict[str, Any] | None) -> str:
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Write a table of Markdown."""
+    """Return a Markdown table."""
     escaped = [[cell.replace("*", "\\*") for cell in line] for line in lines]
     head = [list(headings), ["---"] + ["---"] * (len(headings) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [*head, *escaped])
@@ -298,7 +298,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def filled(page: str, result: dict[str, Any] | None) -> str:
-    """Put the blocks between their markers."""
+    """Insert the blocks between their markers."""
     for name, text in blocks(result).items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         page = marked.sub(lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page)
@@ -306,7 +306,7 @@ def filled(page: str, result: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Update the page, or check it."""
     parser = argparse.ArgumentParser(description="Write the results into the documentation.")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
@@ -314,7 +314,7 @@ def main() -> None:
     fresh = filled(page, newest())
     if options.check:
         if page != fresh:
-            sys.exit(f"{PAGE.name} is not what the newest results say. Run `make bench-docs`.")
+            sys.exit(f"{PAGE.name} does not match the newest results. Run `make bench-docs`.")
         return
     PAGE.write_text(fresh, encoding="utf-8")
 

@@ -1,11 +1,11 @@
 """
-The benchmark: us, a person's SQL and the peers, on the same files, in one run.
+The benchmark: our program, hand-written SQL and other tools on the same files in one run.
 
     python bench/run.py --events 1000000
 
-Prints a table and writes bench/results/DATE.json. Every process is fresh, the contenders
-take turns, and what each has loaded is checked to the last character: nobody wins by being
-wrong. Figures of different runs or machines do not compare; the ratios within a run do.
+It prints a table and writes bench/results/DATE.json. Every process is new, the contenders
+alternate, and the loaded rows of each are checked completely, so that a wrong result never
+counts. Ratios within a run are comparable; figures of different runs or machines are not.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ VERSIONED = (
 @dataclass(frozen=True)
 class Contender:
     """
-    Who loads: *script* with *arguments*, and where what it has loaded can be read.
+    A contender: *script* with *arguments*, and the relation with its loaded rows.
 
-    One that is *slow* gets only a *share* of the events, and its seconds are scaled.
+    A *slow* contender gets only a *share* of the events, and its seconds are scaled.
     """
 
     name: str
@@ -81,7 +81,7 @@ CONTENDERS = (
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure the selected contenders and scenarios."""
     options = _options()
     chosen = [one for one in CONTENDERS if not options.only or one.name in options.only]
     result: dict[str, Any] = {
@@ -108,13 +108,13 @@ def main() -> None:
 def contest(
     contenders: list[Contender], program: Path, events: int, files: int, repeat: int
 ) -> dict[str, Any]:
-    """Let each contender load *repeat* times, in turns; return all its measurements."""
+    """Run each contender *repeat* times, in alternation; return all measurements."""
     answer: dict[str, Any] = {
         one.name: {"events": max(20_000, events // one.share), "first": [], "upsert": []}
         for one in contenders
     }
     for turn in range(repeat):
-        # Each round begins with another one, so that nobody always runs after the same.
+        # Each round starts with another contender, so that the order varies.
         for one in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
             _say(f"round {turn + 1} of {repeat}: {one.name}")
             mine = answer[one.name]
@@ -144,7 +144,7 @@ def _take_turn(one: Contender, program: Path, so_far: dict[str, Any], files: int
 
 
 def machine() -> dict[str, Any]:
-    """Say what the figures were measured on, and nothing that names whose it is."""
+    """Describe the machine, without a name that identifies its owner."""
     name = platform.processor() or platform.machine()
     memory = None
     if Path("/proc/cpuinfo").exists():
@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(program: Path) -> dict[str, str]:
-    """Say which versions ran. Ours runs in its own environment, with its own DuckDB."""
+    """Return the versions. Ours runs in an environment with its own DuckDB."""
     ours = subprocess.run(
         [program.parent / "python", "-c", "import duckdb; print(duckdb.__version__)"],
         check=True,
@@ -192,7 +192,7 @@ def _say(text: str) -> None:
 
 
 def _sizes() -> list[str]:
-    """Repeat the command line without paths, which are of this machine."""
+    """Return the command line without the paths of this machine."""
     words = iter(sys.argv[1:])
     return [word for word in words if word not in {"--output", "--program"} or not next(words, "")]
 
@@ -202,15 +202,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="default bench/results/DATE.json")
-    parser.add_argument("--only", nargs="*", default=[], help="contenders; all by default")
+    parser.add_argument("--output", type=Path, help="default: bench/results/DATE.json")
+    parser.add_argument("--only", nargs="*", default=[], help="contenders; default: all")
     parser.add_argument(
         "--scenarios", nargs="*", default=list(scenarios.ALL), choices=list(scenarios.ALL)
     )
-    parser.add_argument("--histories", type=int, nargs=2, help="events; default 1 and 10 times")
-    parser.add_argument("--batch", type=int, default=100_000, help="events into the histories")
-    parser.add_argument("--keys", type=int, default=100_000, help="files in the listing")
-    parser.add_argument("--profiles", type=int, default=60_000, help="of the API")
+    parser.add_argument(
+        "--histories", type=int, nargs=2, help="sizes in events; default: 1 and 10 times --events"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=100_000, help="events to load into each history"
+    )
+    parser.add_argument("--keys", type=int, default=100_000, help="number of files for the listing")
+    parser.add_argument(
+        "--profiles", type=int, default=60_000, help="number of profiles for the API"
+    )
     parser.add_argument("--program", type=Path, default=scenarios.PROGRAM)
     options = parser.parse_args()
     options.histories = options.histories or [options.events, 10 * options.events]

@@ -1,4 +1,4 @@
-"""What is measured of us alone: memory, long histories, many files, the API, a short run."""
+"""Measurements of our program alone: memory, long histories, many files, the API, a short run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 BENCH = Path(__file__).parent
 PROGRAM = BENCH.parent / ".venv-bench-ours" / "bin" / "ometria-replica"
-"""As a user has it installed: without what only the tests need."""
+"""The environment of a user, without the packages for tests."""
 
 PYTHON = BENCH.parent / ".venv" / "bin" / "python"
-"""Has the simulator."""
+"""The environment with the simulator."""
 
 WAYS = ("stage", "files", "distinct-on", "row-number", "merge", "primary-key")
 STARTS = 11
 
 
 def data_set(events: int, files: int) -> DataSet:
-    """Make a data set, or find it; in a process of its own, which takes its memory along."""
+    """Return a data set, generated if needed in another process, to keep this one small."""
     run([sys.executable, BENCH / "data.py", "--events", str(events), "--files", str(files)])
     return DataSet.named(events, files)
 
@@ -35,14 +35,14 @@ def data_set(events: int, files: int) -> DataSet:
 def differences(
     step: str, expected: Mapping[str, int], found: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
-    """Say what is not as expected after *step*."""
+    """Return the differences from the expected result after *step*."""
     if expected == found:
         return {}
     return {step: {name: found[name] - expected[name] for name in ("rows", "keys")}}
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Load N and four times N, in files of the same size."""
+    """Load N and four times N events, in files of the same size."""
     answer: dict[str, Any] = {"events": [], "peak_mb": [], "seconds": []}
     for factor in (1, 4):
         events = factor * options.events
@@ -56,7 +56,7 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ways(options: argparse.Namespace) -> dict[str, Any]:
-    """Write the table by hand in other ways, to know what ours is chosen over."""
+    """Measure other ways to write the table by hand, as alternatives to ours."""
     data = data_set(options.events, options.files)
     answer: dict[str, Any] = {"events": data.events}
     for way in WAYS:
@@ -87,12 +87,12 @@ def flatness(options: argparse.Namespace) -> dict[str, Any]:
                 batch = work / f"batch-{turn}"
                 _write(batch, first, options.batch, 1)
                 times.append(round(_sync(options.program, batch, database).seconds, 3))
-        answer["seconds"].append(times[1:])  # The first also reads the file from the disk.
+        answer["seconds"].append(times[1:])  # The first also reads the file from disk.
     return answer
 
 
 def listing(options: argparse.Namespace) -> dict[str, Any]:
-    """Sync a folder of many files of which ten are new; then once more, with none."""
+    """Sync a folder of many files with ten new ones, then again with none."""
     with scratch() as work:
         command = [PYTHON, BENCH / "listing.py", work, "--files", str(options.keys)]
         run([*command, "--known"])
@@ -110,18 +110,18 @@ def listing(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def start(options: argparse.Namespace) -> dict[str, Any]:
-    """Start the program for its help, and for a sync that finds nothing new."""
+    """Start the program for ``--help``, and for a sync without new data."""
     helps = [run([options.program, "--help"]).seconds for _ in range(STARTS)]
     empty = _json(run([PYTHON, BENCH / "empty_sync.py", options.program]).output)
     return {"help_seconds": round(statistics.median(helps), 3), **empty}
 
 
 def api(options: argparse.Namespace) -> dict[str, Any]:
-    """Read profiles from a simulated account that answers after 800 ms."""
-    said = run(
+    """Read profiles from a simulated account that responds after 800 ms."""
+    output = run(
         [PYTHON, BENCH / "api_budget.py", "--profiles", str(options.profiles), "--latency", "0.8"]
     ).output
-    return _json(said)
+    return _json(output)
 
 
 ALL: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -135,13 +135,13 @@ ALL: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def _write(folder: Path, first: int, events: int, files: int) -> None:
-    """Write one folder of events; in a process of its own, which takes its memory along."""
+    """Write one folder of events in another process, to keep this one small."""
     sizes = ["--first", str(first), "--events", str(events), "--files", str(files)]
     run([sys.executable, BENCH / "data.py", "--into", folder, *sizes])
 
 
 def _json(output: str) -> dict[str, Any]:
-    """Read the JSON at the end of what a program said."""
+    """Return the JSON at the end of a program's output."""
     answer: dict[str, Any] = json.loads(output[output.index("{\n") :])
     return answer
 

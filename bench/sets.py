@@ -1,4 +1,4 @@
-"""Where the data lies, and what a warehouse should hold after it. Imports nothing heavy."""
+"""The folders of data sets and the expected results. Imports no heavy module."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 VERSION = 1
-"""Of the generator. Part of the folder's name, so that old data is never taken for new."""
+"""Version of the generator, in the name of the folder, so that old data is not reused."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files to load first, files to load then, and what the table holds after each."""
+    """The files of the first load and of the upsert, and the expected table after each."""
 
     folder: Path
     events: int
@@ -27,7 +27,7 @@ class DataSet:
 
     @classmethod
     def named(cls, events: int, files: int) -> DataSet:
-        """Name the data set of these sizes, whether it was made or not."""
+        """Return the data set of these sizes, which need not exist."""
         return cls(DATA / f"v{VERSION}-{events}-{files}", events, files)
 
     @property
@@ -37,23 +37,23 @@ class DataSet:
 
     @property
     def upsert(self) -> Path:
-        """The folder of the tenth that follows."""
+        """The folder of the upsert, a tenth of the first load."""
         return self.folder / "upsert"
 
     @property
     def batch(self) -> int:
-        """How many rows the tenth has."""
+        """The number of rows in the upsert."""
         return self.events // 10
 
     def expected(self, step: str) -> dict[str, int]:
-        """Tell rows, keys and checksum after *step*: ``first`` or ``upsert``."""
+        """Return the rows, keys and checksum after *step*: ``first`` or ``upsert``."""
         answer: dict[str, int] = json.loads((self.folder / "expected.json").read_text())[step]
         return answer
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Make a folder beside the data, on the same disk, and remove it."""
+    """Create a folder beside the data, on the same disk, and remove it at the end."""
     base = DATA / "work"
     base.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=base) as folder:

@@ -1,5 +1,5 @@
 """
-Does a warehouse hold what it should? Prints rows, keys and a checksum of all contents.
+Print the rows, the keys and a checksum of all contents of a warehouse, for comparison.
 
     python bench/verify.py bench.duckdb "SELECT * FROM email_events"
 """
@@ -14,7 +14,7 @@ from data import summary
 
 
 def main() -> None:
-    """Sum up one relation of one file."""
+    """Print the checksum of one relation in a file."""
     database, relation = sys.argv[1:]
     with duckdb.connect(database, read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")

@@ -1,12 +1,11 @@
 """
-PostgreSQL through us, by hand and through dlt: the same files, in one run, into one server.
+Loads of PostgreSQL by our program, by hand and by dlt: the same files, in one run and server.
 
     python bench/warehouses.py --events 1000000
 
-Prints a table, and writes bench/results/warehouses/DATE.json and the table of the page. Every
-process is fresh, the contenders take turns, each has a database of its own, and what it has
-loaded is checked to the last character. The server is a real one, from a wheel, with the
-settings that it comes with.
+It prints a table, and writes bench/results/warehouses/DATE.json and the table of the page.
+Every process is new, the contenders alternate, each has a database of its own, and its loaded
+rows are checked completely. The server is PostgreSQL from a wheel, with default settings.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ STEPS = ("first", "upsert")
 
 
 def main() -> None:
-    """Measure, or write what was measured into the page."""
+    """Measure, or write the newest results into the page."""
     options = _options()
     if options.check or options.docs:
         _write_page(check=options.check)
@@ -93,7 +92,7 @@ def main() -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Write the table of the page, and what was aimed at."""
+    """Return the table of the page and the targets."""
     middle = {
         name: {step: statistics.median(taken[step]) for step in STEPS}
         for name, taken in result["seconds"].items()
@@ -135,12 +134,12 @@ class _Server:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Make a database, give its URL, and drop it."""
+        """Create a database, yield its URL, and drop it."""
         self._count += 1
         name = f"bench_{self._count}"
         self._run(f"CREATE DATABASE {name}")
         try:
-            # dlt insists on a password, which this server does not ask for.
+            # dlt requires a password, which this server ignores.
             yield f"postgresql://postgres:unused@localhost/{name}?host={self._folder}"
         finally:
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
@@ -163,7 +162,7 @@ def _server() -> Iterator[_Server]:
 
 
 def _summary(url: str, schema: str) -> dict[str, int]:
-    """Sum up what a contender has loaded, as the other benchmark does."""
+    """Return the checksum of the loaded rows, as in the other benchmark."""
     with dbapi.connect(url) as source, source.cursor() as cursor, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         cursor.execute(f"SELECT * FROM {schema}.email_events")
@@ -181,7 +180,7 @@ def _write_page(*, check: bool) -> None:
     if not check:
         PAGE.write_text(fresh, encoding="utf-8")
     elif page != fresh:
-        sys.exit(f"{PAGE.name} is not what the newest results say. Run `make bench-docs`.")
+        sys.exit(f"{PAGE.name} does not match the newest results. Run `make bench-docs`.")
 
 
 def _options() -> argparse.Namespace:
@@ -190,7 +189,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--docs", action="store_true", help="write the newest results")
-    parser.add_argument("--check", action="store_true", help="check that they are in the page")
+    parser.add_argument(
+        "--check", action="store_true", help="check that the page has the newest results"
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """
-What each contender makes of the feed's columns, and the one SELECT that says it in SQL.
+The columns that each contender loads, and the SELECT that maps them in SQL.
 
-Every contender reads the gzip CSV files of a folder into a DuckDB table, with the event's
-time as a time with its zone, an MD5 of the parts that identify it as the key, and no key twice.
+Every contender reads the gzip CSV files of a folder into a DuckDB table with unique keys. The
+time of the event has a time zone, and the key is an MD5 of the fields that identify it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RENAMED = {
     "campaign_title": "campaign_title",
     "campaign_type": "campaign_type",
 }
-"""The feed's column, and the warehouse's."""
+"""Columns of the feed, and their names in the warehouse."""
 
 KEY = f"md5(concat('{SOURCE_ID}', to_address, event_type, dt_occurred))"
 
@@ -35,9 +35,9 @@ MAPPED = f"{KEY} AS email_event_id, " + ", ".join(
 )
 
 READ = "read_csv('{}/*.csv.gz', all_varchar = true, header = true)"
-"""DuckDB's reader, with the folder to be filled in."""
+"""DuckDB's reader, with a placeholder for the folder."""
 
-# An empty text and a null are one thing in CSV, so they are one thing to the check.
+# CSV does not distinguish an empty text and a null, so the check does not either.
 CHECKED = "email_event_id, epoch_us(event_at::TIMESTAMPTZ), " + ", ".join(
     f"coalesce({name}, '')" for name in RENAMED.values() if name != "event_at"
 )

@@ -1,9 +1,9 @@
 """
-dlt, its fastest documented way: "Load Arrow tables" in its docs (dlthub.com, "Arrow tables").
+dlt by its fastest documented way: "Load Arrow tables" (dlthub.com, "Arrow tables").
 
-DuckDB reads and maps the files and hands dlt Arrow batches, which dlt writes as Parquet and
-merges by SQL. With delete-insert dlt removes repeated keys itself; its upsert does not, and
-fails on them, so there the repeats are removed before dlt sees them.
+DuckDB reads and maps the files and passes Arrow batches to dlt, which writes them as Parquet
+and merges them with SQL. With delete-insert, dlt removes repeated keys itself. Its upsert
+fails on repeated keys, so this script removes them first.
 """
 
 from __future__ import annotations

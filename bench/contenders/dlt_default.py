@@ -1,8 +1,8 @@
 """
-dlt as its docs begin: the filesystem source and `read_csv`, merged by primary key.
+dlt by the first example of its docs: the filesystem source and `read_csv`, merged by primary key.
 
-From "Filesystem source" in dlt's docs: `filesystem(…) | read_csv(…)`, rows as Python
-dictionaries, every setting as it comes. The key and the time are added row by row.
+From "Filesystem source" in dlt's docs: `filesystem(…) | read_csv(…)`, with rows as Python
+dictionaries and default settings. A function adds the key and the time to each row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dlt.sources.filesystem import filesystem, read_csv
 
 
 def mapped(row: dict[str, Any]) -> dict[str, Any]:
-    """Name the columns as the warehouse does, and add the key."""
+    """Rename the columns as in the warehouse, and add the key."""
     identity = SOURCE_ID + row["to_address"] + row["event_type"] + row["dt_occurred"]
     key = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()
     return {

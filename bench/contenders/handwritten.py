@@ -1,9 +1,9 @@
 """
-The same table by hand: what a person who knows DuckDB well would write, and no more.
+The same table by hand-written SQL, as a DuckDB expert would write it.
 
-Read all files at once into a temporary table, leave the last row of each key, delete what
-it replaces, insert, in one transaction: the fastest of the ways that were measured. It
-writes the same nineteen columns as we do, and knows no ledger, no rejects, no bad file.
+It reads all files at once into a temporary table, keeps the last row of each key, deletes the
+rows that these replace and inserts them, in one transaction: the fastest of the measured
+ways. It writes the same nineteen columns as we do, without file log, rejects and bad files.
 """
 
 from __future__ import annotations

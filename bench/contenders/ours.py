@@ -1,8 +1,8 @@
 """
-`ometria-replica sync email_events`, as a person would type it, from a folder into a warehouse.
+`ometria-replica sync email_events` on the command line, from a folder into a warehouse.
 
-Twelve temporary tables, rejects, the ledger of files, the run's history: all that a sync
-does is in it, and its start as well.
+It includes everything that a sync does, such as rejects, the file log and the history of runs,
+and the start of the program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from columns import SOURCE_ID
 
 
 def main() -> None:
-    """Become the program."""
+    """Replace this process by the program."""
     program, folder, database = sys.argv[1:]
     url = database if "://" in database else f"duckdb:///{database}"
     ours = {

@@ -1,9 +1,9 @@
 """
-The same table in PostgreSQL by hand: the fastest way that was found, and no more.
+The same table in PostgreSQL by hand-written SQL, by the fastest way that we found.
 
-DuckDB reads and maps all files, ADBC copies its Arrow into an unlogged staging table, and one
-INSERT ... ON CONFLICT merges it by the primary key. Repeats are removed by DuckDB before. It
-writes the same nineteen columns as we do, and knows no ledger, no rejects, no bad file.
+DuckDB reads and maps all files and removes repeated keys, ADBC copies its Arrow data into an
+unlogged staging table, and one INSERT ... ON CONFLICT merges it by the primary key. It writes
+the same nineteen columns as we do, without file log, rejects and bad files.
 """
 
 from __future__ import annotations

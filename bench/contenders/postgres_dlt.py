@@ -1,9 +1,9 @@
 """
-dlt into PostgreSQL: Arrow in, merged by SQL, with the files of its own choice or with Parquet.
+dlt into PostgreSQL: Arrow tables, merged with SQL, by its default file format or by Parquet.
 
 "Load Arrow tables" and "PostgreSQL: fast loading with Arrow tables and Parquet" in its docs.
-By itself it takes CSV for Arrow; Parquet goes through ADBC, and is its fastest documented way.
-Its upsert fails on repeats, so there they are removed before dlt sees them.
+The default format for Arrow is CSV. Parquet uses ADBC and is the fastest documented way.
+The upsert fails on repeated keys, so this script removes them first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Singer: a tap of singer-sdk piped into target-duckdb, `tap | target`, both with a config file.
 
-From the readme of target-duckdb: every setting as it comes, but for the schema's name.
+From the readme of target-duckdb: default settings, except the name of the schema.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the pipe."""
+    """Run the tap and the target."""
     folder, database = sys.argv[1:]
     work, here = Path(database).parent, Path(__file__).parent
     tap, target = work / "tap.json", work / "target.json"
@@ -28,7 +28,7 @@ def main() -> None:
         subprocess.Popen(commands[1], stdin=extracting.stdout) as loading,
     ):
         if extracting.stdout:
-            extracting.stdout.close()  # The target's alone, so that its end is noticed.
+            extracting.stdout.close()  # Only the target keeps it open.
     sys.exit(extracting.returncode or loading.returncode)
 
 

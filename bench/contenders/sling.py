@@ -1,10 +1,10 @@
 """
 Sling: `sling run` from CSV files into DuckDB, incremental by primary key, as its docs show.
 
-From docs.slingdata.io, "File to Database" and "DuckDB". It cannot make the MD5 of several
-columns, so its key is the three columns themselves, and that work is spared it. Its program
-comes in a wheel, and so does the DuckDB command line that it drives; neither is downloaded.
-`csv_files`, because its default way wants an extension of DuckDB that would be downloaded.
+From docs.slingdata.io, "File to Database" and "DuckDB". Sling cannot compute the MD5 of
+several columns, so its key is the three columns themselves, which saves it that work. Its
+program and the DuckDB command line that it runs come in wheels; neither is downloaded.
+`csv_files`, because its default needs an extension of DuckDB that would be downloaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from columns import RENAMED
 
 
 def main() -> None:
-    """Become the program."""
+    """Replace this process by the program."""
     folder, database = sys.argv[1:]
     program = Path(sling_linux_amd64.__file__).parent / "bin" / "sling-linux-amd64"
     settings = {

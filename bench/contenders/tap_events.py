@@ -1,4 +1,4 @@
-"""A Singer tap as singer-sdk's docs have one written: a stream, a schema, `get_records`."""
+"""A Singer tap by the docs of singer-sdk: a stream, a schema, `get_records`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EmailEvents(Stream):
-    """The rows of the export's files."""
+    """The rows of the export files."""
 
     name = "email_events"
     primary_keys: ClassVar[list[str]] = ["email_event_id"]
@@ -30,7 +30,7 @@ class EmailEvents(Stream):
     ).to_dict()
 
     def get_records(self, context: object) -> Iterable[dict[str, Any]]:
-        """Read file after file."""
+        """Yield the rows of all files."""
         del context
         for path in sorted(Path(self.config["folder"]).glob("*.csv.gz")):
             with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
@@ -54,7 +54,7 @@ class TapEvents(Tap):
     ).to_dict()
 
     def discover_streams(self) -> list[Stream]:
-        """Name the one stream."""
+        """Return the only stream."""
         return [EmailEvents(self)]
 
 

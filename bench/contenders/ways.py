@@ -1,9 +1,9 @@
 """
-Other ways to write the same table by hand, each of which somebody might think of first.
+Other ways to write the same table by hand, each of them an obvious first choice.
 
     python bench/contenders/ways.py merge FOLDER DATABASE
 
-All give the same rows. What is fastest is in handwritten.py; what these cost is why.
+All give the same rows. handwritten.py has the fastest way; the cost of these shows why.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def merge(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
 
 
 def primary_key(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
-    """Let the index of a primary key find what is there: INSERT OR REPLACE."""
+    """Find existing rows by the index of a primary key: INSERT OR REPLACE."""
     _all(connection, f"CREATE OR REPLACE TEMP TABLE staged AS {rows}", *STAGED_TWICE)
     connection.execute("INSERT OR REPLACE INTO email_events SELECT * FROM staged")
 
 
 def files(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
-    """Stage, delete and insert, each file in a transaction of its own."""
+    """Stage, delete and insert, in one transaction per file."""
     stage(connection, rows)
 
 

@@ -1,9 +1,9 @@
 """
-A naming convention for dlt under which ``__sync_key`` stays ``__sync_key``.
+A naming convention for dlt that keeps ``__sync_key`` as ``__sync_key``.
 
-dlt's own conventions make one underscore of several, or leave every character as it is and
-tell upper case from lower. This one is ``sql_ci_v1`` in all but the underscores that a name
-begins with. dlt loads it by the name of this module, so it needs dlt, and nothing else does.
+dlt's own conventions either merge several underscores into one, or keep every character and
+are case sensitive. This one differs from ``sql_ci_v1`` only in leading underscores. dlt loads
+it by the name of this module, and stores that name in users' schemas. The module needs dlt.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _LEADING = re.compile(r"_{2,}(?=[A-Za-z])")
 
 
 class NamingConvention(CaseInsensitive):
-    """Keeps two and more underscores at the beginning of a name; dlt looks for this class."""
+    """Keeps two or more leading underscores; dlt looks for a class of this name."""
 
     def normalize_identifier(self, identifier: str) -> str:
-        """Write *identifier* as a warehouse takes it: lower case, letters, digits, underscores."""
+        """Return *identifier* in lower case, with letters, digits and underscores only."""
         normal = super().normalize_identifier(identifier)
         leading = _leading(identifier)
         if not leading:
@@ -33,7 +33,7 @@ class NamingConvention(CaseInsensitive):
         )
 
     def break_path(self, path: str) -> Sequence[str]:
-        """Take *path* apart at its double underscores, but for those that it begins with."""
+        """Split *path* at its double underscores, except leading ones."""
         leading = _leading(path)
         parts = super().break_path(path.strip().removeprefix(leading))
         return [leading + parts[0], *parts[1:]] if leading else parts

@@ -1,8 +1,8 @@
 """
-Raw records, as Ometria sent them: pages of the API, files of the feed.
+Raw records as Ometria sent them: pages of the API, and export files.
 
-Keys are hashed from the text as received, so nothing here may rewrite it: a JSON
-number keeps its digits, a string its spaces.
+Keys are hashes of the text as received, so this module must not rewrite it: a JSON
+number keeps its digits, and a string its spaces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 
 class Number(str):
-    """A JSON number as it was written: ``1.10`` stays ``1.10``."""
+    """A JSON number with its original text: ``1.10`` stays ``1.10``."""
 
     __slots__ = ()
 
@@ -30,10 +30,10 @@ class Number(str):
 @dataclass(frozen=True)
 class Page:
     """
-    Records that one request brought, in the order received.
+    The records of one response, in the order received.
 
-    *requested_at* is our own time (UTC) just before the request left. *origin* says
-    where they came from, without a customer's data: ``GET /profiles offset=250``.
+    *requested_at* is this machine's time (UTC) just before the request. *origin* names the
+    request without personal data: ``GET /profiles offset=250``.
     """
 
     records: Sequence[Record]
@@ -44,13 +44,12 @@ class Page:
 @dataclass(frozen=True)
 class Dialect:
     """
-    How a file of the feed is written.
+    The format of a normalised export file, which is uncompressed UTF-8.
 
-    *columns* are the names of its header, or those that the settings give where there
-    is none, in the file's order; JSON needs none. *header* says whether the first
-    line holds them. The file itself is plain UTF-8 by now, whatever came. What is quoted
-    is text and may be an empty one, unless *quotes_nulls*: then the empty text is no value.
-    Without *nuls* there is no NUL character in the file, so that none needs to be looked for.
+    *columns* are the names in its header, or in the settings if it has no header, in the
+    order of the file; JSON needs none. *header* says whether the first line contains them.
+    A quoted cell is text and may be empty; with *quotes_nulls*, an empty quoted cell is null.
+    Without *nuls* the file contains no NUL character, so that the reader need not search for one.
     """
 
     format: Literal["csv", "json", "parquet"]
@@ -69,7 +68,7 @@ class FeedObject:
     """
     A file as the bucket lists it. Its version is *etag* and *size*; *modified_at* is UTC.
 
-    Ordered by time, then name: the order in which newer replaces older.
+    Files are read by time, then by name, so that newer rows replace older ones.
     """
 
     name: str
@@ -83,7 +82,7 @@ class FeedObject:
 
 @dataclass(frozen=True)
 class FeedFile:
-    """A file of the feed that is on this machine at *path* and can be read as *dialect*."""
+    """An export file on this machine, at *path*, in the format *dialect*."""
 
     origin: FeedObject
     path: Path
@@ -97,10 +96,10 @@ class FeedFile:
 @dataclass(frozen=True)
 class StagedFile:
     """
-    A file of the feed that was mapped elsewhere, and came here as Parquet.
+    An export file that another machine mapped to Parquet files.
 
-    *rows* are its staged rows, in the file's order, and *lines* those that were no rows of
-    it; None where there are none. *unknown_fields* are names that Ometria does not document.
+    *rows* are its staged rows in the order of the file, and *lines* are the lines that could
+    not be parsed; None if there are none. *unknown_fields* are undocumented field names.
     """
 
     origin: FeedObject
@@ -118,10 +117,10 @@ class StagedFile:
 @dataclass(frozen=True)
 class Unreadable:
     """
-    A file of the feed that cannot be read, and why, without its contents.
+    An export file that cannot be read, with the *reason*, which quotes none of its contents.
 
-    *again* says that the next run may read it: this version is no longer there, or the
-    store denies it for now. So nothing of it belongs into the ledger.
+    *again* says that the next run may succeed: this version no longer exists, or the store
+    denies it for now. Such a file is not recorded in the file log.
     """
 
     origin: FeedObject
@@ -130,24 +129,24 @@ class Unreadable:
 
 
 FetchedFile = FeedFile | StagedFile | Unreadable
-"""What becomes of a file that was asked for."""
+"""The result of fetching a file."""
 
 
 def parse(body: str | bytes) -> Any:
     """
-    Read JSON with its numbers as written.
+    Parse JSON, with the original text of its numbers.
 
-    Raises ValueError for what is no JSON, bad UTF-8 included.
+    Raises ValueError if *body* is not JSON or not UTF-8.
     """
     return json.loads(body, parse_int=Number, parse_float=Number, parse_constant=Number)
 
 
 def field_text(record: Mapping[str, Any], source: str) -> str | None:
     """
-    Read the field *source* (``a::b`` for ``b`` inside ``a``) as text, as it was received.
+    Return the field *source* (``a::b`` for ``b`` inside ``a``) as text, as it was received.
 
-    None where it is null or absent, or where its parent is no object. An array or an
-    object is its JSON text, without the spaces between elements.
+    None if it is null or absent, or if its parent is not an object. The text of an array or
+    an object is its JSON without spaces between elements.
     """
     value: Any = record
     for name in _path(source):
@@ -163,7 +162,7 @@ def _path(source: str) -> tuple[str, ...]:
 
 
 def json_text(value: Any) -> str:
-    """Write JSON with its numbers as they were read, however deep it is nested."""
+    """Write JSON of any depth of nesting, with the original text of its numbers."""
     text: list[str] = []
     pending: list[_Written | Any] = [value]
     while pending:
@@ -184,16 +183,16 @@ def json_text(value: Any) -> str:
 
 
 class _Written(str):
-    """A piece of JSON that is already text."""
+    """A piece of JSON that is already serialised."""
 
     __slots__ = ()
 
 
 def _enclosed(first: str, members: Sequence[tuple[Any, ...]], last: str) -> list[Any]:
-    """Put *members* between brackets, with commas, last piece first: a stack gives it back."""
+    """Return *members* with commas between brackets, in reverse order, for a stack."""
     pieces: list[Any] = [_Written(first)]
-    for place, member in enumerate(members):
-        pieces += [_Written(","), *member] if place else member
+    for position, member in enumerate(members):
+        pieces += [_Written(","), *member] if position else member
     return [_Written(last), *reversed(pieces)]
 
 
@@ -211,11 +210,12 @@ def _text(value: Any) -> str | None:
 
 def encodable(text: str) -> str:
     """
-    Replace half of a surrogate pair by U+FFFD.
+    Replace a lone surrogate by U+FFFD.
 
-    JSON can escape one alone, but no UTF-8 exists for it, hence no MD5 and no column.
+    JSON can escape a lone surrogate, but UTF-8 cannot encode it, so it has no MD5 and fits
+    into no column.
     """
-    if text.isascii():  # Most are, and this takes no time.
+    if text.isascii():  # True for most texts, and takes no time.
         return text
     try:
         text.encode()

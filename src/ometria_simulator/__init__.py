@@ -1,8 +1,8 @@
 """
-A retailer's Ometria account that lives in memory.
+A retailer's Ometria account in memory.
 
-Served over HTTP with :func:`serve`, exported with :class:`Feed`; written from
-what is publicly known of Ometria, and from nobody's reader of it.
+:func:`serve` serves it over HTTP, and :class:`Feed` exports its events. It is written from
+public information about Ometria, and shares no code with any reader of Ometria.
 """
 
 from __future__ import annotations

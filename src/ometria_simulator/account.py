@@ -1,4 +1,4 @@
-"""The account: what tests hold in their hands, safe to change while it is being read."""
+"""The account, which tests can change while a reader reads it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 DEFAULT_NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
-"""The simulated time of an account made without one: never the wall clock."""
+"""The simulated time of an account that is created without one: never the wall clock."""
 
 
 class Account:
     """
     One seeded Ometria account.
 
-    Every reading property gives a copy as of now, every method holds one lock,
-    and the same calls on the same seed give the same account.
+    Each property returns a copy, each method holds one lock, and the same calls on the
+    same seed give the same account.
     """
 
     def __init__(self, seed: int = 7, *, now: datetime = DEFAULT_NOW) -> None:
-        """Make an empty account; :meth:`create` makes one with a past."""
+        """Create an empty account; :meth:`create` makes one with a history."""
         self.lock = RLock()
         self.state = State(now.astimezone(UTC), Random(seed))  # noqa: S311 -- seeded on purpose
 
@@ -54,7 +54,7 @@ class Account:
         history_days: int = 180,
         nul_characters: bool = False,
     ) -> Self:
-        """Make a shop with *history_days* of past; ``nul_characters`` puts U+0000 in some names."""
+        """Create a shop with *history_days*; ``nul_characters`` puts U+0000 into some names."""
         account = cls(seed, now=now)
         account.state.nul_characters = nul_characters
         generate.populate(
@@ -100,37 +100,37 @@ class Account:
 
     @property
     def events(self) -> list[EmailEvent]:
-        """All mail events that an export may contain by now, oldest availability first."""
+        """All mail events that an export can contain now, by the time they became available."""
         with self.lock:
             return list(self.state.events)
 
     @property
     def deletion_requests(self) -> list[DeletionRequest]:
-        """All requests to anonymise somebody."""
+        """All deletion requests, in the order they were filed."""
         with self.lock:
             return list(self.state.deletion_requests.values())
 
     def profile(self, profile_id: str) -> Profile:
-        """Find a profile; KeyError when there is none, or none any more."""
+        """Return a profile; KeyError if it does not exist or was removed."""
         with self.lock:
             return self.state.profile(profile_id)
 
     def changes_of(self, list_id: str) -> list[ListChange]:
-        """Give one list's changes; KeyError when the list does not exist."""
+        """Return the changes of one list; KeyError if the list does not exist."""
         with self.lock:
             return list(self.state.changes[list_id])
 
     def members(self, list_id: str) -> list[str]:
-        """Give the ids of those in a list now."""
+        """Return the ids of the current members of a list."""
         with self.lock:
             return list(self.state.members[list_id])
 
     def unsubscribes_visible(self) -> list[Unsubscribe]:
-        """Give the opt-outs that ``GET /unsubscribes`` shows: all but those by API."""
+        """Return the opt-outs that ``GET /unsubscribes`` shows: all except those by API."""
         return [u for u in self.unsubscribes if u.type != API_OPT_OUT]
 
     def lists_of(self, profile_id: str) -> list[Json]:
-        """Give the ``lists`` of a profile as a single-profile answer shows them."""
+        """Return the ``lists`` that the response for a single profile shows."""
         with self.lock:
             return [
                 {"id": segment.id, "title": segment.title, "type": segment.type}
@@ -139,7 +139,7 @@ class Account:
             ]
 
     def counts(self) -> dict[str, int]:
-        """Count what there is."""
+        """Return the number of objects of each kind."""
         with self.lock:
             return {
                 "profiles": len(self.state.profiles),
@@ -153,12 +153,12 @@ class Account:
     # Time
 
     def advance(self, span: timedelta) -> None:
-        """Let *span* pass, with everything that happens in it."""
+        """Advance the clock by *span*, with all changes that happen in it."""
         with self.lock:
             time_passes.advance(self.state, span)
 
     def set_time(self, now: datetime) -> None:
-        """Move the clock and nothing else; events whose time has come become available."""
+        """Set the clock; only due deletion requests complete, and due events become available."""
         with self.lock:
             self.state.now = now.astimezone(UTC)
             happenings.complete_deletions(self.state, self.state.now)
@@ -173,7 +173,7 @@ class Account:
         created_at: datetime | None = None,
         **fields: Json,
     ) -> Profile:
-        """Add a profile with just these fields, at the end of the internal order."""
+        """Add a profile with exactly these fields, at the end of the internal order."""
         with self.lock:
             created = created_at or self.state.now
             return self.state.add_profile(
@@ -190,21 +190,21 @@ class Account:
         **fields: Json | Absent,
     ) -> Profile:
         """
-        Change fields now and mark the profile as updated.
+        Change fields and mark the profile as updated now.
 
-        ``properties``, ``dates`` and ``stats`` are laid over the old ones;
-        ``ABSENT`` takes a field away. KeyError when there is no such profile.
+        ``properties``, ``dates`` and ``stats`` are merged with the old ones, and ``ABSENT``
+        removes a field. Raises KeyError if the profile does not exist.
         """
         with self.lock:
             return self.state.update_profile(id, fields, at=self.state.now)
 
     def delete_profile(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
-        """Let a profile vanish without a trace. KeyError when there is none."""
+        """Remove a profile without a tombstone. Raises KeyError if it does not exist."""
         with self.lock:
             self.state.remove_profile(id)
 
     def merge_profiles(self, survivor: str, losers: Sequence[str]) -> Profile:
-        """Merge *losers* into *survivor*; they vanish without a tombstone."""
+        """Merge *losers* into *survivor* and remove them without a tombstone."""
         with self.lock:
             return happenings.merge(self.state, survivor, losers, self.state.now)
 
@@ -270,7 +270,7 @@ class Account:
         refresh_every: timedelta | None = None,
         archived: bool = False,
     ) -> Segment:
-        """Add a list without members; with ``refresh_every`` it refreshes as time passes."""
+        """Add a list without members; with ``refresh_every``, time refreshes it."""
         with self.lock:
             created = created_at or self.state.now
             list_id = id or self.state.new_list_id()
@@ -298,17 +298,17 @@ class Account:
             )
 
     def update_list(self, id: str, **fields: object) -> Segment:  # noqa: A002 -- Ometria's own word
-        """Change a list's own fields, named as in :class:`Segment`. KeyError when there is none."""
+        """Change fields of :class:`Segment`. Raises KeyError if the list does not exist."""
         with self.lock:
             return self.state.put_segment(replace(self.state.segments[id], **fields))  # type: ignore[arg-type]
 
     def archive_list(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
-        """Archive a list: ``mode=active`` shows it no more."""
+        """Archive a list: ``mode=active`` no longer shows it."""
         with self.lock:
             time_passes.archive(self.state, id)
 
     def delete_list(self, id: str) -> None:  # noqa: A002 -- Ometria's own word
-        """Delete a list and its changes: both are a 404 from now on."""
+        """Delete a list with its changes: both paths return 404 from now on."""
         with self.lock:
             self.state.remove_segment(id)
 
@@ -320,10 +320,10 @@ class Account:
         leave: Iterable[str] | None = None,
     ) -> list[ListChange]:
         """
-        Refresh a list now and give its new changes.
+        Refresh a list now and return its new changes.
 
-        With neither *enter* nor *leave*, profile ids, chance decides. Whoever is
-        in both leaves and enters at one timestamp.
+        *enter* and *leave* are profile ids; without both, the changes are random. An id in
+        both leaves and enters at the same timestamp.
         """
         with self.lock:
             state, before = self.state, len(self.state.changes[id])
@@ -344,7 +344,7 @@ class Account:
         at: datetime | None = None,
         email: str | None = None,
     ) -> ListChange:
-        """Record one change as given; without *email* it takes the profile's, if there is one."""
+        """Record one change as given; *email* defaults to the address of the profile."""
         with self.lock:
             internal_id = self.state.internal_ids.get(profile_id)
             if email is None and internal_id is not None:
@@ -368,7 +368,7 @@ class Account:
         mass_campaign_id: int | str | None = None,
         trigger_campaign_id: int | str | None = None,
     ) -> Unsubscribe:
-        """Record one opt-out as given, changing no profile; type ``"api"`` is never shown."""
+        """Record one opt-out and change no profile; the API never shows type ``"api"``."""
         unsubscribe = Unsubscribe(
             profile_id=profile_id,
             email_address=email_address,
@@ -393,7 +393,7 @@ class Account:
         available_at: datetime | None = None,
         **columns: str | None,
     ) -> EmailEvent:
-        """Record one mail event; it is exportable from *available_at* on, by default now."""
+        """Record one mail event, which exports contain from *available_at* on, by default now."""
         with self.lock:
             event = EmailEvent(
                 to_address=to_address,

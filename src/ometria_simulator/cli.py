@@ -1,5 +1,5 @@
 # ruff: noqa: T201  # A command prints.
-"""The command ``ometria-simulator``: standard output is data, standard error is for people."""
+"""The command ``ometria-simulator``: data on standard output, messages on standard error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code: 0, 1 when something failed, 2 for bad arguments."""
+    """Run the command and return its exit code: 0, 1 for a failure, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
     try:
         return _feed(options) if options.command == "feed" else _serve(options)
@@ -47,19 +47,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ometria-simulator",
-        description="A retailer's Ometria account that lives in memory: its API and its S3 feed.",
+        description="Simulate a retailer's Ometria account: its API and its S3 export.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser(
         "serve",
-        help="serve the API, and with --feed the export, until stopped",
-        description="Prints one JSON line with every address and key when ready.",
+        help="serve the API, and with --feed an export, until stopped",
+        description="Serve the API; print one JSON line with all addresses and keys when ready.",
     )
     _add_account(serving)
     serving.add_argument("--host", default="127.0.0.1")
-    serving.add_argument("--port", type=int, default=0, help="default: any free one")
+    serving.add_argument("--port", type=int, default=0, help="default: any free port")
     serving.add_argument(
-        "--requests-per-second", type=_rate, default=REQUESTS_PER_SECOND, help="0 is no limit"
+        "--requests-per-second",
+        type=_rate,
+        default=REQUESTS_PER_SECOND,
+        help="rate limit of the account; 0 means no limit",
     )
     serving.add_argument(
         "--deletion-requests-per-minute",
@@ -67,18 +70,22 @@ def _parser() -> argparse.ArgumentParser:
         default=DELETION_REQUESTS_PER_MINUTE,
         help="rate limit of /data-deletion-requests; 0 means no limit",
     )
-    serving.add_argument("--key-env", metavar="NAME", help="variable that holds the API key")
+    serving.add_argument(
+        "--key-env", metavar="NAME", help="environment variable that contains the API key"
+    )
     serving.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
     serving.add_argument(
         "--feed",
         metavar="TARGET",
-        help="a folder, s3://bucket/prefix, or s3 for a server of its own",
+        help="a folder, s3://bucket/prefix, or s3 to start an S3 server",
     )
     serving.add_argument(
-        "--until-stdin-closes", action="store_true", help="stop when the parent process is gone"
+        "--until-stdin-closes", action="store_true", help="stop when the parent process ends"
     )
     _add_feed(serving)
-    feeding = commands.add_parser("feed", help="write the export's whole history, serve nothing")
+    feeding = commands.add_parser(
+        "feed", help="write an export of the whole history, without a server"
+    )
     feeding.add_argument("target", help="a folder, or s3://bucket/prefix")
     _add_account(feeding)
     _add_feed(feeding)
@@ -93,7 +100,7 @@ def _add_account(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--events", type=_count, default=100_000)
     group.add_argument("--history-days", type=_count, default=180)
     group.add_argument(
-        "--now", type=_time, metavar="ISO", help="simulated time; default: the present hour"
+        "--now", type=_time, metavar="ISO", help="simulated time; default: the current hour"
     )
 
 
@@ -102,7 +109,7 @@ def _add_feed(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv")
     group.add_argument("--compression", choices=("none", "gzip", "zstd", "zip"), default="gzip")
     group.add_argument("--files-per-day", type=float, default=1 / 7)
-    group.add_argument("--endpoint-url", help="S3 server of an s3:// target")
+    group.add_argument("--endpoint-url", help="address of the S3 server for an s3:// target")
 
 
 def _rate(text: str) -> float:
@@ -148,7 +155,7 @@ def _open_feed(
 def _feed(options: argparse.Namespace) -> int:
     feed = _open_feed(options, _account(options), options.target, S3Access(options.endpoint_url))
     names = feed.export_history(files_per_day=options.files_per_day)
-    _say(f"{len(names)} files with {len(feed.delivered)} records in {options.target}")
+    _say(f"Wrote {len(names)} files with {len(feed.delivered)} records to {options.target}.")
     print(json.dumps({"feed_url": _url(options.target), "files": names}))
     return 0
 
@@ -156,7 +163,9 @@ def _feed(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     key = os.environ.get(options.key_env) if options.key_env else SIMULATED_KEY
     if not key:
-        _say(f"ometria-simulator: the variable {options.key_env} is empty; put the key into it.")
+        _say(
+            f"ometria-simulator: the variable {options.key_env} is not set. Set it to the API key."
+        )
         return 2
     stopped = threading.Event()
     with contextlib.ExitStack() as stack:
@@ -183,7 +192,7 @@ def _serve(options: argparse.Namespace) -> int:
         ready |= _feed_facts(options, feed, own_s3)
         print(json.dumps({**ready, **account.counts()}), flush=True)
         if not options.until_stdin_closes:
-            _say(f"Serving {server.url}; stop with Ctrl-C.")
+            _say(f"Serving {server.url}. Press Ctrl-C to stop.")
         if options.until_stdin_closes:
             threading.Thread(target=_wait_for_stdin, args=(stopped,), daemon=True).start()
         stopped.wait()

@@ -1,4 +1,4 @@
-"""The control plane outside ``/v2``: another process can drive time, faults and changes."""
+"""The control plane outside ``/v2``, by which another process changes time, faults and data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MUTATIONS = frozenset(
         "set_time",
     }
 )
-"""Methods of :class:`Account` that ``POST /_simulator/mutate`` may call."""
+"""Methods of :class:`Account` that ``POST /_simulator/mutate`` can call."""
 
 _TIMES = frozenset(
     {"at", "now", "created_at", "refreshed_at", "stats_updated_at", "occurred_at", "available_at"}
@@ -43,7 +43,7 @@ _SPANS = frozenset({"refresh_every", "completed_after"})
 
 
 def command(server: Server, method: str, path: str, arguments: dict[str, Any]) -> Json:
-    """Obey one command and give what it answers. Raises HttpError 404 for an unknown one."""
+    """Run one command and return its response. Raises HttpError 404 for an unknown one."""
     match method, path:
         case "GET", "/_simulator/state":
             return _state(server)
@@ -52,7 +52,7 @@ def command(server: Server, method: str, path: str, arguments: dict[str, Any]) -
             return _state(server)
         case "POST", "/_simulator/feed":
             if server.feed is None:
-                raise HttpError(409, "This simulator writes no feed")
+                raise HttpError(409, "This simulator has no feed")
             return {"files": list(server.feed.export())}
         case "POST", "/_simulator/faults":
             return _faults(server, **arguments)
@@ -80,7 +80,7 @@ def _faults(
     clear: bool = False,
     **fault: Any,
 ) -> Json:
-    """Queue a fault: its own fields beside ``path_prefix`` and ``times`` or ``probability``."""
+    """Add a fault with the fields of :class:`Fault`, for ``times`` requests or at random."""
     if clear:
         server.faults.clear()
     elif probability is not None:
@@ -91,7 +91,7 @@ def _faults(
 
 
 def _quirks(server: Server, changed: dict[str, Any]) -> Json:
-    """Change some quirks, named as in :class:`Quirks`, and leave the others."""
+    """Change the given quirks, with the names of :class:`Quirks`, and keep the others."""
     sets: dict[str, Any] = {
         name: frozenset(v) if isinstance(v, list) else v for name, v in changed.items()
     }
@@ -103,7 +103,7 @@ def _mutate(account: Account, command: dict[str, Any]) -> Json:
     """
     Call ``{"method": name, "id": …, "arguments": {…}}`` on the account.
 
-    ``id`` is given first; times are ISO text; ``{"$absent": true}`` stands for ABSENT.
+    ``id`` is the first argument, times are ISO 8601, and ``{"$absent": true}`` is ABSENT.
     """
     name = command["method"]
     if name not in MUTATIONS:

@@ -1,4 +1,4 @@
-"""How the export writes a file: nobody documents it, so everything can be chosen."""
+"""The format of an export file. No source documents it, so everything is configurable."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ COLUMNS: Final = (
     "campaign_title",
     "campaign_type",
 )
-"""The columns known from the specification page, in its order."""
+"""The columns of the specification page, in its order."""
 
 OLD_COLUMNS: Final = ("geo_city", "delay_class")
-"""Columns that a customer's table of 2017 had; they may still come."""
+"""Columns of a customer's table of 2017, which the export may still have."""
 
 _EXTENSIONS = {None: "", "gzip": ".gz", "zstd": ".zst", "zip": ".zip"}
 
@@ -44,11 +44,11 @@ _EXTENSIONS = {None: "", "gzip": ".gz", "zstd": ".zst", "zip": ".zip"}
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """
-    One way to write files.
+    One format of files.
 
-    ``columns`` are the columns and their order. ``name`` is a template over
-    ``{moment}`` (a datetime), ``{number}`` (of the file, from 1) and
-    ``{extension}``; it may contain folders, and may lie about the contents.
+    ``columns`` are the columns in their order. ``name`` is a template with ``{moment}`` (a
+    datetime), ``{number}`` (of the file, from 1) and ``{extension}``; it can contain folders
+    and need not match the contents.
     """
 
     format: Literal["csv", "jsonl", "parquet"] = "csv"
@@ -57,28 +57,28 @@ class Dialect:
     header: bool = True
     delimiter: str = ","
     quoting: Literal["minimal", "all", "none"] = "minimal"
-    """``none`` puts a backslash before what would end a cell; line breaks become spaces."""
+    """``none`` escapes special characters by a backslash and turns line breaks into spaces."""
     line_ending: Literal["\n", "\r\n", "\r"] = "\n"
     null_marker: str = ""
-    """What a null is in CSV, never quoted; JSON lines write null, Parquet has its own."""
+    """Text of a null in CSV, without quotes; JSON Lines and Parquet have their own nulls."""
     omit_nulls: bool = False
-    """Whether JSON lines leave nulls out."""
+    """True to omit nulls from JSON Lines."""
     encoding: Literal["utf-8", "utf-8-sig", "utf-16", "latin-1"] = "utf-8"
-    """``utf-8-sig`` begins with a byte order mark; latin-1 turns what it lacks into ``?``."""
+    """``utf-8-sig`` starts with a byte order mark; latin-1 replaces other characters by ``?``."""
     timestamp_form: TimestampForm = "iso"
     name: str = "email_events_{moment:%Y%m%dT%H%M%S}_{number:04d}{extension}"
 
     @property
     def extension(self) -> str:
-        """The file extension that tells the truth."""
+        """The file extension that matches the format and the compression."""
         return f".{self.format}{_EXTENSIONS[self.compression]}"
 
     def as_written(self, cells: Cells) -> Cells:
-        """Give the chosen columns with exactly the text that a reader can find in the file."""
+        """Return the configured columns with the exact text that the file contains."""
         return {name: self._text(cells[name]) for name in self.columns}
 
     def encode(self, rows: Sequence[Cells]) -> bytes:
-        """Write *rows*, which :meth:`as_written` gave, as one whole file."""
+        """Return the bytes of a file with *rows*, which :meth:`as_written` returned."""
         match self.format:
             case "csv":
                 data = self._csv(rows).encode(self.encoding)
@@ -91,7 +91,9 @@ class Dialect:
     def _text(self, cell: str | None) -> str | None:
         if cell is None or self.format == "parquet":
             return cell
-        if self.format == "csv" and self.quoting == "none":  # Nothing can hold a line break then.
+        if (
+            self.format == "csv" and self.quoting == "none"
+        ):  # An unquoted cell cannot contain a line break.
             cell = " ".join(cell.splitlines())
         return cell.encode(self.encoding, "replace").decode(self.encoding)
 
@@ -101,7 +103,7 @@ class Dialect:
         end = self.line_ending
 
         def field(cell: str | None) -> str:
-            """Quote so that a null never looks like a text, as databases that export do."""
+            """Quote texts that equal the null marker, as database exports do."""
             if cell is None:
                 return self.null_marker
             if self.quoting == "none":
@@ -133,7 +135,7 @@ class Dialect:
             {name: pa.array([row[name] for row in rows], pa.string()) for name in self.columns}
         )
         sink = io.BytesIO()
-        # Parquet compresses inside; a zip around it would be one more guess, and is not made.
+        # Parquet compresses internally; the simulator never puts it into a zip.
         inner: Literal["gzip", "zstd", "snappy"] = "snappy"
         if self.compression == "gzip" or self.compression == "zstd":  # noqa: PLR1714 -- mypy narrows only so
             inner = self.compression
@@ -142,7 +144,7 @@ class Dialect:
 
 
 def compress(data: bytes, compression: str | None, inner_name: str) -> bytes:
-    """Compress *data*; the same bytes always give the same bytes."""
+    """Compress *data* deterministically."""
     match compression:
         case "gzip":
             return gzip.compress(data, compresslevel=6, mtime=0)

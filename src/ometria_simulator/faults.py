@@ -1,5 +1,5 @@
 # ruff: noqa: S311  # Seeded randomness is the point; nothing here is a secret.
-"""Answers that go wrong on request: what networks and gateways do to a reader."""
+"""Responses that fail on request, as networks and gateways make them fail."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Fault:
     """
     One way for a request to fail.
 
-    ``Fault(status=503)`` answers with a status, ``retry_after`` and ``body`` as
-    given. The others: :meth:`reset`, :meth:`truncate`, :meth:`hang`,
-    :meth:`html_200`, :meth:`bad_json`.
+    ``Fault(status=503)`` responds with that status, and ``retry_after`` and ``body`` as
+    given. The other kinds are :meth:`reset`, :meth:`truncate`, :meth:`hang`,
+    :meth:`html_200` and :meth:`bad_json`.
     """
 
     kind: FaultKind = "status"
@@ -29,27 +29,27 @@ class Fault:
 
     @classmethod
     def reset(cls) -> Self:
-        """Reset the connection instead of answering."""
+        """Reset the connection without a response."""
         return cls("reset")
 
     @classmethod
     def truncate(cls) -> Self:
-        """Promise the whole answer, send half of it, close."""
+        """Announce the full length, send half of the body, and close the connection."""
         return cls("truncate")
 
     @classmethod
     def hang(cls, seconds: float) -> Self:
-        """Answer rightly, but only after *seconds*."""
+        """Send the correct response after *seconds*."""
         return cls("hang", seconds=seconds)
 
     @classmethod
     def html_200(cls) -> Self:
-        """Answer 200 with a page for people, as gateways under maintenance do."""
+        """Respond 200 with an HTML page, as a gateway under maintenance does."""
         return cls("html_200", status=200)
 
     @classmethod
     def bad_json(cls) -> Self:
-        """Answer 200 with JSON that breaks off, its length rightly announced."""
+        """Respond 200 with incomplete JSON and a matching length."""
         return cls("bad_json", status=200)
 
 
@@ -63,7 +63,7 @@ class _Rule:
 
 @dataclass(slots=True)
 class Faults:
-    """The faults to come; rules are tried in the order they were made."""
+    """The faults of future requests; the first rule that matches applies."""
 
     seed: int = 7
     _rules: list[_Rule] = field(default_factory=list)
@@ -71,32 +71,32 @@ class Faults:
     _random: Random = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the dice from the seed."""
+        """Seed the random numbers."""
         self._random = Random(self.seed)
 
     def next(self, path_prefix: str, fault: Fault, times: int = 1) -> None:
-        """Let the next *times* requests whose path (``/v2/…``) starts so fail."""
+        """Fail the next *times* requests whose path starts with *path_prefix* (``/v2/…``)."""
         with self._lock:
             self._rules.append(_Rule(path_prefix, fault, times, 1.0))
 
     def sometimes(self, path_prefix: str, fault: Fault, probability: float) -> None:
-        """Let each such request fail with *probability*, until :meth:`clear`."""
+        """Fail each such request with *probability*, until :meth:`clear`."""
         with self._lock:
             self._rules.append(_Rule(path_prefix, fault, None, probability))
 
     def storm(self, requests: int, retry_after: str | None = None) -> None:
-        """Answer the next *requests* requests of any path with 429."""
+        """Respond 429 to the next *requests* requests of any path."""
         self.next(
             "/", Fault(status=429, retry_after=retry_after, body="Too many requests"), requests
         )
 
     def clear(self) -> None:
-        """Forget all faults that have not happened."""
+        """Remove all faults that have not happened."""
         with self._lock:
             self._rules.clear()
 
     def take(self, path: str) -> Fault | None:
-        """Give the fault for a request to *path* and use it up; None is a healthy answer."""
+        """Return the fault for a request to *path* and count it; None if it must not fail."""
         with self._lock:
             for rule in self._rules:
                 if path.startswith(rule.prefix) and self._random.random() < rule.probability:

@@ -1,5 +1,5 @@
 # ruff: noqa: S311  # Seeded randomness is the point; nothing here is a secret.
-"""The self-serve export: mail events as files that overlap, repeat, change and break."""
+"""The self-serve export: files of mail events that overlap, repeat, change and break."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _JUNK = bytes(range(256)) * 64
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """
-    One record as it lies in a file.
+    One record of a file.
 
-    ``cells`` has the exact text of each column, None where it is null;
-    ``position`` counts the file's records from 1, the header not counted;
-    ``version`` counts how often the file has been written, from 1.
+    ``cells`` has the exact text of each column, None for null. ``position`` is the number
+    of the record from 1, without the header, and ``version`` that of the file from 1.
     """
 
     cells: Cells
@@ -52,9 +51,9 @@ class Feed:
     """
     Writes an account's events to a folder or to ``s3://bucket/prefix``.
 
-    Each export holds what became available since the one before, the last
-    ``redelivered`` events of that one again, and one event in a thousand twice.
-    ``delivered`` is everything ever written, ``present`` what the files now hold.
+    Each export contains the events that became available since the previous export, the
+    last ``redelivered`` events of that export again, and one event in a thousand twice.
+    ``delivered`` has all records ever written, ``present`` those in the current files.
     """
 
     account: Account
@@ -79,7 +78,7 @@ class Feed:
 
     @property
     def present(self) -> list[Delivered]:
-        """The records that the files hold now, in the order of file names and lines."""
+        """The records in the current files, in the order of file names and lines."""
         return [
             record
             for record in sorted(self.delivered, key=lambda record: (record.file, record.position))
@@ -89,14 +88,14 @@ class Feed:
     # Exporting
 
     def export(self) -> list[str]:
-        """Write what is new since the last export; with nothing new, write nothing."""
+        """Write the events that are new since the last export; without news, write no file."""
         events, moment = self._take_new(), self.account.now
         if not events:
             return []
         return self._write_all(self._overlapping(events), moment)
 
     def export_history(self, *, files_per_day: float = 1 / 7) -> list[str]:
-        """Write all that is available as if exported regularly, by default once a week."""
+        """Write all available events in regular exports, by default once a week."""
         names: list[str] = []
         period = timedelta(days=1) / files_per_day
         batch: list[EmailEvent] = []
@@ -114,20 +113,20 @@ class Feed:
         return names
 
     def export_empty(self) -> str:
-        """Write a file that has no record, only a header if the dialect has one."""
+        """Write a file without records, with a header if the dialect has one."""
         return self._write(self._new_name(self.account.now), [], self.account.now)
 
     def export_events(self, events: Iterable[EmailEvent]) -> list[str]:
-        """Write just these events, whatever was exported before."""
+        """Write exactly these events, regardless of earlier exports."""
         return self._write_all(list(events), self.account.now)
 
     # Disturbing
 
     def rewrite(self, name: str, change: Callable[[Cells], Cells] | None = None) -> str:
         """
-        Write a file again under its name, with *change* made to every record.
+        Replace a file by one with *change* applied to every record.
 
-        Without *change*, campaign titles gain a mark, as after an edit in the app.
+        By default, campaign titles get a suffix, as after an edit in the app.
         """
         rows = [dict(row) for row in self._files[name].rows]
         if change is None:
@@ -139,11 +138,11 @@ class Feed:
         return self._write(name, rows, self.account.now)
 
     def write_again(self, name: str) -> str:
-        """Write the very same bytes again: only the modification time changes."""
+        """Write the same bytes again: only the modification time changes."""
         return self._write(name, self._files[name].rows, self.account.now)
 
     def export_partial(self, share: float = 0.5) -> str:
-        """Write only the first bytes of the next export, as if it were still uploading."""
+        """Write only the first part of the next export, as during an upload."""
         name, rows = self._next_rows()
         data = self.dialect.encode(rows)
         self._files[name] = _File(rows)
@@ -151,40 +150,40 @@ class Feed:
         return name
 
     def complete(self, name: str) -> str:
-        """Finish a file that :meth:`export_partial` began or that was poisoned."""
+        """Complete a partial or poisoned file."""
         return self._write(name, self._files[name].rows, self.account.now)
 
     def export_truncated_gzip(self) -> str:
-        """Write the next export as gzip that ends too early, whatever the dialect says."""
+        """Write the next export as truncated gzip, in any dialect."""
         name, rows = self._next_rows()
         data = replace(self.dialect, compression=None).encode(rows)
         packed = compress(data, "gzip", name)
         return self.poison(name, packed[: len(packed) * 2 // 3], rows)
 
     def export_html(self) -> str:
-        """Write an error page where the next export should be."""
+        """Write an HTML error page under the name of the next export."""
         name, rows = self._next_rows()
         return self.poison(name, _MAINTENANCE, rows)
 
     def export_junk(self) -> str:
-        """Write bytes without any meaning where the next export should be."""
+        """Write meaningless bytes under the name of the next export."""
         name, rows = self._next_rows()
         return self.poison(name, _JUNK, rows)
 
     def poison(self, name: str, data: bytes, rows: list[Cells] | None = None) -> str:
-        """Put *data* where file *name* is or will be; :meth:`complete` heals it."""
+        """Write *data* as file *name*; :meth:`complete` replaces it by the correct contents."""
         file = self._files.setdefault(name, _File(rows or []))
         file.version += 1
         self._storage.write(name, data, self.account.now)
         return name
 
     def delete(self, name: str) -> None:
-        """Delete a file, as a bucket's lifecycle rule does."""
+        """Delete a file, as a lifecycle rule of a bucket does."""
         self._storage.delete(name)
         del self._files[name]
 
     def read(self, name: str) -> bytes:
-        """Give a file's bytes as they lie in the target."""
+        """Return the bytes of a file."""
         return self._storage.read(name)
 
     # Writing

@@ -1,5 +1,5 @@
 # Seeded randomness is the point; nothing here is a secret.
-"""A shop with a past: the account as it stands before the first test looks at it."""
+"""Generates the history of an account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ometria_simulator.records import Profile
     from ometria_simulator.state import State
 
-# A list that refreshed every 4 hours for half a year would drown everything else.
+# A list that refreshes every 4 hours for half a year would have most of the changes.
 _REFRESHES_IN_HISTORY = 40
 
 
@@ -29,7 +29,7 @@ def populate(
     email_events: int,
     history_days: int,
 ) -> None:
-    """Fill an empty state; exactly *email_events* events are available at its ``now``."""
+    """Fill an empty state, with exactly *email_events* events available at its ``now``."""
     start = state.now - timedelta(days=history_days)
     state.usual_lists = lists
     state.events_per_day = email_events / history_days
@@ -42,7 +42,7 @@ def populate(
 
 
 def _people(state: State, count: int, start: datetime) -> None:
-    """Half the people are older than the history, as in any shop."""
+    """Add profiles; half of them are older than the history."""
     random = state.random
     before = start - (state.now - start)
     births = sorted(people.moment_between(random, before, state.now) for _ in range(count))
@@ -83,13 +83,13 @@ def _mails(state: State, count: int, start: datetime) -> None:
 
 
 def _opt_outs(state: State) -> None:
-    """About 2 % leave without having answered a mail."""
+    """Opt about 2 % of the profiles out, without a preceding mail."""
     random = state.random
     everyone = list(state.profiles.values())
     for profile in random.sample(everyone, len(everyone) // 50):
         at = people.moment_between(random, profile.created_at, state.now)
         happenings.opt_out(state, profile, at)
-    # No event id and no order is documented: the account keeps them as they came in.
+    # No order is documented: the account keeps them in the order of their times.
     state.unsubscribes.sort(key=lambda unsubscribe: unsubscribe.at)
 
 

@@ -1,5 +1,5 @@
 # Seeded randomness is the point; nothing here is a secret.
-"""What happens to people: they join, change, opt out, are mailed, merged and forgotten."""
+"""The events of profiles: joins, changes, opt-outs, mails, merges, deletion requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _PERSONAL_FIELDS = (
 
 
 def join(state: State, created_at: datetime, *, shared_email: str | None = None) -> Profile:
-    """Let a new person appear at *created_at*."""
+    """Add a new profile, created at *created_at*."""
     random = state.random
     fields = people.new_person(
         random,
@@ -73,7 +73,7 @@ def join(state: State, created_at: datetime, *, shared_email: str | None = None)
 
 
 def change(state: State, profile: Profile, at: datetime) -> None:
-    """Let something about a person change: an order, an address, a name, a visit."""
+    """Change a profile at random: an order, a place, a name, an address or a visit."""
     if profile.is_anonymous:
         return
     random = state.random
@@ -105,9 +105,9 @@ def opt_out(
     message: EmailEvent | None = None,
 ) -> Unsubscribe:
     """
-    Let a person opt out, in answer to *message* or without one.
+    Record an opt-out, in response to *message* or without one.
 
-    The profile shows it either way; ``/unsubscribes`` hides what came by API.
+    The profile shows every opt-out; ``/unsubscribes`` hides those by API.
     """
     random = state.random
     if message:
@@ -139,7 +139,7 @@ def mail(
     profile: Profile,
     sent_at: datetime,
 ) -> None:
-    """Send one mail, and let everything that follows from it happen in its time."""
+    """Send one mail and schedule all events that follow from it."""
     address = messages.address_as_sent(state.random, profile)
     if state.nul_characters and state.random.random() < 0.01:
         campaign = replace(campaign, title=vocabulary.NUL_TEXT)
@@ -151,7 +151,7 @@ def mail(
 
 
 def merge(state: State, survivor_id: str, loser_ids: Sequence[str], at: datetime) -> Profile:
-    """Give the losers' figures to the survivor and let them vanish without a tombstone."""
+    """Add the losers' figures to the survivor and remove the losers without a tombstone."""
     survivor = state.profile(survivor_id)
     losers = [state.remove_profile(loser_id) for loser_id in loser_ids]
     fields: dict[str, Json] = {}
@@ -184,7 +184,7 @@ def request_deletion(
     File a request to anonymise *profiles*, and every profile with one of *emails*.
 
     The request is due at *due_at*; None picks a moment of the 14 days that Ometria
-    documents. :func:`complete_deletions` carries it out.
+    documents. :func:`complete_deletions` completes it.
     """
     hashes = {profile.id: hashed_email(profile.email or profile.id) for profile in profiles}
     request = DeletionRequest(
@@ -211,7 +211,7 @@ def request_deletion(
 
 
 def complete_deletions(state: State, until: datetime) -> None:
-    """Carry out the requests that are due by *until*, in the order of their due times."""
+    """Complete the requests that are due by *until*, in the order of their due times."""
     due = [pending for pending in state.pending_deletions if pending.due_at <= until]
     state.pending_deletions = [p for p in state.pending_deletions if p.due_at > until]
     for pending in sorted(due, key=attrgetter("due_at")):
@@ -286,6 +286,6 @@ def _order(random: Random, profile: Profile, at: datetime) -> dict[str, Json]:
 
 
 def _last_touch(random: Random, created_at: datetime, now: datetime) -> datetime:
-    """Pick an update time; recent ones are likelier, as in a living shop."""
+    """Return a random update time; recent times are more likely."""
     span = max(0, int((now - created_at).total_seconds()))
     return now - timedelta(seconds=int(span * random.random() ** 2))

@@ -1,4 +1,4 @@
-"""The account's request quota: a window that slides with every request."""
+"""A rate limit with a sliding window."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Limiter:
     """
     At most *requests* in any *seconds*.
 
-    Ometria documents 4 a second for the account and says no more; a window that
-    slides is the strictest reading of it.
+    Ometria documents 4 requests per second for the account, without details. A sliding
+    window is the strictest interpretation.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Limiter:
         count_refused: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start with an unused quota; below one request a window, the window grows instead."""
+        """Start with an unused quota; for less than one request per window, the window grows."""
         self._capacity = max(1, int(requests))
         self._seconds = seconds * self._capacity / requests
         self._count_refused = count_refused
@@ -36,7 +36,7 @@ class Limiter:
         self._lock = Lock()
 
     def seconds_to_wait(self) -> float:
-        """Use up one request and give 0, or give the seconds after which one is free."""
+        """Count one request and return 0, or return the seconds until one is allowed."""
         with self._lock:
             now = self._clock()
             while self._times and now - self._times[0] >= self._seconds:

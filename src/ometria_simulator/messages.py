@@ -1,5 +1,5 @@
 # Seeded randomness is the point; nothing here is a secret.
-"""One mail's life: sent, delayed or bounced, opened, clicked."""
+"""The events of one mail: sent, delayed or bounced, opened, clicked."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from ometria_simulator.records import Profile
 
-EVENTS_PER_MESSAGE = 1.6  # What the rates below come to, measured; used to plan volumes.
+EVENTS_PER_MESSAGE = 1.6  # The measured result of the rates below; used to plan volumes.
 
 BROADCAST, AUTOMATION, TRANSACTIONAL = "broadcast", "automation", "transactional"
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What a mail belongs to; ``sent_at`` is None for one that sends all the time."""
+    """The campaign of a mail; ``sent_at`` is None for a campaign that sends continuously."""
 
     id: int
     title: str
@@ -32,26 +32,26 @@ class Campaign:
 
 
 def standing_campaigns() -> list[Campaign]:
-    """Give the automations and transactional mails that every shop runs."""
+    """Return the automation and transactional campaigns of every shop."""
     titles = [(title, AUTOMATION) for title in vocabulary.AUTOMATIONS]
     titles += [(title, TRANSACTIONAL) for title in vocabulary.TRANSACTIONAL]
     return [Campaign(number, title, kind) for number, (title, kind) in enumerate(titles, 700)]
 
 
 def broadcast(random: Random, campaign_id: int, sent_at: datetime) -> Campaign:
-    """Make one newsletter; titles repeat, for a title is not an id."""
+    """Return one broadcast campaign; titles repeat, as a title is not an id."""
     title = random.choice(vocabulary.BROADCASTS)
     return Campaign(campaign_id, title, BROADCAST, sent_at)
 
 
 def uuid_text(random: Random) -> str:
-    """Write 128 random bits the way UUIDs are written."""
+    """Return 128 random bits in the form of a UUID."""
     text = f"{random.getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def address_as_sent(random: Random, profile: Profile) -> str:
-    """Give the profile's address as the mailer wrote it: case and spacing may differ."""
+    """Return the profile's address as the export has it: case and spaces can differ."""
     email = profile.email or ""
     chance = random.random()
     if chance < 0.05:
@@ -66,10 +66,10 @@ def message_events(
     sent_at: datetime,
 ) -> Iterator[EmailEvent]:
     """
-    Give all that ever happens to one mail, in order, however far in the future.
+    Yield all events of one mail in order, including future ones.
 
-    Event types beyond send, open, click, bounce and delay are not known; a rare
-    ``spam_complaint`` stands for those that a reader has never heard of.
+    Known event types are send, open, click, bounce and delay; a rare ``spam_complaint``
+    represents types that a reader does not know.
     """
     sent = EmailEvent(
         to_address=to_address,
@@ -113,7 +113,9 @@ def _opens_and_clicks(random: Random, sent: EmailEvent) -> Iterator[EmailEvent]:
         url = _url(random, sent)
         clicked = _later(random, opened, 2, 600, "click", target_url=url)
         yield clicked
-        if random.random() < 0.15:  # A second link in the same second: distinct, yet one key.
+        if (
+            random.random() < 0.15
+        ):  # A second link in the same second: a different event with the same key.
             moment = clicked.dt_occurred
             if random.random() < 0.5:
                 moment = moment.replace(microsecond=random.randrange(1_000_000))
@@ -135,7 +137,7 @@ def _later(
     event_type: str,
     **details: str | None,
 ) -> EmailEvent:
-    # Most happens soon: the square of a uniform number leans to the near end.
+    # Most events happen soon: the square of a uniform number favours small values.
     wait = least_seconds + (most_seconds - least_seconds) * random.random() ** 2
     moment = before.dt_occurred + timedelta(microseconds=int(wait * 1_000_000))
     event = replace(before, event_type=event_type, dt_occurred=moment, target_url=None)
@@ -143,7 +145,7 @@ def _later(
 
 
 def _seen(random: Random, event: EmailEvent) -> EmailEvent:
-    """Give the event its id, mostly, and the time from which the export knows it."""
+    """Add the id, with rare exceptions, and the time when the export first contains the event."""
     late = random.random() < 0.005
     wait = random.randint(86_400, 5 * 86_400) if late else random.randint(5, 1_800)
     event_id = None if random.random() < 0.003 else uuid_text(random)

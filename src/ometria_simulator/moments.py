@@ -1,4 +1,4 @@
-"""Moments in time, and the forms in which Ometria writes them."""
+"""The forms in which Ometria writes times."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ TimestampForm = Literal[
     "epoch_ms",
 ]
 """
-``iso`` is what profiles and lists show, ``postgres`` what unsubscribes show and
-``postgres_micro`` what data deletion requests show. Nobody documents the
-feed's form, so the rest are guesses that a reader may meet there.
+Profiles and lists use ``iso``, unsubscribes use ``postgres``, and data deletion requests
+use ``postgres_micro``. The form in the export is not documented; the others are guesses.
 """
 
 
 def iso(moment: datetime) -> str:
-    """Write ``2014-11-01T15:34:35+00:00``, cutting microseconds off."""
+    """Write ``2014-11-01T15:34:35+00:00``, without microseconds."""
     return moment.isoformat(timespec="seconds")
 
 
@@ -62,14 +61,14 @@ def write(moment: datetime, form: TimestampForm) -> str:
 
 def read(text: str) -> datetime:
     """
-    Read a date or a time in ISO 8601 or Postgres form; without a zone it is UTC.
+    Read a date or a time in ISO 8601 or Postgres form, in UTC unless it has a zone.
 
-    Raises ValueError for anything else.
+    Raises ValueError for other texts.
     """
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def read_date(text: str) -> date:
-    """Read a date; of a date-time only the day as written counts. Raises ValueError."""
+    """Read a date, or the date part of a time as written. Raises ValueError."""
     return datetime.fromisoformat(text).date()

@@ -1,5 +1,5 @@
 # Seeded randomness is the point; nothing here is a secret.
-"""Invented shoppers: one profile's fields, from the plain to the hostile."""
+"""The fields of fictional profiles, with ordinary and with difficult values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ANY_SHAPE: tuple[Json, ...] = (
 
 
 def profile_id(random: Random) -> str:
-    """Make an id like ``2695-c473e2-4aaf58``: hex groups of variable length."""
+    """Return an id like ``2695-c473e2-4aaf58``: hexadecimal groups of variable length."""
     return "-".join(
         f"{random.randrange(16 ** (length - 1), 16**length):x}"
         for length in (random.choice((4, 4, 5)), 6, random.choice((3, 5, 6, 6)))
@@ -34,7 +34,7 @@ def profile_id(random: Random) -> str:
 
 
 def email_address(random: Random, number: int) -> str:
-    """Make an address: mixed case, +tags, dots, only at names reserved for examples."""
+    """Return an address with mixed case, +tags or dots, at a domain reserved for examples."""
     person = f"shopper{random.choice(('.', '_', '-', ''))}{number}"
     shape = random.random()
     if shape < 0.12:
@@ -56,9 +56,9 @@ def new_person(
     nul_characters: bool = False,
 ) -> dict[str, Json]:
     """
-    Make the fields of a profile that came into being at *created_at*.
+    Return the fields of a profile created at *created_at*.
 
-    *shared_email* is an address that another profile has too.
+    *shared_email* is an address that another profile also has.
     """
     first, last, gender = random.choice(vocabulary.PEOPLE)
     last = random.choice(vocabulary.PEOPLE)[1] if random.random() < 0.5 else last
@@ -94,13 +94,13 @@ def new_person(
         "timezone": place[3],
     }
     _leave_some_out(random, fields)
-    if random.random() < 0.03:  # Fields that no documentation knows must not disturb a reader.
+    if random.random() < 0.03:  # A reader must accept undocumented fields.
         fields["loyalty_v2"] = {"tier": random.choice(("gold", None)), "points": 12.5}
     return fields
 
 
 def lifecycle(last_purchase: datetime | None, now: datetime) -> str:
-    """Name the lifecycle stage; the stages are documented, their wire text is a guess."""
+    """Return the lifecycle stage; the stages are documented, their texts are a guess."""
     if last_purchase is None:
         return "lead"
     if now - last_purchase <= _AT_RISK_AFTER:
@@ -109,12 +109,12 @@ def lifecycle(last_purchase: datetime | None, now: datetime) -> str:
 
 
 def moment_between(random: Random, start: datetime, end: datetime) -> datetime:
-    """Pick a whole second from *start* to *end*."""
+    """Return a random whole second from *start* to *end*."""
     return start + timedelta(seconds=random.randint(0, max(0, int((end - start).total_seconds()))))
 
 
 def _behaviour(random: Random, created_at: datetime, now: datetime) -> dict[str, Json]:
-    """Make dates and stats that agree: nobody buys before being known, or in the future."""
+    """Return consistent dates and stats: no purchase before *created_at* or after *now*."""
     orders = random.choice((0, 0, 0, 1, 1, 2, 3, 7))
     first = moment_between(random, created_at, now) if orders else None
     last = moment_between(random, first, now) if first else None
@@ -131,7 +131,7 @@ def _behaviour(random: Random, created_at: datetime, now: datetime) -> dict[str,
         dates["account_created"] = moments.iso(created_at)
     if random.random() < 0.6:
         dates["marketing_optin"] = moments.iso(created_at)
-        # Subscription dates may contradict each other and the status: documented.
+        # Documented: subscription dates can contradict each other and the status.
         if random.random() < 0.1:
             dates["marketing_optout"] = moments.iso(moment_between(random, created_at, now))
     stats: dict[str, Json] = {
@@ -188,7 +188,7 @@ def _properties(random: Random, place: tuple[str, str, str, str, str]) -> dict[s
 
 
 def _leave_some_out(random: Random, fields: dict[str, Json]) -> None:
-    """Make some null fields absent: both happen, and both mean nothing is known."""
+    """Remove some null fields: a field without a value can be null or absent."""
     if random.random() < 0.3:
         for name in [name for name, value in fields.items() if value is None]:
             if random.random() < 0.5:

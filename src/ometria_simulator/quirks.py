@@ -1,4 +1,4 @@
-"""How the account behaves where Ometria's documentation is silent."""
+"""The behaviour of the account where Ometria documents none."""
 
 from __future__ import annotations
 
@@ -16,74 +16,74 @@ Endpoint = Literal["profiles", "lists", "changes", "unsubscribes", "data-deletio
 @dataclass(frozen=True, slots=True)
 class Quirks:
     """
-    One possible Ometria.
+    One possible behaviour of Ometria.
 
-    The defaults are what the documentation says, or else what is likeliest;
-    everything else is one more way in which the real thing may differ.
+    The defaults are documented, or else the most likely behaviour; the other values are
+    further ways in which Ometria may behave.
     """
 
     # Pages
     above_max_limit: Literal["clamp", "reject"] = "clamp"
-    """What a limit above 250 does: it counts as 250, or is a 400."""
+    """Effect of a limit above 250: it counts as 250, or returns 400."""
     paged: frozenset[Endpoint] = frozenset({"profiles"})
-    """Endpoints that know ``limit`` and ``offset`` at all; the others answer everything."""
+    """Endpoints with ``limit`` and ``offset``; the others return all records."""
     ignore_limit: frozenset[Endpoint] = frozenset()
-    """Paged endpoints that always give pages of the default size."""
+    """Paged endpoints that ignore ``limit`` and return pages of the default size."""
     ignore_offset: frozenset[Endpoint] = frozenset()
-    """Paged endpoints that always start at the first record: the same page for ever."""
+    """Paged endpoints that ignore ``offset`` and always return the first page."""
     frozen_first_page: frozenset[Endpoint] = frozenset()
-    """Endpoints that repeat, byte for byte, their first answer to a question, whatever the page."""
+    """Endpoints that repeat their first response to a query byte for byte, for every page."""
     silent_caps: Mapping[Endpoint, int] = field(default_factory=dict)
-    """Most records in one answer, by endpoint; what is beyond is cut without a word."""
+    """Maximum number of records in a response, by endpoint; the rest is cut silently."""
     max_offset: int | None = None
-    """Highest offset; beyond it a page is empty."""
+    """Highest offset; a page beyond it is empty."""
     ignore_orderby: frozenset[Endpoint] = frozenset()
-    """Endpoints that stay in internal order whatever ``orderby`` says."""
+    """Endpoints that ignore ``orderby`` and stay in internal order."""
     reversed_order: frozenset[Endpoint] = frozenset()
-    """Endpoints whose internal order runs backwards."""
+    """Endpoints whose internal order is reversed."""
 
     # Time bounds
     since_inclusive: bool = True
-    """Whether ``since`` itself belongs to the answer; for profiles the whole day always does."""
+    """True if the response includes the time ``since``; ``updateSince`` has a quirk of its own."""
     before_inclusive: bool = False
-    """Whether ``before`` itself belongs to the answer."""
+    """True if the response includes the time ``before``."""
     unsubscribes_default_days: int | None = None
-    """Days back that ``/unsubscribes`` gives without ``since``; None gives everything."""
+    """Days that ``/unsubscribes`` returns without ``since``; None returns all."""
     changes_since_param: str = "since"
-    """Name of the parameter of ``/lists/{id}/changes``; it is inferred, not documented."""
+    """Name of the parameter of ``/lists/{id}/changes``, which is inferred."""
     changes_kept_days: int | None = None
-    """Days for which list changes are kept; None keeps all."""
+    """Retention of list changes in days; None keeps all."""
     ignore_update_since: bool = False
-    """Whether ``updateSince`` is ignored, so that every read is a full one."""
+    """True to ignore ``updateSince``, so that every read is a full read."""
     update_since_inclusive: bool = True
-    """Whether the day that ``updateSince`` names belongs to the answer."""
+    """True if the response includes the day of ``updateSince``."""
     update_since_utc_offset_hours: float = 0.0
-    """Where that day begins, as hours ahead of UTC: its zone is not documented."""
+    """Hours ahead of UTC of the time zone of that day, which is not documented."""
 
     # Shapes
     numbers_as_strings: bool = False
-    """Whether the numbers of profiles and lists come as text."""
+    """True to return the numbers of profiles and lists as text."""
     missing_fields: frozenset[str] = frozenset()
-    """Profile fields that never come."""
+    """Profile fields that are always absent."""
     only_on_single_profile: frozenset[str] = frozenset({"lists"})
-    """Profile fields that come with ``/profiles/{id}`` only."""
+    """Profile fields that only ``/profiles/{id}`` returns."""
     email_lookup: Literal["array", "object"] = "array"
-    """What ``?email=`` gives: an array as in practice, or an object as documented."""
+    """Result of ``?email=``: an array as in practice, or an object as documented."""
     changes_carry_list_id: bool = False
-    """Whether each change repeats the id of its list."""
+    """True if each change contains the id of its list."""
     changes_timestamp_form: TimestampForm = "iso"
-    """How a change's timestamp is written."""
+    """Form of the timestamp of a change."""
     archived_changes: Literal["all", "none", "not_found"] = "all"
-    """What the changes of an archived list are."""
+    """The changes of an archived list: all, none, or a 404."""
 
-    # Answers that are no data
+    # Errors and latency
     wrong_key_status: Literal[401, 403] = 403
-    """Status for a missing or wrong key; Ometria documents only 403."""
+    """Status for a missing or wrong key; Ometria documents 403 only."""
     retry_after: Literal["none", "seconds", "date"] = "none"
-    """What a 429 says about the wait; nothing is documented."""
+    """Form of ``Retry-After`` in a 429; none is documented."""
     error_body: Literal["text", "html", "json"] = "text"
-    """What an error's body is."""
+    """Form of the body of an error."""
     refused_requests_count: bool = False
-    """Whether a request answered with 429 uses up quota too."""
+    """True if a request with the response 429 counts against the rate limit."""
     latency_seconds: float = 0.0
-    """How long every answer takes."""
+    """Duration of every response."""

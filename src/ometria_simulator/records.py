@@ -1,4 +1,4 @@
-"""What an account holds, and exactly how each thing looks on the wire."""
+"""The objects of an account, and their exact form in the API and in the export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Absent:
     """The type of :data:`ABSENT`."""
 
     def __repr__(self) -> str:
-        """Name the one instance."""
+        """Return the name of the only instance."""
         return "ABSENT"
 
 
@@ -27,7 +27,7 @@ ANONYMOUS_DOMAIN: Final = "anonymous.ometria"
 """Domain of the hashed addresses in deletion requests: article on GDPR."""
 
 ABSENT: Final = Absent()
-"""Given as a field's value it takes the field away, which is not the same as null."""
+"""As the value of a field, it removes the field, unlike null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Profile:
     """
     One merged person.
 
-    ``internal_id`` gives the API's default order and ``updated_at`` (then
-    ``update_sequence``) the order of ``orderby=timestamp_update``; neither is
-    ever shown. ``fields`` is everything else, absent or null as it stands.
+    ``internal_id`` is the default order of the API, and ``updated_at`` with
+    ``update_sequence`` the order of ``orderby=timestamp_update``; the API never shows them.
+    ``fields`` are the other fields, absent or null as given.
     """
 
     internal_id: int
@@ -49,17 +49,17 @@ class Profile:
 
     @property
     def email(self) -> str | None:
-        """The address, or None for a person known by phone or by id only."""
+        """The address, or None if the profile has none."""
         email = self.fields.get("email")
         return email if isinstance(email, str) and email else None
 
     @property
     def is_anonymous(self) -> bool:
-        """True once a deletion request replaced the address by its hash."""
+        """True after a deletion request replaced the address by its hash."""
         return (self.email or "").endswith(f"@{ANONYMOUS_DOMAIN}")
 
     def record(self) -> Record:
-        """Give the object that ``GET /profiles`` shows."""
+        """Return the object that ``GET /profiles`` shows."""
         return {"@type": "profile", "id": self.id, **self.fields}
 
 
@@ -68,8 +68,8 @@ class Segment:
     """
     One list, which Ometria calls a segment.
 
-    ``refresh_every`` is None for a list that never refreshes by itself, and
-    ``archived`` shows only through the parameter ``mode``.
+    ``refresh_every`` is None if time does not refresh the list. ``archived`` is visible
+    through the parameter ``mode`` only.
     """
 
     id: str
@@ -87,7 +87,7 @@ class Segment:
     refresh_every: timedelta | None = None
 
     def record(self) -> Record:
-        """Give the object that ``GET /lists`` shows."""
+        """Return the object that ``GET /lists`` shows."""
         return {
             "@type": "list",
             "id": self.id,
@@ -106,7 +106,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ListChange:
-    """One person's entry to or exit from one list; ``at`` is the refresh that saw it."""
+    """An entry of a profile into a list or its exit; ``at`` is the time of the refresh."""
 
     list_id: str
     profile_id: str
@@ -120,7 +120,7 @@ class ListChange:
         *,
         with_list_id: bool = False,
     ) -> Record:
-        """Give the object that ``GET /lists/{id}/changes`` shows."""
+        """Return the object that ``GET /lists/{id}/changes`` shows."""
         record: Record = {"list_id": self.list_id} if with_list_id else {}
         record |= {
             "profile_id": self.profile_id,
@@ -132,7 +132,7 @@ class ListChange:
 
 
 API_OPT_OUT = "api"
-"""Type of an opt-out made through the API, which ``GET /unsubscribes`` never shows."""
+"""Type of an opt-out through the API, which ``GET /unsubscribes`` never shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Unsubscribe:
     trigger_campaign_id: int | str | None = None
 
     def record(self) -> Record:
-        """Give the object that ``GET /unsubscribes`` shows."""
+        """Return the object that ``GET /unsubscribes`` shows."""
         return {
             "profile_id": self.profile_id,
             "email_address": self.email_address,
@@ -224,11 +224,10 @@ class PendingDeletion:
 @dataclass(frozen=True, slots=True)
 class EmailEvent:
     """
-    One thing that happened to one message.
+    One event of one message.
 
-    ``uuid`` names the send and is shared by all events of a message.
-    ``available_at`` is when the export may first contain the event: for a late
-    one, days after ``dt_occurred``.
+    All events of a message have the ``uuid`` of its send. ``available_at`` is the time from
+    which the export can contain the event: for a late one, days after ``dt_occurred``.
     """
 
     to_address: str | None
@@ -250,7 +249,7 @@ class EmailEvent:
     delay_class: str | None = None
 
     def cells(self, timestamp_form: moments.TimestampForm) -> dict[str, str | None]:
-        """Give every column of the export as text; None is a null."""
+        """Return every column of the export as text; None is null."""
         return {
             "event_id": self.event_id,
             "uuid": self.uuid,
@@ -272,5 +271,5 @@ class EmailEvent:
 
 
 def as_day(moment: datetime | date) -> str:
-    """Write the day only, as ``date_of_birth`` does."""
+    """Write a date in the form of ``date_of_birth``."""
     return f"{moment:%Y-%m-%d}"

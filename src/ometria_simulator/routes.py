@@ -1,4 +1,4 @@
-"""From a path and its parameters to the records of the answer: ``/v2`` without the sockets."""
+"""The reads of ``/v2`` without HTTP: from a path and its parameters to the records."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from ometria_simulator.records import Json, ListChange, Profile, Record, Segment, Unsubscribe
 
 Query = dict[str, str]
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 DEFAULT_LIMIT: Final = 10  # Articles "Profiles API" and the reference of products.
 MAX_LIMIT: Final = 250
 
-# The text speaks of lists on profiles too: a slip in Ometria's own documentation.
+# Profiles have the same text, which is a mistake in Ometria's documentation.
 NOT_FOUND = "List with specified ID was not found"
 NO_RIGHTS = "API key is not authorised to access this resource"
 
 
 class HttpError(Exception):
-    """An answer that is no data; ``status`` and ``message`` are what the client sees."""
+    """An error response with the ``status`` and ``message`` that the client receives."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Keep both for the server."""
+        """Store both for the server."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -40,7 +40,7 @@ class HttpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a path leads: an endpoint and, for some, the id in the path."""
+    """An endpoint, with the id in the path if there is one."""
 
     endpoint: Endpoint
     id: str | None = None
@@ -48,9 +48,9 @@ class Route:
 
 def find_route(path: str) -> Route:  # noqa: PLR0911 -- one for each path
     """
-    Find the route of *path*, given without ``/v2``. Raises HttpError 404.
+    Return the route of *path* without ``/v2``. Raises HttpError 404.
 
-    Profiles answer with and without a slash at the end, as the sources show.
+    The path of profiles works with and without a slash at the end, as in the sources.
     """
     match path.split("/")[1:]:
         case ["profiles"] | ["profiles", ""]:
@@ -73,26 +73,26 @@ def find_route(path: str) -> Route:  # noqa: PLR0911 -- one for each path
 
 
 class Api:
-    """Answers questions about one account."""
+    """Responds to the reads of one account."""
 
     def __init__(self, account: Account, quirks: Quirks) -> None:
-        """Answer for *account* in the manner of *quirks*."""
+        """Respond for *account*, with the behaviour of *quirks*."""
         self._account = account
         self._quirks = quirks
         self._sorted: dict[tuple[str, ...], tuple[int, Sequence[Profile]]] = {}
         self._first_answers: dict[str, bytes] = {}
 
     def answer(self, route: Route, query: Query) -> bytes:
-        """Give the JSON body. Raises HttpError."""
+        """Return the JSON body. Raises HttpError."""
         if route.endpoint not in self._quirks.frozen_first_page:
             return _json(self._find(route, query))
-        question = json.dumps([route.endpoint, route.id, sorted(_without_page(query).items())])
-        if question not in self._first_answers:
-            self._first_answers[question] = _json(self._find(route, query))
-        return self._first_answers[question]
+        key = json.dumps([route.endpoint, route.id, sorted(_without_page(query).items())])
+        if key not in self._first_answers:
+            self._first_answers[key] = _json(self._find(route, query))
+        return self._first_answers[key]
 
     def _find(self, route: Route, query: Query) -> Json:  # noqa: PLR0911 -- one for each path
-        with self._account.lock:  # A page is one moment; between pages anything may happen.
+        with self._account.lock:  # A page is consistent; the account can change between pages.
             match route.endpoint:
                 case "profiles" if route.id is not None:
                     return self._profile(route.id)
@@ -151,8 +151,8 @@ class Api:
     def _profiles_in_order(self, query: Query) -> Sequence[Profile]:
         since = None if self._quirks.ignore_update_since else query.get("updateSince")
         by_update = self._by_update(query, "profiles")
-        question = (str(by_update), since or "")
-        version, profiles = self._sorted.get(question, (-1, ()))
+        key = (str(by_update), since or "")
+        version, profiles = self._sorted.get(key, (-1, ()))
         if version != self._account.state.version:
             profiles = self._account.profiles
             if since is not None:
@@ -162,7 +162,7 @@ class Api:
                 profiles.sort(key=attrgetter("updated_at", "update_sequence"))
             if "profiles" in self._quirks.reversed_order:
                 profiles.reverse()
-            self._sorted = {question: (self._account.state.version, profiles)}
+            self._sorted = {key: (self._account.state.version, profiles)}
         return profiles
 
     def _start_of_day(self, text: str) -> datetime:
@@ -267,23 +267,23 @@ class Api:
 
     # Windows and pages
 
-    def _within(self, things: Iterable[Thing], bounds: Mapping[str, str]) -> list[Thing]:
-        """Keep what lies within the bounds, looking at whole seconds as the API shows them."""
+    def _within(self, items: Iterable[Item], bounds: Mapping[str, str]) -> list[Item]:
+        """Return the objects within the bounds, compared by whole seconds as the API shows them."""
         since = _moment(bounds["since"]) if bounds.get("since") else None
         before = _moment(bounds["before"]) if bounds.get("before") else None
         kept = []
-        for thing in things:
-            at: datetime = thing.at.replace(microsecond=0)  # type: ignore[attr-defined]
+        for item in items:
+            at: datetime = item.at.replace(microsecond=0)  # type: ignore[attr-defined]
             early = since and (at < since or (at == since and not self._quirks.since_inclusive))
             late = before and (at > before or (at == before and not self._quirks.before_inclusive))
             if not early and not late:
-                kept.append(thing)
+                kept.append(item)
         return kept
 
-    def _ordered(self, endpoint: Endpoint, things: list[Thing]) -> list[Thing]:
-        return things[::-1] if endpoint in self._quirks.reversed_order else things
+    def _ordered(self, endpoint: Endpoint, items: list[Item]) -> list[Item]:
+        return items[::-1] if endpoint in self._quirks.reversed_order else items
 
-    def _page(self, endpoint: Endpoint, things: Sequence[Thing], query: Query) -> Sequence[Thing]:
+    def _page(self, endpoint: Endpoint, items: Sequence[Item], query: Query) -> Sequence[Item]:
         quirks = self._quirks
         if endpoint in quirks.paged:
             limit = _whole_number(query, "limit", DEFAULT_LIMIT, least=1)
@@ -293,8 +293,8 @@ class Api:
             limit = DEFAULT_LIMIT if endpoint in quirks.ignore_limit else min(limit, MAX_LIMIT)
             offset = 0 if endpoint in quirks.ignore_offset else offset
             beyond = quirks.max_offset is not None and offset > quirks.max_offset
-            things = [] if beyond else things[offset : offset + limit]
-        return things[: quirks.silent_caps.get(endpoint, len(things))]
+            items = [] if beyond else items[offset : offset + limit]
+        return items[: quirks.silent_caps.get(endpoint, len(items))]
 
 
 def _json(value: Json) -> bytes:

@@ -1,5 +1,5 @@
 # Seeded randomness is the point; nothing here is a secret.
-"""Lists and their refreshes: the only moments at which people enter or leave."""
+"""Lists and their refreshes, the only times at which profiles enter and leave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENTER, EXIT = "list_enter", "list_exit"
 
 
 def new_segment(state: State, created_at: datetime, *, static: bool | None = None) -> Segment:
-    """Add an empty list; one in eight is static and never refreshes."""
+    """Add an empty list; by default, one in eight is static and never refreshes."""
     random = state.random
     is_static = random.random() < 0.125 if static is None else static
     title = random.choice(vocabulary.SEGMENTS)
@@ -50,7 +50,7 @@ def new_segment(state: State, created_at: datetime, *, static: bool | None = Non
 
 
 def fill(state: State, list_id: str, at: datetime, people: Sequence[Profile]) -> None:
-    """Let everyone in *people* enter at *at*, as a list's first refresh does."""
+    """Add *people* at *at*, as the first refresh of a list does."""
     refresh(state, list_id, at, enter=people)
 
 
@@ -62,7 +62,7 @@ def refresh(
     leave: Iterable[str] = (),
     enter: Iterable[Profile] = (),
 ) -> None:
-    """Record exits, then entries, all with the refresh's own timestamp, and the new figures."""
+    """Record exits, then entries, with the timestamp of the refresh; update the figures."""
     members = state.members[list_id]
     for profile_id in leave:
         email = _email(state, profile_id)
@@ -85,10 +85,10 @@ def refresh(
 
 def natural_refresh(state: State, list_id: str, at: datetime, people: Sequence[Profile]) -> None:
     """
-    Refresh as time would: about 1 % leave and about as many enter.
+    Refresh at random: about 1 % of the members leave, and about as many profiles enter.
 
-    Now and then somebody leaves and is back in one refresh, so that two changes
-    of one person share a timestamp.
+    Sometimes a profile leaves and enters in one refresh, so that two of its changes have
+    the same timestamp.
     """
     random = state.random
     members = list(state.members[list_id])
@@ -104,7 +104,7 @@ def natural_refresh(state: State, list_id: str, at: datetime, people: Sequence[P
 
 
 def about(random: Random, amount: float) -> int:
-    """Round up or down at random, so that small rates are right on average."""
+    """Round up or down at random, so that small rates are correct on average."""
     whole = int(amount)
     return whole + (random.random() < amount - whole)
 

@@ -1,4 +1,4 @@
-"""The account behind real sockets: threads, keep-alive, quota, faults and a control plane."""
+"""The HTTP server: threads, keep-alive, rate limits, faults and the control plane."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 KEY_HEADER = "X-Ometria-Auth"
 SIMULATED_KEY = "simulated-key"
-"""The key of a server that was given none; it opens nothing but a simulator."""
+"""The default key of a server, which is valid for simulators only."""
 
-REQUESTS_PER_SECOND = 4.0  # Documented: for the account, all its keys together.
+REQUESTS_PER_SECOND = 4.0  # Documented: for all keys of the account together.
 DELETION_REQUESTS_PER_MINUTE = 6.0  # Documented for the GDPR endpoints.
 
 _HTML = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
@@ -41,7 +41,7 @@ _HTML = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request as it was answered; keys are never kept. ``at`` is ``time.monotonic()``."""
+    """One request with its status, without its key. ``at`` is ``time.monotonic()``."""
 
     at: float
     simulated_at: datetime
@@ -63,10 +63,10 @@ class Server:
     """
     A running simulator.
 
-    ``url`` is the API's base, ending in ``/v2``; ``requests`` is the log, in the
-    order of the answers. ``quirks`` and ``faults`` may be changed while it runs.
-    ``after_request`` is called when an answer is made and before it is sent, so
-    that what it does to the account lies exactly between two requests.
+    ``url`` is the base of the API and ends in ``/v2``; ``requests`` is the log, in the order
+    of the responses. ``quirks`` and ``faults`` can change while the server runs.
+    ``after_request`` runs after a response is computed and before it is sent, so that its
+    changes to the account fall exactly between two requests.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Server:
         no_rights: frozenset[Endpoint] = frozenset(),
         feed: Feed | None = None,
     ) -> None:
-        """Start listening; a rate of None is no limit."""
+        """Start listening; a rate of None means no limit."""
         self.account = account
         self.key = key
         self.faults = faults or Faults()
@@ -98,7 +98,9 @@ class Server:
         try:
             self._listener = _Listener((host, port), self)
         except OSError as error:
-            message = f"Port {port} of {host} cannot be used ({error.strerror}). Choose another."
+            message = (
+                f"Port {port} on {host} is not available ({error.strerror}). Choose another port."
+            )
             raise OSError(message) from error
         self.port: int = self._listener.server_address[1]
         self.root_url = f"http://{host}:{self.port}"
@@ -110,7 +112,7 @@ class Server:
 
     @property
     def quirks(self) -> Quirks:
-        """How it behaves; setting it changes the behaviour from the next request on."""
+        """The behaviour; a new value applies from the next request on."""
         return self._quirks
 
     @quirks.setter
@@ -119,7 +121,7 @@ class Server:
         self._api = Api(self.account, quirks)
 
     def stop(self) -> None:
-        """Close the port and every connection; a second call does nothing."""
+        """Close the port and all connections; a second call has no effect."""
         if not self.stopping.is_set():
             self.stopping.set()
             self._listener.shutdown()
@@ -127,7 +129,7 @@ class Server:
             self._listener.server_close()
 
     def answer(self, path: str, query: Query, key: str | None) -> _Answer:
-        """Answer ``GET`` of *path*, which begins with ``/v2``."""
+        """Return the response to ``GET`` of *path*, which starts with ``/v2``."""
         try:
             self._check_key(key)
             self._check_quota(self.limiter)
@@ -150,7 +152,7 @@ class Server:
         message: str,
         headers: dict[str, str] | None = None,
     ) -> _Answer:
-        """Dress an error as the quirks say."""
+        """Return an error response in the form that the quirks set."""
         match self.quirks.error_body:
             case "html":
                 body, content_type = _HTML.format(message), "text/html; charset=utf-8"
@@ -181,7 +183,7 @@ class Server:
             case "seconds":
                 return {"Retry-After": str(whole)}
             case "date":
-                # Against the Date header, which shows simulated time, as a careful client reads it.
+                # Relative to the Date header, which has the simulated time.
                 moment = self.account.now.replace(microsecond=0) + timedelta(seconds=whole)
                 return {"Retry-After": format_datetime(moment, usegmt=True)}
             case _:
@@ -208,7 +210,7 @@ def serve(
     no_rights: frozenset[Endpoint] = frozenset(),
     feed: Feed | None = None,
 ) -> Iterator[Server]:
-    """Serve *account* while the block runs; port 0 is any free one."""
+    """Serve *account* during the block; port 0 means any free port."""
     server = Server(
         account,
         host=host,
@@ -246,18 +248,18 @@ class _Listener(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        for connection in list(self._open):  # Kept-alive connections end with the server.
+        for connection in list(self._open):  # Close keep-alive connections too.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about clients that went away."""
+        """Ignore errors of clients that disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = 120  # Idle connections end some time, even if nobody stops the server.
+    timeout = 120  # Idle connections end even if the server does not stop.
     server: _Listener
 
     def do_GET(self) -> None:
@@ -275,7 +277,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault and fault.kind == "hang":
             simulator.stopping.wait(fault.seconds)
-        answer = _spoilt(fault) or simulator.answer(path, query, self.headers.get(KEY_HEADER))
+        answer = _faulty_response(fault) or simulator.answer(
+            path, query, self.headers.get(KEY_HEADER)
+        )
         self._log(at, path, query, answer.status)
         if fault and fault.kind == "bad_json":
             answer = _Answer(answer.status, answer.body[: len(answer.body) // 2])
@@ -290,16 +294,16 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             arguments = json.loads(body or b"{}")
         except ValueError:
-            self._send(self.server.simulator.error(400, "The body is no JSON"))
+            self._send(self.server.simulator.error(400, "The body is not JSON"))
             return
         self._control(path, arguments)
 
     def _refuse_method(self) -> None:
-        """Refuse what writes: this account is read only, but for its control plane."""
+        """Refuse writes: the API is read-only, and the control plane is the only way to write."""
         self.close_connection = True
         self._send(self.server.simulator.error(405, "Method Not Allowed"))
 
-    do_PUT = do_PATCH = do_DELETE = do_HEAD = _refuse_method  # noqa: N815 -- names that the base class looks for
+    do_PUT = do_PATCH = do_DELETE = do_HEAD = _refuse_method  # noqa: N815 -- names that the base class requires
 
     def _control(self, path: str, arguments: dict[str, Any]) -> None:
         simulator = self.server.simulator
@@ -319,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
             simulator.after_request(request)
 
     def _send(self, answer: _Answer, *, truncate: bool = False) -> None:
-        """Send head and body in one write, so that no answer waits for a second packet."""
+        """Send headers and body in one write, so that no response waits for a second packet."""
         reason = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else "Error"
         now = self.server.simulator.account.now.replace(microsecond=0)
         headers = {
@@ -336,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = answer.body[: len(answer.body) // 2] if truncate else answer.body
         if self.command == "HEAD":
             body = b""
-        with contextlib.suppress(OSError):  # The client may have lost patience.
+        with contextlib.suppress(OSError):  # The client may have disconnected.
             self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
 
     def _reset(self) -> None:
@@ -344,12 +348,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as the base class has it
-        """Print nothing: the log is ``Server.requests``."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the name in the base class
+        """Print nothing; the log is ``Server.requests``."""
 
 
-def _spoilt(fault: Fault | None) -> _Answer | None:
-    """Give the answer that a fault puts in the place of the right one, if it does."""
+def _faulty_response(fault: Fault | None) -> _Answer | None:
+    """Return the response that a fault sends instead of the correct one; None if there is none."""
     if fault and fault.kind == "status":
         hint = {"Retry-After": fault.retry_after} if fault.retry_after else {}
         return _Answer(fault.status, fault.body.encode(), "text/plain; charset=utf-8", hint)

@@ -1,4 +1,4 @@
-"""The account's state and the primitive changes to it; whoever calls holds the lock."""
+"""The state of an account and its primitive changes; the caller holds the lock."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ _MERGED_KEY_BY_KEY = frozenset({"properties", "dates", "stats"})
 @dataclass(slots=True)
 class State:
     """
-    Everything an account knows.
+    All objects of an account.
 
-    Dictionaries keep the internal order: a profile's place never moves, new
-    ones go to the end. ``version`` counts changes, so that sorted views of one
-    version can be kept.
+    Dictionaries keep the internal order: a profile keeps its position, and new ones go to
+    the end. ``version`` counts changes, so that a sorted view of one version can be cached.
     """
 
     now: datetime
@@ -62,7 +61,7 @@ class State:
     _last_event: int = 0
 
     def profile(self, profile_id: str) -> Profile:
-        """Find a profile by its public id; KeyError when there is none (any more)."""
+        """Return a profile by its public id; KeyError if it does not exist."""
         return self.profiles[self.internal_ids[profile_id]]
 
     def add_profile(
@@ -73,7 +72,7 @@ class State:
         created_at: datetime,
         updated_at: datetime,
     ) -> Profile:
-        """Append a profile at the end of the internal order."""
+        """Add a profile at the end of the internal order."""
         if profile_id in self.internal_ids:
             message = f"profile {profile_id!r} exists already"
             raise ValueError(message)
@@ -94,7 +93,7 @@ class State:
         *,
         at: datetime,
     ) -> Profile:
-        """Change fields and mark the profile as updated; its update time never goes back."""
+        """Change fields and mark the profile as updated; its update time never decreases."""
         self.version += 1
         self._last_update += 1
         old = self.profile(profile_id)
@@ -108,7 +107,7 @@ class State:
         return profile
 
     def remove_profile(self, profile_id: str) -> Profile:
-        """Take a profile away: no tombstone, no ``list_exit``; what it did stays."""
+        """Remove a profile without tombstone or ``list_exit``; its events and changes stay."""
         self.version += 1
         profile = self.profiles.pop(self.internal_ids.pop(profile_id))
         for members in self.members.values():
@@ -116,14 +115,14 @@ class State:
         return profile
 
     def new_list_id(self) -> str:
-        """Give the next list id: digits, ascending, with gaps."""
+        """Return the next list id: ascending numbers with gaps."""
         self._last_list_id += self.random.randint(1, 9)
         while str(self._last_list_id) in self.segments:
             self._last_list_id += 1
         return str(self._last_list_id)
 
     def put_segment(self, segment: Segment) -> Segment:
-        """Add a list or replace the one with its id."""
+        """Add a list, or replace the list with the same id."""
         self.version += 1
         self.segments[segment.id] = segment
         self.members.setdefault(segment.id, {})
@@ -131,13 +130,13 @@ class State:
         return segment
 
     def remove_segment(self, list_id: str) -> None:
-        """Take a list and its changes away: from now on they are a 404."""
+        """Remove a list and its changes: both paths return 404 from now on."""
         self.version += 1
         del self.segments[list_id], self.members[list_id], self.changes[list_id]
         self.next_refresh.pop(list_id, None)
 
     def add_change(self, change: ListChange) -> None:
-        """Record an entry or an exit, and follow it in the list's membership."""
+        """Record an entry or an exit and update the members of the list."""
         self.version += 1
         self.changes[change.list_id].append(change)
         members = self.members[change.list_id]
@@ -152,18 +151,18 @@ class State:
         self.unsubscribes.append(unsubscribe)
 
     def add_event(self, event: EmailEvent) -> None:
-        """Keep an event until :meth:`release_events` finds that its time has come."""
+        """Store an event until :meth:`release_events` finds it available."""
         self._last_event += 1
         heapq.heappush(self.pending, (event.available_at, self._last_event, event))
 
     def release_events(self) -> None:
-        """Move what is available by now to ``events``, oldest availability first."""
+        """Move available events to ``events``, by the time they became available."""
         while self.pending and self.pending[0][0] <= self.now:
             self.events.append(heapq.heappop(self.pending)[2])
 
 
 def merged(old: Mapping[str, Json], new: Mapping[str, Json | Absent]) -> dict[str, Json]:
-    """Lay *new* over *old*; properties, dates and stats key by key, the rest whole."""
+    """Merge *new* into *old*: properties, dates and stats by key, other fields as a whole."""
     result = dict(old)
     for name, value in new.items():
         below = result.get(name)

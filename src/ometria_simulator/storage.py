@@ -1,4 +1,4 @@
-"""Where the feed's files lie: a folder, or a bucket behind the S3 protocol."""
+"""The target of the export: a folder, or a bucket of an S3 server."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 REGION = "eu-west-1"
-# Whatever they are, the S3 server of the tests lets them in.
+# The S3 server of the tests accepts any keys.
 ACCESS_KEY, SECRET_KEY = "simulated-access-key", "simulated-secret-key"
 
 
 class StorageError(Exception):
-    """The target cannot be used; the message says which and what to do."""
+    """The target is not usable; the message names it and a remedy."""
 
 
 class Storage(Protocol):
-    """A place for files."""
+    """A target for files."""
 
     def write(self, name: str, data: bytes, moment: datetime) -> datetime:
-        """Write a file, simulated to be of *moment*, and give its true modification time."""
+        """Write a file with the simulated time *moment*; return its actual modification time."""
 
     def read(self, name: str) -> bytes:
-        """Give a file's bytes."""
+        """Return the bytes of a file."""
 
     def delete(self, name: str) -> None:
-        """Take a file away."""
+        """Delete a file."""
 
 
 class Folder:
-    """A folder; its files carry simulated modification times."""
+    """A folder, whose files have simulated modification times."""
 
     def __init__(self, path: Path) -> None:
-        """Make the folder if there is none."""
+        """Create the folder if it does not exist."""
         self._path = path
         path.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, data: bytes, moment: datetime) -> datetime:
-        """Write in one step, as a finished upload appears; rewriting is always newer."""
+        """Write atomically, as an upload appears; a rewritten file always has a newer time."""
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         seconds = int(moment.timestamp())
@@ -58,22 +58,22 @@ class Folder:
         return type(moment).fromtimestamp(seconds, tz=moment.tzinfo)
 
     def read(self, name: str) -> bytes:
-        """Give a file's bytes."""
+        """Return the bytes of a file."""
         return (self._path / name).read_bytes()
 
     def delete(self, name: str) -> None:
-        """Take a file away."""
+        """Delete a file."""
         (self._path / name).unlink()
 
 
 class Bucket:
-    """A prefix in a bucket; modification times are the S3 server's own."""
+    """A prefix in a bucket; the S3 server sets the modification times."""
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         """Use an open client; *prefix* ends with a slash or is empty."""
         self._client, self._bucket, self._prefix = client, bucket, prefix
 
-    def write(self, name: str, data: bytes, moment: datetime) -> datetime:  # noqa: ARG002 -- S3 keeps its own time
+    def write(self, name: str, data: bytes, moment: datetime) -> datetime:  # noqa: ARG002 -- S3 sets its own time
         """Upload in one request."""
         key = self._prefix + name
         self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
@@ -82,7 +82,7 @@ class Bucket:
         return modified
 
     def read(self, name: str) -> bytes:
-        """Download a file's bytes."""
+        """Download a file."""
         answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
         data: bytes = answer["Body"].read()
         return data
@@ -94,7 +94,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to reach an S3 server; None leaves it to the ordinary AWS settings."""
+    """Access to an S3 server; fields that are None fall back to the AWS settings."""
 
     endpoint_url: str | None = None
     access_key: str | None = None
@@ -115,7 +115,7 @@ def open_storage(target: str | Path, access: S3Access | None = None) -> Storage:
     if parts.scheme == "file":
         return Folder(Path(parts.path))
     if "://" in target:
-        message = f"The feed cannot go to {target!r}. Give a folder, file:// or s3://bucket/prefix."
+        message = f"Cannot export to {target!r}. Use a folder, file:// or s3://bucket/prefix."
         raise StorageError(message)
     return Folder(Path(target))
 
@@ -124,16 +124,16 @@ def _check_bucket(client: Any, bucket: str) -> None:
     try:
         client.head_bucket(Bucket=bucket)
     except Exception as error:
-        message = f"The bucket {bucket!r} cannot be used ({error}). Create it, or check the keys."
+        message = f"Cannot access the bucket {bucket!r} ({error}). Create it, or check the keys."
         raise StorageError(message) from error
 
 
 def _client(access: S3Access) -> Any:
     try:
-        import boto3  # noqa: PLC0415 -- an extra: folders do without it
+        import boto3  # noqa: PLC0415 -- an extra, which folders do not need
         from botocore.config import Config  # noqa: PLC0415
     except ImportError as error:
-        message = "S3 needs the extra: pip install 'ometria-replica[simulator]'."
+        message = "S3 needs an extra: pip install 'ometria-replica[simulator]'."
         raise StorageError(message) from error
     return boto3.client(
         "s3",
@@ -147,7 +147,7 @@ def _client(access: S3Access) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """A running S3 server and the keys to it."""
+    """A running S3 server with its keys."""
 
     endpoint_url: str
     bucket: str
@@ -157,20 +157,20 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        """The bucket as a target of the feed."""
+        """The address of the bucket, as a target for an export."""
         return f"s3://{self.bucket}"
 
     @property
     def access(self) -> S3Access:
-        """The way in."""
+        """The access to this server."""
         return S3Access(self.endpoint_url, self.access_key, self.secret_key, self.region)
 
     def client(self) -> Any:
-        """Open a boto3 client to it."""
+        """Open a boto3 client for this server."""
         return _client(self.access)
 
     def create_bucket(self, name: str) -> None:
-        """Make one more bucket."""
+        """Create another bucket."""
         self.client().create_bucket(
             Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region}
         )
@@ -179,16 +179,16 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(bucket: str = "ometria-exports", *, port: int = 0) -> Iterator[S3Server]:
     """
-    Run moto's S3 server on the loopback address, with an empty *bucket* in it.
+    Run moto's S3 server on the loopback address with an empty *bucket*.
 
-    One process's servers share their buckets: when the block ends, all are emptied.
+    All servers of a process share their buckets; the end of the block deletes all of them.
     """
     try:
         from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- an extra, and slow to import
     except ImportError as error:
-        message = "An S3 server needs the extra: pip install 'ometria-replica[simulator]'."
+        message = "An S3 server needs an extra: pip install 'ometria-replica[simulator]'."
         raise StorageError(message) from error
-    # Every request would be a line on standard error.
+    # By default, werkzeug prints a line for each request to standard error.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     moto.start()

@@ -1,4 +1,4 @@
-"""The words that invented people, mails and lists are made of."""
+"""The texts of fictional profiles, mails and lists."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ TRANSACTIONAL = ("Order confirmation", "Your order is on its way", "Password res
 DEVICES = ("desktop", "mobile", "tablet", "unknown")
 PATHS = ("/", "/sale", "/new-in", "/products/linen-shirt", "/products/caf%C3%A9-mug", "/account")
 
-# Names and numbers follow the SparkPost-like table that the facts infer; Ometria names none.
+# Codes like those of SparkPost, which is inferred; Ometria documents no codes.
 BOUNCES = (
     ("10", "550 5.1.1 user unknown"),
     ("21", "DNS failure, no MX for domain"),

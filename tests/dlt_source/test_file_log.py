@@ -1,4 +1,4 @@
-"""The log stays small, and no file is read twice, or left out without a word."""
+"""The file log stays small; no file is read twice, and none is skipped without a warning."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def file(minute: int, name: str = "", etag: str = "e") -> FeedObject:
-    """Make a file that was last changed so many minutes after noon."""
+    """Return a file that was modified *minute* minutes after noon."""
     return FeedObject(name or f"{minute:04}.csv", etag, 10, NOON + timedelta(minutes=minute))
 
 
 def through_json(log: FileLog) -> FileLog:
-    """Write it and read it, as happens between two loads."""
+    """Write the log as JSON and read it, as between two loads."""
     return FileLog.from_state(log.to_state())
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=9), max_size=6))
-def test_files_that_come_in_order_are_read_once(loads: list[list[int]]) -> None:
-    """However many come at once, and however close in time, if none is older than one before."""
+def test_files_that_arrive_in_order_are_read_once(loads: list[list[int]]) -> None:
+    """Any number of files at any distance in time, if none is older than an earlier one."""
     listed: list[FeedObject] = []
     read: list[FeedObject] = []
     log, minute = FileLog(), 0
     for load in loads:
-        minute += 1  # Later than all that was there.
+        minute += 1  # Later than all files before.
         for step in load:
             minute += step
             listed.append(file(minute, f"{len(listed)}.csv"))
@@ -53,7 +53,7 @@ def test_files_that_come_in_order_are_read_once(loads: list[list[int]]) -> None:
 
 
 def test_a_new_version_is_read_again() -> None:
-    """The same name with another ETag is news, even if all before was forgotten."""
+    """The same name with another ETag is a new version, even of a file below the horizon."""
     listed = [file(minute) for minute in range(8)]
     log = through_json(FileLog().after(listed, listed))
     rewritten = file(20, "0000.csv", "other")
@@ -61,8 +61,8 @@ def test_a_new_version_is_read_again() -> None:
     assert log.new_files([rewritten, *listed[1:]]) == [rewritten]
 
 
-def test_a_file_that_is_older_than_those_remembered_is_counted_as_late() -> None:
-    """It is not read, and each load says so for as long as it is there."""
+def test_a_new_file_below_the_horizon_counts_as_late() -> None:
+    """It is not read, and each load counts it as long as it is listed."""
     listed = [file(minute) for minute in range(8)]
     log = through_json(FileLog().after(listed, listed))
     late = file(1, "late.csv")
@@ -73,8 +73,8 @@ def test_a_file_that_is_older_than_those_remembered_is_counted_as_late() -> None
         log = through_json(log.after([*listed, late], []))
 
 
-def test_a_late_file_among_those_remembered_is_read() -> None:
-    """What is remembered one by one can be told from what is new."""
+def test_a_late_file_above_the_horizon_is_read() -> None:
+    """Fingerprints distinguish it from the files that were read."""
     listed = [file(minute) for minute in range(8)]
     log = through_json(FileLog().after(listed, listed))
     late = file(6, "late.csv")
@@ -83,8 +83,8 @@ def test_a_late_file_among_those_remembered_is_read() -> None:
     assert log.late([*listed, late]) == 0
 
 
-def test_files_that_are_removed_make_no_room_for_late_ones() -> None:
-    """A bucket that forgets its old files is no reason for a warning, nor for silence later."""
+def test_removed_files_do_not_hide_late_ones() -> None:
+    """Old files that expire cause no warning, and a late file after that still causes one."""
     listed = [file(minute) for minute in range(8)]
     log = through_json(FileLog().after(listed, listed))
     left = listed[4:]
@@ -94,8 +94,8 @@ def test_files_that_are_removed_make_no_room_for_late_ones() -> None:
     assert log.late([*left, file(0, "late.csv")]) == 1
 
 
-def test_a_file_that_could_not_be_read_is_tried_however_old_it_gets() -> None:
-    """The horizon passes it, and it stays due."""
+def test_an_unreadable_file_is_retried_at_any_age() -> None:
+    """It stays due when the horizon passes it."""
     denied, others = file(0, "denied.csv"), [file(minute) for minute in range(1, 20)]
     log = through_json(FileLog().after([denied, *others], others))
 

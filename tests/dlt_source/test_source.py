@@ -1,4 +1,4 @@
-"""Loaded by dlt, the five tables are the account."""
+"""The five tables that dlt loads contain the account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ometria_replica.dlt import file_log, ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
-from tests.dlt_source.places import TABLES, DuckDB, Place, everything
+from tests.dlt_source.destinations import TABLES, Destination, DuckDB, everything
 from tests.e2e.oracle import expected
 from tests.e2e.program import run
 from tests.incremental.shops import small_shop
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def source(server: Server | None, feed: Feed | None, **given: Any) -> Any:
-    """Make the source of an account, as a script would."""
+    """Return the source of an account, as in a user's script."""
     return ometria(
         account_id=given.pop("account_id", "1042"),
         source_id=given.pop("source_id", "uk"),
@@ -46,8 +46,8 @@ def source(server: Server | None, feed: Feed | None, **given: Any) -> Any:
     )
 
 
-def without_stamps(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    """Leave out when a profile was asked for, which dlt can't keep as it was."""
+def without_request_times(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Drop the request time of profiles, which dlt cannot keep for unchanged rows."""
     return {
         name: [
             {k: v for k, v in row.items() if (name, k) != ("profiles", "updated_at")}
@@ -58,42 +58,42 @@ def without_stamps(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
 
 
 def test_dlt_loads_the_account(
-    shop: Account, server: Server, feed: Feed, place: Place, alone: list[str]
+    shop: Account, server: Server, feed: Feed, destination: Destination, alone: list[str]
 ) -> None:
-    """Names, types, order and rows are the page's, and stay so as time passes."""
+    """Names, types, order and rows are those of the specification page, and stay so over time."""
     began = datetime.now(UTC)
-    place.pipeline().run(source(server, feed))
+    destination.pipeline().run(source(server, feed))
 
-    rows = everything(place)
+    rows = everything(destination)
     assert rows == expected(shop, feed, "1042", "uk")
     assert all(rows.values())
-    assert [place.columns(table.name) for table in page_tables()] == [
+    assert [destination.columns(table.name) for table in page_tables()] == [
         table.columns for table in page_tables()
     ]
-    for found in everything(place, load_time=True).values():
+    for found in everything(destination, load_time=True).values():
         assert all(began <= row["__synced_at"] <= datetime.now(UTC) for row in found)
 
-    # Again: nothing is doubled, and files are not read twice.
-    place.pipeline().run(source(server, feed))
-    assert without_stamps(everything(place)) == without_stamps(rows)
-    times = {row["__synced_at"] for row in place.rows("email_events")}
+    # A second load duplicates nothing and reads no file twice.
+    destination.pipeline().run(source(server, feed))
+    assert without_request_times(everything(destination)) == without_request_times(rows)
+    times = {row["__synced_at"] for row in destination.rows("email_events")}
     assert len(times) == 1
 
-    # Time passes: profiles change, merge and vanish, lists refresh, mails go out.
+    # Two days later: profiles change, merge and disappear, lists refresh, mails are sent.
     shop.advance(timedelta(days=2))
     feed.export()
     feed.rewrite(min(record.file for record in feed.delivered))
     gone = shop.profiles[0].id
     shop.delete_profile(gone)
     asked = len(server.requests)
-    place.pipeline().run(source(server, feed))
+    destination.pipeline().run(source(server, feed))
 
-    now, then = everything(place), expected(shop, feed, "1042", "uk")
-    for name in TABLES:  # What has gone stays, as nobody tells dlt.
+    now, then = everything(destination), expected(shop, feed, "1042", "uk")
+    for name in TABLES:  # Deleted rows stay: the dlt source detects no deletes.
         known = {row["__sync_key"]: row for row in rows[name]}
         known |= {row["__sync_key"]: row for row in then[name]}
         then[name] = [known[key] for key in sorted(known)]
-    assert without_stamps(now) == without_stamps(then)
+    assert without_request_times(now) == without_request_times(then)
     assert gone in {row["profile_id"] for row in now["profiles"]}
     since = {
         request.query["updateSince"]
@@ -104,59 +104,59 @@ def test_dlt_loads_the_account(
     assert alone == []
 
 
-@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # It is dlt that uses it.
-def test_a_load_that_fails_halfway_is_gone_on_with(
-    shop: Account, server: Server, feed: Feed, place: Place
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # Used by dlt.
+def test_the_next_load_continues_after_one_that_failed_halfway(
+    shop: Account, server: Server, feed: Feed, destination: Destination
 ) -> None:
-    """The run after it ends what was begun, and the one after that brings what is new since."""
-    place.pipeline().run(source(server, feed))
+    """The next run completes the failed load, and the one after that loads the news since."""
+    destination.pipeline().run(source(server, feed))
     shop.advance(timedelta(days=2))
     feed.export()
-    fail_in_the_middle(place, server, feed)
-    assert place.pipeline().has_pending_data
+    fail_halfway(destination, server, feed)
+    assert destination.pipeline().has_pending_data
 
-    place.pipeline().run(source(server, feed))
-    place.pipeline().run(source(server, feed))
+    destination.pipeline().run(source(server, feed))
+    destination.pipeline().run(source(server, feed))
 
-    assert events(everything(place)) == events(expected(shop, feed, "1042", "uk"))
+    assert events(everything(destination)) == events(expected(shop, feed, "1042", "uk"))
 
 
-@pytest.mark.parametrize("how", ["the folder is gone", "somebody gave it up"])
-def test_a_load_that_is_lost_is_read_again(
-    shop: Account, server: Server, feed: Feed, place: Place, how: str
+@pytest.mark.parametrize("how", ["the folder is deleted", "the packages are aborted"])
+def test_a_lost_load_is_read_again(
+    shop: Account, server: Server, feed: Feed, destination: Destination, how: str
 ) -> None:
-    """Then dlt goes back to the state that came with the last rows."""
-    place.pipeline().run(source(server, feed))
+    """Dlt restores the state that was loaded with the last rows."""
+    destination.pipeline().run(source(server, feed))
     shop.advance(timedelta(days=2))
     feed.export()
-    fail_in_the_middle(place, server, feed)
-    if how == "the folder is gone":
-        shutil.rmtree(place.pipelines)
+    fail_halfway(destination, server, feed)
+    if how == "the folder is deleted":
+        shutil.rmtree(destination.pipelines)
     else:
-        place.pipeline().abort_packages()
+        destination.pipeline().abort_packages()
 
-    place.pipeline().run(source(server, feed))
+    destination.pipeline().run(source(server, feed))
 
-    assert events(everything(place)) == events(expected(shop, feed, "1042", "uk"))
+    assert events(everything(destination)) == events(expected(shop, feed, "1042", "uk"))
 
 
-def fail_in_the_middle(place: Place, server: Server, feed: Feed) -> None:
-    """Run a load whose events don't fit, while the other tables do; then make it fit."""
-    place.execute("ALTER TABLE ometria.email_events RENAME COLUMN bounce_reason TO other")
+def fail_halfway(destination: Destination, server: Server, feed: Feed) -> None:
+    """Run a load that fails for email_events only; then repair that table."""
+    destination.execute("ALTER TABLE ometria.email_events RENAME COLUMN bounce_reason TO other")
     with pytest.raises(PipelineStepFailed, match="bounce_reason"):
-        place.pipeline().run(source(server, feed))
-    place.execute("ALTER TABLE ometria.email_events RENAME COLUMN other TO bounce_reason")
+        destination.pipeline().run(source(server, feed))
+    destination.execute("ALTER TABLE ometria.email_events RENAME COLUMN other TO bounce_reason")
 
 
 def events(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    """Keep the tables whose rows never go and never change."""
+    """Return the tables whose rows are never deleted and never change."""
     return {name: rows[name] for name in ("member_lists", "unsubscribes", "email_events")}
 
 
-def test_a_table_that_ometria_refuses_holds_back_the_load(
+def test_a_table_that_ometria_refuses_fails_the_whole_load(
     shop: Account, server: Server, feed: Feed, duck: DuckDB
 ) -> None:
-    """Nothing is loaded and no state moves, so that the next run reads all of it."""
+    """No row is loaded and no state advances, so the next run reads everything."""
     server.faults.sometimes("/v2/unsubscribes", Fault(status=403), 1.0)
     with pytest.raises(PipelineStepFailed, match="Ometria refused the API key"):
         duck.pipeline().run(source(server, feed))
@@ -168,9 +168,9 @@ def test_a_table_that_ometria_refuses_holds_back_the_load(
 
 
 def test_two_accounts_share_a_dataset(
-    shop: Account, server: Server, feed: Feed, place: Place, tmp_path: Path
+    shop: Account, server: Server, feed: Feed, destination: Destination, tmp_path: Path
 ) -> None:
-    """Each goes on from its own state, and neither touches the other's rows."""
+    """Each account continues from its own state and changes its own rows only."""
     other = Account.create(profiles=40, lists=2, email_events=50, seed=8, now=shop.now)
     other_feed = Feed(other, tmp_path / "other")
     other_feed.export_history()
@@ -180,17 +180,19 @@ def test_two_accounts_share_a_dataset(
             settings_of(other_server, tmp_path / "other", account_id="1043", source_id="de"),
         )
         for _ in range(2):
-            place.pipeline().run(ometria_accounts(Config(accounts)))
+            destination.pipeline().run(ometria_accounts(Config(accounts)))
 
     uk, de = expected(shop, feed, "1042", "uk"), expected(other, other_feed, "1043", "de")
     both = {
         name: sorted(uk[name] + de[name], key=lambda row: str(row["__sync_key"])) for name in TABLES
     }
-    assert without_stamps(everything(place)) == without_stamps(both)
+    assert without_request_times(everything(destination)) == without_request_times(both)
 
 
-def test_of_a_key_that_comes_twice_the_newest_row_is_loaded(place: Place, tmp_path: Path) -> None:
-    """In one file the later line, of two files the one changed later, whatever dlt makes of it."""
+def test_the_newest_row_of_a_repeated_key_is_loaded(
+    destination: Destination, tmp_path: Path
+) -> None:
+    """The later line of one file, and the later of two files, independent of dlt's merge."""
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     folder = tmp_path / "feed"
 
@@ -205,16 +207,18 @@ def test_of_a_key_that_comes_twice_the_newest_row_is_loaded(place: Place, tmp_pa
 
     write_feed_file(folder, "b.jsonl", noon, [event("oldest"), event("old")])
     write_feed_file(folder, "a.jsonl", noon + timedelta(hours=1), [event("new"), event("newest")])
-    place.pipeline().run(ometria(feed_url=str(folder)))
-    assert [row["device_type"] for row in place.rows("email_events")] == ["newest"]
+    destination.pipeline().run(ometria(feed_url=str(folder)))
+    assert [row["device_type"] for row in destination.rows("email_events")] == ["newest"]
 
     write_feed_file(folder, "c.jsonl", noon + timedelta(hours=2), [event("latest")])
-    place.pipeline().run(ometria(feed_url=str(folder)))
-    assert [row["device_type"] for row in place.rows("email_events")] == ["latest"]
+    destination.pipeline().run(ometria(feed_url=str(folder)))
+    assert [row["device_type"] for row in destination.rows("email_events")] == ["latest"]
 
 
-def test_wide_keys_keep_apart_what_the_specified_keys_merge(duck: DuckDB, tmp_path: Path) -> None:
-    """As the setting does for ``sync``."""
+def test_wide_keys_separate_rows_that_the_specified_keys_merge(
+    duck: DuckDB, tmp_path: Path
+) -> None:
+    """The argument has the effect of the setting for ``sync``."""
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     click = {"to_address": "ann@example.com", "event_type": "click", "dt_occurred": "2026-03-01"}
     clicks = [{**click, "uuid": "1"}, {**click, "uuid": "2"}]
@@ -225,13 +229,13 @@ def test_wide_keys_keep_apart_what_the_specified_keys_merge(duck: DuckDB, tmp_pa
     assert {row["send_id"] for row in duck.rows("email_events")} == {"1", "2"}
 
 
-def test_a_file_that_comes_too_late_is_told_of(
+def test_a_file_that_arrives_too_late_causes_a_warning(
     duck: DuckDB,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Older than all files that are remembered, it is not read; read all again, and it is."""
+    """A new file below the horizon is not read; a load from the start reads it."""
     monkeypatch.setattr(file_log, "MOST_FILES", 2)
     noon, folder = datetime(2026, 3, 2, 12, tzinfo=UTC), tmp_path / "feed"
 
@@ -242,19 +246,19 @@ def test_a_file_that_comes_too_late_is_told_of(
     for hour in (2, 3, 4, 5):
         write(hour)
     duck.pipeline().run(ometria(feed_url=str(folder)))
-    assert "are not read" not in caplog.text
+    assert "not read" not in caplog.text
     write(1)
 
     duck.pipeline().run(ometria(feed_url=str(folder)))
-    assert "1 files are not read, because they arrived later" in caplog.text
+    assert "email_events: late files that were not read: 1. " in caplog.text
     assert len(duck.rows("email_events")) == 4
 
     duck.pipeline().run(ometria(feed_url=str(folder)), refresh="drop_data")
     assert len(duck.rows("email_events")) == 5
 
 
-def test_what_cannot_be_loaded_goes_to_a_table_of_its_own(place: Place, tmp_path: Path) -> None:
-    """A value, a record and a file, each with its reason; the row itself is loaded."""
+def test_rejects_have_a_table_of_their_own(destination: Destination, tmp_path: Path) -> None:
+    """A value, a record and a file are rejected with a reason; the row of the value is loaded."""
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     folder = tmp_path / "feed"
     write_feed_file(
@@ -269,23 +273,23 @@ def test_what_cannot_be_loaded_goes_to_a_table_of_its_own(place: Place, tmp_path
     (folder / "b.csv.gz").write_bytes(b"\x1f\x8b no gzip")
 
     for _ in range(2):
-        place.pipeline().run(ometria(feed_url=str(folder)))
+        destination.pipeline().run(ometria(feed_url=str(folder)))
 
-    assert [row["event_at"] for row in place.rows("email_events")] == [None]
+    assert [row["event_at"] for row in destination.rows("email_events")] == [None]
     found: dict[str, list[Any]] = {"a.jsonl": [], "b.csv.gz": []}
-    for row in place.rows("rejects"):
+    for row in destination.rows("rejects"):
         found[row["origin"]].append((row["position"], row["column_name"], row["raw"]))
         assert row["reason"]
         assert row["source_id"] == "default"
     assert sorted(found["a.jsonl"]) == [(1, "event_at", "whenever"), (2, None, ANY)]
     assert found["b.csv.gz"] == [(None, None, None)]
-    assert {name for name, _ in place.columns("rejects")} == {*REJECT_COLUMNS, "rejected_at"}
+    assert {name for name, _ in destination.columns("rejects")} == {*REJECT_COLUMNS, "rejected_at"}
 
 
-def test_the_rejects_can_be_left_out(
+def test_the_table_of_rejects_is_optional(
     duck: DuckDB, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They are people's data too; that there were some is said in the log all the same."""
+    """Rejects contain personal data; without their table, the log still has their number."""
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     record = {"to_address": "ann@example.com", "event_type": "open", "dt_occurred": "whenever"}
     write_feed_file(tmp_path / "feed", "a.jsonl", noon, [record])
@@ -297,10 +301,10 @@ def test_the_rejects_can_be_left_out(
     assert "whenever" not in caplog.text
 
 
-def test_nothing_is_there_but_what_dlt_itself_needs(
+def test_the_dataset_has_no_other_tables_than_ours_and_dlts_own(
     server: Server, feed: Feed, duck: DuckDB
 ) -> None:
-    """No column of dlt's in our tables, and no table but the five, the rejects and dlt's three."""
+    """The dataset has the five tables, the rejects and dlt's three tables, and no others."""
     duck.pipeline().run(source(server, feed))
 
     assert duck.tables() == {
@@ -312,8 +316,8 @@ def test_nothing_is_there_but_what_dlt_itself_needs(
     }
 
 
-def test_a_list_that_would_not_answer_is_asked_again(duck: DuckDB) -> None:
-    """It is noted with what is due of it, and read from there when it answers."""
+def test_a_list_that_failed_is_retried(duck: DuckDB) -> None:
+    """The state records the list and its start time, and the next load reads it from there."""
     shop = small_shop()
     with serve(shop, requests_per_second=None) as server:
         server.quirks = Quirks(archived_changes="not_found")
@@ -330,7 +334,7 @@ def test_a_list_that_would_not_answer_is_asked_again(duck: DuckDB) -> None:
 def test_delta_tables_are_merged_by_key(
     shop: Account, server: Server, feed: Feed, tmp_path: Path
 ) -> None:
-    """There dlt has no delete-insert and takes its upsert, which wants each key once."""
+    """For Delta, dlt uses upsert instead of delete-insert, and it requires unique keys."""
     destination = dlt.destinations.filesystem(str(tmp_path / "lake"))
     for _ in range(2):
         pipeline = dlt.pipeline(
@@ -348,8 +352,8 @@ def test_delta_tables_are_merged_by_key(
         ]
 
 
-def test_some_tables_can_be_chosen(server: Server, feed: Feed, duck: DuckDB) -> None:
-    """By name when the source is made, or with dlt's own ``with_resources``."""
+def test_a_load_can_select_tables(server: Server, feed: Feed, duck: DuckDB) -> None:
+    """By the argument ``tables``, or with dlt's own ``with_resources``."""
     duck.pipeline().run(source(server, feed, tables=["lists", "email_events"]))
     assert {"lists", "email_events"} == duck.tables() & set(TABLES)
 
@@ -357,14 +361,14 @@ def test_some_tables_can_be_chosen(server: Server, feed: Feed, duck: DuckDB) -> 
     assert {"lists", "email_events", "unsubscribes"} == duck.tables() & set(TABLES)
 
 
-def test_what_the_settings_cannot_read_is_not_in_the_source(server: Server, feed: Feed) -> None:
-    """Without a feed there are no email events, without a key there is nothing else."""
+def test_the_source_has_only_tables_that_the_settings_can_read(server: Server, feed: Feed) -> None:
+    """Email events need a feed, and the other tables need an API key."""
     assert set(source(server, None).resources) == {*TABLES} - {"email_events"}
     assert set(source(None, feed).resources) == {"email_events"}
 
 
-def test_dlt_knows_each_column_before_a_row_comes(server: Server, feed: Feed) -> None:
-    """Names in order, the key, what is never null, and where BigQuery parts the events."""
+def test_dlt_knows_each_column_before_the_first_row(server: Server, feed: Feed) -> None:
+    """Names in order, the key, the columns that are never null, and BigQuery's partitions."""
     schema = source(server, feed).discover_schema()
 
     for page in page_tables():
@@ -378,8 +382,8 @@ def test_dlt_knows_each_column_before_a_row_comes(server: Server, feed: Feed) ->
         assert table.get("x-bigquery-partition") == (parted if "event_at" in columns else None)
 
 
-def test_rows_can_be_looked_at_without_a_pipeline(server: Server) -> None:
-    """A resource is an iterable of Arrow tables, in the page's order of columns."""
+def test_a_resource_can_be_read_without_a_pipeline(server: Server) -> None:
+    """A resource is an iterable of Arrow tables with the columns in the page's order."""
     (table,) = source(server, None).lists
 
     assert len(table) == 5
@@ -387,10 +391,10 @@ def test_rows_can_be_looked_at_without_a_pipeline(server: Server) -> None:
     assert table.column_names == [name for name, _ in page.columns]
 
 
-def test_to_load_everything_again_drops_what_is_gone(
+def test_a_load_from_the_start_removes_deleted_rows(
     shop: Account, server: Server, feed: Feed, duck: DuckDB
 ) -> None:
-    """``refresh="drop_data"`` empties the tables and forgets how far they were read."""
+    """``refresh="drop_data"`` empties the tables and resets their state."""
     duck.pipeline().run(source(server, feed))
     shop.delete_profile(shop.profiles[0].id)
 
@@ -408,10 +412,10 @@ def test_to_load_everything_again_drops_what_is_gone(
         ({"account_id": "1043"}, "another account_id"),
     ],
 )
-def test_other_keys_than_before_are_refused(
+def test_changed_keys_are_refused(
     server: Server, duck: DuckDB, changed: dict[str, Any], words: str
 ) -> None:
-    """They would load every row a second time."""
+    """Changed keys would duplicate every row."""
     duck.pipeline().run(source(server, None, tables=["lists"]))
     before = duck.rows("lists")
 
@@ -424,7 +428,7 @@ def test_other_keys_than_before_are_refused(
 def test_the_settings_come_from_the_configuration_of_dlt(
     server: Server, feed: Feed, duck: DuckDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From ``sources.ometria``, as any source's."""
+    """The section is ``sources.ometria``, as for any dlt source."""
     given = {
         "ACCOUNT_ID": "1042",
         "API_KEY": server.key,
@@ -443,8 +447,8 @@ def test_the_settings_come_from_the_configuration_of_dlt(
     assert {row["__source_id"] for row in duck.rows("email_events")} == {"1042"}
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    """Before anything is contacted, by the names that dlt's configuration has."""
+def test_all_problems_are_reported_at_once() -> None:
+    """The error comes before any request and uses the names of dlt's configuration."""
     with pytest.raises(ConfigError) as refused:
         ometria(
             api_url="ftp://nowhere",
@@ -465,8 +469,8 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ometria(api_key="key", tables=["orders", "email_events"])
 
 
-def test_a_key_is_in_no_message(server: Server) -> None:
-    """Neither in what a setting refuses, nor in the repr of the source."""
+def test_no_message_contains_a_key(server: Server) -> None:
+    """Neither the error of a wrong setting nor the repr of the source contains it."""
     with pytest.raises(ConfigError) as refused:
         ometria(api_key="se cret\n")
     assert "cret" not in str(refused.value)
@@ -474,8 +478,8 @@ def test_a_key_is_in_no_message(server: Server) -> None:
     assert server.key not in str(source(server, None))
 
 
-def test_without_dlt_it_says_what_to_install(tmp_path: Path) -> None:
-    """And the package itself does without."""
+def test_without_dlt_the_error_names_the_package_to_install(tmp_path: Path) -> None:
+    """The rest of the package works without dlt."""
     code = """
 import sys
 sys.modules["dlt"] = None
@@ -490,8 +494,8 @@ except ModuleNotFoundError as error:
     assert "pip install 'ometria-replica[dlt]'" in said
 
 
-def test_replication_brings_no_dlt(tmp_path: Path) -> None:
-    """Who does not load with dlt never imports it."""
+def test_replication_does_not_import_dlt(tmp_path: Path) -> None:
+    """Only the dlt source imports dlt."""
     code = """
 import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.check
 print([name for name in sys.modules if name.split(".")[0] == "dlt"])

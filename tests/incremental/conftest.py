@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def shop() -> Account:
-    """Make a small shop, everything in it old."""
+    """Return a small shop whose records are all old."""
     return small_shop()
 
 
 @pytest.fixture
 def server(shop: Account) -> Iterator[Server]:
-    """Serve it, as fast as anybody asks."""
+    """Serve the shop over HTTP, without a rate limit."""
     with serve(shop, requests_per_second=None) as running:
         yield running
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Path:
-    """Name a file that is not there yet."""
+    """Return the path of a file that does not exist yet."""
     return tmp_path / "w.duckdb"

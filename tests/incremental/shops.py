@@ -1,4 +1,4 @@
-"""A small shop, the requests that a run made of it, and what the run left behind."""
+"""A small shop, the requests of a run, and the state that the run leaves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ YEAR = 365 * DAY
 
 
 def small_shop() -> Account:
-    """Make three people, a dynamic list, a static one and an opt-out, all of them old."""
+    """Return a shop of three profiles, a dynamic and a static list and an opt-out, all old."""
     shop = Account(now=NOON - 90 * DAY)
     for name in ("ann", "bob", "cat"):
         shop.add_profile(name, email=f"{name}@example.com")
@@ -42,14 +42,14 @@ def small_shop() -> Account:
 def account(
     server: Server | None = None, folder: Path | None = None, **more: Any
 ) -> AccountSettings:
-    """Give settings as :func:`tests.replicas.account` does, with any other setting by name."""
+    """Return settings like :func:`tests.replicas.account`, with any other setting by name."""
     names = {"account_id": "1042", "source_id": "uk"}
     names |= {name: more.pop(name) for name in list(more) if name in names}
     return dataclasses.replace(replicas.account(server, folder, **names), **more)
 
 
 def config(warehouse: Path, *accounts: AccountSettings) -> Config:
-    """Give the settings of a sync of *accounts* into a file."""
+    """Return the settings for a sync of *accounts* into a file."""
     return Config(accounts=accounts, warehouse=WarehouseSettings(url=f"duckdb:///{warehouse}"))
 
 
@@ -60,18 +60,20 @@ def replicate(
     progress: Progress | None = None,
     **options: Any,
 ) -> RunReport:
-    """Sync into the file; it is *at* all the time, unless that is a clock."""
+    """Sync into the file; the clock stays at *at*, unless that is a clock itself."""
     clock = at if callable(at) else lambda: at
     return sync(config(warehouse, *accounts), clock=clock, progress=progress, **options)
 
 
 def state(warehouse: Path, name: str) -> list[Row]:
-    """Read a table of the state schema, in a fixed order."""
+    """Return the rows of a state table in a fixed order."""
     return read_file(warehouse, f"ometria_replica.{name}", order="ALL")
 
 
-def mark(warehouse: Path, table: str, name: str = "watermark", source_id: str = "uk") -> datetime:
-    """Read one mark, which must be there."""
+def watermark_of(
+    warehouse: Path, table: str, name: str = "watermark", source_id: str = "uk"
+) -> datetime:
+    """Return one watermark, which must exist."""
     (found,) = [
         row["reached_at"]
         for row in state(warehouse, "watermarks")
@@ -81,19 +83,19 @@ def mark(warehouse: Path, table: str, name: str = "watermark", source_id: str = 
     return found
 
 
-class Asked:
-    """The requests that reach a server from now on."""
+class ReceivedRequests:
+    """The requests that a server receives from now on."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._before = len(server.requests)
 
     def paths(self) -> list[str]:
-        """Tell the paths, sorted, without the version."""
+        """Return the paths, sorted, without the version."""
         return sorted(r.path.removeprefix("/v2/") for r in self._server.requests[self._before :])
 
     def values(self, path: str, parameter: str) -> set[str | None]:
-        """Tell what *parameter* was in requests of *path*; None where it was left out."""
+        """Return the values of *parameter* in requests of *path*; None for a missing one."""
         return {
             r.query.get(parameter)
             for r in self._server.requests[self._before :]
@@ -101,7 +103,7 @@ class Asked:
         }
 
     def lists(self) -> list[str]:
-        """Tell which lists were asked for their changes."""
+        """Return the ids of the lists whose changes were requested."""
         return sorted({path.split("/")[1] for path in self.paths() if path.endswith("/changes")})
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from ometria_replica.errors import OmetriaError
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Fault, Server, serve
 from tests.duck import read_file
-from tests.incremental.shops import DAY, HOUR, NOON, Asked, account, replicate, state
+from tests.incremental.shops import DAY, HOUR, NOON, ReceivedRequests, account, replicate, state
 from tests.replicas import of
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def people(warehouse: Path) -> set[str]:
     return {row["profile_id"] for row in read_file(warehouse, "ometria.profiles")}
 
 
-def missing(warehouse: Path) -> dict[str, tuple[datetime, datetime | None]]:
-    """Tell who is noted as missing, since when, and when the row was taken out."""
+def deleted_upstream(warehouse: Path) -> dict[str, tuple[datetime, datetime | None]]:
+    """Return the records deleted upstream, when that was detected, and when the row was removed."""
     return {
         row["record_id"]: (row["first_missed_at"], row["removed_at"])
         for row in state(warehouse, "deleted_upstream")
@@ -33,7 +33,7 @@ def missing(warehouse: Path) -> dict[str, tuple[datetime, datetime | None]]:
 
 @pytest.fixture
 def crowd() -> Account:
-    """Make thirty people, two lists, all old."""
+    """Return a shop of thirty profiles and two lists, all old."""
     shop = Account(now=NOON - 90 * DAY)
     for number in range(30):
         shop.add_profile(f"p{number:02}", email="x@example.com")
@@ -45,15 +45,15 @@ def crowd() -> Account:
 
 @pytest.fixture
 def busy(crowd: Account) -> Iterator[Server]:
-    """Serve them."""
+    """Serve the shop."""
     with serve(crowd, requests_per_second=None) as running:
         yield running
 
 
-def test_a_sweep_notes_who_is_gone_and_since_when(
+def test_delete_detection_records_deleted_profiles_with_a_time(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
-    """By default the rows stay; the time first missed is kept over later sweeps."""
+    """By default the rows stay, and later detections keep the time of the first."""
     settings = account(busy)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
@@ -65,7 +65,7 @@ def test_a_sweep_notes_who_is_gone_and_since_when(
 
     assert (first.deleted_upstream, first.removed) == (2, 0)
     assert (second.deleted_upstream, second.removed) == (3, 0)
-    assert missing(warehouse) == {
+    assert deleted_upstream(warehouse) == {
         "p02": (NOON + HOUR, None),
         "p03": (NOON + HOUR, None),
         "p09": (NOON + DAY, None),
@@ -73,8 +73,10 @@ def test_a_sweep_notes_who_is_gone_and_since_when(
     assert len(people(warehouse)) == 30
 
 
-def test_an_incremental_read_misses_nobody(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """A read of what changed does not see the others, and takes that for no sign."""
+def test_an_incremental_read_detects_no_deletes(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """An incremental read does not contain all records, and detects no deletes."""
     settings = account(busy, deletes="remove", max_deleted_share=1.0)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
@@ -86,11 +88,11 @@ def test_an_incremental_read_misses_nobody(crowd: Account, busy: Server, warehou
 
     assert [of(report, "profiles").deleted_upstream for report in (plain, since)] == [0, 0]
     assert len(people(warehouse)) == 30
-    assert missing(warehouse) == {}
+    assert deleted_upstream(warehouse) == {}
 
 
-def test_deletes_remove_takes_the_rows_out(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Rows of what is gone are removed, and when that was is noted; the next sweep is quiet."""
+def test_deletes_remove_removes_the_rows(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Detected rows are removed with a time, and the next detection finds nothing."""
     settings = account(busy, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
@@ -101,13 +103,13 @@ def test_deletes_remove_takes_the_rows_out(crowd: Account, busy: Server, warehou
     assert (first.deleted_upstream, first.removed) == (1, 1)
     assert (second.deleted_upstream, second.removed) == (0, 0)
     assert "p03" not in people(warehouse)
-    assert missing(warehouse) == {"p03": (NOON + HOUR, NOON + HOUR)}
+    assert deleted_upstream(warehouse) == {"p03": (NOON + HOUR, NOON + HOUR)}
 
 
 def test_a_loss_above_the_share_removes_nothing(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
-    """Four of thirty are more than a tenth: they are noted and stay, and the run warns."""
+    """Four of thirty exceed a tenth: they are recorded, the rows stay, and the run warns."""
     settings = account(busy, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     for name in ("p01", "p02", "p03", "p04"):
@@ -122,17 +124,19 @@ def test_a_loss_above_the_share_removes_nothing(
     )
     assert (of(report, "profiles").deleted_upstream, of(report, "profiles").removed) == (4, 0)
     assert len(people(warehouse)) == 30
-    assert set(missing(warehouse).values()) == {(NOON + HOUR, None)}
+    assert set(deleted_upstream(warehouse).values()) == {(NOON + HOUR, None)}
 
     raised = account(busy, deletes="remove", max_deleted_share=0.14)
     report = replicate(warehouse, raised, at=NOON + DAY, detect_deletes=True)
     assert report.warnings == ()
     assert of(report, "profiles").removed == 4
-    assert set(missing(warehouse).values()) == {(NOON + HOUR, NOON + DAY)}
+    assert set(deleted_upstream(warehouse).values()) == {(NOON + HOUR, NOON + DAY)}
 
 
-def test_exactly_the_share_may_go(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Three of thirty are a tenth, and a tenth is allowed."""
+def test_exactly_the_allowed_share_is_removed(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """Three of thirty are a tenth, which the setting allows."""
     settings = account(busy, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     for name in ("p01", "p02", "p03"):
@@ -142,10 +146,10 @@ def test_exactly_the_share_may_go(crowd: Account, busy: Server, warehouse: Path)
 
 
 @pytest.mark.parametrize("deletes", ["report", "remove"])
-def test_who_returns_is_missed_no_more(
+def test_a_returned_profile_is_no_longer_deleted_upstream(
     deletes: str, crowd: Account, busy: Server, warehouse: Path
 ) -> None:
-    """A profile that is back has its row, and is forgotten as missing."""
+    """A profile that is back has its row and no entry in ``deleted_upstream``."""
     settings = account(busy, deletes=deletes)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
@@ -159,15 +163,17 @@ def test_who_returns_is_missed_no_more(
         *((1, 0) if deletes == "remove" else (0, 1)),
     )
     assert "p03" in people(warehouse)
-    assert missing(warehouse) == {}
+    assert deleted_upstream(warehouse) == {}
 
 
-def test_a_sweep_is_due_every_so_many_days(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Profiles are read whole first, then when the last whole read is so old, or when asked."""
+def test_delete_detection_runs_every_set_number_of_days(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """Profiles have a full read at first, after the set number of days, and on request."""
     settings = account(busy, detect_deletes_every_days=3)
     whole = []
     for day in range(8):
-        asked = Asked(busy)
+        asked = ReceivedRequests(busy)
         replicate(warehouse, settings, at=crowd.now, tables=["profiles"], detect_deletes=day == 5)
         if asked.values("profiles", "updateSince") == {None}:
             whole.append(day)
@@ -176,30 +182,32 @@ def test_a_sweep_is_due_every_so_many_days(crowd: Account, busy: Server, warehou
     assert whole == [0, 3, 5]
 
 
-def test_without_the_setting_no_sweep_is_due(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Only ``sweep`` and ``full`` read profiles whole again."""
+def test_without_the_setting_no_delete_detection_is_due(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """Only the options ``detect_deletes`` and ``full`` start another full read of profiles."""
     replicate(warehouse, account(busy), at=crowd.now)
     crowd.set_time(crowd.now + 400 * DAY)
-    asked = Asked(busy)
+    asked = ReceivedRequests(busy)
 
     replicate(warehouse, account(busy), at=crowd.now, tables=["profiles"])
 
     assert None not in asked.values("profiles", "updateSince")
 
 
-def test_lists_are_swept_in_every_run(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Lists are always read whole, so one that is gone is noticed at once."""
+def test_every_run_detects_deleted_lists(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """Lists always have a full read, so every run detects deleted ones."""
     replicate(warehouse, account(busy), at=NOON)
     crowd.delete_list("20")
 
     report = replicate(warehouse, account(busy), at=NOON + HOUR)
 
     assert (of(report, "lists").deleted_upstream, of(report, "profiles").deleted_upstream) == (1, 0)
-    assert missing(warehouse) == {"20": (NOON + HOUR, None)}
+    assert deleted_upstream(warehouse) == {"20": (NOON + HOUR, None)}
 
 
-def test_a_list_that_went_is_told_once_a_run(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """The report for people says how many rows have no record any more, and where to look."""
+def test_a_run_reports_a_deleted_list_once(crowd: Account, busy: Server, warehouse: Path) -> None:
+    """The text of the report has the number of rows without a record, and the state table."""
     replicate(warehouse, account(busy), at=NOON)
     crowd.delete_list("20")
 
@@ -211,10 +219,10 @@ def test_a_list_that_went_is_told_once_a_run(crowd: Account, busy: Server, wareh
 
 
 @pytest.mark.parametrize("batch_records", [1, 7, 20_000])
-def test_sweeps_of_many_batches_miss_the_same(
+def test_delete_detection_is_independent_of_batches(
     batch_records: int, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However a whole read is cut into batches, just those who are gone are missed."""
+    """A full read in batches of any size detects exactly the deleted profiles."""
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=batch_records))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(900):
@@ -231,13 +239,11 @@ def test_sweeps_of_many_batches_miss_the_same(
 
     assert (of(report, "profiles").deleted_upstream, of(report, "profiles").inserted) == (4, 1)
     assert people(warehouse) == {profile.id for profile in shop.profiles}
-    assert set(missing(warehouse)) == {"p000", "p255", "p256", "p899"}
+    assert set(deleted_upstream(warehouse)) == {"p000", "p255", "p256", "p899"}
 
 
-def test_a_read_that_breaks_off_sweeps_nothing(
-    warehouse: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a failed read had not reached yet is not taken for gone; the next sweep is right."""
+def test_a_failed_read_detects_no_deletes(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that a failed read did not reach do not count as deleted."""
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=250))
     shop = Account(now=NOON - 90 * DAY)
     for number in range(2_600):
@@ -246,7 +252,7 @@ def test_a_read_that_breaks_off_sweeps_nothing(
     with serve(shop, requests_per_second=None) as server:
         settings = account(server, deletes="remove", max_deleted_share=1.0)
         replicate(warehouse, settings, at=NOON, tables=["profiles"])
-        marks = state(warehouse, "watermarks")
+        watermarks = state(warehouse, "watermarks")
         shop.delete_profile("p0001")
 
         def break_off(request: object) -> None:
@@ -258,8 +264,8 @@ def test_a_read_that_breaks_off_sweeps_nothing(
             replicate(warehouse, settings, at=NOON + DAY, tables=["profiles"], detect_deletes=True)
 
         assert len(people(warehouse)) == 2_600
-        assert missing(warehouse) == {}
-        assert state(warehouse, "watermarks") == marks
+        assert deleted_upstream(warehouse) == {}
+        assert state(warehouse, "watermarks") == watermarks
 
         server.after_request = None
         server.faults.clear()
@@ -267,11 +273,13 @@ def test_a_read_that_breaks_off_sweeps_nothing(
             warehouse, settings, at=NOON + DAY, tables=["profiles"], detect_deletes=True
         )
         assert of(report, "profiles").removed == 1
-        assert set(missing(warehouse)) == {"p0001"}
+        assert set(deleted_upstream(warehouse)) == {"p0001"}
 
 
-def test_sweeps_know_their_source(crowd: Account, busy: Server, warehouse: Path) -> None:
-    """Another account's rows in the same table are no concern of a sweep."""
+def test_delete_detection_is_limited_to_its_source(
+    crowd: Account, busy: Server, warehouse: Path
+) -> None:
+    """Delete detection ignores rows of another account in the same table."""
     us = account(busy, account_id="1043", source_id="us")
     replicate(warehouse, us, at=NOON)
     crowd.delete_profile("p03")
@@ -284,10 +292,10 @@ def test_sweeps_know_their_source(crowd: Account, busy: Server, warehouse: Path)
     assert sum(row["__source_id"] == "uk" for row in rows) == 29
 
 
-def test_a_dry_sweep_says_what_it_would_remove(
+def test_a_dry_run_counts_what_delete_detection_would_remove(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
-    """It counts, and neither removes nor notes."""
+    """A dry run counts deletes, and neither removes nor records them."""
     settings = account(busy, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
@@ -298,31 +306,31 @@ def test_a_dry_sweep_says_what_it_would_remove(
 
     assert (report.deleted_upstream, report.removed) == (1, 1)
     assert len(people(warehouse)) == 30
-    assert missing(warehouse) == {}
+    assert deleted_upstream(warehouse) == {}
 
 
-def test_who_returns_is_missed_no_more_without_a_sweep(
+def test_an_incremental_read_clears_a_returned_profile(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
-    """An incremental read that brings a missing profile is enough to forget that it was missing."""
+    """An incremental read that contains a profile removes its entry in ``deleted_upstream``."""
     settings = account(busy)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p07")
     replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)
-    assert set(missing(warehouse)) == {"p07"}
+    assert set(deleted_upstream(warehouse)) == {"p07"}
 
     crowd.set_time(NOON + 2 * HOUR)
     crowd.add_profile("p07", email="back@example.com")
     replicate(warehouse, settings, at=NOON + 2 * HOUR)
 
-    assert missing(warehouse) == {}
+    assert deleted_upstream(warehouse) == {}
 
 
 @pytest.mark.parametrize("gone", range(1, 30))
-def test_any_share_that_is_exactly_allowed_may_go(
+def test_any_exactly_allowed_share_is_removed(
     crowd: Account, busy: Server, warehouse: Path, gone: int
 ) -> None:
-    """Of 30 people, g may go at a share of g/30, however that fraction is rounded."""
+    """Of 30 profiles, g can be removed at a share of g/30, for any rounding of the fraction."""
     settings = account(busy, deletes="remove", max_deleted_share=round(gone / 30, 12))
     replicate(warehouse, settings, at=NOON, tables=["profiles"])
     for number in range(gone):

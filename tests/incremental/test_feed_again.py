@@ -16,7 +16,7 @@ FIRST = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 def write(feed: Path, day: int, *who: str, seconds: int = 0) -> None:
-    """Write a file of that day of February, each event saying which file it is from."""
+    """Write a file of that day in February; each event names its file."""
     records = [
         {
             "to_address": name,
@@ -36,13 +36,13 @@ def standing(warehouse: Path) -> dict[str, str]:
 
 
 def test_a_backfill_reads_the_files_of_its_days(warehouse: Path, tmp_path: Path) -> None:
-    """From midnight of the first to the last second of the last day, by when files were written."""
+    """From midnight of the first day to the end of the last, by the times of the files."""
     feed = tmp_path / "feed"
     for day in range(1, 6):
         write(feed, day, f"p{day}", seconds=86_399 if day == 4 else 0)
     everyone = account(folder=feed)
     assert of(replicate(warehouse, everyone, at=NOON), "email_events").files == 5
-    ledger = [(row["name"], row["etag"]) for row in state(warehouse, "files")]
+    log = [(row["name"], row["etag"]) for row in state(warehouse, "files")]
 
     report = replicate(
         warehouse, everyone, at=NOON + HOUR, since=date(2026, 2, 2), until=date(2026, 2, 4)
@@ -50,7 +50,7 @@ def test_a_backfill_reads_the_files_of_its_days(warehouse: Path, tmp_path: Path)
 
     events = of(report, "email_events")
     assert (events.files, events.unchanged, events.inserted) == (3, 3, 0)
-    assert [(row["name"], row["etag"]) for row in state(warehouse, "files")] == ledger
+    assert [(row["name"], row["etag"]) for row in state(warehouse, "files")] == log
     loaded = {
         row["email"]: row["__synced_at"] for row in read_file(warehouse, "ometria.email_events")
     }
@@ -58,8 +58,10 @@ def test_a_backfill_reads_the_files_of_its_days(warehouse: Path, tmp_path: Path)
     assert of(replicate(warehouse, everyone, at=NOON + 2 * HOUR), "email_events").files == 0
 
 
-def test_a_backfill_puts_nothing_older_over_newer(warehouse: Path, tmp_path: Path) -> None:
-    """A file that is read again gives way to what a later file said of the same event."""
+def test_a_backfill_never_replaces_newer_rows_by_older_ones(
+    warehouse: Path, tmp_path: Path
+) -> None:
+    """A file that is read again does not replace the event of a later file."""
     feed = tmp_path / "feed"
     write(feed, 1, "ann", "bob")
     write(feed, 3, "bob", "cat")
@@ -87,10 +89,10 @@ steps = st.lists(
 
 @settings(max_examples=8, deadline=None)
 @given(steps=steps)
-def test_however_the_feed_is_read_again_the_newest_stands(
+def test_any_order_of_rereads_leaves_the_newest_copies(
     steps: list[tuple[str, int, object]],
 ) -> None:
-    """Files, syncs, backfills, rewinds and replays in any order end in the newest of each event."""
+    """Files, syncs, backfills, rewinds and replays in any order leave the newest events."""
     with TemporaryDirectory() as folder:
         feed, warehouse = Path(folder) / "feed", Path(folder) / "w.duckdb"
         feed.mkdir()

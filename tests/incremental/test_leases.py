@@ -39,24 +39,24 @@ def lease(run_id: str, *, host: str = HERE, pid: int | None = None, minutes: int
 
 
 def dead_process() -> int:
-    """Give the id of a process that has ended."""
+    """Return the id of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
 
 
 def hold(warehouse: Path, holder: Lease) -> None:
-    """Leave a lease in the file, as a run that goes on or crashed does."""
+    """Write a lease into the file, like that of a running or a crashed process."""
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
         opened.leases.acquire(holder, NOON)
 
 
-# --- Who may write -----------------------------------------------------------------------------
+# --- One run at a time -------------------------------------------------------------------------
 
 
-def test_a_second_run_says_who_is_at_work(server: Server, warehouse: Path) -> None:
-    """It names the run, the process and the host, changes nothing, and exits 75."""
+def test_a_second_run_names_the_running_one(server: Server, warehouse: Path) -> None:
+    """The message names the run, the process and the host; nothing changes, and it exits 75."""
     hold(warehouse, lease("first"))
 
     with pytest.raises(Busy) as refused:
@@ -73,7 +73,7 @@ def test_a_second_run_says_who_is_at_work(server: Server, warehouse: Path) -> No
 
 
 def test_a_second_process_exits_75(shop: Account, server: Server, warehouse: Path) -> None:
-    """A program started while a sync is between two pages gives way, and the sync goes on."""
+    """A program that starts between two pages of a sync exits 75, and the sync continues."""
     ended: list[Ended] = []
 
     def start_another(request: object) -> None:
@@ -92,18 +92,20 @@ def test_a_second_process_exits_75(shop: Account, server: Server, warehouse: Pat
     assert len(everything(warehouse)["profiles"]) == 3
 
 
-def test_what_a_dead_process_left_is_taken_over_at_once(server: Server, warehouse: Path) -> None:
-    """On this machine it is known that nobody is at work, however long the lease would last."""
+def test_the_lease_of_an_ended_process_is_taken_over_at_once(
+    server: Server, warehouse: Path
+) -> None:
+    """On the same machine, the run sees that the process has ended, at any age of the lease."""
     hold(warehouse, lease("crashed", pid=dead_process()))
 
     assert replicate(warehouse, account(server), at=NOON).outcome == "succeeded"
     assert state(warehouse, "leases") == []
 
 
-def test_another_machines_lease_is_taken_over_when_it_ran_out(
+def test_the_lease_of_another_machine_is_taken_over_after_it_expired(
     server: Server, warehouse: Path
 ) -> None:
-    """Of another machine nobody knows what lives there, so its lease is waited out."""
+    """The processes of another machine are unknown, so its lease must expire first."""
     hold(warehouse, lease("far away", host="elsewhere", pid=dead_process()))
 
     with pytest.raises(Busy, match=r"^run far away \(process \d+ on elsewhere\) is loading"):
@@ -112,10 +114,10 @@ def test_another_machines_lease_is_taken_over_when_it_ran_out(
     assert replicate(warehouse, account(server), at=NOON + 15 * MINUTE).outcome == "succeeded"
 
 
-def test_a_lease_that_ran_out_is_taken_over_from_the_living(
+def test_an_expired_lease_is_taken_over_from_a_running_process(
     server: Server, warehouse: Path
 ) -> None:
-    """A run that was silent for longer than its lease has lost it, even if it lives."""
+    """A run that did not renew its lease has lost it, even if its process lives."""
     hold(warehouse, lease("asleep"))
 
     assert replicate(warehouse, account(server), at=NOON + HOUR).outcome == "succeeded"
@@ -128,8 +130,8 @@ def batch(opened: Warehouse, holder: Lease, profile_id: str) -> Batch:
     return Batch(PROFILES, "uk", holder.run_id, NOON, watermark=NOON, lease=holder)
 
 
-def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
-    """Once another took over, a batch of the first is refused whole, its state included."""
+def test_a_run_that_lost_its_lease_writes_nothing(warehouse: Path) -> None:
+    """After another run took over, a batch of the first is refused with its state."""
     first, second = lease("first"), lease("second", minutes=60)
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
@@ -153,7 +155,7 @@ def test_a_run_that_wakes_up_too_late_writes_nothing(warehouse: Path) -> None:
 
 
 def test_every_batch_renews_the_lease(warehouse: Path) -> None:
-    """A run may take all night, as long as it writes now and then."""
+    """A run can last all night, as long as it writes batches."""
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
         opened.prepare(OWNER, NOON)
         opened.leases.acquire(lease("long"), NOON)
@@ -170,8 +172,8 @@ def test_every_batch_renews_the_lease(warehouse: Path) -> None:
     assert after is None
 
 
-def test_a_failed_run_gives_its_lease_back(shop: Account, server: Server, warehouse: Path) -> None:
-    """Nobody has to wait for a lease after an error."""
+def test_a_failed_run_releases_its_lease(shop: Account, server: Server, warehouse: Path) -> None:
+    """After an error the lease is free at once."""
     server.no_rights = frozenset({"profiles", "lists", "unsubscribes"})
 
     with pytest.raises(AccessDenied):
@@ -186,7 +188,7 @@ def test_a_failed_run_gives_its_lease_back(shop: Account, server: Server, wareho
 def test_two_sources_load_side_by_side(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one source is between two batches another loads whole; neither touches the other."""
+    """One source loads completely between two batches of another; their rows stay separate."""
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=1))
     uk, us = account(server), account(server, account_id="1043", source_id="us")
     alone = warehouse.with_name("alone.duckdb")
@@ -222,7 +224,7 @@ sys.stdin.read()
 
 @contextmanager
 def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Let another process hold the file until its input closes."""
+    """Run a process that has the file open until its input closes."""
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -233,8 +235,8 @@ def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
         holder.communicate("")
 
 
-def test_a_lock_is_waited_for(warehouse: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The file is opened as soon as the other program lets go; the log names who it was."""
+def test_a_run_waits_for_a_file_lock(warehouse: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file opens as soon as the other process closes it; the log names that process."""
     with held_open(warehouse) as holder, duckdb.connect() as connection:
         slept = []
 
@@ -253,8 +255,8 @@ def test_a_lock_is_waited_for(warehouse: Path, caplog: pytest.LogCaptureFixture)
     assert warning.endswith(f"(PID {holder.pid}))")
 
 
-def test_a_lock_that_stays_is_reported_by_name(warehouse: Path) -> None:
-    """After the wait the error names the file and its holder."""
+def test_a_persistent_lock_is_reported_with_its_process(warehouse: Path) -> None:
+    """After the wait the error names the file and the process that has it open."""
     slept: list[float] = []
     with held_open(warehouse) as holder, duckdb.connect() as connection:
         file = FileAttachment(str(warehouse), wait_seconds=3, sleep=slept.append)
@@ -285,13 +287,13 @@ for attempt in range(200):
 """
 
 
-def test_readers_get_in_between_two_batches(
+def test_readers_can_open_the_file_between_two_batches(
     warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the last page is on its way, another process reads what is loaded so far."""
+    """During the request for the last page, another process can read the loaded rows."""
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(records=250))
     shop = Account(now=NOON - 90 * DAY)
-    for number in range(3_000):  # More pages than are asked for at once.
+    for number in range(3_000):  # More pages than concurrent requests.
         shop.add_profile(f"p{number:04}")
     shop.set_time(NOON)
     counts: list[str] = []
@@ -309,8 +311,8 @@ def test_readers_get_in_between_two_batches(
     assert len(everything(warehouse)["profiles"]) == 3_000
 
 
-def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse: Path) -> None:
-    """With one account's lease held elsewhere the other is synced, and the run tells both."""
+def test_a_busy_account_does_not_block_the_others(server: Server, warehouse: Path) -> None:
+    """If another run has the lease of one account, the other is synced and the run reports both."""
     first, second = account(server), account(server, account_id="2", source_id="fr")
     replicate(warehouse, first, second, at=NOON)
     open_warehouse(f"duckdb:///{warehouse}").leases.acquire(
@@ -325,8 +327,8 @@ def test_a_busy_account_does_not_hold_back_the_others(server: Server, warehouse:
     assert len(state(warehouse, "runs")) == 2
 
 
-def test_settings_are_refused_before_anything_is_asked(server: Server, warehouse: Path) -> None:
-    """A source id that was changed is an error of the settings, though another account is fine."""
+def test_wrong_settings_are_refused_before_any_request(server: Server, warehouse: Path) -> None:
+    """A changed source id is an error of the settings, even if another account is correct."""
     first, second = account(server), account(server, account_id="2", source_id="fr")
     replicate(warehouse, first, second, at=NOON)
     asked = len(server.requests)

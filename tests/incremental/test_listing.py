@@ -1,4 +1,4 @@
-"""Where the names of the export sort by time, only the newest are listed; and none is lost."""
+"""If the names of export files sort by time, a run lists only the newest and misses none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEEKS = 70
 
 @pytest.fixture
 def feed(tmp_path: Path) -> Path:
-    """Write an export whose names sort by time."""
+    """Write an export with names that sort by time."""
     folder = tmp_path / "feed"
     for day in range(WEEKS):
         write(folder, f"events-{day:03}", NOON + day * DAY)
@@ -49,7 +49,7 @@ def sync(tmp_path: Path, at: object, *, full: bool = False) -> TableReport:
 def test_a_name_before_those_of_a_week_ago_is_found_within_a_day(
     feed: Path, tmp_path: Path
 ) -> None:
-    """The runs of a day list from a week before the newest on; the next day's first lists all."""
+    """Runs list from a week before the newest name; the first run of a day lists all."""
     now = NOON + WEEKS * DAY
     assert sync(tmp_path, now).files == WEEKS
     write(feed, "events-000-late", now + HOUR)
@@ -61,11 +61,11 @@ def test_a_name_before_those_of_a_week_ago_is_found_within_a_day(
     assert len(everything(tmp_path / "replica.duckdb")["email_events"]) == WEEKS + 2
 
     write(feed, "events-000-later", now + DAY)
-    assert sync(tmp_path, now + DAY + HOUR).files == 1  # A name stood out of order: all are listed.
+    assert sync(tmp_path, now + DAY + HOUR).files == 1  # A name is out of order: all are listed.
 
 
 def test_a_name_of_the_last_week_is_found_at_once(feed: Path, tmp_path: Path) -> None:
-    """Files may come a week late by their names, or be written again."""
+    """Files can be a week late by their names, or be rewritten."""
     now = NOON + WEEKS * DAY
     sync(tmp_path, now)
     write(feed, f"events-{WEEKS - 6:03}-late", now + HOUR)
@@ -74,10 +74,8 @@ def test_a_name_of_the_last_week_is_found_at_once(feed: Path, tmp_path: Path) ->
     assert sync(tmp_path, now + HOUR).files == 2
 
 
-def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
-    feed: Path, tmp_path: Path
-) -> None:
-    """Whatever its name: while something is left to read, the next run lists all."""
+def test_the_next_run_finds_an_old_file_that_needs_a_retry(feed: Path, tmp_path: Path) -> None:
+    """While a file is due for a retry, the next run lists all names."""
     now = NOON + WEEKS * DAY
     settings = account(folder=feed)
     warehouse = WarehouseSettings(str(tmp_path / "replica.duckdb"))
@@ -85,7 +83,7 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
     def denied_once(
         account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
     ) -> Iterator[FetchedFile]:
-        assert table.time is not None  # It is of events.
+        assert table.time is not None  # True for events.
         yield Unreadable(files[0], "the store denies it", again=True)
         with AccountSource(account, now) as inputs:
             yield from inputs.export(table).fetch(files[1:], folder)
@@ -97,7 +95,7 @@ def test_an_old_file_that_is_to_be_read_again_is_found_by_the_next_run(
 
 
 def test_a_full_sync_lists_all(feed: Path, tmp_path: Path) -> None:
-    """Whatever the names say."""
+    """A full sync does not rely on the order of names."""
     now = NOON + WEEKS * DAY
     sync(tmp_path, now)
     write(feed, "events-000-late", now + HOUR)
@@ -106,7 +104,7 @@ def test_a_full_sync_lists_all(feed: Path, tmp_path: Path) -> None:
 
 
 def test_another_folder_is_listed_from_its_first_name(feed: Path, tmp_path: Path) -> None:
-    """What was known of one export says nothing of the next."""
+    """The listing time of one export does not apply to another."""
     now = NOON + WEEKS * DAY
     sync(tmp_path, now)
     write(feed, f"events-{WEEKS:03}", now)

@@ -20,12 +20,12 @@ from tests.incremental.shops import (
     HOUR,
     MINUTE,
     NOON,
-    Asked,
+    ReceivedRequests,
     account,
     config,
-    mark,
     replicate,
     state,
+    watermark_of,
 )
 from tests.replicas import everything, of, write_feed_file
 
@@ -97,7 +97,7 @@ def test_state_and_rejects_are_there_as_json(
         "source_id": "uk",
         "table": "profiles",
         "rows": 3,
-        "read_until": mark(warehouse, "profiles").astimezone(UTC).isoformat(),
+        "read_until": watermark_of(warehouse, "profiles").astimezone(UTC).isoformat(),
         "files": 0,
         "unreadable": 0,
         "rejects": 1,
@@ -153,12 +153,12 @@ def test_a_rewound_table_is_read_from_the_beginning(
 
     assert everything(warehouse, load_time=True) == before
     shop.set_time(NOON + HOUR)
-    asked = Asked(server)
+    asked = ReceivedRequests(server)
     report = replicate(warehouse, settings, at=shop.now)
     assert asked.values("profiles", "updateSince") == {None}
     assert of(report, "profiles").unchanged == 3
     assert len(asked.lists()) < 2
-    assert mark(warehouse, "profiles") > NOON
+    assert watermark_of(warehouse, "profiles") > NOON
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: P
     """The next run asks from the day before that one; a day ahead changes nothing."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
-    marks = state(warehouse, "watermarks")
+    watermarks = state(warehouse, "watermarks")
 
     rewind(config(warehouse, settings), "profiles", date(2027, 1, 1))
-    assert state(warehouse, "watermarks") == marks
+    assert state(warehouse, "watermarks") == watermarks
 
     rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
-    asked = Asked(server)
+    asked = ReceivedRequests(server)
     replicate(warehouse, settings, at=NOON)
     assert asked.values("profiles", "updateSince") == {"2026-01-19"}
 
@@ -249,7 +249,7 @@ def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None
     """While a run is active, the state is not changed."""
     replicate(warehouse, account(server), at=NOON)
     acquire_lease(warehouse, os.uname().nodename)
-    marks = state(warehouse, "watermarks")
+    watermarks = state(warehouse, "watermarks")
 
     for attempt in (
         lambda: rewind(config(warehouse, account(server)), "profiles", None),
@@ -258,7 +258,7 @@ def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None
         with pytest.raises(Busy, match="run a-run"):
             attempt()
 
-    assert state(warehouse, "watermarks") == marks
+    assert state(warehouse, "watermarks") == watermarks
     assert [row["run_id"] for row in state(warehouse, "leases")] == ["a-run"]
 
 

@@ -17,12 +17,12 @@ from tests.incremental.shops import (
     MINUTE,
     NOON,
     YEAR,
-    Asked,
+    ReceivedRequests,
     account,
-    mark,
     replicate,
     small_shop,
     state,
+    watermark_of,
 )
 from tests.replicas import everything, of
 
@@ -42,17 +42,17 @@ def changes_of(shop: Account) -> set[tuple[str, str, datetime]]:
 
 
 @pytest.mark.parametrize("pause", [MINUTE, 13 * HOUR, 40 * DAY], ids=str)
-def test_profiles_are_asked_for_from_a_day_before_the_watermark(
+def test_profiles_are_requested_from_a_day_before_the_watermark(
     pause: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """The first read has no ``updateSince``, every other the day before the last run's."""
-    first = Asked(server)
+    """The first read has no ``updateSince``; later reads start a day before the last run."""
+    first = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
     assert first.values("profiles", "updateSince") == {None}
-    watermark = mark(warehouse, "profiles")
+    watermark = watermark_of(warehouse, "profiles")
 
     shop.set_time(shop.now + pause)
-    second = Asked(server)
+    second = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
 
     assert second.values("profiles", "updateSince") == {f"{watermark - DAY:%Y-%m-%d}"}
@@ -63,13 +63,13 @@ def test_profiles_are_asked_for_from_a_day_before_the_watermark(
 def test_the_watermark_is_never_ahead_of_either_clock(
     ahead: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """However wrong our clock or Ometria's is, the earlier of the two sets every mark."""
+    """For any error of either clock, the earlier of the two sets every watermark."""
     for _ in range(2):
         replicate(warehouse, account(server), at=shop.now + ahead)
         earlier = min(shop.now, shop.now + ahead)
         for table in API_TABLES:
-            assert earlier - MINUTE < mark(warehouse, table) <= earlier
-            assert mark(warehouse, table, "full_read") <= earlier
+            assert earlier - MINUTE < watermark_of(warehouse, table) <= earlier
+            assert watermark_of(warehouse, table, "full_read") <= earlier
         shop.set_time(shop.now + 3 * DAY)
 
 
@@ -77,7 +77,7 @@ def test_the_watermark_is_never_ahead_of_either_clock(
 def test_a_wrong_clock_skips_nothing(
     ahead: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """What happens after a run by a clock a year wrong is found by the next, its clock right."""
+    """A run with a correct clock finds changes after a run with a clock that is a year wrong."""
     replicate(warehouse, account(server), at=shop.now + ahead)
     shop.set_time(shop.now + HOUR)
     shop.update_profile("ann", firstname="Ann")
@@ -93,28 +93,30 @@ def test_a_wrong_clock_skips_nothing(
     assert len(rows["unsubscribes"]) == 2
 
 
-def test_a_failed_read_moves_no_mark(shop: Account, server: Server, warehouse: Path) -> None:
-    """A table that fails keeps its marks, and the tables after it move theirs."""
+def test_a_failed_read_advances_no_watermark(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """A table that fails keeps its watermarks, and later tables advance theirs."""
     replicate(warehouse, account(server), at=shop.now)
-    before = mark(warehouse, "profiles")
+    before = watermark_of(warehouse, "profiles")
     shop.set_time(shop.now + DAY)
     server.faults.next("/v2/profiles", Fault(status=418))
 
     with pytest.raises(OmetriaError) as failed:
         replicate(warehouse, account(server), at=shop.now)
 
-    assert mark(warehouse, "profiles") == before
-    assert mark(warehouse, "unsubscribes") > before
+    assert watermark_of(warehouse, "profiles") == before
+    assert watermark_of(warehouse, "unsubscribes") > before
     assert failed.value.report is not None
     assert failed.value.report.outcome == "failed"
     assert [row["outcome"] for row in state(warehouse, "runs")].count("failed") == 1
 
 
-# --- What a run costs --------------------------------------------------------------------------
+# --- The requests of a run ---------------------------------------------------------------------
 
 
-def test_a_run_after_nothing_happened_costs_a_handful_of_requests(tmp_path: Path) -> None:
-    """However large the account is, it is five at the most, and the report counts them."""
+def test_a_run_without_changes_needs_a_handful_of_requests(tmp_path: Path) -> None:
+    """For any size of account, the run needs at most five requests, and the report counts them."""
     shop = Account(now=NOON - 90 * DAY)
     for number in range(600):
         shop.add_profile(f"p{number}", email=f"p{number}@example.com")
@@ -126,30 +128,28 @@ def test_a_run_after_nothing_happened_costs_a_handful_of_requests(tmp_path: Path
     shop.set_time(NOON)
     with serve(shop, requests_per_second=None, key="own-key") as server:
         warehouse = tmp_path / "w.duckdb"
-        first = Asked(server)
+        first = ReceivedRequests(server)
         report = replicate(warehouse, account(server), at=shop.now)
         assert report.requests == len(first) > 40
 
         for _ in range(2):
             shop.set_time(shop.now + HOUR)
-            quiet = Asked(server)
-            settings = account(server, requests_per_second=4.0)  # What is asked ahead waits.
+            quiet = ReceivedRequests(server)
+            settings = account(server, requests_per_second=4.0)  # Prefetched requests wait.
             report = replicate(warehouse, settings, at=shop.now)
 
             assert set(quiet.paths()) == {"lists", "profiles", "unsubscribes"}
             assert report.requests == len(quiet) <= 5
             assert of(report, "profiles").requests == 1
-            assert of(report, "lists").requests <= 3  # Nobody documents whether they page.
+            assert of(report, "lists").requests <= 3  # It is undocumented whether lists have pages.
             assert of(report, "member_lists").requests == 0
             assert of(report, "unsubscribes").requests == 1
             assert sum(each.inserted + each.updated for each in report.tables) == 0
 
 
-def test_repeats_of_a_request_are_counted_too(
-    shop: Account, server: Server, warehouse: Path
-) -> None:
-    """A request that is tried again is one more in the report, as in the server's log."""
-    asked = Asked(server)
+def test_retries_of_a_request_are_counted(shop: Account, server: Server, warehouse: Path) -> None:
+    """Each retry of a request counts in the report, as in the server's log."""
+    asked = ReceivedRequests(server)
     server.faults.next("/v2/unsubscribes", Fault(status=503, retry_after="0"), times=2)
 
     report = replicate(warehouse, account(server), at=shop.now)
@@ -161,15 +161,15 @@ def test_repeats_of_a_request_are_counted_too(
 # --- Unsubscribes ------------------------------------------------------------------------------
 
 
-def test_unsubscribes_are_asked_for_from_eight_days_before(
+def test_unsubscribes_are_requested_from_eight_days_before(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Later reads begin eight days before the watermark, so one that shows up late is found."""
+    """Later reads start eight days before the watermark, to find late records."""
     replicate(warehouse, account(server), at=shop.now)
-    watermark = mark(warehouse, "unsubscribes")
+    watermark = watermark_of(warehouse, "unsubscribes")
     shop.set_time(shop.now + HOUR)
     shop.add_unsubscribe("ann", email_address="ann@example.com", at=watermark - 8 * DAY + MINUTE)
-    asked = Asked(server)
+    asked = ReceivedRequests(server)
 
     report = replicate(warehouse, account(server), at=shop.now)
 
@@ -182,20 +182,20 @@ def test_unsubscribes_are_asked_for_from_eight_days_before(
 # --- Changes of lists --------------------------------------------------------------------------
 
 
-def test_only_lists_that_were_refreshed_are_asked_for_their_changes(
+def test_only_changes_of_refreshed_lists_are_requested(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A dynamic list is asked when it was refreshed since; a static one has no such time."""
+    """A run requests changes of a dynamic list after its refresh; a static list has none."""
     shop.add_list("30", type="DYNAMIC", refreshed_at=NOON - 60 * DAY)
-    first = Asked(server)
+    first = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
     assert first.lists() == ["10", "20", "30"]
     assert first.values("lists/10/changes", "since") == {None}
 
     shop.set_time(shop.now + 2 * DAY)
     shop.refresh_list("10", enter=["cat"], leave=["ann"])
-    watermark = mark(warehouse, "member_lists")
-    second = Asked(server)
+    watermark = watermark_of(warehouse, "member_lists")
+    second = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
 
     assert second.lists() == ["10", "20"]
@@ -206,13 +206,13 @@ def test_only_lists_that_were_refreshed_are_asked_for_their_changes(
     assert changes(warehouse) == changes_of(shop)
 
 
-def test_every_list_is_asked_once_a_week_and_not_more(
+def test_every_list_is_requested_once_a_week_and_not_more(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Of a run every half week, each second one asks a list that nothing refreshes."""
+    """With a run every half week, every second run requests a list that is never refreshed."""
     asked_on = []
     for run in range(6):
-        asked = Asked(server)
+        asked = ReceivedRequests(server)
         replicate(warehouse, account(server), at=shop.now)
         if "10" in asked.lists():
             asked_on.append(run)
@@ -221,14 +221,14 @@ def test_every_list_is_asked_once_a_week_and_not_more(
     assert asked_on == [0, 2, 4]
 
 
-def test_a_round_without_any_list_to_ask_puts_off_no_full_round(
+def test_a_round_without_a_refreshed_list_delays_no_full_round(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Runs that find no list refreshed don't count as a full round."""
+    """Runs without a refreshed list do not count as a full round."""
     shop.delete_list("20")
     asked_on = []
     for run in range(5):
-        asked = Asked(server)
+        asked = ReceivedRequests(server)
         replicate(warehouse, account(server), at=shop.now)
         if "10" in asked.lists():
             asked_on.append(run)
@@ -237,10 +237,10 @@ def test_a_round_without_any_list_to_ask_puts_off_no_full_round(
     assert asked_on == [0, 2, 4]
 
 
-def test_the_full_round_finds_what_no_refresh_announced(
+def test_the_full_round_finds_changes_without_a_refresh(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A change in a list that claims no refresh is there within a week."""
+    """A change in a list without a refresh is loaded within a week."""
     replicate(warehouse, account(server), at=shop.now)
     shop.set_time(shop.now + HOUR)
     shop.add_change("10", "bob", "list_enter")
@@ -262,7 +262,7 @@ def test_the_full_round_finds_what_no_refresh_announced(
 )
 @example(pauses=[3 * 24, 3 * 24, 3 * 24, 24], hours=[1, 80, 150], late=[0] * 8)
 def test_no_change_is_missed_for_good(pauses: list[int], hours: list[int], late: list[int]) -> None:
-    """Whenever runs happen and unannounced changes appear, late by a week, all are found."""
+    """For any times of runs and of changes without a refresh, all changes are loaded."""
     shop = small_shop()
     appear = sorted((hour, hour - lag) for hour, lag in zip(hours, late, strict=False))
     with (
@@ -282,10 +282,10 @@ def test_no_change_is_missed_for_good(pauses: list[int], hours: list[int], late:
         assert changes(warehouse) == changes_of(shop)
 
 
-def test_a_new_list_is_asked_from_its_first_day(
+def test_a_new_list_is_requested_from_its_first_day(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A list made between two runs comes with those who were in it from the start."""
+    """A list created between two runs is loaded with its first members."""
     replicate(warehouse, account(server), at=shop.now)
     shop.set_time(shop.now + 3 * DAY)
     shop.add_list("30", type="DYNAMIC", title="New")
@@ -302,9 +302,9 @@ def test_a_new_list_is_asked_from_its_first_day(
 def test_archived_lists_are_read_with_their_changes(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Lists are asked for with ``mode=all``, so an archived one neither hides nor is missed."""
+    """Lists are requested with ``mode=all``, so archived ones are loaded and not deleted."""
     shop.archive_list("10")
-    asked = Asked(server)
+    asked = ReceivedRequests(server)
 
     replicate(warehouse, account(server), at=shop.now)
 
@@ -314,10 +314,10 @@ def test_archived_lists_are_read_with_their_changes(
     assert state(warehouse, "deleted_upstream") == []
 
 
-def test_a_list_that_vanishes_before_it_is_asked_is_passed_over(
+def test_a_list_that_disappears_before_its_request_is_skipped(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A 404 for one list is a warning; the others are read, and the run succeeds."""
+    """A 404 for one list is a warning; the run reads the other lists and succeeds."""
 
     def vanish(request: object) -> None:
         if server.requests[-1].path == "/v2/lists" and len(shop.lists) == 2:
@@ -330,13 +330,13 @@ def test_a_list_that_vanishes_before_it_is_asked_is_passed_over(
     assert report.outcome == "succeeded"
     assert report.warnings == ("lists/10/changes is gone (404); nothing was read from it",)
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"20"}
-    assert mark(warehouse, "member_lists") <= shop.now
+    assert watermark_of(warehouse, "member_lists") <= shop.now
 
 
-def test_a_list_that_would_not_answer_owes_all_its_changes(
+def test_a_list_that_failed_is_read_from_its_last_success(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A list passed over for weeks is then read from where it was left, not from eight days ago."""
+    """A list that failed for weeks is read from its last success, not from eight days ago."""
     server.quirks = Quirks(archived_changes="not_found")
     shop.archive_list("10")
     for weeks in range(5):
@@ -355,15 +355,13 @@ def test_a_list_that_would_not_answer_owes_all_its_changes(
 # --- --since, --until, backfill ----------------------------------------------------------------
 
 
-def test_a_stretch_is_read_without_moving_marks(
-    shop: Account, server: Server, warehouse: Path
-) -> None:
-    """``since`` asks for what came from that day on; the next run goes on where the last was."""
+def test_a_backfill_advances_no_watermark(shop: Account, server: Server, warehouse: Path) -> None:
+    """``since`` reads from that day on; the next run continues from the last watermark."""
     replicate(warehouse, account(server), at=shop.now)
-    marks = state(warehouse, "watermarks")
+    watermarks = state(warehouse, "watermarks")
     shop.set_time(shop.now + 5 * DAY)
     shop.update_profile("ann", firstname="Ann")
-    stretch = Asked(server)
+    stretch = ReceivedRequests(server)
 
     report = replicate(warehouse, account(server), at=shop.now, since=(NOON - 100 * DAY).date())
 
@@ -371,32 +369,32 @@ def test_a_stretch_is_read_without_moving_marks(
     assert stretch.values("profiles", "updateSince") == {day}
     assert stretch.lists() == ["10", "20"]
     assert stretch.values("lists/10/changes", "since") == {f"{day}T00:00:00"}
-    before = f"{NOON - 101 * DAY:%Y-%m-%d}T23:59:59"  # A second more, should bounds be exclusive.
+    before = f"{NOON - 101 * DAY:%Y-%m-%d}T23:59:59"  # A second more, in case bounds are exclusive.
     assert stretch.values("unsubscribes", "since") == {before}
     profiles = of(report, "profiles")
     assert (profiles.inserted, profiles.updated, profiles.unchanged) == (0, 1, 2)
-    assert state(warehouse, "watermarks") == marks
+    assert state(warehouse, "watermarks") == watermarks
 
-    normal = Asked(server)
+    normal = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
-    asked_since = mark_of(marks, "profiles") - DAY
+    asked_since = watermark_in(watermarks, "profiles") - DAY
     assert normal.values("profiles", "updateSince") == {f"{asked_since:%Y-%m-%d}"}
-    assert mark(warehouse, "profiles") > mark_of(marks, "profiles")
+    assert watermark_of(warehouse, "profiles") > watermark_in(watermarks, "profiles")
 
 
-def mark_of(marks: list[dict[str, object]], table: str) -> datetime:
-    (found,) = [m for m in marks if (m["table_name"], m["kind"]) == (table, "watermark")]
+def watermark_in(watermarks: list[dict[str, object]], table: str) -> datetime:
+    (found,) = [m for m in watermarks if (m["table_name"], m["kind"]) == (table, "watermark")]
     assert isinstance(found["reached_at"], datetime)
     return found["reached_at"]
 
 
-def test_a_first_run_of_a_stretch_leaves_no_mark(
+def test_a_backfill_as_first_run_leaves_no_watermark(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A backfill into an empty warehouse doesn't make the first sync believe it read all."""
+    """After a backfill into an empty warehouse, the first sync still reads everything."""
     replicate(warehouse, account(server), at=shop.now, since=NOON.date())
     assert state(warehouse, "watermarks") == []
-    asked = Asked(server)
+    asked = ReceivedRequests(server)
 
     replicate(warehouse, account(server), at=shop.now)
 
@@ -408,7 +406,7 @@ def test_a_first_run_of_a_stretch_leaves_no_mark(
 def test_until_ends_the_window_of_unsubscribes(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """From a day to a day brings the opt-outs of both days whole, and none of the next."""
+    """The window contains both days completely, and no opt-out of the next day."""
     for day in range(4):
         for moment in (timedelta(0), DAY - timedelta(seconds=2)):
             at = datetime(2026, 2, 1, tzinfo=UTC) + day * DAY + moment
@@ -426,4 +424,4 @@ def test_until_ends_the_window_of_unsubscribes(
     found = sorted(row["profile_id"] for row in rows if row["event_at"].day < 4)
     assert found == ["p1", "p1", "p2", "p2"]
     beyond = [row["event_at"] for row in rows if row["event_at"].day >= 4]
-    assert set(beyond) <= {datetime(2026, 2, 4, tzinfo=UTC)}  # The window's own end.
+    assert set(beyond) <= {datetime(2026, 2, 4, tzinfo=UTC)}  # The end of the window.

@@ -1,4 +1,4 @@
-"""What a hostile reader found, and what keeps it from coming back."""
+"""Regression tests for the findings of an adversarial review."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ GOOD = '{"to_address": "a@example.com", "event_type": "open", "dt_occurred": "20
 # --- Keys that could meet ----------------------------------------------------------------------
 
 
-def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path) -> None:
-    """Source `uk` with id 15 would have the key of source `uk1` with id 5."""
+def test_source_ids_with_a_common_start_are_refused_in_the_settings(tmp_path: Path) -> None:
+    """Source `uk` with id 15 would have the same key as source `uk1` with id 5."""
     (tmp_path / "ometria.toml").write_text(
         """
         [[accounts]]
@@ -81,15 +81,17 @@ def test_source_ids_that_begin_alike_are_refused_in_the_settings(tmp_path: Path)
         ("uk", "us", False),
     ],
 )
-def test_only_what_could_begin_an_id_makes_keys_meet(one: str, other: str, *, meet: bool) -> None:
-    """A source id may go on with a dash: no id of Ometria's begins with one."""
+def test_keys_can_collide_only_if_the_rest_could_start_an_id(
+    one: str, other: str, *, meet: bool
+) -> None:
+    """A source id can extend another by a dash: no id of Ometria starts with one."""
     assert keys_may_meet(one, other) is keys_may_meet(other, one) is meet
 
 
-def test_source_ids_that_begin_alike_are_refused_by_the_warehouse(
+def test_source_ids_with_a_common_start_are_refused_by_the_warehouse(
     server: Server, warehouse: Path
 ) -> None:
-    """An account that comes later may not begin as one whose rows are there."""
+    """A later account must not extend the source id of one that has rows."""
     replicate(warehouse, account(server), at=NOON)
 
     with pytest.raises(ConfigError, match=r"'uk2' and 'uk', which .* holds, begin alike"):
@@ -103,7 +105,7 @@ def test_source_ids_that_begin_alike_are_refused_by_the_warehouse(
 def test_replay_reads_a_time_without_a_zone_as_utc(
     zone: str, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the machine is: a value that converts today is what a sync would have made."""
+    """In any time zone of the machine, a replayed value equals that of a sync."""
     feed = tmp_path / "feed"
     feed.mkdir()
     (feed / "a.jsonl").write_text(GOOD.replace("2026-01-01", "2026-01-05 10:00:00"))
@@ -129,8 +131,8 @@ def test_replay_reads_a_time_without_a_zone_as_utc(
 
 
 @pytest.mark.parametrize("text", ["05/01/26", "10-11-12", "26-01-05 10:00:00", "1/2/3"])
-def test_a_year_of_two_digits_is_set_aside(text: str, warehouse: Path, tmp_path: Path) -> None:
-    """Nobody meant the first century; the text is kept with the rejects."""
+def test_a_year_of_two_digits_is_rejected(text: str, warehouse: Path, tmp_path: Path) -> None:
+    """The first century is not meant; the reject has the text."""
     feed = tmp_path / "feed"
     feed.mkdir()
     (feed / "a.jsonl").write_text(GOOD.replace("2026-01-01", text))
@@ -177,10 +179,10 @@ def _written(text: str) -> object:
         pytest.param(_doubled_parquet, 0, id="a column twice"),
     ],
 )
-def test_a_poison_file_holds_back_no_other(
+def test_a_poison_file_blocks_no_other(
     poison: object, rows: int, warehouse: Path, tmp_path: Path
 ) -> None:
-    """The good file is loaded whole, and the bad one is set aside, in part or whole."""
+    """The good file is loaded completely, and the bad one is rejected in part or completely."""
     feed = tmp_path / "feed"
     feed.mkdir()
     assert callable(poison)
@@ -196,8 +198,8 @@ def test_a_poison_file_holds_back_no_other(
 
 
 @pytest.mark.parametrize("depth", [0, 1, 400, 5_000])
-def test_json_is_written_however_deep_it_is(depth: int) -> None:
-    """What can be read can be written, as it was."""
+def test_json_of_any_depth_is_written(depth: int) -> None:
+    """JSON of any depth that can be read can be written unchanged."""
     value: object = ["x"]
     for _ in range(depth):
         value = {"a": [value, None]}
@@ -209,8 +211,10 @@ def test_json_is_written_however_deep_it_is(depth: int) -> None:
         assert json_text(parse(text)) == text
 
 
-def test_names_of_fields_are_not_repeated_without_a_look(warehouse: Path, tmp_path: Path) -> None:
-    """A record keyed by people's addresses puts none of them into the report."""
+def test_the_report_contains_no_field_names_with_personal_data(
+    warehouse: Path, tmp_path: Path
+) -> None:
+    """A record whose keys are addresses puts none of them into the report."""
     feed = tmp_path / "feed"
     feed.mkdir()
     names = {f"alice{number}@example.com": 1 for number in range(5)}
@@ -223,13 +227,13 @@ def test_names_of_fields_are_not_repeated_without_a_look(warehouse: Path, tmp_pa
     assert all(name.startswith("new_") for name in report.unknown_fields)
 
 
-# --- What failed first is what is told ---------------------------------------------------------
+# --- The first error is reported ---------------------------------------------------------------
 
 
-def test_an_error_while_mapping_is_told_as_it_is(
+def test_an_error_during_mapping_is_reported_itself(
     server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no memory and no room to spill, the message does not speak of the lease."""
+    """Without memory and disk space, the message names that, not the lease."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
     real = Staging.add_pages
@@ -250,8 +254,8 @@ def test_an_error_while_mapping_is_told_as_it_is(
 # --- Leases ------------------------------------------------------------------------------------
 
 
-def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Path) -> None:
-    """In a container that started again we have the number of the run that was killed."""
+def test_a_reused_process_id_is_another_process(warehouse: Path) -> None:
+    """In a restarted container, the process id can equal that of the killed run."""
     mine = Lease.of_this_process("uk", "killed", NOON + HOUR)
     theirs = Lease("uk", "killed", mine.host, mine.pid, mine.expires_at, "an-earlier-boot/1")
     with open_warehouse(f"duckdb:///{warehouse}") as opened:
@@ -265,7 +269,7 @@ def test_a_later_process_with_the_number_of_a_dead_one_is_another(warehouse: Pat
 def test_a_long_quiet_round_renews_the_lease(
     shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round over lists without news takes hours, and no other run takes over meanwhile."""
+    """A round over lists without changes takes hours, and no other run takes the lease."""
     for number in range(12):
         shop.add_list(f"3{number}", title="quiet")
     minutes = iter(range(0, 10_000, 7))
@@ -283,7 +287,7 @@ def test_a_long_quiet_round_renews_the_lease(
 def test_a_watermark_ahead_of_now_skips_nothing(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Whatever left it there, the next run asks from its own start less the overlap."""
+    """The next run reads from its own start minus the look-back."""
     replicate(warehouse, account(server), at=NOON)
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("UPDATE ometria_replica.watermarks SET reached_at = '2030-01-01'")
@@ -312,10 +316,10 @@ def test_a_watermark_ahead_of_now_skips_nothing(
         ),
     ],
 )
-def test_contradictions_are_refused(
+def test_contradictory_arguments_are_refused(
     options: Mapping[str, Any], message: str, server: Server, warehouse: Path
 ) -> None:
-    """They are errors of the settings: nothing is asked, and no file is made."""
+    """They are errors of the settings: no request is made and no file is created."""
     with pytest.raises(ConfigError) as refused:
         replicate(warehouse, account(server), at=NOON, **options)
 
@@ -324,11 +328,11 @@ def test_contradictions_are_refused(
     assert server.requests == []
 
 
-# --- What a run leaves on the disk -------------------------------------------------------------
+# --- Temporary files ---------------------------------------------------------------------------
 
 
-def test_what_dead_runs_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    """Folders of processes that are gone go; those of the living, and other people's, stay."""
+def test_the_next_run_removes_files_of_ended_runs(tmp_path: Path) -> None:
+    """Folders of ended processes are removed; those of running ones and other users stay."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     dead = Path(tempfile.mkdtemp(prefix=f"ometria-replica-{process.pid}-"))
@@ -347,8 +351,8 @@ def test_what_dead_runs_left_is_removed_by_the_next(tmp_path: Path) -> None:
 
 def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, warehouse: Path) -> None:
     """
-    Schedulers send it, and kill ten seconds later: it exits 143 long before the answer that
-    hangs, gives back the lease, and leaves no temporary folder.
+    Schedulers send SIGTERM, and SIGKILL ten seconds later. The run exits with 143 before the
+    hanging response, releases its lease, and removes its temporary folder.
     """
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -363,7 +367,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
         ) as process:
             while not read_file_names(warehouse) and process.poll() is None:
                 time.sleep(0.05)
-            time.sleep(1)  # Into the request that hangs.
+            time.sleep(1)  # During the request that hangs.
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=10)
 
@@ -374,12 +378,12 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
 
 
 def read_file_names(warehouse: Path) -> list[str]:
-    """Tell what stands beside the file: once the run is at work, it is there itself."""
+    """Return the names of the files beside it; during a run, the file itself exists."""
     return [path.name for path in warehouse.parent.glob("*.duckdb")]
 
 
 def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
-    """A warehouse in a folder that is not there is told before the first sync."""
+    """``check`` reports a warehouse in a missing folder before the first sync."""
     *_, finding = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
 
     assert str(finding.error) == (
@@ -403,7 +407,7 @@ def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
 def test_where_all_is_quoted_an_empty_cell_is_no_value(
     lines: list[str], reasons: list[str | None], warehouse: Path, tmp_path: Path
 ) -> None:
-    """An exporter that quotes everything cannot tell an empty text from none; others can."""
+    """A file that quotes all cells cannot distinguish an empty text from null; others can."""
     feed = tmp_path / "feed"
     feed.mkdir()
     header = ["to_address", "event_type", "dt_occurred", "reason"]

@@ -20,7 +20,7 @@ AT = NOON - DAY
 
 
 def two_of_each(shop: Account, feed: Path) -> None:
-    """Let two different things happen under one specified key, in each table of events."""
+    """Add two different events with one specified key, in each table of events."""
     for event in ("list_exit", "list_enter"):
         shop.add_change("20", "ann", event, at=AT)
     shop.add_unsubscribe("cat", "link_unsubscribe", email_address="cat@example.com", at=AT)
@@ -35,10 +35,10 @@ def two_of_each(shop: Account, feed: Path) -> None:
     write_feed_file(feed, "f.jsonl", AT, [{**click, "target_url": link} for link in links])
 
 
-def test_the_specified_keys_merge_and_say_so(
+def test_merges_by_the_specified_keys_are_reported(
     shop: Account, server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """By default each pair is one row, and the report counts one merged event a table."""
+    """By default each pair is one row, and the report counts one merged event per table."""
     two_of_each(shop, tmp_path / "feed")
 
     report = replicate(warehouse, account(server, tmp_path / "feed"), at=NOON)
@@ -53,10 +53,10 @@ def test_the_specified_keys_merge_and_say_so(
     ) in report.to_text()
 
 
-def test_wide_keys_keep_apart_what_the_specified_ones_merge(
+def test_wide_keys_separate_events_that_the_specified_keys_merge(
     shop: Account, server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """Exit and entry at one refresh, two clicks and two opt-outs in a second: a row each."""
+    """Exit and entry at one refresh, two clicks or two opt-outs in a second are two rows each."""
     two_of_each(shop, tmp_path / "feed")
     settings = account(server, tmp_path / "feed", wide_keys=True)
 
@@ -77,7 +77,7 @@ def test_wide_keys_keep_apart_what_the_specified_ones_merge(
 def test_profiles_and_lists_have_the_same_keys_either_way(
     shop: Account, server: Server, tmp_path: Path
 ) -> None:
-    """Wide keys are for events; what has an id keeps its key."""
+    """Wide keys apply to events; tables with an id keep their keys."""
     narrow, wide = tmp_path / "narrow.duckdb", tmp_path / "wide.duckdb"
     replicate(narrow, account(server), at=NOON)
     replicate(wide, account(server, wide_keys=True), at=NOON)
@@ -90,7 +90,7 @@ def test_profiles_and_lists_have_the_same_keys_either_way(
 
 
 def test_the_id_of_an_event_is_its_wide_key() -> None:
-    """The column that holds the key of a row holds the wide one too."""
+    """The column that contains the key of a row contains the wide key."""
     for table in TABLES:
         wide = table.with_wide_keys()
         keys = [column.source for column in wide.columns if not isinstance(column.source, str)]
@@ -98,10 +98,10 @@ def test_the_id_of_an_event_is_its_wide_key() -> None:
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_other_keys_later_are_refused(
+def test_a_later_change_of_keys_is_refused(
     wide: bool, shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """Changing the choice would load every event again, so nothing is read at all."""
+    """A change of the setting would duplicate every event, so the run reads nothing."""
     replicate(warehouse, account(server, wide_keys=wide), at=NOON)
     before, asked = everything(warehouse, load_time=True), len(server.requests)
 
@@ -118,10 +118,10 @@ def test_other_keys_later_are_refused(
     assert len(server.requests) == asked
 
 
-def test_two_accounts_choose_for_themselves(
+def test_each_account_has_its_own_key_setting(
     shop: Account, server: Server, warehouse: Path, tmp_path: Path
 ) -> None:
-    """One account's wide keys don't bind another's."""
+    """The setting of one account does not affect another."""
     two_of_each(shop, tmp_path / "feed")
     uk = account(server, wide_keys=True)
     us = account(server, account_id="1043", source_id="us")

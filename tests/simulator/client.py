@@ -1,4 +1,4 @@
-"""A client small enough to be believed: one request, one answer, nothing clever."""
+"""A minimal HTTP client: one request, one response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """One response."""
 
     status: int
     body: bytes

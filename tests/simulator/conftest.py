@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def account() -> Account:
-    """Make an account with nothing in it."""
+    """Return an empty account."""
     return Account()
 
 
 @pytest.fixture
 def server(account: Account) -> Iterator[Server]:
-    """Put the empty account behind HTTP, without a request limit."""
+    """Serve the empty account over HTTP, without a rate limit."""
     with serve(account, requests_per_second=None) as running:
         yield running
 
 
 @pytest.fixture
 def shop() -> Account:
-    """Make a small shop with a past."""
+    """Return a small shop with a history."""
     return Account.create(profiles=300, lists=5, email_events=800)

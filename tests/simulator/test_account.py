@@ -1,4 +1,4 @@
-"""The generated shop: the same for the same seed, realistic, and alive as time passes."""
+"""The generated shop: reproducible, realistic, and changing over time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(fingerprint(account))
 
 
 def fingerprint(account: Account) -> str:
-    """Hash everything that the account can ever show, in order."""
+    """Hash everything that the account can show, in order."""
     shown = [
         [profile.record() for profile in account.profiles],
         [segment.record() for segment in account.lists],
@@ -47,12 +47,12 @@ def fingerprint(account: Account) -> str:
 
 @pytest.fixture(scope="module")
 def big() -> Account:
-    """Make a shop large enough for rates to show; nobody changes it."""
+    """Return a shop that is large enough to measure rates; no test changes it."""
     return Account.create(profiles=3_000, lists=20, email_events=12_000)
 
 
 def test_the_same_seed_gives_the_same_account_in_any_process() -> None:
-    """Three days of life give the same bytes in processes with different hash seeds."""
+    """Three simulated days give the same bytes in processes with different hash seeds."""
     root = Path(__file__).parents[2]
     prints = {
         subprocess.run(
@@ -75,15 +75,15 @@ def test_the_same_seed_gives_the_same_account_in_any_process() -> None:
 
 
 def test_another_seed_gives_another_account() -> None:
-    """The seed decides: with another one the account differs."""
+    """Accounts with different seeds differ."""
     one = Account.create(1, profiles=20, lists=1, email_events=20)
     two = Account.create(2, profiles=20, lists=1, email_events=20)
 
     assert fingerprint(one) != fingerprint(two)
 
 
-def test_the_sizes_are_exact_and_the_making_is_quick() -> None:
-    """20,000 profiles, 30 lists and 100,000 events are there as asked, within seconds."""
+def test_sizes_are_exact_and_creation_is_fast() -> None:
+    """An account of 20,000 profiles, 30 lists and 100,000 events takes seconds."""
     started = time.process_time()
     account = Account.create(profiles=20_000, lists=30, email_events=100_000)
     seconds = time.process_time() - started
@@ -94,12 +94,12 @@ def test_the_sizes_are_exact_and_the_making_is_quick() -> None:
     assert counts["email_events"] == 100_000
     assert counts["changes"] > 1_000
     assert counts["unsubscribes"] > 100
-    assert seconds < 10  # Measured 2.3 s; the rest is for slow machines.
+    assert seconds < 10  # Measured: 2.3 s. The margin is for slow machines.
 
 
 @pytest.mark.parametrize(("profiles", "events"), [(0, 0), (1, 0), (0, 50), (1, 50)])
-def test_tiny_accounts_live_too(profiles: int, events: int) -> None:
-    """With nobody, or one person, time passes as well; nobody gets no mails."""
+def test_tiny_accounts_can_advance(profiles: int, events: int) -> None:
+    """Time also passes with one profile or none; without profiles there are no mails."""
     account = Account.create(profiles=profiles, lists=1, email_events=events)
     account.advance(timedelta(days=2))
 
@@ -109,15 +109,15 @@ def test_tiny_accounts_live_too(profiles: int, events: int) -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_any_number_of_events_is_exact(count: int) -> None:
-    """Mails have several events; the last mail's surplus does not count."""
+    """A mail has several events; the surplus of the last mail is dropped."""
     account = Account.create(count, profiles=30, lists=0, email_events=count)
 
     assert len(account.events) == count
 
 
 @pytest.mark.parametrize("fate", ["_MERGE", "_DELETE"])
-def test_a_small_shop_outlives_its_people(fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are merged and deleted, somebody is left and nobody is merged with himself."""
+def test_a_small_shop_keeps_its_last_profile(fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merges and deletes leave one profile, and none is merged with itself."""
     monkeypatch.setattr(time_passes, fate, 0.5)
     account = Account.create(profiles=5, lists=2, email_events=40)
     account.advance(timedelta(days=60))
@@ -126,16 +126,16 @@ def test_a_small_shop_outlives_its_people(fate: str, monkeypatch: pytest.MonkeyP
     assert account.now == NOW + timedelta(days=60)
 
 
-def test_years_do_not_bury_a_shop_in_lists() -> None:
-    """New, archived and deleted lists balance: after three years there are not many more."""
+def test_the_number_of_lists_is_stable_over_years() -> None:
+    """New, archived and deleted lists balance over three years."""
     account = Account.create(profiles=3, lists=10, email_events=0)
     account.advance(timedelta(days=1_000))
 
     assert 0 < sum(not segment.archived for segment in account.lists) < 40
 
 
-def test_who_vanishes_leaves_lists_without_an_exit() -> None:
-    """A deleted profile is no member any more, yet its changes still say that it entered."""
+def test_a_deleted_profile_has_no_list_exit() -> None:
+    """A deleted profile is no longer a member, and its entry stays in the changes."""
     account = Account()
     account.add_profile(id="a")
     account.add_list(id="1")
@@ -147,8 +147,8 @@ def test_who_vanishes_leaves_lists_without_an_exit() -> None:
     assert [change.event for change in account.changes_of("1")] == ["list_enter"]
 
 
-def test_people_come_in_every_documented_shape(big: Account) -> None:
-    """Ids, opt-ins, tags, addresses and missing fields show the variety that the facts list."""
+def test_profiles_have_every_documented_form(big: Account) -> None:
+    """Ids, opt-ins, tags, addresses and missing fields have all known forms."""
     records = [profile.record() for profile in big.profiles]
     optins = {repr(record["marketing_optin"]) for record in records if "marketing_optin" in record}
     tags = {
@@ -180,8 +180,8 @@ def test_people_come_in_every_documented_shape(big: Account) -> None:
     assert len({type(record["properties"].get("survey")) for record in records}) > 4  # type: ignore[union-attr]
 
 
-def test_everybody_lives_at_an_invented_address(big: Account) -> None:
-    """Every address is at a name that is reserved for examples."""
+def test_every_address_is_at_an_example_domain(big: Account) -> None:
+    """All domains are reserved for examples."""
     domains = {profile.email.rpartition("@")[2] for profile in big.profiles if profile.email}
 
     assert domains == {
@@ -194,8 +194,8 @@ def test_everybody_lives_at_an_invented_address(big: Account) -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_nul_comes_only_when_asked(*, asked: bool) -> None:
-    """U+0000 is in some names and mail titles with ``nul_characters``, and nowhere without."""
+def test_nul_characters_are_optional(*, asked: bool) -> None:
+    """U+0000 is in some names and titles with ``nul_characters``, and in none without."""
     account = Account.create(profiles=500, lists=0, email_events=500, nul_characters=asked)
 
     names = [str(profile.fields.get("lastname")) for profile in account.profiles]
@@ -204,8 +204,8 @@ def test_a_nul_comes_only_when_asked(*, asked: bool) -> None:
     assert any("\x00" in title for title in titles) == asked
 
 
-def test_dates_and_figures_agree(big: Account) -> None:
-    """Who has orders has purchase dates in order, none in the future, and no lead's lifecycle."""
+def test_dates_and_figures_are_consistent(big: Account) -> None:
+    """Profiles with orders have ordered purchase dates, none in the future, and are no leads."""
     for profile in big.profiles:
         dates, stats = profile.fields["dates"], profile.fields["stats"]
         assert isinstance(dates, dict)
@@ -218,8 +218,8 @@ def test_dates_and_figures_agree(big: Account) -> None:
         assert profile.created_at <= profile.updated_at <= NOW
 
 
-def test_a_message_has_one_send_and_its_events_follow(big: Account) -> None:
-    """Events of one message share a uuid, none is before its send, none after a bounce."""
+def test_a_message_has_one_send_before_its_other_events(big: Account) -> None:
+    """Events of one message have one uuid; none is before its send or follows a bounce."""
     first: dict[str, datetime] = {}
     kinds = Counter(event.event_type for event in big.events)
     for event in big.events:
@@ -237,8 +237,8 @@ def test_a_message_has_one_send_and_its_events_follow(big: Account) -> None:
     assert kinds["spam_complaint"] > 0
 
 
-def test_some_events_share_person_type_and_second(big: Account) -> None:
-    """Two links clicked in one second are two events that the specification's key merges."""
+def test_some_events_have_the_same_address_type_and_second(big: Account) -> None:
+    """Two clicks in one second are two events with the same specified key."""
     seen = Counter(
         (event.to_address, event.event_type, event.cells("iso")["dt_occurred"])
         for event in big.events
@@ -248,16 +248,16 @@ def test_some_events_share_person_type_and_second(big: Account) -> None:
     assert {kind for (_, kind, _), times in seen.items() if times > 1} == {"click"}
 
 
-def test_some_events_are_known_only_days_later(big: Account) -> None:
-    """A late event is available more than a day after it occurred; no event is available early."""
+def test_some_events_are_available_days_later(big: Account) -> None:
+    """A late event is available more than a day after it occurred, and none is early."""
     waits = [event.available_at - event.dt_occurred for event in big.events]
 
     assert min(waits) > timedelta(0)
     assert 0 < sum(wait > timedelta(days=1) for wait in waits) < len(waits) * 0.02
 
 
-def test_changes_replay_to_the_membership(big: Account) -> None:
-    """Entries and exits alternate for each person, and replayed they give who is in each list."""
+def test_changes_replay_to_the_members(big: Account) -> None:
+    """Entries and exits of a profile alternate, and their replay gives the members of a list."""
     for segment in big.lists:
         inside: dict[str, None] = {}
         changes = big.changes_of(segment.id)
@@ -271,12 +271,12 @@ def test_changes_replay_to_the_membership(big: Account) -> None:
         assert all(one.at <= two.at for one, two in pairwise(changes))
 
 
-def test_enter_and_exit_at_one_refresh_happen(big: Account) -> None:
-    """Some person left and entered one list at one timestamp: the specified key merges them."""
+def test_some_profiles_leave_and_enter_at_one_refresh(big: Account) -> None:
+    """The exit and the entry have one timestamp: the specified key merges them."""
     assert _collisions(big.changes)
 
 
-def test_lists_come_in_both_types_and_modes() -> None:
+def test_lists_have_both_types_and_modes() -> None:
     """Static and dynamic, active and archived lists all occur."""
     account = Account.create(profiles=10, lists=60, email_events=0)
 
@@ -285,8 +285,8 @@ def test_lists_come_in_both_types_and_modes() -> None:
     assert all(len(segment.title) <= 64 for segment in account.lists)
 
 
-def test_unsubscribes_come_in_every_type(big: Account) -> None:
-    """All documented types occur, SMS ones without an address, mailed ones with their send."""
+def test_unsubscribes_have_every_type(big: Account) -> None:
+    """All documented types occur: SMS without an address, mails with their send."""
     by_type = {unsubscribe.type: unsubscribe for unsubscribe in big.unsubscribes}
 
     assert set(by_type) == {
@@ -305,8 +305,8 @@ def test_unsubscribes_come_in_every_type(big: Account) -> None:
     assert named <= sends
 
 
-def test_time_brings_everything() -> None:
-    """A month adds, updates and removes profiles, refreshes lists, and goes on mailing."""
+def test_time_changes_everything() -> None:
+    """A month adds, updates and removes profiles, refreshes lists and sends mails."""
     account = Account.create(profiles=2_000, lists=20, email_events=6_000)
     before = {profile.id: profile for profile in account.profiles}
     counts = account.counts()
@@ -327,8 +327,8 @@ def test_time_brings_everything() -> None:
     assert new_events == pytest.approx(1_000, rel=0.4)
 
 
-def test_a_living_shop_completes_its_deletion_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are open for a while, then the person is anonymous and gets no more mail."""
+def test_time_completes_deletion_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is open at first; then the profile is anonymous and gets no more mail."""
     monkeypatch.setattr(time_passes, "_ANONYMISE", 0.02)
     account = Account.create(profiles=200, lists=2, email_events=2_000)
     account.advance(timedelta(days=30))
@@ -349,8 +349,8 @@ def test_a_living_shop_completes_its_deletion_requests(monkeypatch: pytest.Monke
     assert not any("anonymous.ometria" in (event.to_address or "") for event in account.events)
 
 
-def test_refreshes_keep_their_cadence() -> None:
-    """A list that refreshes daily has changes at whole days after its last refresh only."""
+def test_refreshes_are_regular() -> None:
+    """A daily list has changes only at whole days after its first refresh."""
     account = Account.create(profiles=500, lists=0, email_events=0)
     account.add_list(id="1", type="DYNAMIC", refresh_every=timedelta(days=1))
     account.refresh_list("1", enter=[profile.id for profile in account.profiles[:200]])
@@ -363,8 +363,8 @@ def test_refreshes_keep_their_cadence() -> None:
     assert len(times) > 3
 
 
-def test_an_archived_list_refreshes_no_more() -> None:
-    """After being archived a list has no new changes."""
+def test_an_archived_list_does_not_refresh() -> None:
+    """A list has no new changes after it is archived."""
     account = Account.create(profiles=500, lists=0, email_events=0)
     account.add_list(id="1", type="DYNAMIC", refresh_every=timedelta(hours=4))
     account.refresh_list("1", enter=[profile.id for profile in account.profiles[:200]])
@@ -376,7 +376,7 @@ def test_an_archived_list_refreshes_no_more() -> None:
 
 
 def test_an_event_waits_until_it_is_available() -> None:
-    """An event of the future is in the account's events only once its time has come."""
+    """The account has a future event only from its available time on."""
     account = Account()
     account.add_event("a@example.com", "open", available_at=NOW + timedelta(days=2))
 
@@ -394,15 +394,15 @@ def test_an_event_waits_until_it_is_available() -> None:
         lambda account: account.add_change("nothing", "p", "list_enter"),
     ],
 )
-def test_what_does_not_exist_cannot_be_changed(wrong: object) -> None:
-    """Naming a profile or a list that is not there is a KeyError, not a silent nothing."""
+def test_a_change_to_a_missing_object_fails(wrong: object) -> None:
+    """A profile or list that does not exist raises KeyError."""
     assert callable(wrong)
     with pytest.raises(KeyError):
         wrong(Account())
 
 
-def test_ids_are_given_once() -> None:
-    """A second profile or list with an id that exists is refused."""
+def test_ids_are_unique() -> None:
+    """A second profile or list with the same id is refused."""
     account = Account()
     account.add_profile(id="a")
     account.add_list(id="1")

@@ -1,4 +1,4 @@
-"""The command, run as another process runs it."""
+"""The command, run in a process of its own."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def get(url: str, key: str) -> Any:
 
 
 def test_serve_prints_one_line_and_stops_on_a_signal(tmp_path: Path) -> None:
-    """The ready line tells where everything is; SIGTERM ends it with 0 and no other output."""
+    """The line has all addresses; SIGTERM ends the command with 0 and no other output."""
     folder = tmp_path / "feed"
     with start("--feed", str(folder), "--key-env", "SIM_KEY", SIM_KEY="given") as process:
         facts = ready(process)
         profiles = get(f"{facts['api_url']}/profiles?limit=250", "given")
         process.send_signal(signal.SIGTERM)
-        rest, people = process.communicate(timeout=20)
+        rest, messages = process.communicate(timeout=20)
 
     assert len(profiles) == facts["profiles"] == 50
     assert facts["api_key"] == "given"
@@ -62,11 +62,11 @@ def test_serve_prints_one_line_and_stops_on_a_signal(tmp_path: Path) -> None:
     assert facts["feed_url"] == folder.as_uri()
     assert list(folder.iterdir())
     assert (process.returncode, rest) == (0, "")
-    assert people.startswith("Serving http://127.0.0.1:")
+    assert messages.startswith("Serving http://127.0.0.1:")
 
 
-def test_serve_brings_its_own_s3_and_ends_with_its_parent() -> None:
-    """With ``--feed s3`` the ready line has keys that open the bucket; closed stdin ends it."""
+def test_serve_starts_an_s3_server_and_ends_with_its_parent() -> None:
+    """With ``--feed s3`` the line has the keys of the bucket; the end of stdin stops it."""
     with start("--feed", "s3", "--until-stdin-closes") as process:
         facts = ready(process)
         s3 = S3Server(
@@ -77,19 +77,19 @@ def test_serve_brings_its_own_s3_and_ends_with_its_parent() -> None:
             facts["aws_region"],
         )
         found = s3.client().list_objects_v2(Bucket="ometria-exports", Prefix="simulated/")
-        _, people = process.communicate(timeout=20)
+        _, messages = process.communicate(timeout=20)
 
     assert facts["feed_url"] == "s3://ometria-exports/simulated/"
     assert found["KeyCount"] > 1
     assert facts["records"] >= facts["email_events"] == 100
     assert process.returncode == 0
-    assert not people  # Its parent speaks to the person.
+    assert not messages  # The parent process prints its own.
 
 
-def test_feed_writes_files_and_names_them(
+def test_feed_writes_files_and_prints_their_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``feed`` writes the history and prints the names; the same seed, the same names."""
+    """``feed`` writes the history in the given format and prints the names of the files."""
     code = main(["feed", str(tmp_path), *SMALL, "--format", "jsonl", "--compression", "none"])
 
     printed = json.loads(capsys.readouterr().out)
@@ -111,7 +111,7 @@ def test_feed_writes_files_and_names_them(
 def test_wrong_arguments_are_explained(
     arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong argument ends with 2 and usage on standard error; standard output stays empty."""
+    """A wrong argument exits with 2 and usage on standard error, without standard output."""
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
 
@@ -120,20 +120,20 @@ def test_wrong_arguments_are_explained(
     assert err.startswith("usage: ometria-simulator")
 
 
-def test_a_target_that_cannot_be_used_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong target ends with 1 and one line that says what to do."""
+def test_a_wrong_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong target exits with 1 and one line that names the remedy."""
     code = main(["feed", "ftp://there/x", *SMALL])
 
     out, err = capsys.readouterr()
     assert (code, out) == (1, "")
     assert err == (
-        "ometria-simulator: The feed cannot go to 'ftp://there/x'."
-        " Give a folder, file:// or s3://bucket/prefix.\n"
+        "ometria-simulator: Cannot export to 'ftp://there/x'."
+        " Use a folder, file:// or s3://bucket/prefix.\n"
     )
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A port that somebody else has is named, with exit code 1; signals are as before."""
+    """The message names the port, with exit code 1; signal handlers are restored."""
     before = signal.getsignal(signal.SIGINT)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -142,25 +142,25 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert (code, out) == (1, "")
     assert signal.getsignal(signal.SIGINT) is before
-    assert err.startswith(f"ometria-simulator: Port {port} of 127.0.0.1 cannot be used (")
+    assert err.startswith(f"ometria-simulator: Port {port} on 127.0.0.1 is not available (")
 
 
 def test_an_empty_key_variable_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key variable that is not set is named, with exit code 2."""
+    """The message names the variable that is not set, with exit code 2."""
     monkeypatch.delenv("SIM_KEY", raising=False)
 
     code = main(["serve", *SMALL, "--key-env", "SIM_KEY"])
 
     assert code == 2
     assert capsys.readouterr().err == (
-        "ometria-simulator: the variable SIM_KEY is empty; put the key into it.\n"
+        "ometria-simulator: the variable SIM_KEY is not set. Set it to the API key.\n"
     )
 
 
-def test_access_shows_where_and_how() -> None:
-    """What a server tells of itself is what the feed needs to reach it."""
+def test_a_server_describes_its_access() -> None:
+    """Its url and access are the arguments that a feed needs."""
     server = S3Server("http://127.0.0.1:1", "b", "k", "s", "r")
 
     assert server.url == "s3://b"

@@ -1,4 +1,4 @@
-"""The page ``docs/simulator.md`` tells the truth."""
+"""The page ``docs/simulator.md`` matches the code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding=
 
 
 def named(section: str) -> set[str]:
-    """Give the names in the first column of a section's tables."""
+    """Return the names in the first column of a section's tables."""
     text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`([\w-]+)", cell)}
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python example runs as printed and leaves files in its folder."""
+    """The Python example runs unchanged and writes files into its folder."""
     monkeypatch.chdir(tmp_path)
     [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -35,12 +35,12 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_quirk_is_on_the_page() -> None:
-    """The table of quirks names all of them and no others."""
+    """The table of quirks has all quirks and no others."""
     assert named("Quirks") == {quirk.name for quirk in fields(Quirks)}
 
 
 def test_every_option_is_on_the_page() -> None:
-    """The tables of commands name each command and each option, and no others."""
+    """The tables have each command and each option, and no others."""
     [commands] = [action for action in _parser()._actions if action.choices]
     assert isinstance(commands.choices, dict)
     options = {
@@ -55,7 +55,7 @@ def test_every_option_is_on_the_page() -> None:
 
 
 def test_every_mutation_is_on_the_page() -> None:
-    """Each method that the control plane can call is named."""
+    """The page names each method that the control plane can call."""
     control = PAGE.partition("\n## The control plane\n")[2]
 
     assert {name for name in MUTATIONS if f"`{name}`" not in control} == set()

@@ -1,4 +1,4 @@
-"""The example objects of Ometria's documentation come back exactly as documented."""
+"""The API returns the example objects of Ometria's documentation exactly."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ LIST: dict[str, Any] = {
 
 
 def test_a_profile_looks_as_documented(account: Account, server: Server) -> None:
-    """A profile with the documented example's fields comes back with them, in their order."""
+    """A profile with the fields of the example is returned with them, in their order."""
     account.add_profile(**{name: PROFILE[name] for name in PROFILE if name != "@type"})
 
     answer = ask(server, "/profiles")
@@ -97,8 +97,8 @@ def test_a_list_looks_as_documented(account: Account, server: Server) -> None:
     assert list(ask(server, "/lists/1234").data) == list(LIST)
 
 
-def test_a_change_looks_as_its_consumers_read_it(account: Account, server: Server) -> None:
-    """A list change has the person, the address, the event and an ISO time, and no list id."""
+def test_a_change_has_the_fields_of_its_consumers(account: Account, server: Server) -> None:
+    """A list change has the profile, the address, the event and an ISO time, and no list id."""
     account.add_list(id="1234")
     at = datetime(2017, 5, 17, 22, 8, 7, tzinfo=UTC)
     account.add_change("1234", "19e53-b37265-160", "list_enter", at=at, email="a@example.com")

@@ -1,4 +1,4 @@
-"""The export: every dialect can be read back with ordinary readers, and every accident happens."""
+"""The export: ordinary readers can read every dialect, and every kind of damage occurs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unpack(data: bytes, compression: str | None) -> bytes:
 
 
 def read_csv(data: bytes, dialect: Dialect) -> Rows:
-    """Read with Python's own reader; a null is the bare marker, a text is anything else."""
+    """Read with Python's csv module; an unquoted null marker is null, everything else is text."""
     text = data.decode(dialect.encoding)
     lines = csv.reader(
         io.StringIO(text, newline=""),
@@ -82,7 +82,7 @@ CSV_DIALECTS = [
 
 @pytest.mark.parametrize("dialect", CSV_DIALECTS, ids=repr)
 def test_csv_can_be_read_back(shop: Account, tmp_path: Path, dialect: Dialect) -> None:
-    """Python's csv reader finds exactly the delivered cells, whatever the dialect."""
+    """Python's csv module returns exactly the delivered cells, in every dialect."""
     feed = Feed(shop, tmp_path, dialect)
     [name] = feed.export()
 
@@ -97,7 +97,7 @@ def test_csv_can_be_read_back(shop: Account, tmp_path: Path, dialect: Dialect) -
 def test_json_lines_can_be_read_back(
     shop: Account, tmp_path: Path, compression: str | None, *, omit_nulls: bool
 ) -> None:
-    """Each line is one object with the delivered cells; nulls are null, or left out by choice."""
+    """Each line is one object with the delivered cells; nulls are null, or optionally absent."""
     dialect = Dialect(format="jsonl", compression=compression, omit_nulls=omit_nulls)  # type: ignore[arg-type]
     feed = Feed(shop, tmp_path, dialect)
     [name] = feed.export()
@@ -113,7 +113,7 @@ def test_json_lines_can_be_read_back(
 
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
 def test_parquet_can_be_read_back(shop: Account, tmp_path: Path, compression: str | None) -> None:
-    """Parquet holds the delivered cells as text columns, nulls as nulls."""
+    """Parquet contains the delivered cells as text columns, with nulls."""
     feed = Feed(shop, tmp_path, Dialect(format="parquet", compression=compression))  # type: ignore[arg-type]
     [name] = feed.export()
 
@@ -121,7 +121,7 @@ def test_parquet_can_be_read_back(shop: Account, tmp_path: Path, compression: st
 
 
 def test_a_null_and_an_empty_text_differ(account: Account, tmp_path: Path) -> None:
-    """CSV writes an empty text in quotes and a null bare, so that a careful reader can tell."""
+    """CSV quotes an empty text and not a null, so that a reader can distinguish them."""
     account.add_event("", "send", event_id=None)
     feed = Feed(account, tmp_path, Dialect(columns=("event_id", "to_address"), header=False))
     [name] = feed.export()
@@ -129,7 +129,7 @@ def test_a_null_and_an_empty_text_differ(account: Account, tmp_path: Path) -> No
     assert (tmp_path / name).read_bytes() == b',""\n'
 
 
-def test_latin_1_loses_what_it_lacks(account: Account, tmp_path: Path) -> None:
+def test_latin_1_replaces_other_characters(account: Account, tmp_path: Path) -> None:
     """Characters outside latin-1 become question marks, in the file and in the oracle."""
     account.add_event("a@example.com", "send", campaign_title="Été 🎂")
     dialect = Dialect(encoding="latin-1", columns=("campaign_title",), header=False)
@@ -154,15 +154,15 @@ def test_latin_1_loses_what_it_lacks(account: Account, tmp_path: Path) -> None:
         ("epoch_ms", "1486203492833"),
     ],
 )
-def test_times_come_in_many_forms(form: str, text: str) -> None:
-    """One moment in each form that a reader may meet; the first four are documented somewhere."""
+def test_times_have_many_forms(form: str, text: str) -> None:
+    """One time in every form; sources document the first four."""
     moment = datetime(2017, 2, 4, 10, 18, 12, 833_949, tzinfo=UTC)
 
     assert write(moment, form) == text  # type: ignore[arg-type]
 
 
-def test_each_export_has_what_is_new_and_a_little_overlap(shop: Account, tmp_path: Path) -> None:
-    """The second file begins with the last records of the first, then brings what is new."""
+def test_each_export_has_the_news_and_a_small_overlap(shop: Account, tmp_path: Path) -> None:
+    """The second file starts with the last records of the first, followed by the new ones."""
     feed = Feed(shop, tmp_path, redelivered=3, duplicate_share=0)
     feed.export()
     shop.advance(timedelta(days=4))
@@ -174,8 +174,8 @@ def test_each_export_has_what_is_new_and_a_little_overlap(shop: Account, tmp_pat
     assert feed.export() == []
 
 
-def test_a_share_of_records_comes_twice(shop: Account, tmp_path: Path) -> None:
-    """Duplicates are byte for byte the record before them."""
+def test_a_share_of_records_is_duplicated(shop: Account, tmp_path: Path) -> None:
+    """A duplicate equals the record before it byte for byte."""
     feed = Feed(shop, tmp_path, duplicate_share=0.1)
     feed.export()
 
@@ -184,8 +184,8 @@ def test_a_share_of_records_comes_twice(shop: Account, tmp_path: Path) -> None:
     assert 40 < twice < 130
 
 
-def test_history_comes_as_many_files_in_order_of_time(shop: Account, tmp_path: Path) -> None:
-    """A history of weekly files has their simulated times, and no event before it was available."""
+def test_a_history_has_many_files_in_order_of_time(shop: Account, tmp_path: Path) -> None:
+    """Weekly files have their simulated times, and contain no event before it is available."""
     feed = Feed(shop, tmp_path, redelivered=0, duplicate_share=0)
     names = feed.export_history()
 
@@ -199,8 +199,8 @@ def test_history_comes_as_many_files_in_order_of_time(shop: Account, tmp_path: P
     assert [by_file[name] for name in names] == moments
 
 
-def test_files_hold_no_more_rows_than_asked(shop: Account, tmp_path: Path) -> None:
-    """A large export becomes several files, numbered on."""
+def test_files_have_no_more_rows_than_the_limit(shop: Account, tmp_path: Path) -> None:
+    """A large export has several numbered files."""
     feed = Feed(shop, tmp_path, rows_per_file=300)
     names = feed.export()
 
@@ -210,8 +210,8 @@ def test_files_hold_no_more_rows_than_asked(shop: Account, tmp_path: Path) -> No
     assert [r.position for r in feed.delivered if r.file == names[1]][:2] == [1, 2]
 
 
-def test_names_may_hold_folders_and_lie(shop: Account, tmp_path: Path) -> None:
-    """A name template puts files in folders by day, and gzip under a name that denies it."""
+def test_names_can_have_folders_and_a_false_extension(shop: Account, tmp_path: Path) -> None:
+    """A template names folders by day, and gives gzip another extension."""
     dialect = Dialect(compression="gzip", name="dt={moment:%Y-%m-%d}/part-{number}.csv")
     [name] = Feed(shop, tmp_path, dialect).export()
 
@@ -220,7 +220,7 @@ def test_names_may_hold_folders_and_lie(shop: Account, tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
-    """Two feeds of equal accounts write the same bytes under the same names and times."""
+    """Two feeds of equal accounts write the same bytes with the same names and times."""
 
     def files(folder: Path) -> dict[str, tuple[bytes, float]]:
         account = Account.create(5, profiles=50, lists=0, email_events=200)
@@ -234,7 +234,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
 
 
 def test_a_rewritten_file_is_newer_and_different(shop: Account, tmp_path: Path) -> None:
-    """After a rewrite the old records are still known, and ``present`` has the new ones only."""
+    """After a rewrite, ``delivered`` has the old and the new records, ``present`` the new."""
     feed = Feed(shop, tmp_path, duplicate_share=0)
     [name] = feed.export()
     before = (tmp_path / name).stat().st_mtime
@@ -249,8 +249,8 @@ def test_a_rewritten_file_is_newer_and_different(shop: Account, tmp_path: Path) 
     assert rows == texts([record.cells for record in feed.present], "")
 
 
-def test_the_same_file_may_be_written_again(shop: Account, tmp_path: Path) -> None:
-    """Writing again changes the time and not one byte."""
+def test_the_same_file_can_be_written_again(shop: Account, tmp_path: Path) -> None:
+    """Writing it again changes the time and no byte."""
     feed = Feed(shop, tmp_path)
     [name] = feed.export()
     path = tmp_path / name
@@ -262,8 +262,8 @@ def test_the_same_file_may_be_written_again(shop: Account, tmp_path: Path) -> No
     assert path.stat().st_mtime > before[1]
 
 
-def test_a_file_may_be_seen_while_it_is_written(shop: Account, tmp_path: Path) -> None:
-    """A partial file breaks off in the middle, counts for nothing, and can be completed."""
+def test_a_file_can_be_partial(shop: Account, tmp_path: Path) -> None:
+    """A partial file is cut, delivers no records, and can be completed."""
     feed = Feed(shop, tmp_path)
     name = feed.export_partial()
     part = (tmp_path / name).read_bytes()
@@ -277,8 +277,8 @@ def test_a_file_may_be_seen_while_it_is_written(shop: Account, tmp_path: Path) -
     assert len(feed.present) >= 800
 
 
-def test_poison_can_be_healed(shop: Account, tmp_path: Path) -> None:
-    """Cut gzip, an error page and junk stand where an export should be, until it is completed."""
+def test_a_poisoned_file_can_be_completed(shop: Account, tmp_path: Path) -> None:
+    """Truncated gzip, an HTML page and junk replace an export until it is completed."""
     feed = Feed(shop, tmp_path)
     bad = feed.export_truncated_gzip()
     with pytest.raises(EOFError):
@@ -299,8 +299,8 @@ def test_poison_can_be_healed(shop: Account, tmp_path: Path) -> None:
     assert ids == {event.uuid for event in shop.events}
 
 
-def test_poisoning_a_good_file_takes_its_records_away(shop: Account, tmp_path: Path) -> None:
-    """A file that is overwritten with junk or deleted holds nothing any more."""
+def test_poisoning_or_deleting_a_file_removes_its_records(shop: Account, tmp_path: Path) -> None:
+    """``present`` has no records of a file that was overwritten or deleted."""
     feed = Feed(shop, tmp_path, rows_per_file=400, duplicate_share=0)
     first, second = feed.export()
     assert {record.file for record in feed.present} == {first, second}
@@ -312,8 +312,8 @@ def test_poisoning_a_good_file_takes_its_records_away(shop: Account, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == [first]
 
 
-def test_a_file_may_be_empty(account: Account, tmp_path: Path) -> None:
-    """An export without records is a header, or nothing at all."""
+def test_a_file_can_be_empty(account: Account, tmp_path: Path) -> None:
+    """An export without records has a header only, or no bytes."""
     feed = Feed(account, tmp_path, Dialect(columns=("uuid",)))
     bare = Feed(account, tmp_path / "bare", Dialect(columns=("uuid",), header=False))
 
@@ -326,13 +326,13 @@ def test_a_file_may_be_empty(account: Account, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    """Run a real S3 protocol server on the loopback address."""
+    """Run an S3 server on the loopback address."""
     with s3_server("exports") as running:
         yield running
 
 
-def test_the_feed_goes_to_a_bucket(s3: S3Server, shop: Account) -> None:
-    """A customer's own bucket gets the same bytes that a folder would get."""
+def test_a_feed_can_write_to_a_bucket(s3: S3Server, shop: Account) -> None:
+    """A bucket gets the same bytes as a folder."""
     feed = Feed(shop, s3.url, Dialect(compression="gzip"), s3.access)
     [name] = feed.export()
 
@@ -344,8 +344,8 @@ def test_the_feed_goes_to_a_bucket(s3: S3Server, shop: Account) -> None:
     assert "Contents" not in s3.client().list_objects_v2(Bucket="exports")
 
 
-def test_one_bucket_serves_many_customers(s3: S3Server) -> None:
-    """In the operator's bucket each customer's files lie under a prefix of their own."""
+def test_one_bucket_can_serve_many_customers(s3: S3Server) -> None:
+    """Each customer's files have a prefix of their own in the shared bucket."""
     s3.create_bucket("operator")
     for customer in ("acme", "zenith"):
         account = Account()
@@ -360,16 +360,16 @@ def test_one_bucket_serves_many_customers(s3: S3Server) -> None:
     ]
 
 
-def test_a_bucket_that_is_not_there_is_named(s3: S3Server, account: Account) -> None:
-    """A missing bucket is an error that names it and says what to do."""
-    with pytest.raises(StorageError, match=r"'nowhere' cannot be used .* Create it"):
+def test_a_missing_bucket_is_an_error(s3: S3Server, account: Account) -> None:
+    """The error names the bucket and a remedy."""
+    with pytest.raises(StorageError, match=r"Cannot access the bucket 'nowhere' .* Create it"):
         Feed(account, "s3://nowhere/x", s3=s3.access)
 
 
-def test_a_server_that_is_not_there_is_an_error(account: Account) -> None:
-    """An S3 address where nobody listens is a StorageError, not a traceback of the library."""
+def test_an_unreachable_server_is_an_error(account: Account) -> None:
+    """An S3 address without a server is a StorageError, not an error of the library."""
     access = S3Access("http://127.0.0.1:9", "key", "secret", "eu-west-1")
-    with pytest.raises(StorageError, match="cannot be used"):
+    with pytest.raises(StorageError, match="Cannot access"):
         Feed(account, "s3://exports", s3=access)
 
 

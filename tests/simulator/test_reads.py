@@ -1,4 +1,4 @@
-"""How the reads of ``/v2`` behave: pages, order, dates, modes, windows, errors."""
+"""The reads of ``/v2``: pages, order, dates, modes, windows, errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def many(account: Account) -> list[str]:
-    """Add 260 profiles and give their ids in the order in which they came."""
+    """Add 260 profiles and return their ids in order."""
     return [account.add_profile(email=f"p{n}@example.com").id for n in range(260)]
 
 
-def test_a_page_holds_ten_by_default_and_250_at_most(server: Server, many: list[str]) -> None:
+def test_a_page_has_ten_records_by_default_and_250_at_most(server: Server, many: list[str]) -> None:
     """Without a limit a page has 10 profiles; a limit above 250 counts as 250."""
     assert ids(ask(server, "/profiles")) == many[:10]
     assert ids(ask(server, "/profiles", limit=250)) == many[:250]
@@ -32,7 +32,7 @@ def test_a_page_holds_ten_by_default_and_250_at_most(server: Server, many: list[
 
 
 def test_a_limit_above_the_maximum_can_be_an_error(server: Server, many: list[str]) -> None:
-    """Where the documentation is silent on a limit above 250, a quirk makes it a 400."""
+    """A limit above 250 is undocumented; a quirk returns 400."""
     server.quirks = Quirks(above_max_limit="reject")
 
     assert ask(server, "/profiles", limit=251).status == 400
@@ -40,13 +40,13 @@ def test_a_limit_above_the_maximum_can_be_an_error(server: Server, many: list[st
 
 
 def test_the_path_of_profiles_may_end_with_a_slash(server: Server, many: list[str]) -> None:
-    """Both spellings of the path give the same page."""
+    """Both forms of the path return the same page."""
     assert ask(server, "/profiles/").body == ask(server, "/profiles").body
 
 
 @pytest.fixture(scope="module")
 def paged() -> Iterator[tuple[Server, list[str]]]:
-    """Forty profiles behind HTTP, for many questions."""
+    """Serve forty profiles for many requests."""
     account = Account()
     expected = [account.add_profile().id for _ in range(40)]
     with serve(account, requests_per_second=None) as server:
@@ -55,10 +55,10 @@ def paged() -> Iterator[tuple[Server, list[str]]]:
 
 @given(limit=st.integers(1, 300), offset=st.integers(0, 60))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_page_is_that_slice_of_the_internal_order(
+def test_a_page_is_a_slice_of_the_internal_order(
     paged: tuple[Server, list[str]], limit: int, offset: int
 ) -> None:
-    """Whatever limit and offset, a page is the slice of all profiles in internal order."""
+    """For any limit and offset, a page is that slice of all profiles in internal order."""
     server, expected = paged
 
     found = ids(ask(server, "/profiles", limit=limit, offset=offset))
@@ -67,8 +67,8 @@ def test_any_page_is_that_slice_of_the_internal_order(
 
 
 @pytest.mark.parametrize("query", [{"limit": "ten"}, {"limit": 0}, {"offset": -1}])
-def test_a_page_that_makes_no_sense_is_refused(server: Server, query: dict[str, Any]) -> None:
-    """A limit or an offset that is no sensible number is a 400, with a text that names it."""
+def test_a_wrong_limit_or_offset_is_refused(server: Server, query: dict[str, Any]) -> None:
+    """A limit or offset that is not a valid number returns 400, with a text that names it."""
     answer = ask(server, "/profiles", **query)
 
     assert answer.status == 400
@@ -76,7 +76,7 @@ def test_a_page_that_makes_no_sense_is_refused(server: Server, query: dict[str, 
 
 
 def test_update_since_is_a_day_and_includes_it(account: Account, server: Server) -> None:
-    """``updateSince`` gives whole days: also what was updated before the time it names."""
+    """``updateSince`` returns whole days, including updates before the time in it."""
     account.set_time(datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
     account.add_profile(id="day-before")
     account.set_time(datetime(2026, 3, 2, 0, 0, 0, tzinfo=UTC))
@@ -100,10 +100,10 @@ def test_update_since_is_a_day_and_includes_it(account: Account, server: Server)
         (Quirks(ignore_update_since=True), ["long-ago", "a", "b", "c"]),
     ],
 )
-def test_the_day_of_update_since_is_a_choice(
+def test_the_day_of_update_since_is_configurable(
     account: Account, server: Server, quirks: Quirks, expected: list[str]
 ) -> None:
-    """Nobody documents where the day begins or whether it counts, so each can be otherwise."""
+    """The time zone and the inclusion of the day are undocumented, so quirks set both."""
     midnight = datetime(2026, 3, 3, tzinfo=UTC)
     hours = {"long-ago": -40, "a": -1, "b": 1, "c": 25}
     for profile_id, hour in hours.items():
@@ -114,8 +114,8 @@ def test_the_day_of_update_since_is_a_choice(
     assert ids(ask(server, "/profiles", updateSince="2026-03-03")) == expected
 
 
-def test_orderby_moves_what_was_updated_to_the_end(account: Account, server: Server) -> None:
-    """The default order never moves; with ``orderby=timestamp_update`` the updated is last."""
+def test_orderby_moves_updated_profiles_to_the_end(account: Account, server: Server) -> None:
+    """The default order is stable; with ``orderby=timestamp_update`` an update moves to the end."""
     for profile_id in ("a", "b", "c"):
         account.add_profile(id=profile_id)
     account.update_profile("a", firstname="Ann")
@@ -124,8 +124,8 @@ def test_orderby_moves_what_was_updated_to_the_end(account: Account, server: Ser
     assert ids(ask(server, "/profiles", orderby="timestamp_update")) == ["b", "c", "a"]
 
 
-def test_no_answer_shows_when_a_profile_was_updated(shop: Account) -> None:
-    """The update time and the internal id order things and are never shown."""
+def test_no_response_shows_the_update_time_of_a_profile(shop: Account) -> None:
+    """The update time and the internal id determine orders, and the API never shows them."""
     with serve(shop, requests_per_second=None) as server:
         fields = {name for record in ask(server, "/profiles", limit=250).data for name in record}
 
@@ -133,8 +133,8 @@ def test_no_answer_shows_when_a_profile_was_updated(shop: Account) -> None:
     assert "lifecycle_status" in fields
 
 
-def test_moving_in_or_out_of_a_list_is_no_update(account: Account, server: Server) -> None:
-    """A refresh records the entry and leaves ``updateSince`` blind to it."""
+def test_entering_a_list_is_not_an_update(account: Account, server: Server) -> None:
+    """A refresh records the entry, and ``updateSince`` does not return the profile."""
     account.add_profile(id="a", email="a@example.com")
     account.add_list(id="1")
     account.set_time(account.now + 2 * DAY)
@@ -147,8 +147,8 @@ def test_moving_in_or_out_of_a_list_is_no_update(account: Account, server: Serve
     assert ask(server, "/lists/1").data["size"] == 1
 
 
-def test_one_refresh_can_let_one_person_out_and_in(account: Account, server: Server) -> None:
-    """An exit and an entry of one person at one refresh share their timestamp."""
+def test_a_profile_can_leave_and_enter_at_one_refresh(account: Account, server: Server) -> None:
+    """The exit and the entry have the same timestamp."""
     account.add_profile(id="a", email="a@example.com")
     account.add_list(id="1")
     account.refresh_list("1", enter=["a"])
@@ -162,7 +162,7 @@ def test_one_refresh_can_let_one_person_out_and_in(account: Account, server: Ser
 
 
 def test_a_single_profile_shows_its_lists(account: Account, server: Server) -> None:
-    """The single profile carries its lists, the page of profiles does not, unless told to."""
+    """The single profile contains its lists, and a page of profiles does not by default."""
     account.add_profile(id="a", email="a@example.com")
     account.add_list(id="1", title="VIP")
     account.refresh_list("1", enter=["a"])
@@ -172,8 +172,8 @@ def test_a_single_profile_shows_its_lists(account: Account, server: Server) -> N
     assert "lists" not in ask(server, "/profiles").data[0]
 
 
-def test_one_address_may_find_several_profiles(account: Account, server: Server) -> None:
-    """``?email=`` gives an array, for an address is not unique; its case does not matter."""
+def test_one_address_can_return_several_profiles(account: Account, server: Server) -> None:
+    """``?email=`` returns an array, as an address is not unique; it ignores case."""
     account.add_profile(id="a", email="Ann+x@example.com")
     account.add_profile(id="b", email="ann+x@example.com")
     account.add_profile(id="c")
@@ -184,8 +184,8 @@ def test_one_address_may_find_several_profiles(account: Account, server: Server)
     assert ask(server, "/profiles", email="ann+x@example.com").data["id"] == "a"
 
 
-def test_merged_and_deleted_profiles_leave_no_trace(account: Account, server: Server) -> None:
-    """Losers of a merge and deleted profiles vanish; the survivor stays and is updated."""
+def test_merged_and_deleted_profiles_leave_no_tombstone(account: Account, server: Server) -> None:
+    """Merged and deleted profiles disappear; the survivor stays and is updated."""
     for profile_id in ("a", "b", "c", "d"):
         account.add_profile(id=profile_id, stats={"orders": 2, "revenue": 10.5})
     account.set_time(account.now + DAY)
@@ -203,7 +203,7 @@ def test_merged_and_deleted_profiles_leave_no_trace(account: Account, server: Se
 
 
 def test_a_delete_between_pages_hides_a_profile(server: Server, many: list[str]) -> None:
-    """Pages drift: after a delete on page one, page two begins one profile too late."""
+    """After a delete on page one, page two starts one profile too late."""
     first = ids(ask(server, "/profiles", limit=10))
     server.account.delete_profile(first[0])
     second = ids(ask(server, "/profiles", limit=10, offset=10))
@@ -211,8 +211,8 @@ def test_a_delete_between_pages_hides_a_profile(server: Server, many: list[str])
     assert many[10] not in first + second
 
 
-def test_mode_chooses_between_active_and_archived(account: Account, server: Server) -> None:
-    """Only active lists come by default; ``mode`` gives the archived ones or all."""
+def test_mode_selects_active_or_archived_lists(account: Account, server: Server) -> None:
+    """The default is active lists; ``mode`` selects the archived ones or all."""
     for list_id in ("1", "2", "3"):
         account.add_list(id=list_id)
     account.archive_list("2")
@@ -224,8 +224,8 @@ def test_mode_chooses_between_active_and_archived(account: Account, server: Serv
     assert ask(server, "/lists", mode="none").status == 400
 
 
-def test_a_deleted_list_is_gone_with_its_changes(account: Account, server: Server) -> None:
-    """A list deleted between ``/lists`` and ``/changes`` answers 404 on both paths."""
+def test_a_deleted_list_has_no_changes(account: Account, server: Server) -> None:
+    """A list deleted between ``/lists`` and ``/changes`` returns 404 on both paths."""
     account.add_list(id="1")
     account.delete_list("1")
 
@@ -233,8 +233,8 @@ def test_a_deleted_list_is_gone_with_its_changes(account: Account, server: Serve
     assert ask(server, "/lists/1/changes").status == 404
 
 
-def test_changes_since_includes_its_moment(account: Account, server: Server) -> None:
-    """``since`` keeps what happened at that second or later; without it everything comes."""
+def test_changes_since_includes_its_time(account: Account, server: Server) -> None:
+    """``since`` returns changes at that second or later; without it, all changes."""
     account.add_list(id="1")
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for days in range(3):
@@ -260,10 +260,10 @@ def test_changes_since_includes_its_moment(account: Account, server: Server) -> 
         (Quirks(since_inclusive=False, before_inclusive=True), ["p2", "p3"]),
     ],
 )
-def test_the_bounds_of_unsubscribes_are_a_choice(
+def test_the_bounds_of_unsubscribes_are_configurable(
     account: Account, server: Server, quirks: Quirks, expected: list[str]
 ) -> None:
-    """Nobody documents whether ``since`` and ``before`` are inclusive, so each can be either."""
+    """The inclusion of ``since`` and ``before`` is undocumented, so quirks set both."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for days in range(5):
         account.add_unsubscribe(f"p{days}", at=start + days * DAY)
@@ -276,7 +276,7 @@ def test_the_bounds_of_unsubscribes_are_a_choice(
 
 
 def test_opt_outs_by_api_are_never_shown(account: Account, server: Server) -> None:
-    """``/unsubscribes`` leaves out what came through the API, and can be asked for one type."""
+    """``/unsubscribes`` omits opt-outs through the API, and can return one type only."""
     account.add_unsubscribe("a", "api", email_address="a@example.com")
     account.add_unsubscribe("b", "app", email_address="b@example.com")
     account.add_unsubscribe("c", "stopword_unsubscribe_TF", email_address="")
@@ -289,14 +289,14 @@ def test_opt_outs_by_api_are_never_shown(account: Account, server: Server) -> No
 
 
 def requests_of(server: Server, **query: Any) -> list[str]:
-    """Return the comments of the deletion requests that the server shows, in order."""
+    """Return the comments of the deletion requests in the order of the response."""
     return [record["comment"] for record in ask(server, "/data-deletion-requests", **query).data]
 
 
 def test_a_deletion_request_anonymises_when_it_is_completed(
     account: Account, server: Server
 ) -> None:
-    """Until then it has no completion time; then all profiles with the address are anonymous."""
+    """Until then it has no completion time; then it anonymises all profiles with the address."""
     personal: dict[str, Any] = {
         "firstname": "Ann",
         "lastname": "Lee",
@@ -333,7 +333,7 @@ def test_a_deletion_request_anonymises_when_it_is_completed(
 
 
 def test_a_deletion_request_may_remove_the_profile(account: Account, server: Server) -> None:
-    """The documentation says removed or anonymised; a removed profile answers 404."""
+    """The documentation says removed or anonymised; a removed profile returns 404."""
     account.add_profile(id="a", email="ann@example.com")
 
     account.request_deletion("ann@example.com", completed_after=timedelta(), removes_profile=True)
@@ -359,7 +359,7 @@ def test_a_deletion_request_may_name_several_addresses_or_none_that_exists(
 
 
 def test_deletion_requests_are_completed_within_14_days(account: Account) -> None:
-    """Without a given time the moment is one of the documented 14 days, and not always the same."""
+    """By default, each request is completed at another time of the documented 14 days."""
     for number in range(20):
         account.request_deletion(f"{number}@example.com")
     assert [request.completed_at for request in account.deletion_requests] == [None] * 20
@@ -376,7 +376,7 @@ def test_deletion_requests_are_completed_within_14_days(account: Account) -> Non
 
 
 def test_deletion_requests_have_the_quirks_of_pages(account: Account) -> None:
-    """Paging and order are not documented: all come, oldest first, but for the same quirks."""
+    """Paging and order are undocumented: by default all requests, oldest first; quirks apply."""
     with serve(account, requests_per_second=None, deletion_requests_per_minute=None) as server:
         for number in range(4):
             account.request_deletion(
@@ -404,13 +404,13 @@ def test_deletion_requests_have_the_quirks_of_pages(account: Account) -> None:
 
 
 def test_a_deletion_request_that_does_not_exist_is_a_404(server: Server) -> None:
-    """So is one whose id is empty."""
+    """An empty id returns 404 too."""
     assert ask(server, "/data-deletion-requests/nothing").status == 404
     assert ask(server, "/data-deletion-requests/").status == 404
 
 
-def test_lists_and_unsubscribes_know_no_pages(account: Account, server: Server) -> None:
-    """``limit`` and ``offset`` do nothing where they are not documented, but for a quirk."""
+def test_lists_and_unsubscribes_have_no_pages(account: Account, server: Server) -> None:
+    """``limit`` and ``offset`` have no effect where they are undocumented, except by a quirk."""
     for number in range(12):
         account.add_list(id=f"{number}")
         account.add_unsubscribe(f"p{number}")
@@ -421,8 +421,8 @@ def test_lists_and_unsubscribes_know_no_pages(account: Account, server: Server) 
     assert ids(ask(server, "/lists", limit=2, offset=5)) == ["5", "6"]
 
 
-def test_an_answer_may_be_cut_without_a_word(account: Account, server: Server) -> None:
-    """A silent cap gives the first records only, with nothing that tells of the rest."""
+def test_a_response_can_be_cut_silently(account: Account, server: Server) -> None:
+    """A silent cap returns the first records only, without a sign of the rest."""
     for number in range(12):
         account.add_unsubscribe(f"p{number}")
     server.quirks = Quirks(silent_caps={"unsubscribes": 5})
@@ -432,8 +432,8 @@ def test_an_answer_may_be_cut_without_a_word(account: Account, server: Server) -
     assert (answer.status, len(answer.data)) == (200, 5)
 
 
-def test_a_page_may_repeat_for_ever(server: Server, many: list[str]) -> None:
-    """Ignoring the offset, or freezing the first answer, gives the same page again and again."""
+def test_a_page_can_repeat_for_ever(server: Server, many: list[str]) -> None:
+    """An ignored offset or a frozen first response returns the same page for ever."""
     server.quirks = Quirks(ignore_offset=frozenset({"profiles"}))
     assert ids(ask(server, "/profiles", offset=50)) == many[:10]
 
@@ -443,8 +443,8 @@ def test_a_page_may_repeat_for_ever(server: Server, many: list[str]) -> None:
     assert ask(server, "/profiles", limit=20, offset=20).body == before
 
 
-def test_numbers_may_come_as_text_and_fields_not_at_all(account: Account, server: Server) -> None:
-    """A quirk writes numbers as strings, leaves booleans alone and takes fields away."""
+def test_numbers_can_be_text_and_fields_absent(account: Account, server: Server) -> None:
+    """Quirks return numbers as text, keep booleans, and remove fields."""
     account.add_profile(id="a", seen=True, stats={"orders": 2, "aov": 1.5}, gender="f")
     server.quirks = Quirks(numbers_as_strings=True, missing_fields=frozenset({"gender"}))
 
@@ -457,7 +457,7 @@ def test_numbers_may_come_as_text_and_fields_not_at_all(account: Account, server
 
 @pytest.mark.parametrize("path", ["", "/", "/profile", "/lists/", "/lists/1/members", "/orders"])
 def test_an_unknown_path_is_a_404(server: Server, path: str) -> None:
-    """What no source documents does not exist here, the members of a list included."""
+    """Undocumented paths do not exist, including the members of a list."""
     server.account.add_list(id="1")
 
     assert ask(server, path).status == 404

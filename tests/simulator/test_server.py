@@ -1,4 +1,4 @@
-"""The server around the reads: keys, quota, clock, faults, threads, the control plane."""
+"""The server: keys, rate limits, clock, faults, threads, the control plane."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "schlüssel"])
 def test_a_wrong_key_is_forbidden(server: Server, key: str | None) -> None:
-    """Without the right key every answer is a 403 in plain text, as documented."""
+    """A wrong or missing key returns 403 in plain text, as documented."""
     answer = ask(server, "/profiles", key=key and key.encode().decode("latin-1"))
 
     assert answer.status == 403
@@ -31,15 +31,15 @@ def test_a_wrong_key_is_forbidden(server: Server, key: str | None) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain")
 
 
-def test_a_key_may_lack_one_right(account: Account) -> None:
-    """A key can be refused on one endpoint and served on the others."""
+def test_a_key_can_lack_one_right(account: Account) -> None:
+    """One endpoint refuses the key, and the others accept it."""
     with serve(account, no_rights=frozenset({"unsubscribes"})) as server:
         assert ask(server, "/unsubscribes").status == 403
         assert ask(server, "/lists").status == 200
 
 
 def test_the_fifth_request_in_a_second_is_too_many(account: Account) -> None:
-    """Four requests a second is the default; the next is a 429 in text without any hint."""
+    """The default is four per second; the next returns 429 in text without ``Retry-After``."""
     with serve(account) as server:
         statuses = [ask(server, "/lists").status for _ in range(5)]
         refused = ask(server, "/lists")
@@ -53,8 +53,8 @@ def test_the_fifth_request_in_a_second_is_too_many(account: Account) -> None:
 
 
 @pytest.mark.parametrize("retry_after", ["seconds", "date"])
-def test_a_429_may_say_how_long_to_wait(account: Account, retry_after: str) -> None:
-    """A quirk adds Retry-After, as seconds or as a date measured from the Date header."""
+def test_a_429_can_have_retry_after(account: Account, retry_after: str) -> None:
+    """A quirk adds it, in seconds or as a date relative to the Date header."""
     quirks = Quirks(retry_after=retry_after)  # type: ignore[arg-type]
     with serve(account, requests_per_second=1, quirks=quirks) as server:
         ask(server, "/lists")
@@ -68,8 +68,8 @@ def test_a_429_may_say_how_long_to_wait(account: Account, retry_after: str) -> N
         assert hint == "1"
 
 
-def test_no_second_ever_holds_more_than_the_quota() -> None:
-    """However requests are spread, no window of one second has more than four accepted ones."""
+def test_no_second_has_more_requests_than_the_limit() -> None:
+    """No window of one second has more than four accepted requests, at any distribution."""
     now = 0.0
     limiter = Limiter(4, clock=lambda: now)
     accepted = []
@@ -83,8 +83,8 @@ def test_no_second_ever_holds_more_than_the_quota() -> None:
     assert len(accepted) > 80
 
 
-def test_waiting_as_long_as_told_is_enough() -> None:
-    """The limiter's own answer is the shortest wait after which it accepts."""
+def test_the_returned_wait_is_exact() -> None:
+    """The limiter accepts a request after the wait that it returned, and not earlier."""
     now = 10.0
     limiter = Limiter(0.5, clock=lambda: now)
     assert limiter.seconds_to_wait() == 0
@@ -96,8 +96,8 @@ def test_waiting_as_long_as_told_is_enough() -> None:
     assert limiter.seconds_to_wait() == 0
 
 
-def test_refused_requests_may_use_up_quota() -> None:
-    """A client that keeps knocking stays locked out where refused requests count."""
+def test_refused_requests_can_count() -> None:
+    """If refused requests count, a client that does not wait is refused continuously."""
     now = 0.0
     patient = Limiter(1, clock=lambda: now)
     strict = Limiter(1, count_refused=True, clock=lambda: now)
@@ -109,8 +109,8 @@ def test_refused_requests_may_use_up_quota() -> None:
     assert waits[1] > 0
 
 
-def test_deletion_requests_have_a_quota_of_their_own(server: Server) -> None:
-    """Six requests a minute may ask who was forgotten; the seventh is a 429."""
+def test_deletion_requests_have_a_rate_limit_of_their_own(server: Server) -> None:
+    """Six requests per minute are accepted; the seventh returns 429, by either path."""
     statuses = [ask(server, "/data-deletion-requests").status for _ in range(7)]
 
     assert statuses == [200] * 6 + [429]
@@ -118,8 +118,8 @@ def test_deletion_requests_have_a_quota_of_their_own(server: Server) -> None:
     assert ask(server, "/data-deletion-requests/1").status == 429
 
 
-def test_the_quota_of_deletion_requests_can_be_set(account: Account) -> None:
-    """Another limit applies instead of six a minute; None is no limit."""
+def test_the_rate_limit_of_deletion_requests_is_configurable(account: Account) -> None:
+    """The argument replaces six per minute; None means no limit."""
     with serve(account, requests_per_second=None, deletion_requests_per_minute=None) as server:
         assert {ask(server, "/data-deletion-requests").status for _ in range(9)} == {200}
     with serve(
@@ -131,8 +131,8 @@ def test_the_quota_of_deletion_requests_can_be_set(account: Account) -> None:
     assert 55 < int(refused.headers["Retry-After"]) <= 60
 
 
-def test_a_key_may_lack_the_right_to_deletion_requests(account: Account) -> None:
-    """The refusal is a 403 with the documented text, and uses up no quota of the endpoint."""
+def test_a_key_can_lack_the_right_to_deletion_requests(account: Account) -> None:
+    """The response is 403 with the documented text, and does not count against the limit."""
     refused = frozenset({"data-deletion-requests"})
     with serve(account, requests_per_second=None, no_rights=refused) as server:  # type: ignore[arg-type]
         answers = [ask(server, "/data-deletion-requests") for _ in range(7)]
@@ -142,7 +142,7 @@ def test_a_key_may_lack_the_right_to_deletion_requests(account: Account) -> None
 
 
 def test_the_date_header_is_simulated_time(account: Account, server: Server) -> None:
-    """Every answer carries the account's own time, which moves only when told to."""
+    """Every response has the time of the account, which changes on request only."""
     account.set_time(datetime(2031, 5, 4, 3, 2, 1, tzinfo=UTC))
     assert ask(server, "/lists").headers["Date"] == "Sun, 04 May 2031 03:02:01 GMT"
 
@@ -150,8 +150,8 @@ def test_the_date_header_is_simulated_time(account: Account, server: Server) -> 
     assert ask(server, "/nothing").headers["Date"] == "Sun, 04 May 2031 04:02:01 GMT"
 
 
-def test_answers_overlap(account: Account) -> None:
-    """Four requests at once take as long as one: latency is waited for side by side."""
+def test_responses_overlap(account: Account) -> None:
+    """Four concurrent requests take as long as one, as their latencies overlap."""
     quirks = Quirks(latency_seconds=0.4)
     with serve(account, quirks=quirks) as server, ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
@@ -163,7 +163,7 @@ def test_answers_overlap(account: Account) -> None:
 
 
 def test_a_connection_serves_many_requests(server: Server) -> None:
-    """HTTP/1.1 keeps the connection open, also after an error."""
+    """HTTP/1.1 keeps the connection open, even after an error."""
     parts = urlsplit(server.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
     headers = {"X-Ometria-Auth": server.key}
@@ -176,8 +176,8 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
     connection.close()
 
 
-def test_the_log_counts_requests_and_keeps_no_key(server: Server) -> None:
-    """The log has time, path, parameters and status of each request, and no key anywhere."""
+def test_the_log_has_requests_and_no_keys(server: Server) -> None:
+    """The log has the time, path, parameters and status of each request, and no key."""
     ask(server, "/profiles", limit=3, updateSince="2026-01-01")
     ask(server, "/lists", key="a-secret")
 
@@ -192,8 +192,8 @@ def test_the_log_counts_requests_and_keeps_no_key(server: Server) -> None:
     assert "a-secret" not in repr(server.requests)
 
 
-def test_something_can_happen_exactly_between_two_requests(server: Server) -> None:
-    """What ``after_request`` does is seen by the next request, not by the one that caused it."""
+def test_the_account_can_change_exactly_between_two_requests(server: Server) -> None:
+    """The next request sees the change of ``after_request``; the current one does not."""
     server.account.add_profile(id="a")
     server.after_request = lambda request: server.account.add_profile(id=request.query["limit"])
 
@@ -202,7 +202,7 @@ def test_something_can_happen_exactly_between_two_requests(server: Server) -> No
 
 
 def test_a_status_fault_happens_as_often_as_asked(server: Server) -> None:
-    """Two queued 503s meet the next two requests of that path, and no other path."""
+    """Two 503s apply to the next two requests of that path, and to no other path."""
     server.faults.next("/v2/lists", Fault(status=503, retry_after="7", body="down"), times=2)
 
     assert ask(server, "/profiles").status == 200
@@ -211,8 +211,8 @@ def test_a_status_fault_happens_as_often_as_asked(server: Server) -> None:
     assert [ask(server, "/lists").status for _ in range(2)] == [503, 200]
 
 
-def test_a_connection_may_be_reset(server: Server) -> None:
-    """A reset ends the request without an answer, and the log says so with status 0."""
+def test_a_connection_can_be_reset(server: Server) -> None:
+    """A reset ends the request without a response, and the log has status 0."""
     server.faults.next("/v2/lists", Fault.reset())
 
     with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
@@ -221,8 +221,8 @@ def test_a_connection_may_be_reset(server: Server) -> None:
     assert ask(server, "/lists").status == 200
 
 
-def test_an_answer_may_break_off(account: Account, server: Server) -> None:
-    """A truncated answer promises more bytes than it sends."""
+def test_a_response_can_be_truncated(account: Account, server: Server) -> None:
+    """A truncated response announces more bytes than it sends."""
     account.add_list(id="1")
     server.faults.next("/v2/lists", Fault.truncate())
 
@@ -231,8 +231,8 @@ def test_an_answer_may_break_off(account: Account, server: Server) -> None:
     assert caught.value.expected
 
 
-def test_an_answer_may_hang(server: Server) -> None:
-    """A hanging answer outlasts a client's patience; the next one comes at once."""
+def test_a_response_can_hang(server: Server) -> None:
+    """A hanging response exceeds the client's timeout; the next one is immediate."""
     server.faults.next("/v2/lists", Fault.hang(1.5))
 
     with pytest.raises(TimeoutError):
@@ -240,8 +240,8 @@ def test_an_answer_may_hang(server: Server) -> None:
     assert ask(server, "/lists", timeout=0.9).status == 200
 
 
-def test_a_200_may_be_no_json(account: Account, server: Server) -> None:
-    """Both a page for people and JSON cut in the middle come with status 200."""
+def test_a_200_need_not_be_json(account: Account, server: Server) -> None:
+    """An HTML page and incomplete JSON both have status 200."""
     account.add_list(id="1")
     server.faults.next("/v2/lists", Fault.html_200())
     server.faults.next("/v2/lists", Fault.bad_json())
@@ -253,8 +253,8 @@ def test_a_200_may_be_no_json(account: Account, server: Server) -> None:
             _ = answer.data
 
 
-def test_a_storm_of_429_passes(server: Server) -> None:
-    """A storm refuses any path a given number of times, and then is over."""
+def test_a_storm_of_429_ends(server: Server) -> None:
+    """A storm refuses a given number of requests of any path, and then ends."""
     server.faults.storm(3, retry_after="0")
 
     statuses = [ask(server, path).status for path in ("/lists", "/profiles", "/lists", "/lists")]
@@ -263,7 +263,7 @@ def test_a_storm_of_429_passes(server: Server) -> None:
 
 
 def test_random_faults_follow_their_seed(account: Account) -> None:
-    """Faults that happen sometimes happen at the same requests every time."""
+    """Random faults affect the same requests in every run."""
 
     def statuses() -> list[int]:
         with serve(account, requests_per_second=None) as server:
@@ -281,7 +281,7 @@ def test_random_faults_follow_their_seed(account: Account) -> None:
 def test_an_error_has_the_body_the_quirk_says(
     server: Server, style: str, content_type: str
 ) -> None:
-    """Error bodies are not documented: they are text, a page or JSON by choice."""
+    """Error bodies are undocumented: a quirk selects text, HTML or JSON."""
     server.quirks = Quirks(error_body=style)  # type: ignore[arg-type]
 
     answer = ask(server, "/lists/none")
@@ -291,8 +291,8 @@ def test_an_error_has_the_body_the_quirk_says(
     assert "List with specified ID was not found" in answer.text
 
 
-def test_nothing_can_be_written_through_the_api(server: Server) -> None:
-    """Every method but GET is a 405: the simulated account is read only."""
+def test_the_api_is_read_only(server: Server) -> None:
+    """Every method except GET returns 405."""
     parts = urlsplit(server.url)
     for method in ("POST", "PUT", "DELETE"):
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
@@ -301,8 +301,8 @@ def test_nothing_can_be_written_through_the_api(server: Server) -> None:
         connection.close()
 
 
-def test_pages_stay_whole_while_the_account_changes() -> None:
-    """A page read during a thousand changes is always valid and of the full size."""
+def test_pages_are_consistent_while_the_account_changes() -> None:
+    """Pages read during a thousand changes are valid and have the full size."""
     account = Account.create(profiles=400, lists=1, email_events=0)
     with serve(account, requests_per_second=None) as server, ThreadPoolExecutor(1) as pool:
         writing = pool.submit(
@@ -314,8 +314,8 @@ def test_pages_stay_whole_while_the_account_changes() -> None:
     assert [profile.id for profile in account.profiles] == [i for page in pages for i in page]
 
 
-def test_another_process_can_drive_it(account: Account, tmp_path: Path) -> None:
-    """The control plane moves time, changes people, queues faults and exports the feed."""
+def test_another_process_can_control_it(account: Account, tmp_path: Path) -> None:
+    """The control plane changes time, profiles, faults and quirks, and exports the feed."""
     feed = Feed(account, tmp_path, Dialect())
     with serve(account, requests_per_second=None, feed=feed) as server:
         added = command(
@@ -361,15 +361,15 @@ def test_another_process_can_drive_it(account: Account, tmp_path: Path) -> None:
 def test_a_wrong_command_is_explained(
     server: Server, path: str, body: dict[str, object], status: int
 ) -> None:
-    """What the control plane cannot do is an error with a text, not a broken connection."""
+    """A wrong command of the control plane returns an error with a text."""
     answer = command(server, path, body)
 
     assert answer.status == status
     assert answer.text
 
 
-def test_taking_a_field_away_is_not_setting_it_to_null(account: Account) -> None:
-    """``ABSENT`` removes a field, None makes it null, and objects are changed key by key."""
+def test_removing_a_field_differs_from_setting_it_to_null(account: Account) -> None:
+    """``ABSENT`` removes a field, None sets it to null, and objects are merged by key."""
     account.add_profile(id="a", name="A", gender="f", properties={"zip": 1, "city": "X"})
 
     record = account.update_profile("a", name=ABSENT, gender=None, properties={"zip": 2}).record()

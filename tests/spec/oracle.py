@@ -1,8 +1,8 @@
 """
-What the page makes of a record, in plain Python: no DuckDB, nothing of the replica.
+The mapping of a record by the specification page, in plain Python without the replica.
 
-Slow, obvious, and written from the page and its decisions, so that the product
-has somebody to disagree with.
+It is slow and obvious, and follows the page and its decisions, so that it is an
+independent check of the product.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 LINEAGE_OF_RUN = "__synced_at"
-"""The one column that depends on when it was loaded; no row here has it."""
+"""The only column that depends on the load time; the oracle's rows do not have it."""
 
 IDENTITY = {
     "profiles": (("id",),),
@@ -29,7 +29,7 @@ IDENTITY = {
     "email_events": (("to_address", "dt_occurred"),),
     "unsubscribes": (("profile_id", "timestamp"),),
 }
-"""Decision 5: of each group at least one must be there, or nothing identifies the record."""
+"""Decision 5: a record without any field of one of these groups has no identity."""
 
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -39,13 +39,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AsWritten(str):
-    """A JSON number, as it was written."""
+    """A JSON number with its original text."""
 
     __slots__ = ()
 
 
 def read_json(text: str) -> Any:
-    """Read JSON; its numbers stay as written."""
+    """Parse JSON, with the original text of its numbers."""
     return json.loads(text, parse_int=AsWritten, parse_float=AsWritten)
 
 
@@ -54,11 +54,11 @@ def raw_text(value: Any) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else _compact(value)
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # Half a character has no UTF-8.
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # A lone surrogate has no UTF-8.
 
 
 def row(table: PageTable, record: Mapping[str, Any], account_id: str, source_id: str) -> Row | None:
-    """Map *record* as the page says, but for the load time; None where nothing identifies it."""
+    """Map *record* as the page says, without the load time; None if it has no identity."""
     if not identified(table, record):
         return None
     key = md5(table.key, record, source_id)
@@ -72,7 +72,7 @@ def row(table: PageTable, record: Mapping[str, Any], account_id: str, source_id:
 def rows_by_key(
     table: PageTable, records: Iterable[Mapping[str, Any]], account_id: str, source_id: str
 ) -> dict[str, Row]:
-    """Map *records*, which come oldest first: of equal keys the newest stands."""
+    """Map *records*, oldest first; the newest of equal keys is kept."""
     rows: dict[str, Row] = {}
     for record in records:
         found = row(table, record, account_id, source_id)
@@ -82,14 +82,14 @@ def rows_by_key(
 
 
 def identified(table: PageTable, record: Mapping[str, Any]) -> bool:
-    """Tell whether the record has what identifies it."""
+    """Return True if the record has an identity."""
     return all(
         any(raw_text(_find(record, source)) for source in group) for group in IDENTITY[table.name]
     )
 
 
 def md5(key: str, record: Mapping[str, Any], source_id: str) -> str:
-    """Hash what *key*, as ``MD5(source_id + id)``, names."""
+    """Hash the fields that *key* names, as in ``MD5(source_id + id)``."""
     names = key.removeprefix("MD5(").removesuffix(")").split(" + ")
     parts = [
         source_id if name == "source_id" else raw_text(_find(record, name)) or "" for name in names
@@ -98,7 +98,7 @@ def md5(key: str, record: Mapping[str, Any], source_id: str) -> str:
 
 
 def convert(kind: str, text: str | None) -> Any:
-    """Turn raw text into what a column holds; None also for what will not convert."""
+    """Convert raw text to the value of a column; None if it does not convert."""
     if text is None:
         return None
     match kind:
@@ -115,7 +115,7 @@ def convert(kind: str, text: str | None) -> Any:
 
 
 def unconverted(table: PageTable, record: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Tell which columns get null for a text that would not convert, and the text."""
+    """Return the columns that are null because their text does not convert, with that text."""
     return {
         (column, text)
         for source, column, kind in table.lines
@@ -126,7 +126,7 @@ def unconverted(table: PageTable, record: Mapping[str, Any]) -> set[tuple[str, s
 
 
 def nul_texts(table: PageTable, record: Mapping[str, Any]) -> int:
-    """Count the text columns that lose a NUL."""
+    """Count the text columns that lose a NUL character."""
     return sum(
         "\0" in (raw_text(_find(record, source)) or "")
         for source, _, kind in table.lines
@@ -154,7 +154,7 @@ def _compact(value: Any) -> str:
 
 
 def _moment(text: str) -> datetime | None:
-    """Read the forms of facts 8.13 and a count of seconds or milliseconds since 1970."""
+    """Read all known time forms, and seconds or milliseconds since 1970."""
     if re.fullmatch(r"[0-9]{10}", text):
         return _EPOCH + timedelta(seconds=int(text))
     if re.fullmatch(r"[0-9]{13}", text):

@@ -1,8 +1,8 @@
 """
-The specification page as text: what the product promises, written down once more.
+The specification page as text: a second, independent copy of the product's promise.
 
 From the "Integration Specifications" page of Daasity's Ometria extractor; types are
-ours. Nothing here follows from the code, so that the two can disagree.
+ours. Nothing here is derived from the code, so that the two can disagree.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ LAST_FOUR = (
     ("__sync_key", "text"),
     ("__synced_at", "timestamp with time zone"),
 )
-"""How every table ends: one underscore in the first, two in the other three."""
+"""The last columns of every table: one leading underscore in the first, two in the others."""
 
 JOINS = (
     ("profiles.profile_id", "member_lists.profile_id"),
@@ -108,7 +108,7 @@ JOINS = (
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of the page: its *lines* are source, column and type."""
+    """A table of the page; its *lines* have source, column and type."""
 
     name: str
     read_from: str
@@ -117,12 +117,12 @@ class PageTable:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """Names and types in order, the last four included."""
+        """Names and types in order, including the last four."""
         return [*((column, kind) for _, column, kind in self.lines), *LAST_FOUR]
 
 
 def page_tables() -> tuple[PageTable, ...]:
-    """Read the page, in its order."""
+    """Return the tables of the page in its order."""
     return tuple(_table(section) for section in PAGE.split("## ")[1:])
 
 

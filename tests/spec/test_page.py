@@ -43,7 +43,7 @@ each_table = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Sync a small account by the real program and open the file it leaves."""
+    """Sync a small account with the real program and open its warehouse."""
     folder = tmp_path_factory.mktemp("spec")
     account = Account.create(profiles=40, lists=3, email_events=60)
     account.add_unsubscribe(account.profiles[0].id, email_address="ann@example.com")
@@ -64,14 +64,14 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
 
 
 def test_the_tables_are_those_of_the_page_in_its_order() -> None:
-    """There are five tables, named and ordered as on the page."""
+    """There are five tables with the names and the order of the page."""
     assert [table.name for table in TABLES] == [table.name for table in page.page_tables()]
     assert len(TABLES) == 5
 
 
 @each_table
 def test_every_line_of_the_page_is_a_column(promised: PageTable, ours: Table) -> None:
-    """Line by line, source, column and type are the page's, in its order."""
+    """Source, column and type of every line are those of the page, in its order."""
     lines = [
         (str(column.source), column.name, TYPES.get(column.type, column.type))
         for column in ours.columns
@@ -82,13 +82,13 @@ def test_every_line_of_the_page_is_a_column(promised: PageTable, ours: Table) ->
 
 @each_table
 def test_the_key_is_the_pages(promised: PageTable, ours: Table) -> None:
-    """Each key hashes the parts that the page names, in its order."""
+    """Each key hashes the parts that the page names, in their order."""
     assert str(ours.sync_key) == promised.key
 
 
 @each_table
 def test_every_table_ends_with_the_same_four_columns(promised: PageTable, ours: Table) -> None:
-    """The last four columns are the page's, down to one underscore in the first of them."""
+    """The last four columns are those of the page, with one leading underscore in the first."""
     last = [(column.name, TYPES.get(column.type, column.type)) for column in ours.all_columns[-4:]]
 
     assert last == list(page.LAST_FOUR)
@@ -96,8 +96,8 @@ def test_every_table_ends_with_the_same_four_columns(promised: PageTable, ours: 
 
 
 @each_table
-def test_each_table_is_read_from_where_the_page_says(promised: PageTable, ours: Table) -> None:
-    """Profiles, lists, changes of lists and unsubscribes come from endpoints, events from S3."""
+def test_each_table_has_the_source_of_the_page(promised: PageTable, ours: Table) -> None:
+    """Profiles, lists, list changes and unsubscribes come from endpoints, events from S3."""
     match ours.read:
         case Pages(endpoint="profiles"):
             read_from = "endpoint Profiles"
@@ -116,7 +116,7 @@ def test_each_table_is_read_from_where_the_page_says(promised: PageTable, ours: 
 
 
 def test_the_tables_join_as_the_page_says() -> None:
-    """The joins are those that the page lists."""
+    """The joins are those of the page."""
     assert [(join.one, join.many) for join in JOINS] == list(page.JOINS)
 
 
@@ -124,7 +124,7 @@ def test_the_tables_join_as_the_page_says() -> None:
 def test_duckdb_reports_the_columns_of_the_page(
     promised: PageTable, ours: Table, replica: duckdb.DuckDBPyConnection
 ) -> None:
-    """After a sync, the database itself names the page's columns and types, in its order."""
+    """After a sync, the database reports the columns and types of the page in its order."""
     reported = replica.execute(
         "SELECT column_name, data_type FROM information_schema.columns"
         " WHERE table_schema = 'ometria' AND table_name = ? ORDER BY ordinal_position",
@@ -135,10 +135,10 @@ def test_duckdb_reports_the_columns_of_the_page(
 
 
 @each_table
-def test_the_last_four_columns_say_where_a_row_is_from(
+def test_the_last_four_columns_identify_the_source_of_a_row(
     promised: PageTable, ours: Table, replica: duckdb.DuckDBPyConnection
 ) -> None:
-    """Account, connection, an MD5 of its own in lower-case hex and the load time are in each."""
+    """Every row has its account, source, a unique MD5 in lower-case hex, and the load time."""
     rows, lineages, keys, hexes, early, late = replica.execute(
         "SELECT count(*), list(DISTINCT (_account_id, __source_id)), count(DISTINCT __sync_key),"
         " bool_and(regexp_full_match(__sync_key, '[0-9a-f]{32}')),"
@@ -156,7 +156,7 @@ def test_the_last_four_columns_say_where_a_row_is_from(
 def test_a_key_in_the_first_column_is_the_key(
     promised: PageTable, ours: Table, replica: duckdb.DuckDBPyConnection
 ) -> None:
-    """Where the page puts the key's MD5 into a column, it equals ``__sync_key`` in every row."""
+    """A column that the page fills with the key equals ``__sync_key`` in every row."""
     source, column, _ = promised.lines[0]
     if not source.startswith("MD5"):
         assert promised.name in {"profiles", "lists"}
@@ -167,8 +167,8 @@ def test_a_key_in_the_first_column_is_the_key(
     ).fetchall() == [(True,)]
 
 
-def test_the_schema_holds_nothing_else(replica: duckdb.DuckDBPyConnection) -> None:
-    """State and rejects live beside the five tables, in a schema of their own."""
+def test_the_schema_contains_no_other_tables(replica: duckdb.DuckDBPyConnection) -> None:
+    """State and rejects are in a schema of their own, beside the five tables."""
     there = replica.execute(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'ometria'"
     ).fetchall()

@@ -1,4 +1,4 @@
-"""Stage records through the real mapping, in a DuckDB in memory, and look at what came out."""
+"""Stages records through the real mapping in an in-memory DuckDB, and returns the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORIGIN = "GET /somewhere offset=0"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The counts, the staged rows in their order, and what was set aside."""
+    """The counts, the staged rows in order, and the rejects."""
 
     counts: Staged
     rows: list[Row]
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def page(*records: str, at: datetime = NOON, origin: str = ORIGIN) -> Page:
-    """Make a page of records given as JSON text, so that their numbers are as written."""
+    """Return a page of records given as JSON text, which keeps the text of their numbers."""
     return Page([parse(record) for record in records], at, origin)
 
 
@@ -56,7 +56,7 @@ def stage_records(table: Table, *records: str, source_id: str = "uk") -> Outcome
 
 
 def stage_file(table: Table, file: FeedFile, source_id: str = "uk") -> Outcome:
-    """Stage one file, which must be readable."""
+    """Stage one readable file."""
     with duckdb.connect() as connection:
         staging = Staging(connection, table, "1042", source_id)
         assert not isinstance(staging.add_file(file, NOON), Unreadable)
@@ -64,7 +64,7 @@ def stage_file(table: Table, file: FeedFile, source_id: str = "uk") -> Outcome:
 
 
 def finish(staging: Staging) -> Outcome:
-    """Finish a batch and read its two tables."""
+    """Finish a batch and return its rows and rejects."""
     counts = staging.finish()
     names = [column.name for column in staging.table.all_columns]
     rows = read(staging.connection, "staged")
@@ -78,7 +78,7 @@ def finish(staging: Staging) -> Outcome:
 def file_of(
     folder: Path, content: bytes, dialect: Dialect, name: str = "events", at: datetime = NOON
 ) -> FeedFile:
-    """Write a file as the feed hands it over."""
+    """Write a normalised file, as the feed returns it."""
     path = folder / name
     path.write_bytes(content)
     return FeedFile(FeedObject(name, "etag", len(content), at), path, dialect)

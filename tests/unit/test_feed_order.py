@@ -22,7 +22,7 @@ OCCURRED_AT = {"w": None, "x": "2026-02-01", "y": "2026-02-02 10:00:00+00", "z":
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a file: *lines* are recipients, each line an event that says where it is."""
+    """One version of a file: *lines* are recipients, each with an event that names its position."""
 
     name: str
     minute: int
@@ -30,11 +30,11 @@ class Version:
 
     @property
     def modified_at(self) -> datetime:
-        """When it was written."""
+        """The time of this version."""
         return NOON + timedelta(minutes=self.minute)
 
     def records(self) -> list[dict[str, object]]:
-        """Give an event a line; each recipient's has a time of its own, but one has none."""
+        """Return an event per line; each recipient has its own time, and one has none."""
         return [
             {
                 "to_address": who,
@@ -46,12 +46,12 @@ class Version:
         ]
 
     def place(self, line: int) -> str:
-        """Say where an event stood."""
+        """Name the position of an event."""
         return f"{self.name} of {self.minute}, line {line}"
 
 
 def newest(versions: list[Version]) -> dict[str, str]:
-    """Tell by decision 3 whose copy stands: the file's time, then its name, then the line."""
+    """Return the newest copies by decision 3: by time of the file, its name, then the line."""
     copies = sorted(
         (version.modified_at, version.name, line, who, version.place(line))
         for version in versions
@@ -72,10 +72,10 @@ FILES = [Version("b", 0, ("x", "y")), Version("a", 1, ("y", "z")), Version("c", 
 @pytest.mark.parametrize(
     "order", list(permutations(FILES)), ids=lambda o: "".join(f.name for f in o)
 )
-def test_a_late_file_never_replaces_what_a_newer_one_said(
+def test_a_late_file_never_replaces_rows_of_a_newer_one(
     order: tuple[Version, ...], tmp_path: Path
 ) -> None:
-    """In whatever order files arrive, a run each, the newest copy of each event stands."""
+    """For any order of files, one per run, the newest copy of each event is kept."""
     for version in order:
         write_feed_file(tmp_path / "feed", version.name, version.modified_at, version.records())
         replicate(tmp_path / "w.duckdb", account(folder=tmp_path / "feed"), at=NOON)
@@ -83,8 +83,8 @@ def test_a_late_file_never_replaces_what_a_newer_one_said(
     assert standing(tmp_path / "w.duckdb") == newest(FILES)
 
 
-def test_rows_that_stayed_out_are_counted(tmp_path: Path) -> None:
-    """The report says how many rows of a late file gave way to newer ones."""
+def test_older_rows_that_were_skipped_are_counted(tmp_path: Path) -> None:
+    """The report counts the rows of a late file that were older than those in the table."""
     feed, warehouse = tmp_path / "feed", tmp_path / "w.duckdb"
     write_feed_file(feed, "new", NOON, Version("new", 9, ("x", "y")).records())
     replicate(warehouse, account(folder=feed), at=NOON)
@@ -97,7 +97,7 @@ def test_rows_that_stayed_out_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_once_and_again_when_rewritten(tmp_path: Path) -> None:
-    """The ledger knows each version: the same is not read twice, another of the same name is."""
+    """The file log has each version: it is read once, and another version of the name again."""
     feed, warehouse = tmp_path / "feed", tmp_path / "w.duckdb"
     first, second = Version("f", 0, ("x", "y")), Version("f", 1, ("y",))
     write_feed_file(feed, "f", first.modified_at, first.records())
@@ -128,10 +128,10 @@ versions = st.lists(
     full=st.lists(st.booleans(), min_size=5, max_size=5),
     files_a_batch=st.sampled_from([1, 2, 500]),
 )
-def test_rewritten_late_and_reread_files_end_in_the_newest(
+def test_rewritten_late_and_reread_files_leave_the_newest_copies(
     history: list[Version], full: list[bool], files_a_batch: int
 ) -> None:
-    """Files come, change, come late and are read again in full: the newest copy stands."""
+    """Files arrive, change, arrive late and are read again: the newest copy is kept."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Warehouse, "batch_size", BatchSize(files=files_a_batch))
         feed, warehouse = Path(folder) / "feed", Path(folder) / "w.duckdb"

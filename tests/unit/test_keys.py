@@ -1,7 +1,7 @@
 """
-Frozen: to change a hash here is to orphan every row that anybody has loaded.
+Frozen keys: a changed hash would orphan every row that is already loaded.
 
-The hashes were made with ``md5sum`` from the text beside them, not with our code.
+The hashes come from ``md5sum`` over the text beside them, not from our code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 PROFILE_KEYS = [
-    # source_id, the id as JSON, md5 of the two texts with nothing between them
+    # source_id, the id as JSON, md5 of the two texts without a separator
     ("ometria-uk", '"2695-c473e2-4aaf58"', "f91ae95567feb8ab048dcb5b1a9b3b42"),
     ("uk", "12345678901234567890", "290a14ee1ee063b0ab77ca17530ec3c4"),
     ("uk", '"12345678901234567890"', "290a14ee1ee063b0ab77ca17530ec3c4"),
@@ -37,7 +37,7 @@ PROFILE_KEYS = [
     ("uk", '"  42 "', "5a2e3f1334f3a478df738374ea30d21e"),
     ("uk", '"m\\u00fcller-\u20ac-\\ud83d\\uded2"', "2beb62bc0e30512fe4fb67da38620cda"),
     ("uk", r'"a\u0000b"', "bbf297d46b15794802c0397c293ce2a9"),
-    ("uk", r'"\ud83d"', "5a5701cf229779a9ee4e358338896db2"),  # Half a character: U+FFFD.
+    ("uk", r'"\ud83d"', "5a5701cf229779a9ee4e358338896db2"),  # A lone surrogate: U+FFFD.
 ]
 CHANGE_KEYS = [
     # id of the list, the time or None where it is absent
@@ -82,10 +82,10 @@ each_event = pytest.mark.parametrize(("cells", "expected"), EVENT_KEYS)
 
 @pytest.mark.parametrize(("source_id", "profile_id", "expected"), PROFILE_KEYS)
 @pytest.mark.parametrize("table", [PROFILES, LISTS], ids=lambda table: table.name)
-def test_a_profile_or_list_is_known_by_source_and_id(
+def test_the_key_of_a_profile_or_list_is_source_and_id(
     table: Table, source_id: str, profile_id: str, expected: str
 ) -> None:
-    """The key is the MD5 of source id and id, the latter exactly as it stood in the JSON."""
+    """The key is the MD5 of the source id and the id with its exact text in the JSON."""
     staged = stage_records(table, f'{{"id": {profile_id}}}', source_id=source_id)
 
     assert staged.row["__sync_key"] == expected
@@ -93,10 +93,10 @@ def test_a_profile_or_list_is_known_by_source_and_id(
 
 
 @pytest.mark.parametrize(("list_id", "timestamp", "expected"), CHANGE_KEYS)
-def test_a_change_is_known_by_list_profile_and_time(
+def test_the_key_of_a_change_is_list_profile_and_time(
     list_id: str, timestamp: str | None, expected: str
 ) -> None:
-    """The key is in two columns; a time that is null, absent or empty adds nothing to it."""
+    """The key is in two columns; a null, absent or empty time adds nothing to it."""
     time = "" if timestamp is None else f', "timestamp": {timestamp}'
     record = f'{{"id": {list_id}, "profile_id": "p-1", "event": "list_enter"{time}}}'
 
@@ -107,8 +107,8 @@ def test_a_change_is_known_by_list_profile_and_time(
 
 
 @pytest.mark.parametrize(("record", "expected"), UNSUBSCRIBE_KEYS)
-def test_an_unsubscribe_is_known_by_profile_and_time(record: str, expected: str) -> None:
-    """The key is in two columns; either part may be missing."""
+def test_the_key_of_an_unsubscribe_is_profile_and_time(record: str, expected: str) -> None:
+    """The key is in two columns; either part can be missing."""
     staged = stage_records(UNSUBSCRIBES, record)
 
     assert staged.row["__sync_key"] == expected
@@ -116,10 +116,10 @@ def test_an_unsubscribe_is_known_by_profile_and_time(record: str, expected: str)
 
 
 @each_event
-def test_an_event_from_csv_is_known_by_address_type_and_time(
+def test_the_key_of_an_event_from_csv_is_address_type_and_time(
     cells: Cells, expected: str, tmp_path: Path
 ) -> None:
-    """A CSV cell goes into the key as it stands, its quoting undone."""
+    """The key contains the text of a CSV cell without its quoting."""
     lines = [",".join(NAMES), ",".join(_quoted(cell) for cell in cells)]
     content = "\n".join([*lines, ""]).encode()
 
@@ -131,7 +131,7 @@ def test_an_event_from_csv_is_known_by_address_type_and_time(
 
 @each_event
 def test_an_event_from_json_has_the_same_key(cells: Cells, expected: str, tmp_path: Path) -> None:
-    """The same texts give the same key from JSON lines."""
+    """The same texts in JSON Lines give the same key."""
     content = json.dumps(dict(zip(NAMES, cells, strict=True))).encode() + b"\n"
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, Dialect("json")))
@@ -144,7 +144,7 @@ def test_an_event_from_json_has_the_same_key(cells: Cells, expected: str, tmp_pa
 def test_an_event_from_parquet_has_the_same_key(
     cells: Cells, expected: str, tmp_path: Path
 ) -> None:
-    """The same texts give the same key from Parquet."""
+    """The same texts in Parquet give the same key."""
     columns = {name: pa.array([cell], pa.string()) for name, cell in zip(NAMES, cells, strict=True)}
     parquet.write_table(pa.table(columns), tmp_path / "made")
     content = (tmp_path / "made").read_bytes()
@@ -166,10 +166,10 @@ def test_an_event_from_parquet_has_the_same_key(
          "81a0af34e57c9549ba3769f3cf70b452"),
     ],
 )  # fmt: skip
-def test_a_number_in_a_file_of_json_goes_into_the_key_as_written(
+def test_a_json_number_enters_the_key_with_its_original_text(
     record: str, expected: str, tmp_path: Path
 ) -> None:
-    """JSON numbers keep their digits from the feed as well: ``1.10`` is not ``1.1``."""
+    """JSON numbers in a file keep their digits too: ``1.10`` is not ``1.1``."""
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, f"{record}\n".encode(), Dialect("json")))
 
     assert staged.row["__sync_key"] == expected

@@ -57,7 +57,9 @@ DATES = {
     "1984-04-22": date(1984, 4, 22),
     "1984-04-22T00:00:00": date(1984, 4, 22),
     "1984-04-22 23:30:00+00": date(1984, 4, 22),
-    "1984-04-22T23:30:00-05:00": date(1984, 4, 22),  # A birthday has no zone: the day as written.
+    "1984-04-22T23:30:00-05:00": date(
+        1984, 4, 22
+    ),  # A birthday has no zone; the day is as written.
     "2000-02-29": date(2000, 2, 29),
     "0001-01-01": date(1, 1, 1),
     "9999-12-31": date(9999, 12, 31),
@@ -98,7 +100,7 @@ def profile(**fields: object) -> str:
 def test_every_known_form_of_time_becomes_its_instant(
     table: Table, record: str, column: str
 ) -> None:
-    """A time converts to the instant it names, wherever it stands and however it is written."""
+    """A time in any known form, in any column, converts to its instant."""
     records = [
         record.replace("N", str(number)).replace("T", json.dumps(text))
         for number, text in enumerate(TIMES)
@@ -111,8 +113,8 @@ def test_every_known_form_of_time_becomes_its_instant(
     assert staged.rejects == []
 
 
-def test_what_is_no_time_becomes_null_and_is_set_aside() -> None:
-    """The row is loaded with null; table, key, column, raw text, reason and place are kept."""
+def test_a_bad_time_becomes_null_and_a_reject() -> None:
+    """The row has null; the reject has table, key, column, raw text, reason and position."""
     records = [
         json.dumps({"profile_id": f"p-{number}", "timestamp": text})
         for number, text in enumerate(NO_TIMES)
@@ -140,7 +142,7 @@ def test_what_is_no_time_becomes_null_and_is_set_aside() -> None:
 
 
 def test_a_date_keeps_its_day_as_written() -> None:
-    """A date, or the day of a time, converts; zones do not move a birthday."""
+    """A date, or the date part of a time, converts; zones do not change a birthday."""
     staged = stage_records(
         PROFILES, *[json.dumps({"id": text, "date_of_birth": text}) for text in DATES]
     )
@@ -149,8 +151,8 @@ def test_a_date_keeps_its_day_as_written() -> None:
     assert staged.rejects == []
 
 
-def test_what_is_no_date_becomes_null_and_is_set_aside() -> None:
-    """A date that is no date is null, and the raw text is in the rejects."""
+def test_a_bad_date_becomes_null_and_a_reject() -> None:
+    """The row has null, and the reject has the raw text."""
     staged = stage_records(
         PROFILES, *[json.dumps({"id": text, "date_of_birth": text}) for text in NO_DATES]
     )
@@ -168,8 +170,8 @@ def test_what_is_no_date_becomes_null_and_is_set_aside() -> None:
     ("value", "expected"),
     [(True, True), (False, False), ("true", True), ("False", False), (1, True), ("0", False)],
 )
-def test_a_boolean_may_come_as_one_as_text_or_as_a_number(value: object, expected: bool) -> None:
-    """``seen`` and ``is_email_valid`` are booleans, whatever JSON writes them as."""
+def test_a_boolean_can_be_a_boolean_a_text_or_a_number(value: object, expected: bool) -> None:
+    """``seen`` and ``is_email_valid`` convert from every JSON form of a boolean."""
     staged = stage_records(PROFILES, profile(seen=value, is_email_valid=value))
 
     assert (staged.row["seen"], staged.row["is_email_valid"]) == (expected, expected)
@@ -177,8 +179,8 @@ def test_a_boolean_may_come_as_one_as_text_or_as_a_number(value: object, expecte
 
 
 @pytest.mark.parametrize("value", ["maybe", 2, [], {"a": 1}, "truetrue"])
-def test_what_is_no_boolean_is_set_aside(value: object) -> None:
-    """A boolean that is none becomes null, and its raw text is kept."""
+def test_a_bad_boolean_becomes_a_reject(value: object) -> None:
+    """The row has null, and the reject has the raw text."""
     staged = stage_records(PROFILES, profile(seen=value))
 
     assert staged.row["seen"] is None
@@ -187,8 +189,8 @@ def test_what_is_no_boolean_is_set_aside(value: object) -> None:
 
 @pytest.mark.parametrize("column", ["date_of_birth", "seen", "is_email_valid", "update_since"])
 @pytest.mark.parametrize("value", ["", None])
-def test_an_empty_text_is_null_without_ado(column: str, value: str | None) -> None:
-    """Where a value would have to convert, an empty text is a null and nothing is set aside."""
+def test_an_empty_text_is_null_and_no_reject(column: str, value: str | None) -> None:
+    """In a column that converts, an empty text is null and not a reject."""
     staged = stage_records(PROFILES, profile(**{column: value}))
 
     name = {"update_since": "updated_at"}.get(column, column)
@@ -196,8 +198,8 @@ def test_an_empty_text_is_null_without_ado(column: str, value: str | None) -> No
     assert staged.rejects == []
 
 
-def test_an_empty_text_stays_one_in_a_text_column() -> None:
-    """Text is kept as it came: an empty one is not null, and spaces and case stay."""
+def test_a_text_column_keeps_an_empty_text() -> None:
+    """Text is unchanged: an empty text is not null, and spaces and case are kept."""
     staged = stage_records(PROFILES, profile(email="", name="  Ann\tLEE ", lastname=None))
 
     assert staged.row["email"] == ""
@@ -215,8 +217,8 @@ def test_an_empty_text_stays_one_in_a_text_column() -> None:
         ("1", "1"),
     ],
 )
-def test_marketing_optin_is_the_text_that_came(value: str, expected: str | None) -> None:
-    """A boolean, a null and an enum's text all fit into ``marketing_optin``."""
+def test_marketing_optin_is_its_original_text(value: str, expected: str | None) -> None:
+    """``marketing_optin`` accepts a boolean, a null and the text of an enum."""
     staged = stage_records(PROFILES, f'{{"id":"p-1","marketing_optin":{value}}}')
 
     assert staged.row["marketing_optin"] == (expected and expected.strip('"'))
@@ -235,7 +237,7 @@ def test_marketing_optin_is_the_text_that_came(value: str, expected: str | None)
     ],
 )
 def test_shopify_tags_of_any_shape_are_kept(value: str, expected: str | None) -> None:
-    """An array or an object is its JSON text with numbers as written, a text is itself."""
+    """An array or object is its JSON text with the original numbers; a text is unchanged."""
     staged = stage_records(PROFILES, f'{{"id":"p-1","properties":{{"shopify_tags":{value}}}}}')
 
     assert staged.row["shopify_tags"] == expected
@@ -243,7 +245,7 @@ def test_shopify_tags_of_any_shape_are_kept(value: str, expected: str | None) ->
 
 @pytest.mark.parametrize("value", ["null", "[]", '["zip"]', '"zip"', "1", "true", "{}", None])
 def test_properties_of_any_shape_load(value: str | None) -> None:
-    """Where ``properties`` or ``dates`` is no object, or absent, its columns are null."""
+    """If ``properties`` or ``dates`` is absent or not an object, its columns are null."""
     member = "" if value is None else f',"properties":{value},"dates":{value}'
 
     staged = stage_records(PROFILES, f'{{"id":"p-1"{member}}}')
@@ -255,7 +257,7 @@ def test_properties_of_any_shape_load(value: str | None) -> None:
 
 
 def test_a_nul_is_removed_and_counted() -> None:
-    """U+0000 goes from every text column, each text counts once, and the key keeps it."""
+    """Text columns lose U+0000, each text counts once, and the key keeps it."""
     staged = stage_records(
         PROFILES,
         profile(email="a\0n\0n@example.com", name="\0", properties={"city": "L\0eeds"}),
@@ -289,10 +291,10 @@ def test_a_nul_is_removed_and_counted() -> None:
         (EMAIL_EVENTS, '{"event_type": "open"}', "no to_address and no dt_occurred"),
     ],
 )
-def test_a_record_that_nothing_identifies_is_set_aside_whole(
+def test_a_record_without_an_identity_is_rejected_completely(
     table: Table, record: str, reason: str
 ) -> None:
-    """Its JSON, with numbers as written, its reason and its place are kept; nothing is loaded."""
+    """The reject has its JSON with the original numbers, reason and position; no row is loaded."""
     staged = stage_records(table, record)
 
     assert staged.rows == []
@@ -311,8 +313,8 @@ def test_a_record_that_nothing_identifies_is_set_aside_whole(
     ]
 
 
-def test_a_reject_names_its_page_and_its_place_there() -> None:
-    """Positions count from 1 within each page, whatever became of the records around."""
+def test_a_reject_names_its_page_and_its_position() -> None:
+    """Positions count from 1 in each page, including rejected and loaded records."""
     staged = stage(
         PROFILES,
         page(profile(), profile(), origin="first"),
@@ -329,7 +331,7 @@ def test_a_reject_names_its_page_and_its_place_there() -> None:
 
 
 def test_the_same_reject_has_the_same_id_each_time() -> None:
-    """Reading a bad value again gives the same reject, so that a re-read adds none."""
+    """A bad value gives the same reject at every read, so a re-read adds none."""
     first, again = (stage_records(PROFILES, "{}", profile(seen="?")) for _ in range(2))
     other = stage_records(PROFILES, profile(seen="??"))
 
@@ -340,7 +342,7 @@ def test_the_same_reject_has_the_same_id_each_time() -> None:
 
 
 def test_unknown_fields_are_reported() -> None:
-    """Fields that Ometria does not document are named; those it documents are not."""
+    """The result names the undocumented fields only."""
     staged = stage_records(
         PROFILES,
         profile(**{"@type": "profile", "tags": [], "stats": {"aov": 1}, "loyalty_v2": 1}),
@@ -351,7 +353,7 @@ def test_unknown_fields_are_reported() -> None:
 
 
 def test_a_quote_in_names_breaks_nothing() -> None:
-    """Quotes in a source id, an address and an account id are text like any other."""
+    """Quotes in a source id, an address and an account id are ordinary text."""
     with duckdb.connect() as connection:
         staging = Staging(connection, PROFILES, "10'42\"", "it's; DROP TABLE staged")
         staging.add_pages([page(profile(email="o'hara\"@example.com"))], NOON)
@@ -362,8 +364,8 @@ def test_a_quote_in_names_breaks_nothing() -> None:
     assert staged.row["email"] == "o'hara\"@example.com"
 
 
-def test_the_load_time_is_the_one_handed_in() -> None:
-    """``__synced_at`` is the moment that the caller gives, to the microsecond."""
+def test_the_load_time_is_that_of_the_caller() -> None:
+    """``__synced_at`` is the time that the caller passes, to the microsecond."""
     moment = datetime(2026, 3, 2, 12, 0, 0, 1, tzinfo=UTC)
     with duckdb.connect() as connection:
         staging = Staging(connection, PROFILES, "1042", "uk")
@@ -375,8 +377,8 @@ def test_the_load_time_is_the_one_handed_in() -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations("abc")))
-def test_the_last_copy_of_a_key_stands(order: tuple[str, ...]) -> None:
-    """Of several copies in a batch the last given remains, over pages and within one."""
+def test_the_last_copy_of_a_key_is_kept(order: tuple[str, ...]) -> None:
+    """The last of several copies in a batch is kept, across pages and within one."""
     copies = [profile(name=name) for name in order]
     split = stage(PROFILES, page(copies[0], copies[1]), page(copies[2]))
     together = stage_records(PROFILES, *copies)
@@ -386,7 +388,7 @@ def test_the_last_copy_of_a_key_stands(order: tuple[str, ...]) -> None:
 
 
 def test_distinct_events_of_one_key_are_counted() -> None:
-    """A copy of an event is no merge; another event under the same key is."""
+    """A repeated event is not merged; another event with the same key is."""
 
     def change(event: str) -> str:
         return json.dumps({"id": "1", "profile_id": "p", "timestamp": "2026-03-01", "event": event})
@@ -434,7 +436,7 @@ ids = st.sampled_from(["p-1", "p-2", "p-3", " p-1", "", None, oracle.AsWritten("
 
 
 def record_of(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give records with any of the fields, each as it may come."""
+    """Generate records with any of the fields in any of their forms."""
     return st.fixed_dictionaries({}, optional=fields)
 
 
@@ -477,7 +479,7 @@ RECORDS = {
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_records_map_as_the_page_says(table: Table, data: st.DataObject) -> None:
-    """Rows, rejects and counts are those of the oracle, for whatever JSON may come."""
+    """Rows, rejects and counts are those of the oracle for any JSON."""
     drawn = data.draw(st.lists(RECORDS[table.name], max_size=8))
     size = data.draw(st.integers(1, 4))
     written = [_written(record) for record in drawn]
@@ -489,7 +491,7 @@ def test_any_records_map_as_the_page_says(table: Table, data: st.DataObject) -> 
 
 
 def check(staged: Outcome, name: str, records: list[dict[str, Any]]) -> None:
-    """Compare with what the oracle makes of *records*."""
+    """Compare with the oracle's result for *records*."""
     promised = PAGES[name]
     known = [record for record in records if oracle.identified(promised, record)]
     expected = oracle.rows_by_key(promised, records, "1042", "u'k")
@@ -521,7 +523,7 @@ def check(staged: Outcome, name: str, records: list[dict[str, Any]]) -> None:
     minutes=st.integers(-14 * 60, 14 * 60),
 )
 def test_any_instant_survives_any_offset(moment: datetime, minutes: int) -> None:
-    """Whatever the offset a time is written with, its instant is the same."""
+    """A time has the same instant with any offset."""
     sign, offset = "-" if minutes < 0 else "+", abs(minutes)
     written = f"{moment.isoformat()}{sign}{offset // 60:02d}:{offset % 60:02d}"
 
@@ -541,7 +543,7 @@ def without_id(rejects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _written(value: Any) -> str:
-    """Write JSON with numbers as they are meant to be read, escapes as JSON has them."""
+    """Write JSON with the given text of numbers and standard escapes."""
     match value:
         case oracle.AsWritten():
             return str(value)

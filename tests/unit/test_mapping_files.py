@@ -36,7 +36,7 @@ Cells = tuple[str | None, ...]
 
 
 def test_a_csv_file_keeps_its_texts(tmp_path: Path) -> None:
-    """Quotes, line breaks, delimiters and spaces inside cells stay; an unquoted nothing is null."""
+    """Cells keep quotes, line breaks, delimiters and spaces; an empty unquoted cell is null."""
     content = HEADER + b'" a@b ",op\'en,2026-03-01,"x""y,\nz"\n"",,2026-03-02,""\n'
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
@@ -60,10 +60,10 @@ def test_a_csv_file_keeps_its_texts(tmp_path: Path) -> None:
     ],
     ids=["short", "long", "quote"],
 )
-def test_a_malformed_line_is_set_aside_and_the_rest_is_loaded(
+def test_a_malformed_line_is_rejected_and_the_rest_is_loaded(
     line: bytes, raw: str, tmp_path: Path
 ) -> None:
-    """A line that is line cannot be parsed is kept with its number and its text."""
+    """The reject of a line that cannot be parsed has its number and its text."""
     content = HEADER + GOOD + line + GOOD.replace(b"ann", b"cat")
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV, name="march.csv"))
@@ -77,8 +77,8 @@ def test_a_malformed_line_is_set_aside_and_the_rest_is_loaded(
     assert (staged.counts.records, staged.counts.records_rejected) == (2, 1)
 
 
-def test_a_line_that_is_no_utf8_is_set_aside(tmp_path: Path) -> None:
-    """Bytes that are no text cost their own line and no other."""
+def test_a_line_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
+    """Invalid bytes reject their own line only."""
     content = HEADER + GOOD + b"b\xffb@example.com,open,2026-03-01,\n" + GOOD.replace(b"ann", b"c")
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
@@ -89,7 +89,7 @@ def test_a_line_that_is_no_utf8_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_quote_that_never_closes_loses_nothing_before_it(tmp_path: Path) -> None:
-    """What stands before an unclosed quote is loaded, what follows is set aside with its line."""
+    """Lines before an unclosed quote are loaded; the rest is rejected with its line number."""
     content = HEADER + GOOD + b'bob@example.com,"open,2026-03-01,\n' + GOOD
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
@@ -99,8 +99,8 @@ def test_a_quote_that_never_closes_loses_nothing_before_it(tmp_path: Path) -> No
     assert "bob@example.com" in staged.rejects[0]["raw"]
 
 
-def test_lines_that_are_no_json_objects_are_set_aside(tmp_path: Path) -> None:
-    """A broken line, an array and a number are kept with their line; blank lines are nothing."""
+def test_lines_that_are_not_json_objects_are_rejected(tmp_path: Path) -> None:
+    """A broken line, an array and a number are rejected with their line; blank lines are not."""
     good = b'{"to_address":"ann@example.com","event_type":"open"}\n'
     content = good + b'{"to_address":\n' + b"\n[1]\n" + good.replace(b"ann", b"bob") + b"17\n"
 
@@ -118,7 +118,7 @@ def test_lines_that_are_no_json_objects_are_set_aside(tmp_path: Path) -> None:
 
 
 def test_two_malformed_files_in_one_batch_keep_their_own_lines(tmp_path: Path) -> None:
-    """Lines set aside name their file, however many files a batch has."""
+    """A rejected line names its file in a batch of several files."""
     bad = HEADER + b"short\n" + GOOD
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
@@ -132,8 +132,8 @@ def test_two_malformed_files_in_one_batch_keep_their_own_lines(tmp_path: Path) -
     ]
 
 
-def test_an_empty_file_takes_nothing_from_the_next(tmp_path: Path) -> None:
-    """A value set aside names the file it stood in, though an empty one came before."""
+def test_a_reject_after_an_empty_file_names_its_own_file(tmp_path: Path) -> None:
+    """A rejected value names its file, even after an empty file."""
     bad = HEADER + GOOD.replace(b"2026-03-01 10:00:00+00", b"soon")
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
@@ -145,7 +145,7 @@ def test_an_empty_file_takes_nothing_from_the_next(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A file is staged whole or not at all, and the batch goes on without it."""
+    """A file is staged completely or not at all, and the batch continues without it."""
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
         junk = file_of(tmp_path, b"PAR1junkPAR1", Dialect("parquet", columns=NAMES), name="junk")
@@ -164,8 +164,8 @@ def test_an_unreadable_file_leaves_nothing_behind(tmp_path: Path) -> None:
     assert all(reject["origin"] != "junk" for reject in staged.rejects)
 
 
-def test_a_file_without_an_identity_goes_to_the_rejects_as_json(tmp_path: Path) -> None:
-    """A CSV record that nothing identifies is kept whole, as JSON of its cells."""
+def test_a_csv_record_without_an_identity_is_rejected_as_json(tmp_path: Path) -> None:
+    """The reject of a CSV record without an identity contains its cells as JSON."""
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, HEADER + b",open,,why\n", CSV, name="f"))
 
     (reject,) = staged.rejects
@@ -179,7 +179,7 @@ def test_a_file_without_an_identity_goes_to_the_rejects_as_json(tmp_path: Path) 
 
 
 def test_unknown_columns_are_reported(tmp_path: Path) -> None:
-    """A column that nobody documents is named; those of old exports are not."""
+    """The result names undocumented columns, except those of old exports."""
     names = ("to_address", "geo_city", "delay_class", "ip_address")
     content = b"a@example.com,Leeds,10,::1\n"
 
@@ -192,7 +192,7 @@ def test_unknown_columns_are_reported(tmp_path: Path) -> None:
 
 
 def test_parquet_of_any_type_is_read_as_text(tmp_path: Path) -> None:
-    """Numbers, times and booleans of a typed Parquet file become their text and convert."""
+    """Numbers, times and booleans of a typed Parquet file become text and then convert."""
     moment = datetime(2026, 3, 1, 10, tzinfo=UTC)
     table = pa.table(
         {
@@ -216,7 +216,7 @@ def test_parquet_of_any_type_is_read_as_text(tmp_path: Path) -> None:
     assert (second["event_at"], second["bounce_class"]) == (None, None)
 
 
-# --- Whatever the cells hold -------------------------------------------------------------------
+# --- Any cells ---------------------------------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=8)
 cells = (
@@ -251,7 +251,7 @@ rows = st.lists(st.tuples(cells, cells, times, cells), max_size=6)
 def test_any_cells_map_as_the_page_says(
     form: str, lines: list[Cells], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The rows of a file are those of the oracle in each format, whatever its cells hold."""
+    """The rows of a file are those of the oracle in each format, for any cells."""
     file = _file(form, lines, tmp_path_factory.getbasetemp())
     records = [
         {name: None if cell is None else cell for name, cell in zip(NAMES, line, strict=True)}
@@ -273,10 +273,10 @@ def test_any_cells_map_as_the_page_says(
 
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(4)), split=st.integers(1, 3))
-def test_the_last_file_of_a_batch_stands(
+def test_the_copy_of_the_last_file_in_a_batch_is_kept(
     order: list[int], split: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Of copies of an event in several files, that of the file staged last remains."""
+    """The copy of an event in the file that was staged last is kept."""
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
         for place, start in enumerate(range(0, len(order), split)):
@@ -310,17 +310,17 @@ KINDS = {
     "unreadable": (HEADER + GOOD.replace(b"\n", b"\r\r\n"), CSV),
     "parquet": (b"PAR1junkPAR1", Dialect("parquet", columns=NAMES)),
 }
-"""Contents of files, and how they are written."""
+"""Contents of files and their formats."""
 
 
 @settings(max_examples=60, deadline=None)
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=7))
 @example(kinds=["good", "broken", "empty", "no time", "another", "windows", "broken"])
 @example(kinds=["broken", "unreadable", "no time", "good"])
-def test_files_together_are_staged_as_each_alone(
+def test_files_staged_together_give_the_same_rows_as_alone(
     kinds: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """What one statement reads of several files is what as many statements would have read."""
+    """One statement for several files gives the same rows as one statement per file."""
     folder = tmp_path_factory.mktemp("files")
     files = [
         (_kind(kind, folder, f"{place}"), NOON + place * TICK) for place, kind in enumerate(kinds)
@@ -342,10 +342,10 @@ def _kind(kind: str, folder: Path, name: str) -> FeedFile:
     return file_of(folder, content, replace(dialect, nuls=b"\0" in content), name=name)
 
 
-def test_files_written_alike_are_read_at_once(
+def test_files_of_one_format_are_read_by_one_statement(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CSV files in a row take one statement, and it does not fail over any of these."""
+    """Consecutive CSV files take one statement, which succeeds for all of these contents."""
     caplog.set_level("INFO")
     kinds = ("good", "another", "windows", "empty", "no time", "nobody", "broken")
     files = [(_kind(kind, tmp_path, kind), NOON + place * TICK) for place, kind in enumerate(kinds)]
@@ -356,8 +356,8 @@ def test_files_written_alike_are_read_at_once(
     assert "one by one" not in caplog.text
 
 
-def test_a_file_that_cannot_be_read_does_not_hold_back_those_beside_it(tmp_path: Path) -> None:
-    """Read together, one of them fails all; read alone then, it fails by itself."""
+def test_an_unreadable_file_does_not_block_the_others(tmp_path: Path) -> None:
+    """One bad file fails the common statement; then each file is read alone."""
     kinds = ("good", "unreadable", "broken")
     good, odd, late = (_kind(kind, tmp_path, kind) for kind in kinds)
     with duckdb.connect() as connection:
@@ -369,8 +369,8 @@ def test_a_file_that_cannot_be_read_does_not_hold_back_those_beside_it(tmp_path:
     assert found == [1, Unreadable(odd.origin, "it cannot be read as csv"), 1]
 
 
-def test_a_field_may_be_called_as_what_tells_the_files_apart(tmp_path: Path) -> None:
-    """A column named file_index is news like any other, and its file's rows keep their time."""
+def test_a_field_can_have_the_name_of_the_file_index(tmp_path: Path) -> None:
+    """A column named file_index is an undocumented field, and its rows keep their time."""
     dialect = replace(CSV, columns=(*NAMES, "FILE_INDEX"))
     content = HEADER.replace(b"\n", b",FILE_INDEX\n") + GOOD.replace(b"\n", b",7\n")
     files = [
@@ -407,8 +407,8 @@ def _quoted(cell: str | None) -> str:
     return "" if cell is None else '"' + cell.replace('"', '""') + '"'
 
 
-def test_of_a_bad_value_that_comes_again_the_newest_place_is_named(tmp_path: Path) -> None:
-    """The row that stands is the newest, so that is where to look."""
+def test_a_repeated_bad_value_names_its_newest_position(tmp_path: Path) -> None:
+    """The reject names the position of the newest copy, which is the one in the table."""
     bad = b"ann@example.com,open,never,\n"
 
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, HEADER + bad * 500, CSV))

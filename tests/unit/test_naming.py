@@ -1,4 +1,4 @@
-"""Under the naming convention for dlt, every name of ours arrives as it is."""
+"""The naming convention for dlt keeps every name of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = sorted(
 
 
 def test_dlt_finds_it_by_the_name_of_its_module() -> None:
-    """The schema that dlt stores names the module, and dlt loads it again by that name."""
+    """The schema of dlt contains the name of the module, and dlt loads it by that name."""
     naming = naming_from_reference("ometria_replica.naming", 63)
 
     assert isinstance(naming, NamingConvention)
@@ -28,7 +28,7 @@ def test_dlt_finds_it_by_the_name_of_its_module() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_ours_is_kept(name: str) -> None:
-    """Tables and columns keep every underscore, alone and as a path."""
+    """Names of tables and columns keep every underscore, alone and in a path."""
     naming = NamingConvention(63)
 
     assert naming.normalize_identifier(name) == name
@@ -38,13 +38,13 @@ def test_a_name_of_ours_is_kept(name: str) -> None:
 
 
 def test_the_lineage_is_among_the_names() -> None:
-    """The four names that other conventions change are looked at above."""
+    """The names tested above include the four that other conventions change."""
     assert {"_account_id", "__source_id", "__sync_key", "__synced_at"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", ["_dlt_id", "_dlt_load_id", "_dlt_pipeline_state", "_dlt_loads"])
 def test_the_names_of_dlt_are_kept(name: str) -> None:
-    """What dlt calls its own columns and tables stays so."""
+    """Names of dlt's own columns and tables do not change."""
     assert NamingConvention().normalize_path(name) == name
 
 
@@ -52,13 +52,13 @@ def test_the_names_of_dlt_are_kept(name: str) -> None:
     ("name", "written"),
     [("__Sync Key", "__sync_key"), (" __sync__key_ ", "__sync_key"), ("2nd", "_2nd")],
 )
-def test_other_names_become_what_a_warehouse_takes(name: str, written: str) -> None:
-    """Names that somebody adds are written as dlt's ``sql_ci_v1`` writes them."""
+def test_other_names_become_valid_in_a_warehouse(name: str, written: str) -> None:
+    """Other names have the form of dlt's ``sql_ci_v1``."""
     assert NamingConvention().normalize_identifier(name) == written
 
 
-def test_a_path_comes_apart_at_its_double_underscores() -> None:
-    """Those that it begins with are a part of the first name."""
+def test_a_path_splits_at_its_double_underscores() -> None:
+    """Leading underscores belong to the first name."""
     naming = NamingConvention()
 
     assert list(naming.break_path("profiles__tags")) == ["profiles", "tags"]
@@ -67,8 +67,8 @@ def test_a_path_comes_apart_at_its_double_underscores() -> None:
 
 
 @given(st.from_regex(r"_{0,3}[A-Za-z0-9].{0,90}", fullmatch=True), st.integers(20, 63))
-def test_a_name_that_is_written_once_stays(name: str, most: int) -> None:
-    """Names are written anew at every step, so that the second time must change nothing."""
+def test_a_normalised_name_does_not_change(name: str, most: int) -> None:
+    """A name is normalised at every step, so a second time must not change it."""
     naming = NamingConvention(most)
     written = naming.normalize_identifier(name)
 

@@ -1,4 +1,4 @@
-"""A file that was mapped in one DuckDB and loaded by another is as if both were one."""
+"""A file mapped in one DuckDB and loaded by another gives the same result as in one."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def at(number: int) -> datetime:
 
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(contents, min_size=1, max_size=3))
-def test_what_was_staged_elsewhere_is_what_would_have_been_staged_here(texts: list[str]) -> None:
-    """Rows, their load times, counts and rejects with their positions are the same."""
+def test_staging_elsewhere_gives_the_same_result_as_here(texts: list[str]) -> None:
+    """Rows, load times, counts and rejects with their positions are the same."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         files = [

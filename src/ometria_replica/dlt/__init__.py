@@ -10,7 +10,7 @@ The five tables as a dlt source, for projects that already load with dlt.
 from __future__ import annotations
 
 try:
-    import dlt as _dlt  # noqa: F401 -- Only to say what is missing.
+    import dlt as _dlt  # noqa: F401 -- Only to name it in the message.
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "ometria_replica.dlt needs dlt, which is not installed: pip install 'ometria-replica[dlt]'",

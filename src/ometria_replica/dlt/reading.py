@@ -110,8 +110,8 @@ def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
     listed = list(export.list())
     if late := log.late(listed):
         logger.warning(
-            "%s: %d files are not read, because they arrived later than newer files of which the"
-            " log keeps no record. Load with refresh='drop_data' once to read all files again.",
+            "%s: late files that were not read: %d. They are older than every file that the state"
+            " records one by one. Load with refresh='drop_data' once to read all files again.",
             load.table.name,
             late,
         )

@@ -182,7 +182,7 @@ def _columns(table: Table) -> TTableSchemaColumns:
 
 
 def _partition(table: Table) -> dict[str, Any]:
-    """Partition events in BigQuery by month: a long history has too many days for partitions."""
+    """Partition events by month in BigQuery, whose limit a long history by day would exceed."""
     if table.time is None:
         return {}
     return {PARTITION_HINT: {table.time: "TIMESTAMP_TRUNC({column_name}, MONTH)"}}

@@ -1,4 +1,4 @@
-"""Where dlt loads to in the tests, and what it left there."""
+"""The destinations that dlt loads in the tests, and their rows."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 TABLES = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """A dataset and the pipeline into it."""
 
     @property
     def pipelines(self) -> Path:
-        """Where dlt keeps its work."""
+        """The folder of dlt's working files."""
 
     def pipeline(self, name: str = "shop") -> dlt.Pipeline:
-        """Make the pipeline, or find it again."""
+        """Create the pipeline, or open it again."""
 
     def rows(self, table: str) -> list[Row]:
-        """Read a table whole, in no order, times in UTC."""
+        """Return all rows of a table in any order, with times in UTC."""
 
     def tables(self) -> set[str]:
-        """Name the tables of the dataset."""
+        """Return the names of the dataset's tables."""
 
     def columns(self, table: str) -> list[tuple[str, str]]:
-        """Name a table's columns and their types, in order."""
+        """Return the names and types of a table's columns, in order."""
 
     def execute(self, statement: str) -> None:
-        """Change something behind dlt's back."""
+        """Run a statement outside dlt."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,26 @@ class DuckDB:
     pipelines: Path
 
     def pipeline(self, name: str = "shop") -> dlt.Pipeline:
-        """See Place."""
+        """See Destination."""
         destination = dlt.destinations.duckdb(str(self.path))
         return _pipeline(name, destination, self.pipelines)
 
     def rows(self, table: str) -> list[Row]:
-        """See Place."""
+        """See Destination."""
         return read_file(self.path, f"ometria.{table}")
 
     def tables(self) -> set[str]:
-        """See Place."""
+        """See Destination."""
         return {str(name) for (name,) in self._ask(_TABLES)}
 
     def columns(self, table: str) -> list[tuple[str, str]]:
-        """See Place."""
+        """See Destination."""
         kinds = {"VARCHAR": "text", "TIMESTAMP WITH TIME ZONE": "timestamp with time zone"}
         found = self._ask(_COLUMNS.format(table=table))
         return [(name, kinds.get(kind, kind.lower())) for name, kind in found]
 
     def execute(self, statement: str) -> None:
-        """See Place."""
+        """See Destination."""
         with duckdb.connect(str(self.path)) as connection:
             connection.execute(statement)
 
@@ -81,33 +81,33 @@ class DuckDB:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A database of its own in a PostgreSQL."""
+    """A new database in a PostgreSQL server."""
 
     url: str
     pipelines: Path
 
     def pipeline(self, name: str = "shop") -> dlt.Pipeline:
-        """See Place."""
+        """See Destination."""
         return _pipeline(name, dlt.destinations.postgres(self.url), self.pipelines)
 
     def rows(self, table: str) -> list[Row]:
-        """See Place."""
+        """See Destination."""
         names = [name for name, _ in self.columns(table)]
         found = self._ask(f"SELECT * FROM ometria.{table}")
         return [dict(zip(names, map(_in_utc, row), strict=True)) for row in found]
 
     def tables(self) -> set[str]:
-        """See Place."""
+        """See Destination."""
         return {str(name) for (name,) in self._ask(_TABLES)}
 
     def columns(self, table: str) -> list[tuple[str, str]]:
-        """See Place."""
+        """See Destination."""
         kinds = {"character varying": "text"}
         found = self._ask(_COLUMNS.format(table=table))
         return [(name, kinds.get(kind, kind)) for name, kind in found]
 
     def execute(self, statement: str) -> None:
-        """See Place."""
+        """See Destination."""
         connection = psycopg2.connect(self.url)
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
@@ -140,13 +140,13 @@ def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
-def everything(place: Place, *, load_time: bool = False) -> dict[str, list[Row]]:
-    """Read the five tables, ordered by key, by default without the load time."""
+def everything(destination: Destination, *, load_time: bool = False) -> dict[str, list[Row]]:
+    """Return the five tables ordered by key; without the load time by default."""
     left_out = set() if load_time else {"__synced_at"}
     return {
         name: [
             {column: row[column] for column in row if column not in left_out}
-            for row in sorted(place.rows(name), key=lambda row: str(row["__sync_key"]))
+            for row in sorted(destination.rows(name), key=lambda row: str(row["__sync_key"]))
         ]
         for name in TABLES
     }
