@@ -32,7 +32,7 @@ def read(connection: duckdb.DuckDBPyConnection, table: str, order: str = "rowid"
 
 
 def read_file(path: Path, table: str, order: str = "rowid") -> list[Row]:
-    """Read a table of a DuckDB file that nobody writes."""
+    """Read a table of a DuckDB file that no program writes."""
     with duckdb.connect(str(path), read_only=True) as connection:
         return read(connection, table, order)
 

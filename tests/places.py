@@ -55,7 +55,7 @@ class Place(Protocol):
         """Take it away."""
 
     def add_column(self, table: str, name: str) -> None:
-        """Add a column of somebody's own to one of the five tables."""
+        """Add a foreign column to one of the five tables."""
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ class BridgedPostgresPlace(PostgresPlace):
 
 @dataclass(frozen=True)
 class DistantPlace:
-    """A warehouse behind the bridge that somebody named for the tests, to be emptied by them."""
+    """A warehouse that dlt loads, named in an environment variable; the tests empty it."""
 
     url: str
     folder: Path

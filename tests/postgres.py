@@ -67,7 +67,7 @@ class Postgres:
         return name
 
     def drop(self, database: str) -> None:
-        """Remove a database, whoever is still connected."""
+        """Remove a database, even with open connections."""
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
 

@@ -20,7 +20,7 @@ _TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Give the Arrow schema of columns with our types."""
+    """Return the Arrow schema of columns with our types."""
     return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns])
 
 

@@ -129,7 +129,7 @@ class DeleteDetection:
 @dataclass(frozen=True)
 class Batch:
     """
-    Staged rows of one table, and the state that becomes true with them.
+    Staged rows of one table, and the state to commit with them.
 
     *watermark* None leaves the watermark. The last batch of a full read sets *full_read_at*,
     and *deletes* for a table whose records can be deleted. *retry*, unless it is None, replaces

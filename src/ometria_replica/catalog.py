@@ -65,7 +65,7 @@ class Catalog:
         return replace(self, tables=tuple(table for table in self.tables if table.name in names))
 
     def for_account(self, account: AccountSettings) -> Catalog:
-        """Give the tables as the account's settings want them: with wide keys, if it has them."""
+        """Return the tables as the account's settings want them: with wide keys, if it has them."""
         if not account.wide_keys:
             return self
         return replace(self, tables=tuple(table.with_wide_keys() for table in self.tables))

@@ -1,4 +1,4 @@
-"""The DuckDB in which records are mapped, whatever the warehouse."""
+"""The embedded DuckDB in which records are staged, for every warehouse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_duckdb(
 
 
 def open_staging(closing: ExitStack) -> duckdb.DuckDBPyConnection:
-    """Open one in memory, which spills into a folder that is gone when *closing* ends."""
+    """Open a DuckDB in memory whose spill folder is deleted when *closing* ends."""
     staging = open_duckdb(closing.enter_context(temp_folder()))
     closing.callback(staging.close)
     return staging
@@ -46,17 +46,17 @@ def open_staging(closing: ExitStack) -> duckdb.DuckDBPyConnection:
 @contextmanager
 def translating(doing: str) -> Iterator[None]:
     """
-    Turn errors of a staging that is no warehouse itself into ours.
+    Convert errors of a staging DuckDB that is not the warehouse into WarehouseError.
 
-    The driver's texts may quote a customer's data, so they stay out of the message.
+    The text of the driver may quote customer data, so the message leaves it out.
     """
     try:
         yield
     except duckdb.Error as error:
         if is_full(error):
             raise WarehouseError(
-                "There is no room for temporary files. Nothing of this batch was written."
-                " Make room, or set TMPDIR to a folder that has some, then run again."
+                "The disk for temporary files is full. Nothing of this batch was written."
+                " Free some space, or set TMPDIR to a folder with free space, then run again."
             ) from error
         raise WarehouseError(
             f"DuckDB failed while {doing} ({type(error).__name__})."
@@ -65,5 +65,5 @@ def translating(doing: str) -> Iterator[None]:
 
 
 def is_full(error: duckdb.Error) -> bool:
-    """Tell whether an error is that of a full disk, or of a file that may not grow."""
+    """Return whether the error means a full disk, or a file at its size limit."""
     return "No space left" in str(error) or "File too large" in str(error)

@@ -1,8 +1,8 @@
 """
 The main loop: for each account, for each table, for each batch: stage and load.
 
-The file to read first. A list is read before its changes, because each list is asked for its
-own. Apart from that tables are independent: one that Ometria refuses does not stop the next.
+Start reading here. Lists are read before list changes, because changes are requested per list.
+Otherwise tables are independent: if Ometria refuses one, the next is still read.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: b
 
 
 def owner_of(account: AccountSettings) -> Owner:
-    """Give the account as the warehouse knows it: its source, and how its keys are made."""
+    """Return the account as the warehouse knows it: its source, and how its keys are made."""
     return Owner(account.account_id, account.source_id, account.wide_keys)
 
 

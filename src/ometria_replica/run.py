@@ -1,4 +1,4 @@
-"""One run: its options, its clock, and what its tables have come to so far."""
+"""One run: its options, its clock, and the results of its tables so far."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Window:
 
 @dataclass
 class RunContext:
-    """What all tables of a run share, and what they have come to so far. *fetch* as in sync()."""
+    """State shared by all tables of a run, and their results so far. *fetch* as in sync()."""
 
     started_at: datetime
     window: Window
@@ -130,7 +130,7 @@ class RunContext:
             logger.info("%s", error)
 
     def report(self, warehouse: str, outcome: Outcome) -> RunReport:
-        """Report what the tables have come to."""
+        """Report the results of the tables."""
         return RunReport(
             run_id=self.run_id,
             version=__version__,

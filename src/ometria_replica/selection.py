@@ -62,7 +62,7 @@ class Selection:
     times: Times | None = None
 
     def without_values(self) -> Selection:
-        """Give the rows that fit whatever value they have: a superset that needs no values."""
+        """Return the rows that fit whatever value they have: a superset that needs no values."""
         return replace(self, values=None)
 
 

@@ -410,7 +410,7 @@ class Failed(_Json):
 
 
 Outcome: TypeAlias = Staged | Unreadable | Denied | Failed
-"""What a task returns to the driver."""
+"""The result that a task returns to the driver."""
 
 _OUTCOMES: dict[str, type[Outcome]] = {
     kind.__name__: kind for kind in (Staged, Unreadable, Denied, Failed)

@@ -1,4 +1,4 @@
-"""How a table is read in batches, with the state that becomes true with each: API and export."""
+"""Reading a table in batches, each with the state to commit with it: API and export."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pending(Protocol):
         """Whether this is the first batch of a read."""
 
     def stage(self, staging: Staging) -> Batch:
-        """Stage them; give the state that becomes true with them."""
+        """Stage them; return the state to commit with them."""
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
 
 
 def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
-    """Add the state that becomes true when the last page is loaded."""
+    """Add the state to commit with the last page."""
     is_partial = read.run.window.is_partial
     until = None if is_partial else read.source.read_until
     deletes = None

@@ -220,7 +220,7 @@ def complete_deletions(state: State, until: datetime) -> None:
 
 def hashed_email(email: str) -> str:
     """
-    Return the address that stands for *email* after a deletion request.
+    Return the address that replaces *email* after a deletion request.
 
     The form, 32 hexadecimal digits ``@anonymous.ometria``, is documented. That the digits
     are the MD5 of the address in lower case is inferred.

@@ -27,7 +27,7 @@ PROOFS = {
     "state before reading": Proof(KILLED_IN_LISTS, AHEAD, "before request"),
     "watermark with first batch": Proof(KILLED_BETWEEN, AHEAD, "after commit of the batch"),
     "errors of writing swallowed": Proof(
-        "no room for the file", "exit code 0, not 5|does not say that there is no room"
+        "no room for the file", "exit code 0, not 5|does not say that the disk is full"
     ),
     "holder not named": Proof("another process has the file open", "does not name the process"),
     "tables made once": Proof("rewound", "exit code 5"),

@@ -169,7 +169,7 @@ class Life(RuleBasedStateMachine):
         first = self.world.start(plan=Plan("before request", do="stall"))
         self.world.wait_for_stall(first)
         self.world.run(code=TRY_AGAIN_LATER)
-        self.other.check()  # Nobody was at work there, so the second run did its part.
+        self.other.check()  # No other run held its lease, so the second run synced it.
         (self.world.folder / "go on").touch()
         self.world.end(first)
         for leftover in ("go on", "stalled"):

@@ -42,10 +42,10 @@ def changes_of(shop: Account) -> set[tuple[str, str, datetime]]:
 
 
 @pytest.mark.parametrize("pause", [MINUTE, 13 * HOUR, 40 * DAY], ids=str)
-def test_profiles_are_requested_from_a_day_before_the_watermark(
+def test_profiles_are_requested_from_two_days_before_the_watermark(
     pause: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """The first read has no ``updateSince``; later reads start a day before the last run."""
+    """The first read has no ``updateSince``; later reads start two days before the last run."""
     first = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
     assert first.values("profiles", "updateSince") == {None}
@@ -55,7 +55,7 @@ def test_profiles_are_requested_from_a_day_before_the_watermark(
     second = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
 
-    assert second.values("profiles", "updateSince") == {f"{watermark - DAY:%Y-%m-%d}"}
+    assert second.values("profiles", "updateSince") == {f"{watermark - 2 * DAY:%Y-%m-%d}"}
     assert NOON - MINUTE < watermark <= NOON
 
 
@@ -366,7 +366,7 @@ def test_a_backfill_advances_no_watermark(shop: Account, server: Server, warehou
     report = replicate(warehouse, account(server), at=shop.now, since=(NOON - 100 * DAY).date())
 
     day = f"{NOON - 100 * DAY:%Y-%m-%d}"
-    assert stretch.values("profiles", "updateSince") == {day}
+    assert stretch.values("profiles", "updateSince") == {f"{NOON - 102 * DAY:%Y-%m-%d}"}
     assert stretch.lists() == ["10", "20"]
     assert stretch.values("lists/10/changes", "since") == {f"{day}T00:00:00"}
     before = f"{NOON - 101 * DAY:%Y-%m-%d}T23:59:59"  # A second more, in case bounds are exclusive.
@@ -377,7 +377,7 @@ def test_a_backfill_advances_no_watermark(shop: Account, server: Server, warehou
 
     normal = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
-    asked_since = watermark_in(watermarks, "profiles") - DAY
+    asked_since = watermark_in(watermarks, "profiles") - 2 * DAY
     assert normal.values("profiles", "updateSince") == {f"{asked_since:%Y-%m-%d}"}
     assert watermark_of(warehouse, "profiles") > watermark_in(watermarks, "profiles")
 

@@ -316,7 +316,7 @@ def test_a_header_takes_precedence_over_the_columns_of_the_settings(tmp_path: Pa
 
 
 def test_only_the_setting_null_marks_a_missing_value(tmp_path: Path) -> None:
-    r"""``NULL`` and ``\N`` are text until somebody says otherwise."""
+    r"""``NULL`` and ``\N`` are text unless a setting says otherwise."""
     assert prepare(csv_of(ROW), tmp_path).null == ""
     assert prepare(csv_of(ROW), tmp_path, null="\\N").null == "\\N"
 

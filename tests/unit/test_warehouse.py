@@ -399,7 +399,7 @@ def objects(warehouse: Path) -> list[tuple[str, ...]]:
 def test_a_table_with_other_columns_is_refused(
     columns: str, odd: str | None, server: Server, warehouse: Path
 ) -> None:
-    """A table of somebody else's is named, with what differs, and nothing at all is changed."""
+    """A foreign table is named with its differences, and nothing is changed."""
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(f"CREATE SCHEMA ometria; CREATE TABLE ometria.lists ({columns})")
     before = objects(warehouse)
@@ -517,7 +517,7 @@ def test_no_warehouse_speaks_another_scheme() -> None:
 def test_a_run_of_a_living_process_keeps_others_out(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A lease that somebody alive holds makes the run busy; one that ran out is taken over."""
+    """A lease of a live run makes another run busy; an expired one is taken over."""
     replicate(warehouse, account(server), at=shop.now)
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute(

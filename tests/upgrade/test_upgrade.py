@@ -1,5 +1,5 @@
 """
-A warehouse that version 1 left is gone on with, looked at, and left alone.
+A warehouse of version 1 is upgraded, read by commands that do not write, and refused.
 
 The state has a version: that of commit 2f676c4 is 1, and says so nowhere.
 """
@@ -46,7 +46,7 @@ COLUMNS = {
 }  # fmt: skip
 """The columns of the tables that version 1 has not, or not by that name."""
 
-PROFILES_BACK, OTHERS_BACK = timedelta(days=1), timedelta(days=8)
+PROFILES_BACK, OTHERS_BACK = timedelta(days=2), timedelta(days=8)
 """How far before its watermark the program begins to read."""
 
 UPGRADING = ("state", "rewind", "lists", "--to", "2099-01-01")
@@ -282,7 +282,7 @@ def test_a_sync_upgrades_the_state(shop: Shop) -> None:
     after = state_of(contents(shop.place))
     assert version_of(after) == VERSION
     assert after["accounts"] == before["accounts"]
-    assert after["rejects"] == before["rejects"]
+    assert [known(row) for row in after["rejects"]] == [known(row) for row in before["rejects"]]
     assert after["deleted_upstream"] == before["missing"]
     assert [row for row in after["runs"] if row in before["runs"]] == before["runs"]
     assert len(after["runs"]) == len(before["runs"]) + 1
@@ -299,10 +299,18 @@ def test_a_sync_upgrades_the_state(shop: Shop) -> None:
     }
 
 
+def known(reject: dict[str, object]) -> dict[str, object]:
+    """Leave out when and by which request a reject was read: its profile is read again."""
+    read = {"rejected_at", "run_id", "origin", "position"}
+    return {name: value for name, value in reject.items() if name not in read}
+
+
 def test_the_state_is_upgraded_once(shop: Shop) -> None:
-    """A second run leaves the version's row as the first one wrote it."""
+    """A command that reads nothing keeps the rejects; a second run keeps the version's row."""
+    before = state_of(contents(shop.place))["rejects"]
     shop.run(*UPGRADING)
     (first,) = shop.state("version")
+    assert state_of(contents(shop.place))["rejects"] == before
 
     shop.account.advance(timedelta(hours=1))
     shop.run()
@@ -357,7 +365,7 @@ def test_the_runs_of_version_1_are_shown(shop: Shop) -> None:
 
 
 def test_the_rejects_of_version_1_are_listed(shop: Shop) -> None:
-    """``rejects list`` shows each value, record and file that version 1 set aside."""
+    """``rejects list`` shows each value, record and file that version 1 rejected."""
     out = shop.run("rejects", "list", "--raw").out
 
     assert len(out.splitlines()) == 1 + len(shop.state("rejects"))

@@ -1,4 +1,4 @@
-"""The warehouses that version 1 left, unpacked to be gone on with."""
+"""The warehouses written by version 1, unpacked for a test to continue."""
 
 from __future__ import annotations
 

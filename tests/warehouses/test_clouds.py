@@ -1,4 +1,4 @@
-"""What can be known of the warehouses that nobody here can reach: the SQL that dlt would run."""
+"""Warehouses without an account for the tests: the SQL that dlt would run there."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_nulls_stay_nulls(place: Place) -> None:
 
 
 def test_a_nul_character_is_removed(place: Place) -> None:
-    """Texts lose it, and what was set aside shows that it was there, or keeps it."""
+    """Texts lose it, and the rejects show that it was there, or keep it."""
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", name="A\0nn", seen="per\0haps")]).into(warehouse)
 
@@ -369,7 +369,7 @@ def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:
 
 
 def test_what_converts_today_is_filled_in(place: Place) -> None:
-    """A value that was set aside takes its place, unless another came since."""
+    """A replayed value fills its column, unless a newer value was loaded since."""
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", seen="x"), profile("bob", seen="x")]).into(warehouse)
     _let_rejects_convert(place)
@@ -414,7 +414,7 @@ def _let_rejects_convert(place: Place, raw: str = "true") -> None:
 
 
 def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
-    """What was set aside is forgotten when its row comes again and converts."""
+    """A reject is dropped when its row is loaded again and converts."""
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", seen="perhaps"), '{"name": "nobody"}']).into(warehouse)
         assert len(state_of_rejects(place)) == 2
@@ -424,7 +424,7 @@ def test_a_record_without_its_fault_leaves_the_rejects(place: Place) -> None:
 
 
 def state_of_rejects(place: Place) -> list[dict[str, object]]:
-    """Read what is set aside."""
+    """Read the rejects."""
     return list(state(place, "rejects"))
 
 

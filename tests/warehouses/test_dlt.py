@@ -194,7 +194,7 @@ def test_settings_of_dlt_that_lie_about_are_not_read(
 
 
 def test_much_state_is_sent_as_rows_are(bridged: Place) -> None:
-    """Hundreds of values that would not convert are set aside, and forgotten when they do."""
+    """Hundreds of values that do not convert are rejected, and the rejects dropped when they do."""
     records = [a_profile(str(number), seen="perhaps") for number in range(300)]
     with opened(bridged) as warehouse:
         Load(PROFILES, records).into(warehouse)

@@ -45,7 +45,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(params=LAKES)
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Make a lake that nobody has written to, and take it away afterwards."""
+    """Create an empty lake, and remove it afterwards."""
     made = KINDS[request.param](tmp_path)
     yield made
     made.remove()
@@ -93,7 +93,7 @@ def test_kills_between_rows_and_state_double_nothing(lake: Place, tmp_path: Path
 
 
 def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:
-    """A store may do what it then says somebody else came before: a whole read, and its state."""
+    """A store may commit and then report a conflict: for a full read, and for its state."""
     with opened(lake) as warehouse:
         remote: Any = warehouse._engine._remote  # type: ignore[attr-defined]  # Of lakes.
         remote._lake = Forgetful(remote._lake)
@@ -133,7 +133,7 @@ class ForgetfulTable:
         return getattr(self._table, name)
 
     def append(self, rows: Any) -> None:
-        """Add rows, and the first time say that somebody else came before."""
+        """Add rows, and report a conflict the first time."""
         self._table.append(rows)
         if self._name not in self._lost:
             self._lost.add(self._name)
@@ -254,7 +254,7 @@ def test_old_versions_of_the_state_are_let_go(lake: Place) -> None:
 
 
 def test_a_writer_that_was_overtaken_writes_nothing(lake: Place) -> None:
-    """Whoever read a table before another's commit cannot write to it, by adding or replacing."""
+    """A writer that read a table before another commit can neither append nor replace."""
     with opened(lake) as warehouse:
         Load(EMAIL_EVENTS, [event(NOON)]).into(warehouse)
         with table_of(lake, "email_events") as late, table_of(lake, "email_events") as later:

@@ -21,7 +21,7 @@ SECTION = "sources.ometria"
 
 def account_of(given: Mapping[str, Any]) -> AccountSettings:
     """
-    Make an account of *given*, by the names of the settings; None stands for the default.
+    Build an account from *given*, by the names of the settings; None means the default.
 
     Raises ConfigError with all problems.
     """

@@ -68,7 +68,7 @@ REJECT_COLUMNS = (
 
 
 def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) -> dict[str, Any]:
-    """Give the reject of an unreadable file, by the names of REJECT_COLUMNS."""
+    """Return the reject of an unreadable file, by the names of REJECT_COLUMNS."""
     known = {
         "reject_id": f"{source_id}|{table_name}|{file.name}|{file.etag}",
         "source_id": source_id,

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
 
-OVERLAP = timedelta(days=1)
-"""`updateSince` is a date of unknown time zone and bounds, so one more day is read again."""
+OVERLAP = timedelta(days=2)
+"""`updateSince` is a date of unknown time zone and bounds.
+
+If it excludes its day and counts in UTC-12, it starts 36 hours after that day began in UTC.
+"""
 
 LOOK_BACK = timedelta(days=8)
 """Lists are refreshed as rarely as weekly: support.ometria.com, "Refresh your dynamic segments"."""
@@ -87,7 +90,7 @@ class AccountSource:
         return self._client
 
     def export(self, table: Table) -> ExportFiles:
-        """Give the export files of *table*. They are opened at first use."""
+        """Return the export files of *table*. They are opened at first use."""
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
@@ -152,8 +155,9 @@ class AccountSource:
             case Pages(since=None) as collection:
                 return CollectionReading(self.client, collection, self._read_collection)
             case Pages() as collection:
-                start = first_day or (watermark - OVERLAP if watermark else None)
-                return OffsetReading(self.client, collection, start.date() if start else None)
+                start = first_day or watermark
+                overlapping = (start - OVERLAP).date() if start else None
+                return OffsetReading(self.client, collection, overlapping)
             case Windows() as windows:
                 start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
@@ -251,7 +255,7 @@ class Refreshed:
         return watermark is None or whole_at is None or self.now - whole_at >= FULL_ROUND
 
     def since(self, record: Record) -> datetime | None:
-        """Give the time from which to read a list's changes; None to skip the list."""
+        """Return the time from which to read a list's changes; None to skip the list."""
         watermark, whole_at = self.state.watermark, self.state.full_read_at
         due = self.state.retry.get(field_text(record, "id") or "")
         if due is not None:

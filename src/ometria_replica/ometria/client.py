@@ -207,7 +207,7 @@ class Client:
         return path in self._endpoint_limits
 
     def worth_in_flight(self) -> int:
-        """Give the number of concurrent requests that use up the rate limit, from the latency."""
+        """Return the number of concurrent requests that use up the rate limit, from the latency."""
         return max(1, math.ceil(self._took / self._rate_limit.interval_seconds))
 
     def warn(self, message: str) -> None:
@@ -312,7 +312,7 @@ class Client:
         )
 
     def _wait_or_give_up(self, setback: Setback, effort: _Effort, origin: str) -> float:
-        """Give the wait before the next attempt, in seconds; raise if there is none."""
+        """Return the wait before the next attempt, in seconds; raise if there is none."""
         effort.damaged += setback.damaged
         if effort.damaged >= DAMAGED_ANSWERS:
             raise UnexpectedResponse(

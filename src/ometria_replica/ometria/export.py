@@ -284,7 +284,7 @@ def _patterns(options: FeedSettings, table: Table, catalog: Catalog) -> tuple[st
 
 
 def _key_fields(table: Table) -> tuple[str, ...]:
-    """Give the fields without which a row has no key. Those of wide keys may be absent."""
+    """Return the fields without which a row has no key. Those of wide keys may be absent."""
     optional = {"source_id", *table.wide_parts}
     return tuple(part for part in table.sync_key.parts if part not in optional)
 

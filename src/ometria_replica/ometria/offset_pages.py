@@ -207,9 +207,9 @@ class OffsetReader:
 
         The number doubles after each page with news, to cover a busy consumer. A short
         collection costs hardly a request too many: planned requests that have not had their
-        turn when the last page arrives are never sent. An endpoint without documented paging
-        is asked for one page at a time until it is known to page: each answer may be the
-        whole collection.
+        turn when the last page arrives are never sent. From an endpoint without documented
+        paging, one page at a time is requested until it is known to page: each answer may
+        be the whole collection.
         """
         does_page = self.collection.must_page or self.collection.behaviour.pages
         if self.collection.one_at_a_time or not does_page:

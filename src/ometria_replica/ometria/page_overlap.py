@@ -54,7 +54,7 @@ def by_all(record: Record) -> Identity:
 
 
 def overlap_of(page_size: int) -> int:
-    """Give the number of records that a page repeats of the previous one: at most half of it."""
+    """Return the number of records that a page repeats of the previous one: at most half of it."""
     return min(OVERLAP, page_size // 2)
 
 

@@ -53,11 +53,11 @@ class Prefetch:
         self._pool.shutdown(wait=waits, cancel_futures=True)
 
     def worth_in_flight(self) -> int:
-        """Give the number of concurrent requests that use up the rate limit."""
+        """Return the number of concurrent requests that use up the rate limit."""
         return self._client.worth_in_flight()
 
     def depth(self, behaviour: EndpointBehaviour) -> int:
-        """Give the number of whole answers to request at once: for the rate limit, in memory."""
+        """Return the number of whole answers to request at once: for the rate limit, in memory."""
         worth = 2 * self.worth_in_flight()  # To cover a refusal or a busy consumer.
         fit = MOST_RECORDS_AHEAD // max(1, behaviour.longest)
         return max(1, min(IN_FLIGHT, worth, fit))

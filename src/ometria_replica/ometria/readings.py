@@ -42,7 +42,7 @@ class Reading(Protocol):
         """
         Whether this is a full read.
 
-        A table that is read per parent is full when every parent is asked for its changes.
+        A table that is read per parent is full when the changes of every parent are requested.
         """
 
     @property
@@ -62,7 +62,7 @@ class Reading(Protocol):
         """
 
     def pages(self) -> Iterator[Page]:
-        """Read the pages, each when it is asked for."""
+        """Read the pages lazily, each on demand."""
 
 
 class _RecordReading(ABC):

@@ -130,7 +130,7 @@ class _Window:
         return [_Window(self.first, middle - 1, names), _Window(middle, self.last, names)]
 
     def _why_not_split(self, names: frozenset[Identity], times: list[int]) -> str | None:
-        """Give the reason why the window cannot be split; None if it can."""
+        """Return the reason why the window cannot be split; None if it can."""
         if not times:
             return "their times cannot be read, so the window cannot be split"
         if self.first >= self.last:

@@ -1,4 +1,4 @@
-"""What a batch does to its table, and the state that becomes true with it."""
+"""The changes that a batch makes to its table, and the state that is committed with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Changes:
     *rows* holds the rows to write, one for each key. *replaced* names, in its column
     ``target_row``, the rows of the table that they replace. *gone* holds ``__sync_key`` and
     ``record_id`` of the rows that a full read did not find; None without delete detection.
-    *state* is the batch whose watermarks and files become true; None leaves the state alone.
+    *state* is the batch whose watermarks and files are committed; None writes no state.
     """
 
     table: Table

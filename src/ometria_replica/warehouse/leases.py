@@ -118,7 +118,7 @@ class Leases(Part):
 
 
 def _is_alive(lease: Lease) -> bool:
-    """Tell whether the process of a lease may still run; on another machine it may."""
+    """Return whether the process of a lease may still run; on another machine it may."""
     if lease.host != os.uname().nodename:
         return True
     return is_running(lease.pid) and lease.process in {"", process_start(lease.pid)}

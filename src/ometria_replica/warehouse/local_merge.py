@@ -321,7 +321,7 @@ def _remote(table: StateTable) -> str:
 
 
 def _stretches(days: Sequence[date]) -> Iterator[Span]:
-    """Give the spans of *days* in UTC, which are in order; days in a row are one span."""
+    """Return the spans of *days* in UTC, which are in order; days in a row are one span."""
     for _, stretch in groupby(enumerate(days), key=lambda each: each[1].toordinal() - each[0]):
         in_a_row = [datetime.combine(day, time(), UTC) for _, day in stretch]
         yield Span(in_a_row[0], in_a_row[-1] + timedelta(days=1, microseconds=-1))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import StateTable
     from ometria_replica.warehouse.changes import Changes
 
-ENOUGH_NAMES = 50  # Names in order of time, before new files are looked for after them only.
+ENOUGH_NAMES = 50  # So many names must sort by time before only later names are listed.
 
 # A name counts as sorted when it follows all names that are older by a week: within a week
 # files may come in any order, since the listing begins before them all.
@@ -77,7 +77,7 @@ class StateStore(Part):
         ]
 
     def is_known(self, owner: Owner) -> bool:
-        """Tell whether an account is on the list. Raises ConfigError if its keys have changed."""
+        """Return whether an account is on the list. Raises ConfigError if its keys have changed."""
         for known in self._owners():
             if known == owner:
                 return True
@@ -192,10 +192,10 @@ class StateStore(Part):
             key,
         )
 
-    # --- what becomes true with a batch ---
+    # --- state committed with a batch ---
 
     def write(self, changes: Changes, batch: Batch) -> None:
-        """Write the state that becomes true with a batch. Belongs into its transaction."""
+        """Write the state of a batch, within the transaction of its rows."""
         self._write_files(batch)
         self._write_deleted(changes, batch)
         self._write_watermarks(batch)
@@ -278,7 +278,7 @@ class StateStore(Part):
 
 
 def _file_row(batch: Batch, entry: FileLogEntry) -> list[object]:
-    """Give the row of a file, its values in the order of the columns."""
+    """Return the row of a file, its values in the order of the columns."""
     file = entry.file
     return [
         *(batch.source_id, batch.table.name, file.name, file.etag, file.size),

@@ -36,11 +36,11 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state* and *rejects* are its parts. Records are mapped in *connection*, a DuckDB,
-    whatever the engine. With *dry_run* every statement that writes is left out. *closing* ends
-    what the warehouse was opened with.
+    *leases*, *state* and *rejects* are its parts. Records are staged in *connection*, a DuckDB,
+    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes
+    the resources that were opened for the warehouse.
 
-    Errors of the driver become WarehouseError, with the batch rolled back. Between two calls
+    Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
     """
 

@@ -1,7 +1,7 @@
 """
 A database that runs the merge statements: the base of DuckDB, PostgreSQL and the local merge.
 
-The statements themselves stand in ``merge``, ``state_store``, ``rejects`` and ``leases``, once
+The statements themselves are in ``merge``, ``state_store``, ``rejects`` and ``leases``, once
 for all engines: ``?`` for a parameter, and no syntax that only one engine understands.
 """
 
@@ -54,7 +54,7 @@ class Engine(ABC):
 
     @abstractmethod
     def session(self, doing: str) -> AbstractContextManager[None]:
-        """Connect, if needed. Errors of the driver become WarehouseError, rolled back."""
+        """Connect, if needed. Driver errors become WarehouseError, rolled back."""
 
     @abstractmethod
     def transaction(self, name: str = "state") -> AbstractContextManager[None]:
@@ -170,7 +170,7 @@ class Engine(ABC):
             [value for row in rows for value in row],
         )
 
-    # --- what statements consist of ---
+    # --- parts of statements ---
 
     def scalar(self, query: str, parameters: Sequence[object] = ()) -> int:
         """Run a query for one number."""
@@ -181,7 +181,7 @@ class Engine(ABC):
         return self.scalar(f"SELECT count(*) FROM {relation}")
 
     def exists(self, table: Table | StateTable) -> bool:
-        """Tell whether a table exists."""
+        """Return whether a table exists."""
         return bool(self.columns(table))
 
     def name(self, table: Table | StateTable) -> str:

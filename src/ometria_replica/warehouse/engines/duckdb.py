@@ -66,7 +66,7 @@ class Attachment(Protocol):
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
-        """Say what an error means, without its text: that may quote personal data."""
+        """Explain an error, without its text: that may quote personal data."""
 
 
 def open_engine(url: str, connection: DuckDBPyConnection, *, dry_run: bool = False) -> DuckDBEngine:
@@ -215,7 +215,7 @@ class FileAttachment:
     The file at the path *place*, created if it does not exist.
 
     With *read_only* it is neither created nor written: a file that does not exist is empty.
-    Another program's lock is waited for *wait_seconds*; None means WAIT_SECONDS.
+    Wait *wait_seconds* for a lock of another program; None means WAIT_SECONDS.
     """
 
     place: str
@@ -268,7 +268,7 @@ class FileAttachment:
             )
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
-        """Say what an error of the file means."""
+        """Explain an error of the file."""
         text, path = str(error), self.place
         if _is_locked(error):
             return Busy(
@@ -282,8 +282,8 @@ class FileAttachment:
             )
         if is_full(error):
             return WarehouseError(
-                f"There is no room on the disk of {path}, or in the folder for temporary files."
-                " The batch was rolled back and nothing is lost. Make room, then run again."
+                f"The disk of {path} is full, or the disk of the folder for temporary files."
+                " The batch was rolled back and nothing is lost. Free some space, then run again."
             )
         if isinstance(error, duckdb.IOException):
             return WarehouseError(

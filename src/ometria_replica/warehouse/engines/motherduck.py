@@ -64,12 +64,13 @@ class MotherDuckAttachment:
         """Only a write would tell."""
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
-        """Say what an error of the service means."""
+        """Explain an error of the service."""
         text = str(error)
         if is_full(error):
             return WarehouseError(
-                "There is no room in the folder for temporary files. The batch was rolled back"
-                " and nothing is lost. Make room, or set TMPDIR to another folder, then run again."
+                "The disk of the folder for temporary files is full. The batch was rolled back"
+                " and nothing is lost. Free some space, or set TMPDIR to another folder, then run"
+                " again."
             )
         if isinstance(error, duckdb.HTTPException) or "extension" in text:
             return Unreachable(

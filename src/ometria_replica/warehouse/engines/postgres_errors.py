@@ -1,4 +1,4 @@
-"""What PostgreSQL's and libpq's errors mean to a user."""
+"""Explanations of the errors of PostgreSQL and libpq."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_CONNECTION = (
 
 
 def not_connected(error: adbc.Error, place: str) -> WarehouseError:
-    """Say why a connection failed, without libpq's text."""
+    """Explain why a connection failed, without libpq's text."""
     for sign, what, advice in _NO_CONNECTION:
         if re.search(sign, str(error)):
             return WarehouseError(f"The server of {place} {what}. Nothing was changed. {advice}")
@@ -44,7 +44,7 @@ def not_connected(error: adbc.Error, place: str) -> WarehouseError:
 
 
 def refused(error: adbc.Error, doing: str, place: str, waited_seconds: int) -> WarehouseError:
-    """Say what a failed statement means, without its text: that may quote personal data."""
+    """Explain a failed statement, without its text: that may quote personal data."""
     code = error.sqlstate
     if code is None or code.startswith(("08", "57P")):
         return Unreachable(
@@ -60,7 +60,7 @@ def refused(error: adbc.Error, doing: str, place: str, waited_seconds: int) -> W
         return Unreachable(
             f"The server of {place} has no room on its disk, in its memory or for another"
             f" connection ({code}), while {doing}. The batch was rolled back and nothing is lost."
-            " Make room there, then run again."
+            " Free some space there, then run again."
         )
     return WarehouseError(_reason(code, doing, place))
 

@@ -153,7 +153,7 @@ _FOLDER = (
 )
 _MEANINGS: Sequence[tuple[tuple[str, ...], type[WarehouseError], str, str]] = (
     (("No space left", "os error 28"), Unreachable, "there is no room left",
-     "Make room, then run again."),
+     "Free some space, then run again."),
     (("NoSuchBucket",), WarehouseError, "there is no such bucket",
      "Create it, or change warehouse.url."),
     (("403 Forbidden", "401 Unauthorized", "AccessDenied"), WarehouseError, "access is refused",

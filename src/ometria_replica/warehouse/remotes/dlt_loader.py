@@ -89,7 +89,7 @@ class DltLoader:
     # --- statements ---
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """Run a statement; ``%s`` stands for a parameter."""
+        """Run a statement; ``%s`` marks a parameter."""
         with self._asking() as client:
             client.sql_client.execute_sql(statement, *parameters)
 
@@ -239,7 +239,7 @@ class DltLoader:
                 self._used_at = time.monotonic()
 
     def _connected(self) -> Any:
-        """Give the connection, made anew if it was idle for long."""
+        """Return the connection, made anew if it was idle for long."""
         is_idle = time.monotonic() - self._used_at > IDLE_SECONDS
         if is_idle and not self._context.is_entered_again:
             self.close()
@@ -269,7 +269,7 @@ class DltLoader:
 
     @contextmanager
     def _pipeline(self, dataset: str, staging: str) -> Iterator[dlt.Pipeline]:
-        """Give a pipeline whose folder is removed at the end, with everything in it."""
+        """Return a pipeline whose folder is removed at the end, with everything in it."""
         with self._context.entered():
             pipeline = dlt.pipeline(
                 pipeline_name="ometria_replica",

@@ -1,4 +1,4 @@
-"""What dlt has no setting for: its notes stay out of our schema, and a merge is one transaction."""
+"""Adjustments without a setting in dlt: no dlt tables in our schema, one transaction per merge."""
 
 from __future__ import annotations
 

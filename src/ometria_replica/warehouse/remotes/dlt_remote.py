@@ -95,7 +95,7 @@ class DltRemote(Remote):
 
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
-        """List the columns. Those of a table that exists are asked for once."""
+        """List the columns. Columns of an existing table are read once and kept."""
         if not self._is_there:
             return []
         schema = sql.schema_of(table)

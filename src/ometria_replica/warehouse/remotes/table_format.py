@@ -48,7 +48,7 @@ class LakeTable(Protocol):
     """A table as it was when it was opened."""
 
     def schema(self) -> pa.Schema:
-        """Give the Arrow schema."""
+        """Return the Arrow schema."""
 
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
         """Read rows; those with other values than selected may be among them."""
@@ -107,7 +107,7 @@ class LakeRemote(Remote):
 
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
-        """List the columns. They are asked for often, so those of a table are kept."""
+        """List the columns. Columns of an existing table are read once and kept."""
         key = (sql.schema_of(table), table.name)
         if key not in self._columns:
             there = self._lake.open(*key)

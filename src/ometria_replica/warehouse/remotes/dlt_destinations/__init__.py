@@ -76,7 +76,7 @@ class Address:
             raise ConfigError(f"warehouse.url: {' and '.join(missing)} missing. Write {form}.")
 
     def only(self, form: str, *names: str) -> dict[str, str]:
-        """Give the options; raise ConfigError, with the *form* to write, where one is not known."""
+        """Return the options. Raises ConfigError with the right *form* for an unknown one."""
         unknown = sorted(set(self.options) - set(names))
         if unknown:
             raise ConfigError(f"warehouse.url: '{unknown[0]}' is not known here. Write {form}.")
@@ -94,15 +94,15 @@ class Layout:
 @dataclass(frozen=True)
 class Destination:
     """
-    One warehouse: *factory* is dlt's class, and *options* what it is made with, of the URL.
+    A warehouse: *factory* is dlt's class, and *options* its arguments, made from the URL.
 
-    *file_format* is what rows travel as. *strategy* says how rows are put in the place of
-    others: ``delete-insert``, in one transaction where the warehouse has *transactions*, or
-    ``upsert``, where it has none but a MERGE that is one statement. *layout* lays a table
-    out so that a batch of events touches the days of the batch. *longest_text* cuts what
-    was set aside, in bytes, where the warehouse holds no longer text. *lets_go* closes the
-    connection between batches, for a warehouse that lets in one program at a time. *is_there*
-    is False where a connection would make the warehouse, as that to a file may.
+    Rows are transferred in *file_format*. *strategy* replaces rows: ``delete-insert``, in one
+    transaction if the warehouse has *transactions*, or ``upsert``, if it has none but its
+    MERGE is one commit. *layout* sorts or partitions a table so that a batch of events
+    touches only the days of the batch. *longest_text* limits the text of rejects, in bytes,
+    if the warehouse limits the length of a text. *lets_go* closes the connection between
+    batches, for a warehouse that allows one program at a time. *is_there* returns False if
+    a connection would create the warehouse, as a connection to a file may.
     """
 
     name: str
