@@ -10,7 +10,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO   ?=
 TESTS  ?=
 # A worker sleeps while the program under test runs, so there are more than cores.
-WORKERS ?= 3
+WORKERS ?= 6
+# Temporary files of the tests are in memory if 8 GB are free there, and are removed at the end.
+MEMORY ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 EVENTS ?= 1000000
 REPEAT ?= 3
 BENCH  ?=
@@ -30,7 +32,8 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt \
 	--group dev --group warehouses
 
-pytest := $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
+pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \
+	&& TMPDIR=$$folder $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 
 comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)

@@ -10,4 +10,4 @@ collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
 
 settings.register_profile("quick", max_examples=20)
-settings.register_profile("full", max_examples=100)
+settings.register_profile("full", max_examples=200)

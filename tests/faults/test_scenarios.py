@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.faults.scenarios import Scenario
 
 
-SLOW = {"kills while lists are synced", "kills while unsubscribes are synced"}
+SLOW = {f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")}
 """Ladders of tables that are read as another one is."""
 
 

@@ -115,7 +115,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=6),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
@@ -145,7 +145,7 @@ def test_every_cell_is_read_as_it_was_written(
     assert back == [tuple(line) for line in table[1:]]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=6))
 def test_a_backslash_that_escapes_differs_from_one_that_does_not(
     rows: list[tuple[str, ...]],
@@ -462,7 +462,7 @@ def test_the_setting_compression_is_obeyed(tmp_path: Path) -> None:
         prepare(gzip.compress(random.Random(1).randbytes(3000)), tmp_path, compression="none")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(data=st.binary(max_size=400) | st.text(string.printable, max_size=200).map(str.encode))
 def test_any_bytes_lead_to_a_dialect_or_a_reason(data: bytes) -> None:
     """No content of a bucket causes a crash."""

@@ -153,9 +153,7 @@ def test_a_page_shorter_than_one_before_is_the_last(tmp_path: Path) -> None:
     assert len(server.asked) == asked_before + 1
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(0, 900),
     page=st.sampled_from([25, 100, 250]),
@@ -265,9 +263,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, 300), page=st.sampled_from([6, 10, 25, 100, 250]), changes=CHANGES)
 def test_a_record_that_exists_throughout_the_read_is_read(
     size: int, page: int, changes: list[Change], tmp_path: Path
@@ -638,9 +634,7 @@ def test_a_quiet_account_costs_few_requests(
     assert client.warnings == []
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seconds=st.lists(st.integers(0, 30 * 86_400), max_size=150, unique_by=lambda s: s // 3),
     cap=st.sampled_from([10, 50, 100, 250]),

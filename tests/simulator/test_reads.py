@@ -54,7 +54,7 @@ def paged() -> Iterator[tuple[Server, list[str]]]:
 
 
 @given(limit=st.integers(1, 300), offset=st.integers(0, 60))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_page_is_a_slice_of_the_internal_order(
     paged: tuple[Server, list[str]], limit: int, offset: int
 ) -> None:

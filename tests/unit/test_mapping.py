@@ -476,7 +476,7 @@ RECORDS = {
 @pytest.mark.parametrize(
     "table", [PROFILES, MEMBER_LISTS, LISTS, EMAIL_EVENTS, UNSUBSCRIBES], ids=lambda t: t.name
 )
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_records_map_as_the_page_says(table: Table, data: st.DataObject) -> None:
     """Rows, rejects and counts are those of the oracle for any JSON."""
@@ -517,7 +517,7 @@ def check(staged: Outcome, name: str, records: list[dict[str, Any]]) -> None:
     assert staged.counts.nuls_removed == sum(oracle.nul_texts(promised, r) for r in records)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(
     moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 28)),  # noqa: DTZ001 -- As above.
     minutes=st.integers(-14 * 60, 14 * 60),

@@ -246,7 +246,7 @@ rows = st.lists(st.tuples(cells, cells, times, cells), max_size=6)
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None)
 @given(lines=rows)
 def test_any_cells_map_as_the_page_says(
     form: str, lines: list[Cells], tmp_path_factory: pytest.TempPathFactory
@@ -313,7 +313,7 @@ KINDS = {
 """Contents of files and their formats."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=7))
 @example(kinds=["good", "broken", "empty", "no time", "another", "windows", "broken"])
 @example(kinds=["broken", "unreadable", "no time", "good"])

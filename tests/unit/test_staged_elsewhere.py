@@ -63,7 +63,7 @@ def at(number: int) -> datetime:
     return NOON + timedelta(seconds=number)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(texts=st.lists(contents, min_size=1, max_size=3))
 def test_staging_elsewhere_gives_the_same_result_as_here(texts: list[str]) -> None:
     """Rows, load times, counts and rejects with their positions are the same."""

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
     from tests.places import Place
 
-SLOW = ("delta", "dlt+duckdb", "dlt+postgres")
-"""Kinds that pass the conformance cases in `make test-all` only: Iceberg stands for remotes."""
+SLOW = {
+    "test_conformance.py": ("delta", "dlt+duckdb", "dlt+postgres"),
+    "test_account.py": ("delta", "dlt+postgres"),
+}
+"""Kinds that pass these cases in `make test-all` only. In `make test`, Iceberg covers remotes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the conformance cases of slow kinds."""
+    """Mark the cases of slow kinds."""
     for item in items:
         kind = getattr(item, "callspec", None) and item.callspec.params.get("place")  # type: ignore[attr-defined]
-        if kind in SLOW and item.path.name == "test_conformance.py":
+        if kind in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
 
 

@@ -66,6 +66,7 @@ LADDER = (
 )
 
 
+@pytest.mark.slow
 def test_kills_between_the_steps_of_dlt_lose_nothing(bridged: Place, tmp_path: Path) -> None:
     """Before rows are loaded, between staging and merge, between rows and state, after both."""
     with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
