@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from ometria_replica.batch import Owner
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import Selection
-from ometria_replica.tables import LISTS, PROFILES
+from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.engines import postgres
 from ometria_replica.warehouse.engines.postgres_text import numbered
@@ -20,7 +21,7 @@ from tests.places import PostgresPlace
 from tests.pooler import pooled
 from tests.postgres import GUARDED, PASSWORD
 from tests.postgres import postgres as server
-from tests.warehouses.loads import NOON, Load, a_lease, opened, rows, table_state_of
+from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -359,6 +360,22 @@ def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresP
         engine.replace(WATERMARKS, *marks)
         engine.replace(WATERMARKS, *marks)
     assert len(table_state_of(place, "member_lists").retry) == 14_000
+
+
+@pytest.mark.slow
+def test_a_late_file_of_many_old_copies_is_compared_in_seconds(place: PostgresPlace) -> None:
+    """Without a hash table each of 300,000 rows is compared with each: hours, not a minute."""
+    copies = [
+        json.dumps(
+            {"to_address": f"{n}@example.com", "event_type": "open", "dt_occurred": "2026-03-01"}
+        )
+        for n in range(300_000)
+    ]
+    url = f"{place.url}&options=-c%20statement_timeout%3D60s"
+    with opened(place), open_warehouse(url) as warehouse:
+        Load(EMAIL_EVENTS, copies, at=NOON, file=("newer", NOON)).into(warehouse)
+        late = Load(EMAIL_EVENTS, copies, at=NOON + HOUR, file=("older", NOON - HOUR))
+        assert late.into(warehouse).older == 300_000
 
 
 # --- statements --------------------------------------------------------------------------------

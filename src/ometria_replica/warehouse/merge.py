@@ -180,10 +180,11 @@ class _Comparison:
         )
 
     def _rows_to_write(self) -> str:
+        # Not NOT IN: without room for its hash table, PostgreSQL compares each row with each.
         self.engine.temporary(
             _KEPT,
-            f"SELECT * FROM {STAGED}"
-            f" WHERE {self.engine.row_id} NOT IN (SELECT staged_row FROM {_OLDER})",
+            f"SELECT * FROM {STAGED} WHERE NOT EXISTS (SELECT 1 FROM {_OLDER}"
+            f" WHERE {_OLDER}.staged_row = {STAGED}.{self.engine.row_id})",
         )
         return _KEPT
 

@@ -50,15 +50,19 @@ class Rejects(Part):
     def write(self, changes: Changes, batch: Batch) -> None:
         """Add the batch's rejects; drop those that its rows and files resolve."""
         rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
-        files = [entry.file.name for entry in batch.files]
-        of_files = f" OR origin IN ({', '.join('?' for _ in files)})" if files else ""
+        resolved: list[tuple[str, list[str]]] = [
+            (f"sync_key IN (SELECT __sync_key FROM {changes.rows})", []),
+            (f"reject_id IN (SELECT reject_id FROM {REJECTED})", []),
+        ]
+        if files := [entry.file.name for entry in batch.files]:
+            resolved.append((f"origin IN ({', '.join('?' for _ in files)})", files))
         with step("rejects"):
-            self._engine.execute(
-                f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ?"
-                f" AND (sync_key IN (SELECT __sync_key FROM {changes.rows})"
-                f" OR reject_id IN (SELECT reject_id FROM {REJECTED}){of_files})",
-                [*key, *files],
-            )
+            # One by one: of conditions with OR, PostgreSQL compares each row with each.
+            for condition, values in resolved:
+                self._engine.execute(
+                    f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ? AND {condition}",
+                    [*key, *values],
+                )
             self._engine.execute(
                 f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
                 f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
