@@ -100,7 +100,7 @@ def chunks(selection: Selection, most_texts: int, most_parameters: int) -> Itera
     if selection.values is None:
         yield selection
         return
-    texts = selection.values.texts
+    texts = tuple(dict.fromkeys(selection.values.texts))  # No row may fit two parts.
     size = most_texts if all(map(_NEEDS_NO_ESCAPE.fullmatch, texts)) else most_parameters
     for start in range(0, len(texts), size):
         part = replace(selection.values, texts=texts[start : start + size])

@@ -137,7 +137,7 @@ class DltRemote(Remote):
     def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
         schema = arrow_schema(sql.columns_of(table))
         select = f"SELECT {self._names(schema.names)} FROM {self._name(table)}"
-        for condition in self._conditions(selection):
+        for condition in self._conditions(joined(selection, MOST_SPANS)):
             yield from self._loader.fetch(
                 f"{select} WHERE {condition.text}", schema, condition.parameters
             )
@@ -264,11 +264,12 @@ class DltRemote(Remote):
     # --- statement text ---
 
     def _conditions(self, selection: Selection) -> Iterator[Condition]:
+        """Write the selection exactly; only a reader may join its spans, and read more rows."""
         dialect = Dialect(
             name=self._loader.quoted, moment=self._loader.time_literal, placeholder="%s"
         )
         for part in chunks(selection, TEXTS_AT_ONCE, PARAMETERS_AT_ONCE):
-            yield to_sql(joined(part, MOST_SPANS), dialect)
+            yield to_sql(part, dialect)
 
     def _name(self, table: Table | StateTable) -> str:
         return self._loader.qualified(sql.schema_of(table), table.name)
