@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import StateTable, Table
+    from ometria_replica.selection import Values
 
 logger = logging.getLogger(__name__)
 
@@ -148,10 +149,9 @@ class LakeRemote(Remote):
         if selection.values is None:
             yield from rows
             return
-        column = selection.values.column
-        sought = pa.table({column: pa.array(selection.values.texts, pa.string())})
-        with self._registered(_SOUGHT, sought), self._registered(_STORED, rows), self._streaming():
-            query = f"FROM {_STORED} SEMI JOIN {_SOUGHT} USING ({sql.quoted(column)})"
+        column = sql.quoted(selection.values.column)
+        with self._sought(selection.values), self._registered(_STORED, rows), self._streaming():
+            query = f"FROM {_STORED} SEMI JOIN {_SOUGHT} USING ({column})"
             found: pa.Table = self._connection.sql(query).to_arrow_table()
             yield found
 
@@ -178,14 +178,8 @@ class LakeRemote(Remote):
 
     @override
     def delete(self, table: Table, selection: Selection) -> None:
-        """Overwrite what the selection lies in with the rows that stay."""
-        there, touched = self._open(table), joined(selection.without_values(), MOST_SPANS)
-        condition = sql.condition(selection)
-        with self._registered(_STORED, there.rows(touched)):
-            self._stream(
-                f"SELECT {sql.names(table)} FROM {_STORED} WHERE ({condition}) IS NOT TRUE",
-                lambda kept: there.overwrite(touched, kept),
-            )
+        """Delete now, or after a commit conflict again: what was deleted is not found again."""
+        retried(lambda: self._delete(table, selection))
 
     @override
     def check_access(self) -> None:
@@ -209,6 +203,26 @@ class LakeRemote(Remote):
                 " was there a moment ago. Nothing of this batch was written. Run again."
             )
         return there
+
+    def _delete(self, table: Table, selection: Selection) -> None:
+        """Overwrite the part of the table that holds the selection with the rows that stay."""
+        there, part = self._open(table), selection.without_values()
+        touched, gone = joined(part, MOST_SPANS), f"({sql.condition(part)})"
+        with ExitStack() as registered:
+            if selection.values is not None:
+                registered.enter_context(self._sought(selection.values))
+                column = sql.quoted(selection.values.column)
+                gone += f" AND {column} IN (SELECT {column} FROM {_SOUGHT})"
+            registered.enter_context(self._registered(_STORED, there.rows(touched)))
+            self._stream(
+                f"SELECT {sql.names(table)} FROM {_STORED} WHERE ({gone}) IS NOT TRUE",
+                lambda kept: there.overwrite(touched, kept),
+            )
+
+    def _sought(self, values: Values) -> AbstractContextManager[None]:
+        """Register the values as a table: a list of them in SQL takes kilobytes for each."""
+        texts = pa.array(values.texts, pa.string())
+        return self._registered(_SOUGHT, pa.table({values.column: texts}))
 
     def _write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
         names = ", ".join(sql.quoted(name) for name in table.column_names)
