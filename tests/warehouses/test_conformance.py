@@ -591,6 +591,13 @@ def _next_number() -> int:
 
 # --- rows by selection -------------------------------------------------------------------------
 
+MOMENT, MINUTE = timedelta(microseconds=1), timedelta(minutes=1)
+MANY = (
+    Span(NOON, NOON + HOUR - MOMENT),
+    *(Span(NOON + n * HOUR + MOMENT, NOON + (n + 1) * HOUR - MOMENT) for n in range(1, 4)),
+    *(Span(NOON + n * HOUR + MINUTE, NOON + (n + 1) * HOUR - MINUTE) for n in range(4, 150)),
+)
+"""More spans than a statement has conditions. The closest are those with an event between."""
 
 PARTS = {
     "everything": ALL,
@@ -605,6 +612,7 @@ PARTS = {
     "values in a span": Selection(
         "uk", Values("email", ("a@example.com",)), Times("event_at", (Span(NOON, NOON + HOUR),))
     ),
+    "many spans": Selection("uk", times=Times("event_at", MANY)),
     "nothing": Selection("nowhere"),
 }
 

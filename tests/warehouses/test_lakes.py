@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -33,7 +34,7 @@ from tests.places import KINDS, BucketPlace, DeltaPlace
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ometria_replica.warehouse.remotes.table_format import LakeTable
@@ -107,12 +108,27 @@ def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:
     assert sorted(mark["kind"] for mark in state(lake, "watermarks")) == ["full_read", "watermark"]
 
 
-class Forgetful:
-    """A lake that loses its answer to the first append to each table."""
+def test_a_removal_whose_answer_is_lost_is_counted(lake: Place) -> None:
+    """The removal is repeated, and not the batch: its counts and its record are those of one."""
+    remove = DeleteDetection(remove=True, max_share=1.0)
+    with opened(lake) as warehouse:
+        Load(PROFILES, ['{"id": "a"}', '{"id": "b"}']).into(warehouse)
+        remote: Any = warehouse._engine._remote  # type: ignore[attr-defined]  # Of lakes.
+        remote._lake = Forgetful(remote._lake, "overwrite", after=1)
+        again = Load(PROFILES, ['{"id": "a", "name": "Ann"}'], at=NOON + HOUR, whole=remove)
+        loaded = again.into(warehouse)
 
-    def __init__(self, lake: Any) -> None:
-        self._lake = lake
-        self._lost: set[tuple[str, str]] = set()
+    assert (loaded.updated, loaded.unchanged, loaded.removed) == (1, 0, 1)
+    assert [row["profile_id"] for row in rows(lake, "profiles")] == ["a"]
+    assert [row["record_id"] for row in state(lake, "deleted_upstream")] == ["b"]
+
+
+class Forgetful:
+    """A lake that loses one answer for each table: to the method *losing*, *after* some calls."""
+
+    def __init__(self, lake: Any, losing: str = "append", after: int = 0) -> None:
+        self._lake, self._losing, self._after = lake, losing, after
+        self._calls: Counter[tuple[str, str]] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lake, name)
@@ -120,24 +136,31 @@ class Forgetful:
     def open(self, schema: str, name: str) -> Any:
         """Open a table that does so."""
         table = self._lake.open(schema, name)
-        return table and ForgetfulTable(table, (schema, name), self._lost)
+        return table and ForgetfulTable(table, self._losing, lambda: self._is_lost(schema, name))
+
+    def _is_lost(self, *table: str) -> bool:
+        key = (table[0], table[1])
+        self._calls[key] += 1
+        return self._calls[key] == self._after + 1
 
 
 class ForgetfulTable:
     """One of its tables."""
 
-    def __init__(self, table: Any, name: tuple[str, str], lost: set[tuple[str, str]]) -> None:
-        self._table, self._name, self._lost = table, name, lost
+    def __init__(self, table: Any, losing: str, is_lost: Callable[[], bool]) -> None:
+        self._table, self._losing, self._is_lost = table, losing, is_lost
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._table, name)
+        method = getattr(self._table, name)
+        return self._losing_answer(method) if name == self._losing else method
 
-    def append(self, rows: Any) -> None:
-        """Add rows, and report a conflict the first time."""
-        self._table.append(rows)
-        if self._name not in self._lost:
-            self._lost.add(self._name)
-            raise CommitConflict("The answer was lost.")
+    def _losing_answer(self, method: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            method(*arguments)
+            if self._is_lost():
+                raise CommitConflict("The answer was lost.")
+
+        return call
 
 
 # --- which part is written anew ----------------------------------------------------------------
