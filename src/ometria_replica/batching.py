@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import FileLogEntry
+from ometria_replica.failpoints import step
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
-from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -241,8 +241,8 @@ def state_show(
     as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
 ) -> None:
     """Show how far each table was read, and which run is active."""
-    from ometria_replica.maintenance import read_state
     from ometria_replica.rendering import state_as_json, state_as_text
+    from ometria_replica.state_commands import read_state
 
     state = read_state(_settings(config, warehouse))
     typer.echo(state_as_json(state) if as_json else state_as_text(state))
@@ -261,8 +261,8 @@ def state_rewind(
     warehouse: WarehouseOption = None,
 ) -> None:
     """Make the next sync read a table again. Rows are not touched."""
-    from ometria_replica.maintenance import rewind
     from ometria_replica.rendering import rewound_as_text
+    from ometria_replica.state_commands import rewind
 
     day = to.date() if to else None
     rewind(_settings(config, warehouse), table, day)
@@ -282,8 +282,8 @@ def rejects_list(
     warehouse: WarehouseOption = None,
 ) -> None:
     """Show rejected values, records and lines, with the reason."""
-    from ometria_replica.maintenance import read_rejects
     from ometria_replica.rendering import rejects_as_json, rejects_as_text
+    from ometria_replica.state_commands import read_rejects
 
     rejects = read_rejects(_settings(config, warehouse), limit)
     typer.echo(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
@@ -295,8 +295,8 @@ def rejects_replay(
 ) -> None:
     """Convert rejected values again, and read unreadable files again."""
     from ometria_replica.catalog import CATALOG
-    from ometria_replica.maintenance import replay
     from ometria_replica.schema import Feed
+    from ometria_replica.state_commands import replay
     from ometria_replica.text import counted
 
     settings = _settings(config, warehouse)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.report import RunReport
-    from ometria_replica.run import Progress
+    from ometria_replica.run_context import Progress
 
 DEMO = "demo"
 SAMPLE_ROWS = 3

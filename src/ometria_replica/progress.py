@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from ometria_replica.report import TableReport
-    from ometria_replica.run import Progress
+    from ometria_replica.run_context import Progress
 
 
 @contextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Reject
     from ometria_replica.check import Finding
-    from ometria_replica.maintenance import ReplicaState
+    from ometria_replica.state_commands import ReplicaState
 
 _RAW_WIDTH = 60  # Characters of a raw value; the rejects table holds all of it.
 

@@ -22,10 +22,11 @@ from ometria_replica.errors import (
     UnexpectedResponse,
     WarehouseError,
 )
+from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.run import (
+from ometria_replica.run_context import (
     LEASE,
     NoProgress,
     Progress,
@@ -35,7 +36,6 @@ from ometria_replica.run import (
     utc_now,
 )
 from ometria_replica.schema import Feed
-from ometria_replica.steps import step
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
     from ometria_replica.report import Outcome, RunReport
-    from ometria_replica.run import Fetch
+    from ometria_replica.run_context import Fetch
     from ometria_replica.schema import Table
     from ometria_replica.table_reads import Pending
     from ometria_replica.warehouse.warehouse import Warehouse

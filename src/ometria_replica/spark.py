@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
-    from ometria_replica.run import Progress
+    from ometria_replica.run_context import Progress
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableState
 from ometria_replica.batching import file_batches, page_batches, stage_files, stage_pages
-from ometria_replica.run import TableProgress
+from ometria_replica.failpoints import step
+from ometria_replica.run_context import TableProgress
 from ometria_replica.selection import Selection
-from ometria_replica.steps import step
 from ometria_replica.temp_files import temp_folder
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings
     from ometria_replica.mapping import Staging
     from ometria_replica.ometria.account_source import AccountSource
-    from ometria_replica.ometria.readings import Reading
+    from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import FeedObject, FetchedFile, Page, Unreadable
-    from ometria_replica.run import RunContext
+    from ometria_replica.run_context import RunContext
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
 

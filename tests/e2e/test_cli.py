@@ -85,7 +85,7 @@ def test_standard_output_carries_only_the_answer(server: Server, tmp_path: Path)
     ended = run("-v", "sync", "--json", env=env, cwd=tmp_path, check=True)
 
     assert ended.json["outcome"] == "succeeded"
-    assert "INFO ometria_replica.run: loaded profiles:" in ended.err
+    assert "INFO ometria_replica.run_context: loaded profiles:" in ended.err
     assert "ometria-uk profiles: read" in ended.err
     quiet = run("sync", env=env, cwd=tmp_path, check=True)
     assert "INFO" not in quiet.err

@@ -1,7 +1,7 @@
 """
 The real program in a process of its own, which a test can interrupt at a named step.
 
-The program announces each step that reads or writes (see ``ometria_replica.steps``). The
+The program announces each step that reads or writes (see ``ometria_replica.failpoints``). The
 child listens, and at the step of its plan it kills itself, stops, or moves its clock. Before
 the command line starts, the child also changes settings that users cannot change, and no
 others: :func:`change_settings` lists them. A plan may switch on one seeded defect.
@@ -43,7 +43,7 @@ PRELOADED = (
     "filelock",
     "ometria_replica.cli",
     "ometria_replica.config",
-    "ometria_replica.maintenance",
+    "ometria_replica.state_commands",
     "ometria_replica.progress",
     "ometria_replica.ometria.bucket",
     "ometria_replica.warehouse.engines.postgres",
@@ -182,14 +182,14 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
 
 def apply(plan: Plan, folder: Path) -> None:
     """Change settings, listen to steps, and switch on the defect, for the life of the process."""
-    from ometria_replica import steps  # noqa: PLC0415 -- only in the child.
+    from ometria_replica import failpoints  # noqa: PLC0415 -- only in the child.
 
     if plan.debug:  # The command line's own logging.basicConfig() then changes nothing.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
     change_settings(plan, clock)
     listener = Listener(plan, clock, folder)
-    steps.listen(listener.reached)
+    failpoints.listen(listener.reached)
     if plan.defect:
         from tests.faults import defects  # noqa: PLC0415
 
@@ -206,7 +206,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     - The first wait before a retry, and the wait for an unreachable host: below a second.
     - The wait for the lock of a DuckDB file: half a second in place of thirty.
     """
-    from ometria_replica import maintenance, replication  # noqa: PLC0415 -- only in the child.
+    from ometria_replica import replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
     from ometria_replica.ometria import client, export  # noqa: PLC0415
     from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
@@ -215,7 +215,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     size = BatchSize(records=plan.batch_records, files=plan.batch_files)
     values: tuple[tuple[Any, str, object], ...] = (
         (replication, "sync", functools.partial(replication.sync, clock=clock)),
-        (maintenance, "utc_now", clock),
+        (state_commands, "utc_now", clock),
         (Warehouse, "batch_size", size),
         (client, "FIRST_WAIT_SECONDS", 0.02),
         (client, "UNREACHABLE_SECONDS", 0.5),

@@ -37,14 +37,14 @@ from ometria_replica.ometria import (
     per_parent,
 )
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.ometria.answer import Answer, Setback
 from ometria_replica.ometria.client import Client
+from ometria_replica.ometria.response import Answer, Setback
 from ometria_replica.records import Unreadable
 from ometria_replica.warehouse import leases
+from ometria_replica.warehouse.comparison import _Comparison
 from ometria_replica.warehouse.engines import duckdb as duckdb_engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.leases import Leases
-from ometria_replica.warehouse.merge import _Comparison
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import FILES, WATERMARKS
@@ -260,7 +260,7 @@ def file_log_by_name() -> None:
     """A file with a known name is never read again."""
 
     def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
-        with self.access.session("a defect"):
+        with self.sessions.open("a defect"):
             rows = self._engine.rows(f"SELECT name FROM {self._engine.name(FILES)}")
         return [file for file in files if (file.name,) not in rows]
 
@@ -273,7 +273,7 @@ def file_log_by_time() -> None:
 
     def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
         query = f"SELECT max(modified_at) FROM {self._engine.name(FILES)}"
-        with self.access.session("a defect"):
+        with self.sessions.open("a defect"):
             ((newest,),) = self._engine.rows(query)
         return [file for file in files if newest is None or file.modified_at > newest]
 

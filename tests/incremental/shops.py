@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.report import RunReport
-    from ometria_replica.run import Progress
+    from ometria_replica.run_context import Progress
     from ometria_simulator import Server
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.maintenance import replay, rewind
+from ometria_replica.state_commands import replay, rewind
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
 from tests.replicas import of, write_feed_file

@@ -13,10 +13,10 @@ from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.check import check
 from ometria_replica.errors import ConfigError, WarehouseError
-from ometria_replica.maintenance import read_state, rewind
 from ometria_replica.replication import sync
 from ometria_replica.schema import Column, Feed, Pages, PerParent, Table, md5
 from ometria_replica.selection import Selection
+from ometria_replica.state_commands import read_state, rewind
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS
 from ometria_replica.warehouse import open_warehouse
 from tests.duck import read_file

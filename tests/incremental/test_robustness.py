@@ -23,10 +23,10 @@ from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
-from ometria_replica.keys import keys_may_meet
-from ometria_replica.maintenance import replay
 from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
+from ometria_replica.source_ids import keys_may_meet
+from ometria_replica.state_commands import replay
 from ometria_replica.temp_files import remove_leftovers, temp_folder
 from ometria_replica.warehouse import open_warehouse
 from ometria_simulator import Account, Fault, Server, serve

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ometria_replica.config import FeedSettings
 from ometria_replica.ometria.decompress import UnfitError, decompress
 from ometria_replica.ometria.dialect import EMPTY, choose_dialect
-from ometria_replica.ometria.normalise import normalise
+from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.tables import EMAIL_EVENTS
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
     rows = [("1", 'a"b', "x\r\ny", ""), ("2", "\r\n", '""', "é"), ("3", "", "", "")]
     data = written([HEADER], lineterminator="\r\n") + written(rows, lineterminator="\n")
     for size in range(1, 40):
-        monkeypatch.setattr("ometria_replica.ometria.normalise.CHUNK", size)
+        monkeypatch.setattr("ometria_replica.ometria.one_per_line.CHUNK", size)
         monkeypatch.setattr("ometria_replica.ometria.decompress.CHUNK", size)
         dialect = prepare(gzip.compress(data.encode()), tmp_path)
 
@@ -371,7 +371,7 @@ def test_json_becomes_json_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
 ) -> None:
     """Lines, arrays and records that span lines all become one record per line."""
-    monkeypatch.setattr("ometria_replica.ometria.normalise.CHUNK", chunk)
+    monkeypatch.setattr("ometria_replica.ometria.one_per_line.CHUNK", chunk)
     expected = json.loads(text) if text.lstrip().startswith("[") else None
     dialect = prepare(text.encode(), tmp_path)
     lines = (tmp_path / "file").read_text().splitlines()

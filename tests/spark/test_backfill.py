@@ -12,7 +12,7 @@ from ometria_replica import spark as on_spark
 from ometria_replica.batch import BatchSize
 from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import AccessDenied, ConfigError, OmetriaError, ReplicaError
-from ometria_replica.run import NoProgress
+from ometria_replica.run_context import NoProgress
 from ometria_replica.tables import EMAIL_EVENTS
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Dialect, Feed, S3Server

@@ -11,7 +11,7 @@ from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, VERSION, WATERMARKS
-from ometria_replica.warehouse.upgrades import OLD_TABLES
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 from tests.places import KINDS
 from tests.warehouses.loads import HOUR, NOON, Load, opened, state
 

@@ -23,7 +23,7 @@ from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachabl
 from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.remotes.table_format import (
+from ometria_replica.warehouse.remotes.lake import (
     MOST_SPANS,
 )
 from tests.faults.child import ROOT
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ometria_replica.warehouse.remotes.table_format import LakeTable
+    from ometria_replica.warehouse.remotes.lake import LakeTable
     from tests.places import Place
 
 LAKES = ("delta", "iceberg")

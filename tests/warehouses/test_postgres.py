@@ -15,7 +15,7 @@ from ometria_replica.selection import Selection
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.engines import postgres
-from ometria_replica.warehouse.engines.postgres_text import numbered
+from ometria_replica.warehouse.engines.postgres_dialect import numbered
 from ometria_replica.warehouse.state_tables import WATERMARKS
 from tests.places import PostgresPlace
 from tests.pooler import pooled

@@ -29,7 +29,7 @@ from ometria_replica.config.schema import (
     settings_of,
 )
 from ometria_replica.errors import ConfigError
-from ometria_replica.keys import keys_may_meet
+from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

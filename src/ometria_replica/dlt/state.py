@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.batch import TableState
 from ometria_replica.dlt.file_log import FileLog
 from ometria_replica.errors import ConfigError
-from ometria_replica.keys import keys_may_meet
+from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from ometria_replica.config import AccountSettings
-    from ometria_replica.ometria.readings import Reading
+    from ometria_replica.ometria.read_strategies import Reading
 
 State = dict[str, Any]
 """The part of one source in a resource's state, in the types of JSON."""

@@ -205,13 +205,13 @@ class Staging:
         )
 
     def finish(self) -> Staged:
-        """Reject what cannot be loaded, then keep the newest row of each key."""
+        """Reject records without an identity, keep the newest rows by key, reject their values."""
         records = self._count(STAGED)
         nuls = self._scalar(f"SELECT coalesce(sum(_nuls), 0) FROM {STAGED}")
         records_rejected = self._reject_records()
         lines = self._count(REJECTED) - records_rejected
-        values = sum(self._reject_values(column) for column in converted_columns(self.table))
         merged = self._keep_newest()
+        values = sum(self._reject_values(column) for column in converted_columns(self.table))
         return Staged(
             records=records,
             rows=self._count(STAGED),
@@ -394,29 +394,17 @@ class Staging:
             raw=raw,
             reason=literal(f"not a {type_words(column)}"),
             where=f"{raw} IS NOT NULL",
-            once="DISTINCT ON (reject_id)",  # Pages overlap, so some records come twice.
-            order="ORDER BY s.row_number DESC",  # Of the same value twice, the newest is named.
         )
 
-    def _reject(
-        self,
-        *,
-        key: str,
-        column: str,
-        raw: str,
-        reason: str,
-        where: str,
-        once: str = "",
-        order: str = "",
-    ) -> int:
+    def _reject(self, *, key: str, column: str, raw: str, reason: str, where: str) -> int:
         table, source = literal(self.table.name), literal(self.source_id)
         return self._scalar(
-            f"INSERT INTO {REJECTED} SELECT {once}"
-            f" md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
+            f"INSERT INTO {REJECTED}"
+            f" SELECT md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
             f" {source}, {table}, {key}, {column}, {raw}, {reason},"
             f" spans.origin, s.row_number - spans.first_row + 1"
             f" FROM (SELECT rowid AS row_number, * FROM {STAGED} WHERE {where}) s"
-            f" ASOF LEFT JOIN {_SPANS} spans ON s.row_number >= spans.first_row {order}"
+            f" ASOF LEFT JOIN {_SPANS} spans ON s.row_number >= spans.first_row"
         )
 
     def _keep_newest(self) -> int:

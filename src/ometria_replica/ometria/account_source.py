@@ -12,7 +12,7 @@ from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
-from ometria_replica.ometria.readings import (
+from ometria_replica.ometria.read_strategies import (
     CollectionReading,
     OffsetReading,
     PerParentReading,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
-    from ometria_replica.ometria.readings import Reading
+    from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
 

@@ -23,7 +23,10 @@ from ometria_replica.errors import (
     Unavailable,
     UnexpectedResponse,
 )
-from ometria_replica.ometria.answer import (
+from ometria_replica.failpoints import step
+from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
+from ometria_replica.ometria.rate_limit import LONGEST_HOLD_SECONDS, RateLimiter, rest
+from ometria_replica.ometria.response import (
     BadRequest,
     Setback,
     described,
@@ -32,15 +35,12 @@ from ometria_replica.ometria.answer import (
     read_date,
     retry_after,
 )
-from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
-from ometria_replica.ometria.rate_limit import LONGEST_HOLD_SECONDS, RateLimiter, rest
-from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ometria_replica.ometria.answer import Answer
+    from ometria_replica.ometria.response import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, head
-from ometria_replica.ometria.normalise import first_record
+from ometria_replica.ometria.one_per_line import first_record
 from ometria_replica.records import Dialect
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Self
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
+from ometria_replica.failpoints import step
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
 from ometria_replica.ometria.dialect import choose_dialect
-from ometria_replica.ometria.normalise import normalise
+from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
-from ometria_replica.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import UnexpectedResponse
-from ometria_replica.ometria.answer import BadRequest
 from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
 from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
+from ometria_replica.ometria.response import BadRequest
 from ometria_replica.records import Page
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import date
 
-    from ometria_replica.ometria.answer import Answer
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
     from ometria_replica.ometria.page_overlap import Identity, Joined
+    from ometria_replica.ometria.response import Answer
     from ometria_replica.records import Record
     from ometria_replica.schema import Pages
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from datetime import datetime
 
-    from ometria_replica.ometria.answer import Answer
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
+    from ometria_replica.ometria.response import Answer
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Lease
 from ometria_replica.errors import Busy
+from ometria_replica.failpoints import step
 from ometria_replica.processes import is_running, process_start
-from ometria_replica.steps import step
-from ometria_replica.warehouse.access import Part, reads, writes
+from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import LEASES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Leases(Part):
         nothing can be locked, two runs that acquire it at the same moment both give it up.
         """
         self._take(lease, now)
-        if self._engine.locks or self.access.dry_run:
+        if self._engine.locks or self.sessions.dry_run:
             return
         try:
             self._refuse_unless_alone(lease, now)
@@ -75,6 +75,7 @@ class Leases(Part):
 
     def refuse_any(self, now: datetime) -> None:
         """Raise Busy while any run that may be alive holds a lease, of whatever source."""
+        self._engine.lock(LEASES)
         for held in self._of(None):
             if held.expires_at > now and _is_alive(held):
                 raise Busy(

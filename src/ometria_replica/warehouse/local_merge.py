@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from ometria_replica import sql
+from ometria_replica.failpoints import step
 from ometria_replica.mapping import STAGED
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
-from ometria_replica.steps import step
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
 from ometria_replica.warehouse.remotes.base import Relation
-from ometria_replica.warehouse.state_tables import STATE_TABLES, VERSION
-from ometria_replica.warehouse.upgrades import OLD_TABLES
+from ometria_replica.warehouse.state_tables import FILES, REJECTS, RUNS, STATE_TABLES, VERSION
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,11 +41,14 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.remotes.base import Remote
 
 _SENT = "sent_rows"
+_OF_ONE_RUN = (REJECTS, FILES, RUNS)
+"""Other runs do not write the same keys there, so that new rows are only added."""
 
 
 def local_merge(connection: DuckDBPyConnection, remote: Remote) -> LocalMergeEngine:
     """Merge into *remote* in a DuckDB in memory, attached to *connection*."""
-    return LocalMergeEngine(DuckDBEngine(connection, FileAttachment(":memory:")), remote)
+    memory = FileAttachment(remote.place, in_memory=True)
+    return LocalMergeEngine(DuckDBEngine(connection, memory), remote)
 
 
 class LocalMergeEngine(Engine):
@@ -303,7 +306,10 @@ class LocalMergeEngine(Engine):
         here, there = self.name(table), _remote(table)
         new = self._arrow(f"FROM {here} EXCEPT FROM {there}")
         key = ", ".join(sql.quoted(name) for name in table.key)
-        gone = self._arrow(f"SELECT DISTINCT {key} FROM (FROM {there} EXCEPT FROM {here})")
+        replaced = "" if table in _OF_ONE_RUN else f" UNION ALL (FROM {here} EXCEPT FROM {there})"
+        gone = self._arrow(
+            f"SELECT DISTINCT {key} FROM ((FROM {there} EXCEPT FROM {here}){replaced})"
+        )
         if new.num_rows or gone.num_rows:
             with step("remote state"):
                 self._remote.write_state(table, gone, new)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
+from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
 from ometria_replica.selection import Selection, Values
-from ometria_replica.steps import step
-from ometria_replica.warehouse.access import Part, reads
 from ometria_replica.warehouse.changes import Changes
+from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import FILES, REJECTS
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ class Rejects(Part):
         ]
 
     def write(self, changes: Changes, batch: Batch) -> None:
-        """Add the batch's rejects; drop those that its rows and files resolve."""
+        """
+        Add the rejects of records that were not loaded and of values in rows that are written.
+
+        Drop those that the batch's rows and files resolve.
+        """
         rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
         resolved: list[tuple[str, list[str]]] = [
             (f"sync_key IN (SELECT __sync_key FROM {changes.rows})", []),
@@ -66,6 +70,7 @@ class Rejects(Part):
             self._engine.execute(
                 f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
                 f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+                f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
                 " ORDER BY reject_id, origin, position",
                 [batch.synced_at, batch.run_id],
             )
@@ -83,7 +88,7 @@ class Rejects(Part):
 
         The next run reads the files again that could not be read, in whole or in part.
         """
-        with self.access.writing("replaying rejects"):
+        with self.sessions.writing("replaying rejects"):
             return self._replay(source_id)
 
     def _replay(self, source_id: str) -> int:
@@ -152,6 +157,7 @@ class Rejects(Part):
             f" JOIN {_KNOWN} ON t.__sync_key = key"
             f" WHERE t.__source_id = ? AND t.{name} IS NULL",
             [source_id],
+            by_index=True,
         )
         others = [f"t.{sql.quoted(c.name)}" for c in table.all_columns if c.name != column.name]
         engine.temporary(

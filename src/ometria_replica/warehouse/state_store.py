@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Owner, Run, TableState
 from ometria_replica.errors import ConfigError
-from ometria_replica.keys import keys_may_meet
+from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS
-from ometria_replica.steps import step
-from ometria_replica.warehouse.access import Part, reads, writes
+from ometria_replica.source_ids import keys_may_meet
+from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     DELETED_UPSTREAM,

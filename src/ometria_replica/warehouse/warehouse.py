@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
-from ometria_replica.steps import step
-from ometria_replica.warehouse import upgrades
-from ometria_replica.warehouse.access import Access
+from ometria_replica.failpoints import step
+from ometria_replica.warehouse import state_upgrades
+from ometria_replica.warehouse.comparison import compare
 from ometria_replica.warehouse.leases import Leases
-from ometria_replica.warehouse.merge import compare
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
+from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
@@ -54,10 +54,10 @@ class Warehouse:
         dry_run: bool = False,
     ) -> None:
         self.connection = connection
-        self.access = Access(engine, dry_run=dry_run)
-        self.leases = Leases(self.access)
-        self.state = StateStore(self.access)
-        self.rejects = Rejects(self.access, catalog, connection)
+        self.sessions = Sessions(engine, dry_run=dry_run)
+        self.leases = Leases(self.sessions)
+        self.state = StateStore(self.sessions)
+        self.rejects = Rejects(self.sessions, catalog, connection)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing
@@ -75,18 +75,18 @@ class Warehouse:
         other columns than the catalog says, or the state is of a newer program, and Busy if
         a run of an older program is at work.
         """
-        with self.access.session("preparing the schemas"):
+        with self.sessions.open("preparing the schemas"):
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
-            if not self.access.dry_run:
+            if not self.sessions.dry_run:
                 self._create_or_upgrade(now)
         if not known:
             self.state.add_owner(owner, now)
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
-        with self.access.session("checking the privileges"):
+        with self.sessions.open("checking the privileges"):
             self._engine.check_access()
 
     def load(self, batch: Batch) -> Loaded:
@@ -100,19 +100,20 @@ class Warehouse:
 
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows of a table; 0 if there is no such table."""
-        with self.access.session("counting rows"):
+        with self.sessions.open("counting rows"):
             return self._engine.count(table, selection)
 
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """Read rows of a table, with all its columns in order."""
-        with self.access.session(f"reading {table.name}"):
-            yield from self._engine.read(table, selection)
+        """Read rows of a table, with all its columns in order; none if there is no such table."""
+        with self.sessions.open(f"reading {table.name}"):
+            if self._engine.exists(table):
+                yield from self._engine.read(table, selection)
 
     def delete(self, table: Table, selection: Selection) -> int:
         """Delete rows of a table, and return how many; in a dry run only count them."""
-        if self.access.dry_run:
+        if self.sessions.dry_run:
             return self.count(table, selection)
-        with self.access.writing(f"deleting rows of {table.name}"):
+        with self.sessions.writing(f"deleting rows of {table.name}"):
             return self._engine.delete(table, selection)
 
     def close(self) -> None:
@@ -129,10 +130,10 @@ class Warehouse:
     # --- helpers ---
 
     def _load(self, batch: Batch) -> Loaded:
-        with self.access.session(f"loading {batch.table.name}"):
+        with self.sessions.open(f"loading {batch.table.name}"):
             self._engine.stage(batch)
             changes = compare(self._engine, batch)
-            if not self.access.dry_run:
+            if not self.sessions.dry_run:
                 with self._engine.transaction("the batch"):
                     self._write(changes)
         return changes.counts
@@ -149,13 +150,11 @@ class Warehouse:
             self.state.write(changes, changes.state)
 
     def _create_or_upgrade(self, now: datetime) -> None:
-        version = upgrades.version_of(self._engine)
-        if version == 1:
-            self.leases.refuse_any(now)  # A run of an older program would lose its tables.
         with self._engine.transaction("the upgrade"):
+            if state_upgrades.version_of(self._engine) == 1:
+                self.leases.refuse_any(now)  # A run of an older program would lose its tables.
             self._engine.create_missing([*self._catalog, *STATE_TABLES])
-            if version != upgrades.STATE_VERSION:
-                upgrades.upgrade(self._engine, now)
+            state_upgrades.upgrade(self._engine, now)
 
     def _check_columns(self, table: Table) -> None:
         there, ours = self._engine.columns(table), sql.columns_of(table)

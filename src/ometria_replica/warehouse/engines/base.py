@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ometria_replica import sql
 from ometria_replica.batch import BatchSize
-from ometria_replica.steps import step
+from ometria_replica.failpoints import step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,14 +95,6 @@ class Engine(ABC):
         """Create a table and its index, unless they exist."""
 
     @abstractmethod
-    def stage(self, batch: Batch) -> None:
-        """Make the staged tables, and the rows that *batch* may replace, readable here."""
-
-    @abstractmethod
-    def prefetch(self, table: Table, selection: Selection) -> None:
-        """Make rows of a table readable here, until the next call."""
-
-    @abstractmethod
     def apply(self, changes: Changes) -> None:
         """Write the rows of *changes*, in place of those that they replace; remove the gone."""
 
@@ -111,22 +103,26 @@ class Engine(ABC):
         """Read rows of a table, with all its columns in order."""
 
     @abstractmethod
-    def lock(self, table: StateTable) -> None:
-        """Keep other runs from writing a state table until the transaction ends, if it can."""
-
-    @abstractmethod
-    def refresh(self, table: StateTable) -> None:
-        """Read a state table anew, if the engine works on a copy of it."""
-
-    @abstractmethod
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
 
-    @abstractmethod
+    # --- what an engine may need; by default nothing ---
+
+    def stage(self, batch: Batch) -> None:
+        """Make the staged tables, and the rows that *batch* may replace, readable here."""
+
+    def prefetch(self, table: Table, selection: Selection) -> None:
+        """Make rows of a table readable here, until the next call."""
+
+    def lock(self, table: StateTable) -> None:
+        """Keep other runs from writing a state table until the transaction ends, if it can."""
+
+    def refresh(self, table: StateTable) -> None:
+        """Read a state table anew, if the engine works on a copy of it."""
+
     def detach(self) -> None:
         """Let other programs in, until the next session."""
 
-    @abstractmethod
     def close(self) -> None:
         """Close the connection. Safe to call twice."""
 

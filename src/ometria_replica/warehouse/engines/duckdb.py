@@ -9,10 +9,9 @@ program that holds it.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -23,8 +22,9 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
+from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.steps import step
+from ometria_replica.permissions import ensure_writable
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
@@ -146,14 +145,6 @@ class DuckDBEngine(Engine):
         self.execute(sql.create_table(table, self.catalog, self.types))
 
     @override
-    def stage(self, batch: Batch) -> None:
-        """Do nothing: records are mapped in this connection."""
-
-    @override
-    def prefetch(self, table: Table, selection: Selection) -> None:
-        """Do nothing: rows are read where they are."""
-
-    @override
     def apply(self, changes: Changes) -> None:
         """Delete and insert by row id, as the comparison found them."""
         target, names = self.name(changes.table), sql.names(changes.table)
@@ -175,18 +166,13 @@ class DuckDBEngine(Engine):
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """Read in a connection of its own, since a connection runs one query at a time."""
         condition = sql.condition(selection)
-        query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-        rows: pa.RecordBatchReader = self.connection.sql(query).to_arrow_reader()
-        yield from rows
-
-    @override
-    def lock(self, table: StateTable) -> None:
-        """Do nothing: one process writes a DuckDB file at a time."""
-
-    @override
-    def refresh(self, table: StateTable) -> None:
-        """Do nothing: tables are read where they are."""
+        with closing(self.connection.cursor()) as cursor:
+            cursor.execute("SET TimeZone = 'UTC'")
+            yield from cursor.sql(
+                f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+            ).to_arrow_reader()
 
     @override
     def check_access(self) -> None:
@@ -197,10 +183,6 @@ class DuckDBEngine(Engine):
         if self._attached:
             with self.session("closing the file"):
                 self._attached = not self._attachment.detach(self.connection)
-
-    @override
-    def close(self) -> None:
-        """Do nothing: the file is released with the connection, which its opener closes."""
 
     def _roll_back(self) -> None:
         try:
@@ -215,11 +197,13 @@ class FileAttachment:
     The file at the path *place*, created if it does not exist.
 
     With *read_only* it is neither created nor written: a file that does not exist is empty.
+    With *in_memory* the database is in memory, and *place* only its name in messages.
     Wait *wait_seconds* for a lock of another program; None means WAIT_SECONDS.
     """
 
     place: str
     read_only: bool = False
+    in_memory: bool = False
     wait_seconds: float | None = None
     sleep: Callable[[float], None] = time.sleep
     catalog: str = CATALOG
@@ -228,8 +212,10 @@ class FileAttachment:
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Attach the file, after waiting for another program's lock."""
         target, options = sql.literal(self.place), ""
-        if self.read_only:
-            target, options = (target, " (READ_ONLY)") if self._exists else ("':memory:'", "")
+        if self.in_memory or (self.read_only and not self._exists):
+            target = "':memory:'"
+        elif self.read_only:
+            options = " (READ_ONLY)"
         elif not Path(self.place).absolute().parent.is_dir():
             raise WarehouseError(
                 f"Cannot create {self.place}: its folder does not exist."
@@ -260,12 +246,7 @@ class FileAttachment:
     def check_access(self) -> None:
         """Look at the permissions of the file, or of its folder."""
         file = Path(self.place)
-        target = file if file.exists() else file.absolute().parent
-        if not os.access(target, os.W_OK):
-            raise WarehouseError(
-                f"{target} does not exist, or cannot be written."
-                " Create the folder, or change warehouse.url."
-            )
+        ensure_writable(file if file.exists() else file.absolute().parent)
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error of the file."""
@@ -283,21 +264,22 @@ class FileAttachment:
         if is_full(error):
             return WarehouseError(
                 f"The disk of {path} is full, or the disk of the folder for temporary files."
-                " The batch was rolled back and nothing is lost. Free some space, then run again."
+                " What was not committed is rolled back, and nothing is lost."
+                " Free some space, then run again."
             )
         if isinstance(error, duckdb.IOException):
             return WarehouseError(
-                f"Cannot read or write {path} while {doing}. The batch was rolled back."
-                " Check that the file and its folder can be written, then run again."
+                f"Cannot read or write {path} while {doing}. What was not committed is"
+                " rolled back. Check that the file and its folder can be written, then run again."
             )
         return WarehouseError(
             f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
-            " The batch was rolled back. Run again; if it happens again, report it."
+            " What was not committed is rolled back. Run again; if it happens again, report it."
         )
 
     @property
     def _exists(self) -> bool:
-        return Path(self.place).exists()
+        return not self.in_memory and Path(self.place).exists()
 
     @property
     def _patience(self) -> float:

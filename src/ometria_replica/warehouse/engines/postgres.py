@@ -13,12 +13,12 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
+from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA, StateTable
-from ometria_replica.steps import step
 from ometria_replica.warehouse.engines import postgres_errors
 from ometria_replica.warehouse.engines.base import Engine
-from ometria_replica.warehouse.engines.postgres_text import numbered, with_defaults
+from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,10 +109,6 @@ class PostgresEngine(Engine):
                 f"The database at {self.place} is encoded as {encoding}, which cannot hold every"
                 " text. Nothing was changed. Use a database that is encoded as UTF8."
             )
-
-    @override
-    def detach(self) -> None:
-        """Do nothing: an open connection keeps no other program out."""
 
     @override
     def close(self) -> None:
@@ -257,10 +253,6 @@ class PostgresEngine(Engine):
     def lock(self, table: StateTable) -> None:
         self.execute(f"LOCK TABLE {self.name(table)} IN SHARE ROW EXCLUSIVE MODE")
 
-    @override
-    def refresh(self, table: StateTable) -> None:
-        """Do nothing: tables are read where they are."""
-
     # --- rows ---
 
     @override
@@ -283,10 +275,6 @@ class PostgresEngine(Engine):
         rows = self._mapping.sql(f"SELECT {texts} FROM {name}").to_arrow_reader()
         with self._cursor() as cursor:
             cursor.adbc_ingest(name, rows, mode="append", temporary=True)
-
-    @override
-    def prefetch(self, table: Table, selection: Selection) -> None:
-        """Do nothing: rows are read where they are."""
 
     @override
     def apply(self, changes: Changes) -> None:

@@ -16,15 +16,11 @@ from typing_extensions import override
 
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
+from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
-from ometria_replica.warehouse.remotes.table_format import (
-    Lake,
-    LakeRemote,
-    LakeTable,
-    ensure_writable,
-)
+from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

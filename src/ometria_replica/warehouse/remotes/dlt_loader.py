@@ -26,8 +26,8 @@ from dlt.common.destination.exceptions import (
 from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.destinations.sql_client import DBApiCursorImpl
 
+from ometria_replica.failpoints import step
 from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
-from ometria_replica.steps import step
 from ometria_replica.warehouse.remotes.dlt_isolation import IsolatedContext
 from ometria_replica.warehouse.remotes.dlt_patches import patched
 from ometria_replica.warehouse.remotes.dlt_tables import NAMING, schema_of

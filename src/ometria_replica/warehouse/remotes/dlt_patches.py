@@ -9,8 +9,8 @@ from dlt.common.destination.reference import DestinationReference
 from dlt.destinations.job_client_impl import SqlLoadJob
 from typing_extensions import override
 
-from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
-from ometria_replica.steps import step
+from ometria_replica.failpoints import step
+from ometria_replica.schema import STATE_SCHEMA
 
 
 def patched(factory: Any) -> Any:
@@ -47,12 +47,12 @@ def _patched_client(client_class: Any) -> Any:
 
 
 def _keep_notes_apart(sql_client: Any) -> None:
-    """Put dlt's own tables into the schema of our state, where they would be beside the data."""
+    """Put dlt's own tables into the schema of our state: a schema with data has none of them."""
     path = sql_client.make_qualified_table_name_path
 
     def routed(table_name: str | None, *arguments: Any, **options: Any) -> Any:
         is_note = (table_name or "").lower().startswith("_dlt_")
-        if is_note and sql_client.dataset_name.lower() == DATA_SCHEMA:
+        if is_note and sql_client.dataset_name != sql_client.staging_dataset_name:
             options["dataset_name"] = STATE_SCHEMA
         return path(table_name, *arguments, **options)
 

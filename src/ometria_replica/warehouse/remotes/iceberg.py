@@ -29,13 +29,9 @@ from typing_extensions import override
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
+from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import Selection, to_iceberg
-from ometria_replica.warehouse.remotes.table_format import (
-    Lake,
-    LakeRemote,
-    LakeTable,
-    ensure_writable,
-)
+from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import WarehouseError
+from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
-from ometria_replica.steps import step
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, VERSION, WATERMARKS
 
@@ -86,7 +86,12 @@ def upgrade(engine: Engine, now: datetime) -> None:
     Bring the state to this version, all tables of which exist. Belongs into one transaction.
 
     An upgrade that was interrupted between tables, where there are no transactions, is repeated.
+    Of two at the same time the second finds nothing to do.
     """
+    for table in (VERSION, *(each.new for each in _UPGRADES)):
+        if version_of(engine) == STATE_VERSION:
+            return
+        engine.lock(table)
     with step("upgrade"):
         for each in _UPGRADES:
             if engine.exists(each.old):

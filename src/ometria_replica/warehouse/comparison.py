@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.batch import Loaded
+from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS, STAGED
-from ometria_replica.steps import step
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.state_tables import FILES
 

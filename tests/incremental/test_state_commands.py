@@ -11,8 +11,8 @@ import pytest
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
-from ometria_replica.maintenance import read_rejects, read_state, replay, rewind
 from ometria_replica.rendering import rejects_as_text, state_as_text
+from ometria_replica.state_commands import read_rejects, read_state, replay, rewind
 from tests.duck import read_file
 from tests.e2e.program import api_env, run
 from tests.incremental.shops import (

@@ -11,7 +11,6 @@ came after the table was read, so a repeated or a late commit doubles nothing.
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +29,6 @@ from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from duckdb import DuckDBPyConnection
 
@@ -278,12 +276,3 @@ class LakeRemote(Remote):
 def _same_key(table: StateTable) -> str:
     names = [sql.quoted(name) for name in table.key]
     return " AND ".join(f"f.{name} IS NOT DISTINCT FROM g.{name}" for name in names)
-
-
-def ensure_writable(place: Path) -> None:
-    """Raise WarehouseError unless *place* exists and this user may write to it."""
-    if not os.access(place, os.W_OK) or not (place.is_dir() or place.suffix):
-        raise WarehouseError(
-            f"{place} does not exist, or cannot be written."
-            " Create the folder, or change warehouse.url."
-        )

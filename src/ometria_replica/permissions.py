@@ -1,0 +1,20 @@
+"""Whether a file or a folder can be written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import WarehouseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ensure_writable(place: Path) -> None:
+    """Raise WarehouseError unless this user may write the file, or files in the folder, *place*."""
+    if not os.access(place, os.W_OK):
+        raise WarehouseError(
+            f"{place} does not exist, or cannot be written."
+            " Create the folder, or change warehouse.url."
+        )
