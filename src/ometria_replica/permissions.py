@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def ensure_writable(place: Path) -> None:
-    """Raise WarehouseError unless this user may write the file, or files in the folder, *place*."""
-    if not os.access(place, os.W_OK):
+def ensure_writable(place: Path, *, folder: bool = False) -> None:
+    """Raise WarehouseError unless *place* is there, a *folder* if it must be, and writable."""
+    if not os.access(place, os.W_OK) or (folder and not place.is_dir()):
         raise WarehouseError(
             f"{place} does not exist, or cannot be written."
             " Create the folder, or change warehouse.url."

@@ -40,9 +40,14 @@ PRELOADED = (
     "pyarrow",
     "obstore",
     "httpx2",
+    "httpcore2",
+    "typer._adapters",
+    "encodings.idna",
+    "truststore",
     "filelock",
     "ometria_replica.cli",
     "ometria_replica.config",
+    "ometria_replica.rendering",
     "ometria_replica.state_commands",
     "ometria_replica.progress",
     "ometria_replica.ometria.bucket",
@@ -205,6 +210,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     - Timeout, retries, and the seed of their jitter: failures take seconds, and repeat exactly.
     - The first wait before a retry, and the wait for an unreachable host: below a second.
     - The wait for the lock of a DuckDB file: half a second in place of thirty.
+    - The age that a file needs: none, since the simulator's files are whole.
     """
     from ometria_replica import replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
@@ -226,7 +232,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     arguments: tuple[tuple[Any, Mapping[str, object]], ...] = (
         (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
                          "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
-        (export.ExportFiles, {"clock": clock}),
+        (export.ExportFiles, {"clock": clock, "settle_seconds": 0}),
     )  # fmt: skip
     for owner, given in arguments:
         patch(owner, "__init__", _with(owner.__init__, given))

@@ -8,9 +8,17 @@ import pyarrow as pa
 import pytest
 
 from ometria_replica.arrow_types import arrow_schema
+from ometria_replica.batch import Owner
+from ometria_replica.errors import Busy
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, VERSION, WATERMARKS
+from ometria_replica.warehouse.state_tables import (
+    ACCOUNTS,
+    DELETED_UPSTREAM,
+    LEASES,
+    VERSION,
+    WATERMARKS,
+)
 from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 from tests.places import KINDS
 from tests.warehouses.loads import HOUR, NOON, Load, opened, state
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from tests.places import Place
 
 MARKS, MISSING = OLD_TABLES
+UK = Owner("account of uk", "uk")
 LEFT = {
     MARKS: [
         ["uk", "profiles", "watermark", NOON, "v1"],
@@ -74,6 +83,32 @@ def test_a_remote_of_version_1_can_be_looked_at(place: Place) -> None:
     """A dry run sees the rows under their new names and writes nothing."""
     with open_warehouse(place.url, dry_run=True) as warehouse:
         assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+    assert state(place, VERSION.name) == []
+
+
+def test_two_programs_upgrade_once(place: Place) -> None:
+    """The second finds what the first one wrote, though it had looked before."""
+    with open_warehouse(place.url) as first, open_warehouse(place.url) as second:
+        assert not second.leases.holder("uk")
+        first.prepare(UK, NOON)
+        first.state.set_listed("uk", "profiles", "feed", NOON, "a-run")
+        second.prepare(UK, NOON)
+
+    assert [row["version"] for row in state(place, VERSION.name)] == [2]
+    assert len(state(place, WATERMARKS.name)) == len(LEFT[MARKS]) + 1
+    assert len(state(place, ACCOUNTS.name)) == 1
+
+
+def test_an_upgrade_sees_a_lease_that_came_since(place: Place) -> None:
+    """A program that had looked before refuses to take the tables from a run at work."""
+    with open_warehouse(place.url) as second:
+        assert not second.leases.holder("uk")
+        with open_warehouse(place.url) as first:
+            engine = first._engine
+            with engine.session("a test"), engine.transaction():
+                engine.insert(LEASES, ["uk", "a-run", "elsewhere", 1, "", NOON, NOON + HOUR])
+        with pytest.raises(Busy, match="must be upgraded first"):
+            second.prepare(UK, NOON)
     assert state(place, VERSION.name) == []
 
 

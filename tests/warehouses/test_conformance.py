@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -380,6 +381,15 @@ def test_what_converts_today_is_filled_in(place: Place) -> None:
     assert state(place, "rejects") == []
 
 
+def test_a_replay_takes_values_of_the_newest_record_alone(place: Place) -> None:
+    """An older record of the batch, or of a late file, leaves no reject that could fill a null."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann", seen="x"), profile("ann", seen=None)]).into(warehouse)
+        for name, moment, seen in (("new", NOON, None), ("old", NOON - DAY, "x")):
+            Load(PROFILES, [profile("bob", seen=seen)], file=(name, moment)).into(warehouse)
+    assert state(place, "rejects") == []
+
+
 def test_a_time_that_converts_today_moves_its_row(place: Place) -> None:
     """An event without a time lay elsewhere than one with it may; it is there once."""
     with opened(place) as warehouse:
@@ -640,6 +650,22 @@ def load_parts(warehouse: Warehouse) -> None:
         ]
         undated = event(to_address="a@example.com", dt_occurred="soon")
         Load(EMAIL_EVENTS, [*events, undated], source_id).into(warehouse)
+
+
+def test_reading_may_be_given_up_or_go_on_beside_other_work(place: Place) -> None:
+    """The warehouse is let go of afterwards; a table that is not there has no rows."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [profile("ann"), profile("bob")]).into(warehouse)
+        everything, nowhere = Selection("uk"), replace(PROFILES, schema="nowhere")
+        for _ in warehouse.read(PROFILES, everything):
+            assert warehouse.count(PROFILES, everything) == 2
+            assert sum(map(len, warehouse.read(PROFILES, everything))) == 2
+        reading = warehouse.read(PROFILES, everything)
+        next(reading)
+        reading.close()
+        assert len(rows(place, "profiles")) == 2
+        assert list(warehouse.read(nowhere, everything)) == []
+        assert warehouse.count(nowhere, everything) == 0
 
 
 def test_rows_are_read_and_counted_by_selection(place: Place) -> None:

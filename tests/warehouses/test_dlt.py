@@ -3,12 +3,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
-from ometria_replica.batch import Batch, FileLogEntry
+from ometria_replica.batch import Batch, FileLogEntry, Owner
+from ometria_replica.catalog import Catalog
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
@@ -106,6 +108,18 @@ def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> 
         for schema, name, size in tables
         if size and (schema.startswith("ometria_staging") or name.startswith("_dlt"))
     } == set()
+
+
+def test_dlt_notes_nothing_beside_a_table_in_another_schema(file: BridgedDuckDBPlace) -> None:
+    """Its tables are in the schema of the state, whatever the schema of the rows."""
+    elsewhere = replace(PROFILES, schema="crm")
+    with open_warehouse(file.url, catalog=Catalog((elsewhere,))) as warehouse:
+        warehouse.prepare(Owner("account of uk", "uk"), NOON)
+        Load(elsewhere, [a_profile("ann")]).into(warehouse)
+
+    with duckdb.connect(str(file.path)) as connection:
+        found = connection.sql("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'crm'")
+        assert found.fetchall() == [("profiles",)]
 
 
 def test_a_package_that_fails_is_dropped_and_the_next_one_loads(

@@ -117,7 +117,9 @@ class DeltaLake(Lake):
         if self.options is not None:
             return
         folder = Path(self.place)
-        ensure_writable(next(path for path in (folder, *folder.parents) if path.exists()))
+        ensure_writable(
+            next(path for path in (folder, *folder.parents) if path.exists()), folder=True
+        )
 
     def _options(self) -> dict[str, str] | None:
         return None if self.options is None else dict(self.options)

@@ -12,6 +12,8 @@ from typing_extensions import override
 from ometria_replica.failpoints import step
 from ometria_replica.schema import STATE_SCHEMA
 
+STAGING_PREFIX = "ometria_staging_"
+
 
 def patched(factory: Any) -> Any:
     """Derive a destination of dlt that keeps its notes out of our data and merges at once."""
@@ -52,7 +54,7 @@ def _keep_notes_apart(sql_client: Any) -> None:
 
     def routed(table_name: str | None, *arguments: Any, **options: Any) -> Any:
         is_note = (table_name or "").lower().startswith("_dlt_")
-        if is_note and sql_client.dataset_name != sql_client.staging_dataset_name:
+        if is_note and not sql_client.dataset_name.lower().startswith(STAGING_PREFIX):
             options["dataset_name"] = STATE_SCHEMA
         return path(table_name, *arguments, **options)
 

@@ -26,6 +26,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
 from ometria_replica.warehouse.remotes.dlt_loader import DltLoader, Failed, Trouble
+from ometria_replica.warehouse.remotes.dlt_patches import STAGING_PREFIX
 from ometria_replica.warehouse.remotes.dlt_tables import TYPES, described
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGING_PREFIX = "ometria_staging_"
 
 TEXTS_AT_ONCE = 5_000  # 180 KB of keys: ClickHouse takes no longer statement than 256 KiB.
 PARAMETERS_AT_ONCE = 200  # Databricks takes 255.

@@ -226,7 +226,7 @@ class LakeRemote(Remote):
         names = ", ".join(sql.quoted(name) for name in table.column_names)
         with self._lake.explaining("writing the state"), self._registered(_NEW, new):
             there = self._open(table)
-            if not gone.num_rows:
+            if not gone.num_rows or not self._holds_any(there, table, gone):
                 self._stream(f"SELECT {names} FROM {_NEW}", there.append)
                 return
             with self._registered(_GONE, gone), self._registered(_STORED, there.rows(ALL)):
@@ -236,6 +236,11 @@ class LakeRemote(Remote):
                     f" UNION ALL SELECT {names} FROM {_NEW}",
                     lambda rows: there.overwrite(ALL, rows),
                 )
+
+    def _holds_any(self, there: LakeTable, table: StateTable, keys: pa.Table) -> bool:
+        with self._registered(_GONE, keys), self._registered(_STORED, there.rows(ALL)):
+            found = f"SELECT 1 FROM {_STORED} f JOIN {_GONE} g ON {_same_key(table)} LIMIT 1"
+            return bool(self._connection.execute(found).fetchall())
 
     def _expire_old_state(self) -> None:
         """Remove old versions of the state tables: each run makes a dozen."""
