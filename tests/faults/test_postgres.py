@@ -29,7 +29,7 @@ NAMES = [
 ]
 
 
-QUICK = "kills while email_events are synced"
+QUICK = "kills while lists are synced"
 """The steps of every table are the same in the engine: one ladder stands for all in `make test`."""
 
 

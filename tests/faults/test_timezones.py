@@ -21,8 +21,8 @@ ZONES = (
 """Behind UTC by hours and a half, ahead by as much, and a whole day ahead of some."""
 
 NAMES = (
-    "kills of the first run",
-    "this machine a year ahead",
+    pytest.param("kills of the first run", marks=pytest.mark.slow),
+    pytest.param("this machine a year ahead", marks=pytest.mark.slow),
     "events that arrive late",
     "a late file",
 )

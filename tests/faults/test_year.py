@@ -17,7 +17,7 @@ from tests.faults.world import World
 if TYPE_CHECKING:
     from pathlib import Path
 
-MONTH, YEAR = timedelta(days=60), timedelta(days=365)
+MONTH, YEAR = timedelta(days=30), timedelta(days=365)
 SPANS = (*(timedelta(days=1),) * 14, timedelta(hours=6), timedelta(days=2), timedelta(days=7))
 FAULTS = (Fault.reset(), Fault.truncate(), Fault(status=500), Fault.bad_json(), Fault(status=429))
 STEPS = (
@@ -33,7 +33,7 @@ STEPS = (
 @pytest.mark.parametrize(
     ("span", "seed", "least"),
     [
-        pytest.param(MONTH, 1, (25, 1, 20), id="month"),
+        pytest.param(MONTH, 1, (12, 1, 10), id="month"),
         pytest.param(YEAR, 2026, (200, 3, 150), id="year", marks=pytest.mark.slow),
     ],
 )

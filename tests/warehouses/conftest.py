@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SLOW = {
     "test_conformance.py": ("delta", "dlt+duckdb", "dlt+postgres"),
-    "test_account.py": ("delta", "dlt+postgres"),
+    "test_account.py": ("iceberg", "dlt+postgres"),
 }
 """Kinds that pass these cases in `make test-all` only. In `make test`, Iceberg covers remotes."""
 

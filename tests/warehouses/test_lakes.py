@@ -293,7 +293,7 @@ def test_a_writer_that_was_overtaken_writes_nothing(lake: Place) -> None:
 
 def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
     """A batch that another account's overtook is compared again and written: none is doubled."""
-    sources, batches = ("uk", "us"), 6
+    sources, batches = ("uk", "us"), 4
     with opened(lake, *sources):
         pass
 

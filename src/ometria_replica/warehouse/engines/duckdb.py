@@ -130,8 +130,8 @@ class DuckDBEngine(Engine):
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
         found = self.rows(
-            "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = ?"
-            " AND table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ?"
+            " AND schema_name = ? AND table_name = ? ORDER BY column_index",
             [self.catalog, sql.schema_of(table), table.name],
         )
         return [(name, self.our_type(kind)) for name, kind in found]
