@@ -45,7 +45,7 @@ def test_a_year_in_the_life_of_a_replica(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    An account lives for a year, synced about daily, amid faults; then the replica equals it.
+    An account lives for a year, synced about daily, during faults; then the replica equals it.
 
     *least* is how many runs, kills and files there are at least.
 
@@ -58,7 +58,7 @@ def test_a_year_in_the_life_of_a_replica(
         config = load_config(
             tmp_path / "ometria.toml",
             {
-                "OMETRIA_API_KEY": world.server.key,
+                **world.environ(),
                 "HOME": str(tmp_path),
                 "XDG_CACHE_HOME": str(tmp_path),
             },

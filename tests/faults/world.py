@@ -137,10 +137,10 @@ class World:
         self.known, self._marks = other.known, other._marks
 
     def settings(self) -> str:
-        """Write the settings file."""
+        """Write the settings file. It must not contain the URL, which may have a password."""
         own = f"""\
 [warehouse]
-url = "{self.place.url}"
+url = "env:OMETRIA_WAREHOUSE_URL"
 {self.account_settings()}"""
         return own + "".join(other.account_settings() for other in self.others)
 
@@ -165,13 +165,20 @@ requests_per_second = 1000
 {self._settings}
 {feed}"""
 
+    def environ(self) -> dict[str, str]:
+        """Give the variables to which the settings file refers."""
+        return {
+            "OMETRIA_API_KEY": self.server.key,
+            "OMETRIA_WAREHOUSE_URL": self.place.url,
+        }
+
     # --- children ---
 
     def start(self, *arguments: str, plan: Plan | None = None) -> Process:
         """Start the program; its clock begins at the account's own time, unless *plan* says."""
         self._children += 1
         plan = plan or Plan()
-        env: dict[str, str] = {"OMETRIA_API_KEY": self.server.key}
+        env = self.environ()
         if self._s3:
             env |= {
                 "AWS_ACCESS_KEY_ID": self._s3.access_key or "",

@@ -28,7 +28,7 @@ def run_killed(shop: Shop, arguments: tuple[str, ...], nth: int, when: Killed) -
 
     Return the exit code: -9 for one that was killed, 0 where there are not so many statements.
     """
-    plan = child.Plan(at=shop.account.now, env={"OMETRIA_API_KEY": shop.server.key})
+    plan = child.Plan(at=shop.account.now, env=shop.environ())
     process = child._context().Process(
         target=_run, args=(plan, nth, when, arguments, shop.folder), daemon=True
     )

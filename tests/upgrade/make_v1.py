@@ -59,7 +59,7 @@ cli.main()
 def run(shop: Shop, checkout: Path, run: Run, url: str, env: Mapping[str, str]) -> None:
     """Run the program of version 1 once, with the warehouse at *url*."""
     shop._settings = run.settings
-    settings = shop.settings().replace(shop.place.url, url)
+    settings = shop.settings().replace("env:OMETRIA_WAREHOUSE_URL", url)
     (shop.folder / "ometria.toml").write_text(settings)
     for path in run.refused:
         shop.server.faults.sometimes(path, Fault(status=403), 1.0)
