@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import signal
+import tomllib
 from typing import Any
 
 import pytest
@@ -17,11 +18,18 @@ from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSetti
 from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.tables import TABLES
 from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.warehouse import SCHEMES
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 
 COMMANDS = reference.commands()
+EXTRAS = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+CLOUDS = [
+    scheme
+    for scheme, known in SCHEMES.items()
+    if "dlt_destinations" in known.module and not scheme.startswith("dlt+")
+]
 ERRORS = [
     error
     for _, error in inspect.getmembers(errors, inspect.isclass)
@@ -125,6 +133,33 @@ def test_the_house_has_a_line_for_each_file() -> None:
     }
 
     assert told == set(files) - untold
+
+
+@pytest.mark.parametrize("scheme", CLOUDS)
+def test_each_destination_has_an_extra_and_is_documented(scheme: str) -> None:
+    """An extra in pyproject.toml, a row on both pages of warehouses, and a section with facts."""
+    extra = SCHEMES[scheme].extra
+    how_to = read(DOCS / "how-to" / "cloud-warehouses.md")
+    rows = [
+        row
+        for page in (read(DOCS / "reference" / "warehouses.md"), how_to)
+        for row in re.findall(rf"^\| ([^|]+) \|.*`{scheme}://", page, re.MULTILINE)
+    ]
+
+    assert extra in EXTRAS
+    assert f"pip install 'ometria-replica[{extra}]'" in how_to
+    assert len(rows) == 2
+    assert rows[0] == rows[1]
+    assert f"\n## {rows[0]}\n" in how_to
+
+
+@pytest.mark.parametrize("scheme", ["dlt+duckdb", "dlt+postgresql"])
+def test_each_destination_that_tests_dlt_has_an_extra_and_is_documented(scheme: str) -> None:
+    """These have one row on one page, because other URLs of their warehouses are faster."""
+    page = read(DOCS / "reference" / "warehouses.md")
+
+    assert SCHEMES[scheme].extra in EXTRAS
+    assert re.search(rf"^\|.*`{re.escape(scheme)}://.*\[{SCHEMES[scheme].extra}\]", page, re.MULTILINE)
 
 
 def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
