@@ -51,7 +51,7 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 	@$(bin)/ometria-replica demo $(DEMO)
 	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
-test: $(tools)  ## Prove every truth once, offline (TESTS="tests/docs -x" runs some)
+test: $(tools)  ## Run the tests, offline (TESTS="tests/docs -x" runs some)
 	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
 
 test-all: $(whole)  ## Run all tests: every warehouse, scenario and time zone, and Spark
@@ -59,11 +59,11 @@ test-all: $(whole)  ## Run all tests: every warehouse, scenario and time zone, a
 
 check: lint types imports docs-check test test-all  ## Everything that CI checks
 
-format: $(ready)  ## Put the code into shape
+format: $(ready)  ## Format the code
 	@$(bin)/ruff format $(code)
 	@$(bin)/ruff check --fix --quiet $(code)
 
-lint: $(ready)  ## Check the code's shape and habits
+lint: $(ready)  ## Check the format and style of the code
 	@$(bin)/ruff format --check $(code)
 	@$(bin)/ruff check $(code)
 
@@ -73,7 +73,7 @@ types: $(whole)  ## Check the types
 imports: $(ready)  ## Check that imports flow one way
 	@$(bin)/lint-imports --no-logo
 
-docs: $(ready)  ## Write the pages that are made from the program
+docs: $(ready)  ## Write the generated pages
 	@$(bin)/python scripts/reference.py
 
 docs-check: $(tools)  ## Check that those pages are current
@@ -81,7 +81,7 @@ docs-check: $(tools)  ## Check that those pages are current
 	@$(bin)/python bench/report.py --check
 	@$(bin)/python bench/warehouses.py --check
 
-bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure us, hand-written SQL and the peers (EVENTS=5000000 REPEAT=3)
+bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure this program, hand-written SQL and other tools (EVENTS=5000000 REPEAT=3)
 	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .
 	@$(peers)-ours/bin/python -m pip install -qq --disable-pip-version-check --no-deps --force-reinstall bench/data/wheel/*.whl
 	@$(peers)/bin/python bench/run.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
@@ -92,10 +92,10 @@ bench-check: $(ready)  ## Check that loads are no slower, against hand-written S
 bench-api: $(ready)  ## Measure how much of the request budget a sync uses
 	@$(bin)/python bench/api_budget.py $(BENCH)
 
-bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw where the time of a load and of a sync goes
+bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw flame graphs of a load and of a sync
 	@$(peers)/bin/python bench/flame.py $(BENCH)
 
-bench-warehouses: $(tools)  ## Measure PostgreSQL: us, by hand, and dlt (EVENTS=1000000 REPEAT=3)
+bench-warehouses: $(tools)  ## Measure PostgreSQL: this program, hand-written SQL and dlt (EVENTS=1000000 REPEAT=3)
 	@$(bin)/python bench/warehouses.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
 	@$(bin)/python bench/warehouses.py --docs
 

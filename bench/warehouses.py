@@ -104,10 +104,10 @@ def table(result: dict[str, Any]) -> str:
         for step in STEPS:
             cells += [f"{taken[step]:.1f} s", f"{taken[step] / middle[BY_HAND][step]:.2f}"]
         lines.append(cells)
-    headings = ("", "first load", "times as long as by hand", "upsert of a tenth", "likewise")
+    headings = ("", "first load", "relative to by hand", "upsert of a tenth", "relative to by hand")
     goals = [
-        _goal(middle, f"to {BY_HAND}", BY_HAND, 1.2),
-        *(_goal(middle, f"to {name}", name, 0.5) for name in DLT),
+        _goal(middle, f"relative to {BY_HAND}", BY_HAND, 1.2),
+        *(_goal(middle, f"relative to {name}", name, 0.5) for name in DLT),
     ]
     told = (
         f"Measured on {result['made_at'][:10]} with {result['events']:,} events in"
@@ -115,7 +115,7 @@ def table(result: dict[str, Any]) -> str:
         f" {result['machine']['cores']} cores ({result['machine']['processor']}).\n"
         f"Command: `{result['command']}`."
     )
-    aimed = markdown(("our seconds", "target", "first load", "upsert"), goals)
+    aimed = markdown(("`ometria-replica sync`", "target", "first load", "upsert"), goals)
     return f"{markdown(headings, lines)}\n\n{aimed}\n\n{told}"
 
 

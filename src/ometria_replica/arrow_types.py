@@ -1,4 +1,4 @@
-"""Arrow's types of our column types."""
+"""The Arrow type of each column type."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 
 
 def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Return the Arrow schema of columns with our types."""
+    """Return the Arrow schema of *columns*: their names and column types."""
     return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns])
 
 
 def our_columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    """List the columns of an Arrow schema with our types, or with Arrow's name of another type."""
+    """List the names and column types of an Arrow schema; any other type has its Arrow name."""
     return [(field.name, _our_type(field.type)) for field in schema]
 
 

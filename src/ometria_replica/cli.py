@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ometria_replica.report import RunReport
 
 DAY = "%Y-%m-%d"
+DATE = "YYYY-MM-DD"  # As the help shows it.
 
 app = typer.Typer(
     help="Replicate an Ometria account into your own warehouse.",
@@ -39,8 +40,8 @@ app = typer.Typer(
 )
 
 
-state_app = typer.Typer(help="Show how far each table was read, or read it again.")
-rejects_app = typer.Typer(help="Show rejected values, records and files, or retry them.")
+state_app = typer.Typer(help="Show how far each table has been read, or rewind it.")
+rejects_app = typer.Typer(help="Show rejected values and records, or retry them.")
 app.add_typer(state_app, name="state")
 app.add_typer(rejects_app, name="rejects")
 
@@ -103,7 +104,7 @@ def main_options(
 @app.command(cls=_WithRenamedOptions)
 def sync(  # noqa: PLR0917 -- Typer passes options by name.
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE", help="Only these tables.")
+        list[str] | None, typer.Argument(metavar="TABLE", show_default=False, help="Only these tables.")
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read each table from the beginning.")
@@ -116,14 +117,14 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
     ] = False,
     since: Annotated[
         datetime | None,
-        typer.Option("--since", formats=[DAY], help="Read again from this day on."),
+        typer.Option("--since", formats=[DAY], metavar=DATE, help="Read again from this day on."),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what would change, without writing anything."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4 if anything was rejected.")
+        bool, typer.Option("--strict", help="Exit with code 4 if anything was rejected.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -152,13 +153,13 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
 @app.command(cls=_WithRenamedOptions)
 def backfill(  # noqa: PLR0917 -- Typer passes options by name.
     since: Annotated[
-        datetime, typer.Option("--since", formats=[DAY], help="First day to read again.")
+        datetime, typer.Option("--since", formats=[DAY], metavar=DATE, help="First day to read again.")
     ],
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE", help="Only these tables.")
+        list[str] | None, typer.Argument(metavar="TABLE", show_default=False, help="Only these tables.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option("--until", formats=[DAY], help="Last day to read again.")
+        datetime | None, typer.Option("--until", formats=[DAY], metavar=DATE, help="Last day to read again.")
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -240,7 +241,7 @@ def runs(
 def state_show(
     as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
 ) -> None:
-    """Show how far each table was read, and which run is active."""
+    """Show how far each table has been read, and which run is active."""
     from ometria_replica.rendering import state_as_json, state_as_text
     from ometria_replica.state_commands import read_state
 
@@ -254,7 +255,10 @@ def state_rewind(
     to: Annotated[
         datetime | None,
         typer.Option(
-            "--to", formats=[DAY], help="Read again from this day on; default: everything."
+            "--to",
+            formats=[DAY],
+            metavar=DATE,
+            help="Read again from this day on; default: everything.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -275,13 +279,13 @@ def rejects_list(
         int, typer.Option("--limit", min=1, help="Number of rejects, newest first.")
     ] = 50,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Show the values as received; they may be personal data.")
+        bool, typer.Option("--raw", help="Show the values as received; may contain personal data.")
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Show rejected values, records and lines, with the reason."""
+    """Show rejected values and records, each with its reason."""
     from ometria_replica.rendering import rejects_as_json, rejects_as_text
     from ometria_replica.state_commands import read_rejects
 
@@ -312,7 +316,7 @@ def demo(
     ] = "duckdb:///warehouse.duckdb",
     profiles: Annotated[int, typer.Option(help="Simulated profiles.")] = 20_000,
     lists: Annotated[int, typer.Option(help="Simulated lists.")] = 30,
-    events: Annotated[int, typer.Option(help="Simulated email events, approximately.")] = 100_000,
+    events: Annotated[int, typer.Option(help="Simulated email events.")] = 100_000,
 ) -> None:
     """Sync a simulated account, without a key or a bucket."""
     from ometria_replica.demo import demo as run_demo

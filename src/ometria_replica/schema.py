@@ -42,10 +42,10 @@ class Column:
     """
     One column and where it comes from.
 
-    *source* is a field of the record, ``a::b`` for field ``b`` inside object ``a``,
-    or the table's key. Where a record lacks it, *stamp* names what we know of the request
-    that brought the record. Unlike a field it moves only when the rest of the row does,
-    and a read that does not know it never turns a known value into null.
+    *source* is a field of the record, ``a::b`` for field ``b`` in object ``a``, or the table's
+    key. *stamp* names a field that the program adds to each record, from the request that
+    returned it; the column has that value if the record lacks *source*. Such a value changes
+    only with another column of the row, and a read without it keeps the stored value.
     """
 
     source: str | Md5
@@ -59,11 +59,11 @@ class Pages:
     """
     Read a collection by offset pages.
 
-    *since* names the parameter that asks for records updated since a date, and
-    *stamp* the field under which the records carry that date on to the mapping.
-    *query* holds fixed parameters, as ``("mode", "all")``. *pages* says that Ometria documents
-    ``limit`` and ``offset`` for the endpoint. *requests_per_minute* is a limit of the endpoint's
-    own, below the account's; None means that it has none.
+    *since* names the parameter that selects records updated since a date, and *stamp* the
+    field that the program adds to each record with that date. *query* has fixed parameters, as
+    ``("mode", "all")``. *pages* says that Ometria documents ``limit`` and ``offset`` for the
+    endpoint. *requests_per_minute* is the limit of the endpoint, below the account's; None means
+    that it has none.
     """
 
     endpoint: str
@@ -129,16 +129,15 @@ class Table:
     """
     One table of the replica.
 
-    *columns* are those of the page, without the last four, which every table has.
-    A record is identified when, of each group in *identity*, at least one field is
-    there; others go whole to the rejects. *events* says that the records are events,
-    which never change: two different ones under one key are two things that the key
-    merged, and are counted as such. *time* names the column that holds an event's
-    time; the key holds it too, so rows with equal keys have equal times. *unmapped*
-    are the fields that Ometria documents and the page does not take: any other is news.
-    *wide_parts* are added to the key for an account that asks for wide keys. *record_id* names
-    the column with Ometria's id, for a table whose records can be deleted there. *sample* names
-    the columns that a short look at the table shows; without any, the first of its columns.
+    *columns* are the columns of the table, without the last four, which every table has.
+    A record is identified if it has at least one field of each group in *identity*; any other
+    record is rejected. *events* says that the records are events, which never change: two
+    different events with one key are counted as merged. *time* names the column with the time
+    of an event; the key contains it too, so rows with equal keys have equal times. *unmapped*
+    names the documented fields that have no column; the report lists any other as undocumented.
+    *wide_parts* are added to the key if the account's setting ``wide_keys`` is true.
+    *record_id* names the column with Ometria's id, for a table whose records can be deleted
+    there. *sample* names the columns that ``demo`` shows; by default, the first four.
     *schema* is the warehouse schema of the table.
     """
 

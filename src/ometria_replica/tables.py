@@ -1,8 +1,8 @@
 """
 The five tables, in the words and order of the specification page.
 
-Left the element in the source, right the column. Whatever else shows the tables
-(DDL, mapping, documentation, diagram) follows from here.
+Each column names its field in the source first, then the column in the warehouse. DDL,
+mapping, documentation and diagram are generated from these declarations.
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ def test_without_any_settings_the_first_step_is_told(tmp_path: Path) -> None:
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "ometria.toml: accounts[0]: has neither an API key nor a feed; set OMETRIA_API_KEY or"
-        " OMETRIA_FEED_URL, or write api_key or feed.url here.\n"
+        "No account is set: it needs an API key, a feed or both."
+        " Set OMETRIA_API_KEY or OMETRIA_FEED_URL, or write [[accounts]] in ometria.toml.\n"
     )
     assert list(tmp_path.glob("*.duckdb")) == []
 

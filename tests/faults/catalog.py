@@ -142,7 +142,7 @@ def the_api_is_down(world: World) -> None:
 
 
 @scenario(NETWORK, quirks=SMALL_PAGES, profiles=150)
-def the_api_goes_down_amid_a_table(world: World) -> None:
+def the_api_goes_down_during_a_table(world: World) -> None:
     """The API fails after some batches of profiles are committed, and before the others."""
     for profile in world.account.profiles:
         world.account.update_profile(profile.id, firstname="Again")
@@ -482,7 +482,7 @@ def this_machine_a_year_behind(world: World) -> None:
 
 
 @scenario(CLOCKS)
-def the_clock_jumps_ahead_amid_a_run(world: World) -> None:
+def the_clock_jumps_ahead_during_a_run(world: World) -> None:
     """This machine's clock jumps a year ahead while profiles are read."""
     world.run(plan=Plan("after page", "profiles", do="jump", jump=YEAR))
     world.check()
@@ -493,7 +493,7 @@ def the_clock_jumps_ahead_amid_a_run(world: World) -> None:
 
 
 @scenario(CLOCKS)
-def the_clock_jumps_back_amid_a_run(world: World) -> None:
+def the_clock_jumps_back_during_a_run(world: World) -> None:
     """This machine's clock is a year ahead, and jumps back while lists are read."""
     plan = Plan("after page", "lists", do="jump", jump=-YEAR, at=world.account.now + YEAR)
     world.run(plan=plan)

@@ -18,10 +18,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 _HEAD = """\
 # Faults that the replica withstands
 
-The replica runs every hour for years, so the fault suite breaks it in every way that we could think of.
+The replica runs every hour for years, so the fault suite breaks it in every way that the developers know.
 Each scenario below runs the real program in a process of its own, against the simulator and a feed, into a DuckDB file.
 Afterwards all five tables are compared with the rows that follow from the simulator's own state.
-Nothing may be lost or doubled, an older copy may never replace a newer one, and no watermark and no entry of the file log may be ahead of its rows.
+No row may be lost or duplicated, an older copy may never replace a newer one, and no watermark and no entry of the file log may be ahead of its rows.
 State is checked twice after each kill: as the killed run left it, and after the next run.
 
 A *kill ladder* kills one run after another in one warehouse, each at the next step.
@@ -36,7 +36,7 @@ There are {scenarios} scenarios and {defects} defects.
 
 `make test` runs the scenarios on DuckDB, except those marked *slow*, each defect once, and the ladder of `lists` on PostgreSQL.
 `make test-all` also runs the slow ones, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
-Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes amid faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
+Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLOCK = "watermark past the server's clock|rows are lost"
-DOUBLED, LOST, OLD = "rows are doubled", "rows are lost", "rows are not as they should be"
+DUPLICATED, LOST, OLD = "rows are duplicated", "rows are lost", "rows are not as they should be"
 AHEAD, SHRUNK = "state ahead of data", "rows are lost that were there before"
 KILLED_BETWEEN = "kills between the tables"
 KILLED_IN_LISTS = "kills while lists are synced"
@@ -21,7 +21,7 @@ class Proof:
 
 
 PROOFS = {
-    "merge without delete": Proof("rewound", DOUBLED),
+    "merge without delete": Proof("rewound", DUPLICATED),
     "delete committed before insert": Proof(KILLED_IN_LISTS, SHRUNK, "before insert"),
     "state before rows": Proof("out of memory", AHEAD),
     "state before reading": Proof(KILLED_IN_LISTS, AHEAD, "before request"),
@@ -49,7 +49,7 @@ PROOFS = {
     "unreadable file ends the run": Proof("unreadable files among others", "exit code 3"),
     "rejects dropped": Proof("an event without a key", "not in the rejects"),
     "watermark from records": Proof("a record from the future", CLOCK),
-    "watermark from the end": Proof("the clock jumps ahead amid a run", CLOCK),
+    "watermark from the end": Proof("the clock jumps ahead during a run", CLOCK),
     "own clock trusted": Proof("this machine a year ahead", CLOCK),
     "no look back": Proof("events that arrive late", LOST),
     "no full round": Proof("a list without a new refresh time", LOST),

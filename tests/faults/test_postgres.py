@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GROUPS = {KILLS, ENDS, OTHERS, DELETES, MAINTENANCE}
 """The others end before a warehouse is written to: DuckDB stands for all of them."""
-ALSO = {"the api goes down amid a table", "a late file with an old copy",
+ALSO = {"the api goes down during a table", "a late file with an old copy",
         "two copies in one batch", "an event without a key"}  # fmt: skip
 """Scenarios of other groups in which the engine decides: batches, versions, rejects."""
 OF_DUCKDB = {"another process has the file open"}
@@ -37,5 +37,5 @@ QUICK = "kills while lists are synced"
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in NAMES]
 )
 def test_postgres_withstands(name: str, tmp_path: Path) -> None:
-    """In each scenario nothing is lost or doubled, and state is never ahead of data."""
+    """In each scenario no row is lost or duplicated, and state is never ahead of data."""
     run_scenario(SCENARIOS[name], tmp_path, new_place=KINDS["postgres"])

@@ -28,7 +28,7 @@ SLOW = {f"kills while {table} are synced" for table in ("lists", "unsubscribes",
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SCENARIOS]
 )
 def test_the_replica_withstands(name: str, tmp_path: Path) -> None:
-    """In each scenario nothing is lost or doubled, and state is never ahead of data."""
+    """In each scenario no row is lost or duplicated, and state is never ahead of data."""
     run_scenario(SCENARIOS[name], tmp_path)
 
 

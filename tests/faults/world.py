@@ -435,9 +435,9 @@ def compare(found: Rows, due: Mapping[str, list[Row]]) -> None:
 
 
 def _check_unique(name: str, rows: list[Row]) -> None:
-    doubled = len(rows) - len({row["__sync_key"] for row in rows})
-    if doubled:
-        raise Finding(f"{name}: {doubled} rows are doubled")
+    duplicated = len(rows) - len({row["__sync_key"] for row in rows})
+    if duplicated:
+        raise Finding(f"{name}: {duplicated} rows are duplicated")
 
 
 def _by_key(rows: Iterable[Row]) -> dict[str, Row]:

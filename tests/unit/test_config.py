@@ -110,8 +110,8 @@ def test_without_a_key_and_a_feed_the_message_says_what_to_set() -> None:
     """Without any settings, the message names the variables and keys to set."""
     assert problems() == [
         (
-            "ometria.toml: accounts[0]: has neither an API key nor a feed;"
-            " set OMETRIA_API_KEY or OMETRIA_FEED_URL, or write api_key or feed.url here."
+            "No account is set: it needs an API key, a feed or both."
+            " Set OMETRIA_API_KEY or OMETRIA_FEED_URL, or write [[accounts]] in ometria.toml."
         )
     ]
 

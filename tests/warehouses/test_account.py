@@ -55,7 +55,7 @@ LADDER = (
 
 @pytest.mark.slow
 def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
-    """Killed before, between or after rows and state: nothing is lost, doubled or ahead."""
+    """Killed before, between or after rows and state: nothing is lost, duplicated or ahead."""
     if type(place) not in {DuckDBPlace, PostgresPlace}:
         pytest.skip("a remote has steps of its own: test_lakes.py and test_dlt.py")
     with World(tmp_path, place=place, profiles=130, email_events=60) as world:

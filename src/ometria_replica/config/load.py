@@ -137,11 +137,21 @@ class _Loading:
         if has_feed:
             values["feed"] = self._feed(table.get("feed", {}), f"{key}.feed", alone=alone)
         elif "api_key" not in values and not self.reader.is_wrong(f"{key}.api_key", key):
-            variables = "set OMETRIA_API_KEY or OMETRIA_FEED_URL, or " if alone else ""
-            self.reader.problem(
-                key, f"has neither an API key nor a feed; {variables}write api_key or feed.url here"
-            )
+            self._refuse_empty_account(key, alone=alone)
         return AccountSettings(**values)
+
+    def _refuse_empty_account(self, key: str, *, alone: bool) -> None:
+        if "accounts" not in self._document:
+            file = self._path or DEFAULT_FILE
+            self.reader.problems.append(
+                "No account is set: it needs an API key, a feed or both."
+                f" Set OMETRIA_API_KEY or OMETRIA_FEED_URL, or write [[accounts]] in {file}."
+            )
+            return
+        variables = "set OMETRIA_API_KEY or OMETRIA_FEED_URL, or " if alone else ""
+        self.reader.problem(
+            key, f"has neither an API key nor a feed; {variables}write api_key or feed.url here"
+        )
 
     def _feed(self, raw: object, key: str, *, alone: bool) -> FeedSettings:
         table = self._section(FeedSettings, raw, key)
