@@ -141,7 +141,11 @@ def targets(result: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
         _at_least(
             "first load, as a share of hand-written SQL's speed", 0.9, _factor(found, "first")
         ),
-        _at_least("upsert of a tenth, as a share of hand-written SQL's speed", 0.8, _factor(found, "upsert")),
+        _at_least(
+            "upsert of a tenth, as a share of hand-written SQL's speed",
+            0.8,
+            _factor(found, "upsert"),
+        ),
         _at_least("first load, times as fast as dlt's fastest way", 2, _to_dlt(found, "first")),
         _at_least("upsert, times as fast as dlt's fastest way", 2, _to_dlt(found, "upsert")),
         _at_least("first load, times as fast as a Singer pipe", 25, _to(found, "first", "singer")),
@@ -151,7 +155,11 @@ def targets(result: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
             _get(found, "memory", "peak_mb", 0),
             " MB",
         ),
-        _at_most("peak memory at four times as many events, relative to the row above", 1.2, _growth(found)),
+        _at_most(
+            "peak memory at four times as many events, relative to the row above",
+            1.2,
+            _growth(found),
+        ),
         _at_most(
             f"a batch into {_part(found, 'flatness', 'events', 1, '50,000,000')} rows,"
             f" to its cost into {_part(found, 'flatness', 'events', 0, '5,000,000')}",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.version import __version__
@@ -50,7 +50,17 @@ RENAMED = {"--sweep": "--detect-deletes", "--from": "--since", "--to": "--until"
 """Options of ``sync`` and ``backfill`` by the name that they had before."""
 
 
-class _WithRenamedOptions(TyperCommand):
+class _Command(TyperCommand):
+    """A command whose help shows an argument by its name, without a Python type."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005 -- Typer passes it.
+
+
+class _WithRenamedOptions(_Command):
     """A command that refuses the old name of an option and names the new one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -104,7 +114,8 @@ def main_options(
 @app.command(cls=_WithRenamedOptions)
 def sync(  # noqa: PLR0917 -- Typer passes options by name.
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE", show_default=False, help="Only these tables.")
+        list[str] | None,
+        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read each table from the beginning.")
@@ -153,13 +164,16 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
 @app.command(cls=_WithRenamedOptions)
 def backfill(  # noqa: PLR0917 -- Typer passes options by name.
     since: Annotated[
-        datetime, typer.Option("--since", formats=[DAY], metavar=DATE, help="First day to read again.")
+        datetime,
+        typer.Option("--since", formats=[DAY], metavar=DATE, help="First day to read again."),
     ],
     tables: Annotated[
-        list[str] | None, typer.Argument(metavar="TABLE", show_default=False, help="Only these tables.")
+        list[str] | None,
+        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option("--until", formats=[DAY], metavar=DATE, help="Last day to read again.")
+        datetime | None,
+        typer.Option("--until", formats=[DAY], metavar=DATE, help="Last day to read again."),
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -195,7 +209,7 @@ def check(
         raise typer.Exit(failures[0].exit_code)
 
 
-@app.command()
+@app.command(cls=_Command)
 def tables(
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
@@ -249,7 +263,7 @@ def state_show(
     typer.echo(state_as_json(state) if as_json else state_as_text(state))
 
 
-@state_app.command("rewind")
+@state_app.command("rewind", cls=_Command)
 def state_rewind(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
     to: Annotated[

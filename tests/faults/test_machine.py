@@ -193,7 +193,7 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("lives", [1, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
 def test_whatever_happens_the_replica_is_the_account(lives: int) -> None:
-    """Accounts change, runs are mixed, killed and concurrent: nothing is lost, duplicated or ahead."""
+    """Accounts change, runs are mixed and killed: nothing is lost, duplicated or ahead."""
     run_state_machine_as_test(
         Life,
         settings=settings(
