@@ -21,7 +21,8 @@ class Catalog:
     """
     The *tables* of a replica, in the order in which pages and diagrams show them.
 
-    Names are unique, in any schema. *joins* connect columns of these tables.
+    Names are unique, in any schema; raises ConfigError for a repeated one. *joins* connect
+    columns of these tables.
     """
 
     tables: tuple[Table, ...]
@@ -32,9 +33,12 @@ class Catalog:
 
     def __post_init__(self) -> None:
         names = [table.name for table in self.tables]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"two tables are named '{doubled[0]}'")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(
+                f"Two tables are named '{repeated[0]}'. Rename one of them, also if their schemas"
+                " differ: the state identifies a table by its name."
+            )
 
     def __add__(self, table: Table) -> Catalog:
         """Add a table."""
@@ -92,4 +96,4 @@ class Catalog:
 
 
 CATALOG = Catalog(TABLES, JOINS)
-"""The five tables of the specification page."""
+"""The tables of the program."""

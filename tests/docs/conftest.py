@@ -29,6 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Sync a simulated account into ``warehouse.duckdb``."""
     folder = tmp_path_factory.mktemp("shop")
     account = Account.create(profiles=600, lists=6, email_events=3_000)
+    account.request_deletion(account.profiles[0].email or "ann@example.com")
     export = folder / "export"
     Feed(account, str(export)).export_history()
     with serve(account, requests_per_second=None) as server, pytest.MonkeyPatch.context() as patch:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 GROUP: Any = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
-ELSEWHERE = {"pip", "export", "source", "apt", "cd", ".venv/bin/python", "git", "ometria-simulator"}
+ELSEWHERE = {
+    *("pip", "export", "source", "apt", "cd", "git", "curl"),
+    *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
+}
 
 
 def commands(text: str) -> list[list[str]]:

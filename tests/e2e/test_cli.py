@@ -67,7 +67,7 @@ def test_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
     """``import ometria_replica`` and its table definitions import nothing slow."""
     code = f"""
 import sys, ometria_replica
-assert len(ometria_replica.TABLES) == 5 and ometria_replica.ConfigError and ometria_replica.Config
+assert len(ometria_replica.TABLES) >= 5 and ometria_replica.ConfigError and ometria_replica.Config
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"

@@ -14,7 +14,7 @@ from ometria_replica.config import (
     WarehouseSettings,
 )
 from ometria_replica.replication import sync
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import DATA_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.tables import JOINS, TABLES
 from ometria_simulator import Account, serve
 from ometria_simulator import Feed as SimulatedFeed
@@ -35,9 +35,16 @@ DUCKDB_TYPES = {
 }
 STARTED_AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
+NAMES = [table.name for table in page.page_tables()]
+SPECIFIED = [table for table in TABLES if table.name in NAMES]
+"""The program may have more tables than the page."""
+
 each_table = pytest.mark.parametrize(
     ("promised", "ours"),
-    [pytest.param(*pair, id=pair[0].name) for pair in zip(page.page_tables(), TABLES, strict=True)],
+    [
+        pytest.param(promised, ours, id=promised.name)
+        for promised, ours in zip(page.page_tables(), SPECIFIED, strict=True)
+    ],
 )
 
 
@@ -64,9 +71,9 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
 
 
 def test_the_tables_are_those_of_the_page_in_its_order() -> None:
-    """There are five tables with the names and the order of the page."""
-    assert [table.name for table in TABLES] == [table.name for table in page.page_tables()]
-    assert len(TABLES) == 5
+    """The five tables have the names and the order of the page."""
+    assert [table.name for table in SPECIFIED] == NAMES
+    assert len(NAMES) == 5
 
 
 @each_table
@@ -117,7 +124,13 @@ def test_each_table_has_the_source_of_the_page(promised: PageTable, ours: Table)
 
 def test_the_tables_join_as_the_page_says() -> None:
     """The joins are those of the page."""
-    assert [(join.one, join.many) for join in JOINS] == list(page.JOINS)
+    joins = [
+        (join.one, join.many)
+        for join in JOINS
+        if {join.one.partition(".")[0], join.many.partition(".")[0]} <= set(NAMES)
+    ]
+
+    assert joins == list(page.JOINS)
 
 
 @each_table
@@ -168,9 +181,11 @@ def test_a_key_in_the_first_column_is_the_key(
 
 
 def test_the_schema_contains_no_other_tables(replica: duckdb.DuckDBPyConnection) -> None:
-    """State and rejects are in a schema of their own, beside the five tables."""
+    """State and rejects are in a schema of their own, beside the tables."""
     there = replica.execute(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'ometria'"
     ).fetchall()
 
-    assert {name for (name,) in there} == {table.name for table in page.page_tables()}
+    assert {name for (name,) in there} == {
+        table.name for table in TABLES if table.schema == DATA_SCHEMA
+    }
