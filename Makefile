@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 DEMO   ?=
 TESTS  ?=
 # A worker sleeps while the program under test runs, so there are more than cores.
-WORKERS ?= 4
+WORKERS ?= 3
 # Temporary files of the tests are in memory if 8 GB are free there, and are removed at the end.
 MEMORY ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 EVENTS ?= 1000000

@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
 
-settings.register_profile("quick", max_examples=20)
+settings.register_profile("quick", max_examples=12)
 settings.register_profile("full", max_examples=200)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Cases of *kinds* of warehouse in *file* that show what another kind has shown already."""
+
+    file: str
+    kinds: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    """Words in the names of the tests; none means all tests of the file."""
+
+
+REPEATS = (
+    Repeats("warehouses/test_conformance.py", ("delta", "dlt+duckdb", "dlt+postgres")),
+    Repeats("warehouses/test_conformance.py", ("iceberg",), ("any_batches",)),
+    Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
+    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+postgres")),
+    Repeats(
+        "warehouses/test_account.py",
+        ("duckdb", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
+        ("killed_runs",),
+    ),
+    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands")),
+    Repeats(
+        "upgrade/test_upgrade.py", ("postgres",), ("newer_state", "upgrades_nothing", "done_or_not")
+    ),
+    Repeats(
+        "dlt_source/test_source.py",
+        ("postgres",),
+        ("lost_load", "two_accounts", "failed_halfway", "rejects_have"),
+    ),
+)
+"""They run in `make test-all`. In `make test`, Iceberg stands for the remotes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the repeats as slow."""
+    here = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(here).as_posix()
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        for each in REPEATS:
+            named = not each.tests or any(words in item.name for words in each.tests)
+            if each.file == file and named and not {*each.kinds}.isdisjoint(map(str, given)):
+                item.add_marker(pytest.mark.slow)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.conftest import REPEATS
+
 TESTS = Path(__file__).parents[1]
-MARKED_BY_CONFTEST = {"tests/warehouses/test_conformance.py"}
 
 
 def test_the_readme_names_each_file_with_slow_tests() -> None:
@@ -18,4 +19,4 @@ def test_the_readme_names_each_file_with_slow_tests() -> None:
         for path in TESTS.rglob("test_*.py")
         if "pytest.mark.slow" in path.read_text(encoding="utf-8") and path != Path(__file__)
     }
-    assert named == slow | MARKED_BY_CONFTEST
+    assert named == slow | {f"tests/{each.file}" for each in REPEATS}

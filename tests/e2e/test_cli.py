@@ -228,7 +228,7 @@ def test_the_default_file_can_be_queried(server: Server, tmp_path: Path) -> None
     ("name", "table"),
     [
         ("ometria.duckdb", "ometria.profiles"),
-        ("Ometria.prod.db", "ometria.profiles"),
+        pytest.param("Ometria.prod.db", "ometria.profiles", marks=pytest.mark.slow),
         ("ometria_replica.duckdb", "ometria_replica.runs"),
     ],
 )
@@ -284,6 +284,7 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
     assert "profile_id" in shown.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_writes_a_file_of_any_name(tmp_path: Path) -> None:
     """If the schema is ambiguous, the command that it prints names the catalog too."""
     small = ("--profiles", "40", "--lists", "2", "--events", "60")

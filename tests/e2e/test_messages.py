@@ -354,6 +354,7 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
 # --- Secrets and people ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_secrets_and_people_stay_out_of_everything_that_is_said(
     s3: S3Server, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_an_operators_bucket_is_read_by_prefix(s3: S3Server, tmp_path: Path) -> 
         assert ours == expected(shops[name], feed, name, name)["email_events"]
 
 
+@pytest.mark.slow
 def test_the_machines_time_zone_changes_nothing(tmp_path: Path) -> None:
     """The same rows come out in London, Kathmandu and Los Angeles, naive times and all."""
     shop = Account.create(profiles=80, lists=2, email_events=150)

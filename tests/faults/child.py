@@ -210,9 +210,10 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     - Timeout, retries, and the seed of their jitter: failures take seconds, and repeat exactly.
     - The first wait before a retry, and the wait for an unreachable host: below a second.
     - The wait for the lock of a DuckDB file: half a second in place of thirty.
+    - The threads of DuckDB: one, since several children run at once.
     - The age that a file needs: none, since the simulator's files are whole.
     """
-    from ometria_replica import replication, state_commands  # noqa: PLC0415 -- only in the child.
+    from ometria_replica import local_duckdb, replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
     from ometria_replica.ometria import client, export  # noqa: PLC0415
     from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
@@ -226,6 +227,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
         (client, "FIRST_WAIT_SECONDS", 0.02),
         (client, "UNREACHABLE_SECONDS", 0.5),
         (duckdb, "WAIT_SECONDS", plan.lock_wait_seconds),
+        (local_duckdb, "open_duckdb", functools.partial(local_duckdb.open_duckdb, threads=1)),
     )
     for owner, name, value in values:
         patch(owner, name, value)

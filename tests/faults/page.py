@@ -34,7 +34,7 @@ For each defect one scenario runs with it, and the checks must report it.
 `python -m tests.faults.page` writes this page from `tests/faults`, and a test compares the two.
 There are {scenarios} scenarios and {defects} defects.
 
-`make test` runs the scenarios on DuckDB, except those marked *slow*, each defect once, and the ladder of `lists` on PostgreSQL.
+`make test` runs the scenarios on DuckDB, except those marked *slow*, and each defect once.
 `make test-all` also runs the slow ones, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
 Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 """

@@ -191,13 +191,13 @@ class Life(RuleBasedStateMachine):
         return everyone[start : start + count]
 
 
-@pytest.mark.parametrize("lives", [1, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
-def test_whatever_happens_the_replica_is_the_account(lives: int) -> None:
+@pytest.mark.slow
+def test_whatever_happens_the_replica_is_the_account() -> None:
     """Accounts change, runs are mixed and killed: nothing is lost, duplicated or ahead."""
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=lives,
+            max_examples=EXAMPLES,
             stateful_step_count=12,
             deadline=None,
             derandomize="FAULTS_EXAMPLES" not in os.environ,

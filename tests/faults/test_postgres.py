@@ -29,13 +29,10 @@ NAMES = [
 ]
 
 
-QUICK = "kills while lists are synced"
-"""The steps of every table are the same in the engine: one ladder stands for all in `make test`."""
+pytestmark = pytest.mark.slow  # In `make test`, a ladder over every step stands for them.
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_postgres_withstands(name: str, tmp_path: Path) -> None:
     """In each scenario no row is lost or duplicated, and state is never ahead of data."""
     run_scenario(SCENARIOS[name], tmp_path, new_place=KINDS["postgres"])

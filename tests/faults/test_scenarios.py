@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from tests.faults.scenarios import Scenario
 
 
-SLOW = {f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")}
+SLOW = {
+    "killed again and again",
+    *(f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")),
+}
 """Ladders of tables that are read as another one is."""
 
 

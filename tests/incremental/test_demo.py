@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.e2e.program import run
 from tests.incremental.shops import NOON, account, replicate
 from tests.replicas import TABLES, everything
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 SMALL = ("--profiles", "50", "--lists", "3", "--events", "200")
 
 
+@pytest.mark.slow
 def test_the_demo_shows_five_tables(tmp_path: Path) -> None:
     """Without a key or a bucket, it syncs a simulated account and shows rows of each table."""
     ended = run("demo", *SMALL, "--warehouse", "duckdb:///x.duckdb", cwd=tmp_path, check=True)

@@ -190,7 +190,7 @@ def test_the_proof_that_a_long_collection_has_ended_costs_one_request(tmp_path: 
     shop = shop_of(20 * 245)
     with listening(shop.answer) as server:
         slow = Client(
-            api_url=server.url, api_key=KEY, requests_per_second=40, rate_limit_folder=tmp_path
+            api_url=server.url, api_key=KEY, requests_per_second=15, rate_limit_folder=tmp_path
         )
         with slow as client:
             found = ids(profiles(client))

@@ -122,7 +122,7 @@ versions = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     history=versions,
     full=st.lists(st.booleans(), min_size=5, max_size=5),

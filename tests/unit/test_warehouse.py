@@ -194,7 +194,7 @@ records = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(batches=st.lists(st.lists(records, max_size=6), min_size=1, max_size=4))
 def test_a_key_has_one_row_at_rest(table: Table, batches: list[list[str]]) -> None:
     """However records are split into batches, ``__sync_key`` is unique, and two sources differ."""

@@ -662,7 +662,7 @@ def test_reading_may_be_given_up_or_go_on_beside_other_work(place: Place) -> Non
             assert sum(map(len, warehouse.read(PROFILES, everything))) == 2
         reading = warehouse.read(PROFILES, everything)
         next(reading)
-        reading.close()
+        reading.close()  # type: ignore[attr-defined]  # It is a generator.
         assert len(rows(place, "profiles")) == 2
         assert list(warehouse.read(nowhere, everything)) == []
         assert warehouse.count(nowhere, everything) == 0
