@@ -47,14 +47,17 @@ class Dialect:
     The format of a normalised export file, which is uncompressed UTF-8.
 
     *columns* are the names in its header, or in the settings if it has no header, in the
-    order of the file; JSON needs none. *header* says whether the first line contains them.
+    order of the file; JSON needs none. *header* says whether a line contains them, *names* is
+    what that line says, and *skip* counts the lines above it.
     A quoted cell is text and may be empty; with *quotes_nulls*, an empty quoted cell is null.
     Without *nuls* the file contains no NUL character, so that the reader need not search for one.
     """
 
     format: Literal["csv", "json", "parquet"]
     columns: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     header: bool = True
+    skip: int = 0
     delimiter: str = ","
     quote: str = '"'
     escape: str = '"'

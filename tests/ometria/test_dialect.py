@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ometria_replica.config import FeedSettings
 from ometria_replica.ometria.decompress import UnfitError, decompress
-from ometria_replica.ometria.dialect import EMPTY, choose_dialect
+from ometria_replica.ometria.dialect import EMPTY, SAMPLE, choose_dialect
 from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -85,7 +85,7 @@ def read_back(path: Path, dialect: Dialect) -> list[tuple[str, ...]]:
     with DUCKDB.cursor() as connection:
         rows = connection.execute(
             "SELECT * FROM read_csv($path, auto_detect=false, header=$header, delim=$delimiter,"
-            " quote=$quote, escape=$escape, columns=$columns, nullstr=$null,"
+            " quote=$quote, escape=$escape, columns=$columns, nullstr=$null, skip=$skip,"
             " max_line_size=16777216, store_rejects=true, rejects_limit=0)",
             {
                 "path": str(path),
@@ -95,6 +95,7 @@ def read_back(path: Path, dialect: Dialect) -> list[tuple[str, ...]]:
                 "escape": dialect.escape,
                 "columns": dict.fromkeys(dialect.columns, "VARCHAR"),
                 "null": dialect.null,
+                "skip": dialect.skip,
             },
         ).fetchall()
         assert connection.execute("SELECT count(*) FROM reject_errors").fetchone() == (0,)
@@ -345,6 +346,33 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, end: bytes) -> N
 
     assert dialect.columns == HEADER
     assert read_back(tmp_path / "file", dialect) == []
+
+
+@pytest.mark.parametrize("above", [b"sep=,\n", b"Export of email events\n\n", b"a,b\r\n"])
+def test_lines_above_the_header_are_skipped(above: bytes, tmp_path: Path) -> None:
+    """Excel's ``sep=,`` or a title; the header names at least two columns of the table."""
+    dialect = prepare(above + csv_of(ROW), tmp_path)
+
+    assert dialect.columns == HEADER
+    assert read_back(tmp_path / "file", dialect) == [ROW]
+
+
+def test_the_first_records_may_say_nothing(tmp_path: Path) -> None:
+    """An empty object or metadata is a record like any other; the next ones tell what they are."""
+    lines = b'{}\n{"exported": 1}\n' + RECORDS[0].encode() + b"\n"
+
+    assert prepare(lines, tmp_path).format == "json"
+    assert prepare(b'{"TO_ADDRESS": "a"}\n', tmp_path).format == "json"
+
+
+def test_a_header_of_any_length_is_read_whole(tmp_path: Path) -> None:
+    """It may be longer than the sample from which the delimiter is detected."""
+    others = [f"other_{number}" for number in range(10_000)]
+    header = ",".join([*others, *HEADER]).encode()
+    dialect = prepare(header + b"\n" + b"," * (len(others) + len(HEADER) - 1) + b"\n", tmp_path)
+
+    assert len(header) > SAMPLE
+    assert dialect.columns == (*others, *HEADER)
 
 
 # --- JSON and Parquet --------------------------------------------------------------------------

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -20,8 +22,6 @@ from tests.spec.page import page_tables
 from tests.unit.staged import NOON, file_of, finish, stage_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ometria_replica.records import FeedFile
 
 PROMISED = next(table for table in page_tables() if table.name == "email_events")
@@ -414,3 +414,106 @@ def test_a_repeated_bad_value_names_its_newest_position(tmp_path: Path) -> None:
     staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, HEADER + bad * 500, CSV))
 
     assert [reject["position"] for reject in staged.rejects] == [500]
+
+
+# --- Lines with an open quote ------------------------------------------------------------------
+
+
+QUOTE = '"'
+cells = st.text(st.sampled_from(["a", "é", " ", '"', ",", "\n", "'", "\\"]), max_size=5).filter(
+    lambda text: not text.startswith("\n")  # With the open quote before it, that is good CSV.
+)
+
+
+@settings(deadline=None)
+@given(reasons=st.lists(cells, min_size=1, max_size=12), place=st.integers(0, 12))
+@example(reasons=["a"] * 8, place=2)
+@example(reasons=["two\nlines"] * 8, place=2)
+def test_an_open_quote_costs_its_own_line_and_no_other(reasons: list[str], place: int) -> None:
+    """The other rows are loaded, and the line is rejected whole, with its number."""
+    rows = [
+        f'p{number}@x.test,open,2026-03-01,"{reason.replace(QUOTE, QUOTE * 2)}"\n'
+        for number, reason in enumerate(reasons)
+    ]
+    place %= len(rows) + 1
+    torn = 'torn@x.test,open,2026-03-01,"never closed'
+    before = "".join([HEADER.decode(), *rows[:place]])
+    content = "".join([before, torn, "\n", *rows[place:]])
+
+    with TemporaryDirectory() as folder:
+        staged = stage_file(EMAIL_EVENTS, file_of(Path(folder), content.encode(), CSV))
+
+    assert [(row["email"], row["bounce_reason"]) for row in staged.rows] == [
+        (f"p{number}@x.test", reason) for number, reason in enumerate(reasons)
+    ]
+    (reject,) = staged.rejects
+    assert (reject["raw"], reject["position"]) == (torn, before.count("\n") + 1)
+
+
+def test_an_open_quote_costs_the_files_beside_it_nothing(tmp_path: Path) -> None:
+    """Files of one dialect are read together; then each by itself."""
+    torn = HEADER + GOOD + b'bob@example.com,open,2026-03-01,"x\n' + GOOD.replace(b"ann", b"eve")
+    files = [
+        file_of(tmp_path, content, CSV, name=name)
+        for name, content in (("1", HEADER + GOOD), ("2", torn), ("3", HEADER + GOOD))
+    ]
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        counts = staging.add_files(
+            [(file, NOON + place * TICK) for place, file in enumerate(files)]
+        )
+        staged = finish(staging)
+
+    assert counts == [1, 2, 1]
+    assert {row["email"] for row in staged.rows} == {"ann@example.com", "eve@example.com"}
+    assert [(reject["origin"], reject["position"]) for reject in staged.rejects] == [("2", 3)]
+
+
+# --- Headers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [HEADER, b"\xef\xbb\xbf" + HEADER])
+def test_a_header_in_the_middle_is_no_record(again: bytes, tmp_path: Path) -> None:
+    """As in a file that was joined of parts; a cell that says the name of a column is a value."""
+    odd = b"to_address,open,2026-03-01,\n"
+    dialect = replace(CSV, names=NAMES)
+
+    staged = stage_file(
+        EMAIL_EVENTS, file_of(tmp_path, HEADER + GOOD + again + odd + HEADER, dialect)
+    )
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com", "to_address"]
+    assert staged.rejects == []
+
+
+def test_binary_text_in_parquet_is_text(tmp_path: Path) -> None:
+    """Some writers leave out the mark that says so; bytes that are not UTF-8 stay visible."""
+    path = tmp_path / "binary.parquet"
+    parquet.write_table(
+        pa.table(
+            {
+                "to_address": pa.array(["é@x.test".encode(), b"\xff@x.test"], pa.binary()),
+                "event_type": ["open", "open"],
+                "dt_occurred": ["2026-03-01", "2026-03-01"],
+            }
+        ),
+        path,
+    )
+    file = file_of(tmp_path, path.read_bytes(), Dialect("parquet", columns=NAMES[:3]))
+
+    assert [row["email"] for row in stage_file(EMAIL_EVENTS, file).rows] == [
+        "é@x.test",
+        r"\xFF@x.test",
+    ]
+
+
+def test_json_fields_are_known_in_any_case(tmp_path: Path) -> None:
+    """``TO_ADDRESS`` is ``to_address``, and only a name that is none of Ometria's is unknown."""
+    record = {"TO_ADDRESS": "ann@x.test", "Event_Type": "open", "DT_OCCURRED": "2026-03-01", "X": 1}
+
+    staged = stage_file(
+        EMAIL_EVENTS, file_of(tmp_path, json.dumps(record).encode(), Dialect("json"))
+    )
+
+    assert [(row["email"], row["event_type"]) for row in staged.rows] == [("ann@x.test", "open")]
+    assert staged.counts.unknown_fields == {"X"}

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
-    from ometria_replica.records import FeedFile, Record
+    from ometria_replica.records import Dialect, FeedFile, Record
     from ometria_replica.schema import Table
 
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
@@ -37,7 +38,11 @@ def alike(
 
 
 def csv_relation(files: Sequence[FeedFile]) -> str:
-    """Read CSV files of one dialect; DuckDB keeps the lines that it cannot parse."""
+    """
+    Read CSV files of one dialect; DuckDB keeps the lines that it cannot parse.
+
+    A header in the middle of a file, as of parts that were joined, is no record.
+    """
     dialect = files[0].dialect
     paths = ", ".join(literal(str(file.path)) for file in files)
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in dialect.columns)
@@ -47,16 +52,37 @@ def csv_relation(files: Sequence[FeedFile]) -> str:
         f" quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},"
         f" nullstr = [{', '.join(literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
         f" allow_quoted_nulls = {str(dialect.quotes_nulls).lower()},"
-        f" max_line_size = {MAX_LINE_BYTES}, store_rejects = true, rejects_limit = 0)"
+        f" max_line_size = {MAX_LINE_BYTES}, skip = {dialect.skip:d},"
+        f" store_rejects = true, rejects_limit = 0){_without_headers(dialect)}"
     )
 
 
-def parquet_relation(file: FeedFile) -> str:
-    """Read a Parquet file as text."""
+def _without_headers(dialect: Dialect) -> str:
+    """Write the condition that leaves out repeated headers, with a byte order mark or without."""
+    if len(dialect.names) < 2:
+        return ""
+    names = list(zip(dialect.columns, dialect.names, strict=True))
+    (first, named), *others = names
+    alike = [f"{quoted(column)} = {literal(name)}" for column, name in others if name]
+    first_alike = f"ltrim({quoted(first)}, '\ufeff') = {literal(named)}"
+    return f" WHERE ({' AND '.join([*alike, first_alike])}) IS NOT TRUE"
+
+
+def parquet_relation(connection: DuckDBPyConnection, file: FeedFile) -> str:
+    """Read a Parquet file as text; bytes without a type are text in UTF-8."""
+    relation = f"read_parquet({literal(str(file.path))})"
+    described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
     columns = ", ".join(
-        f"{quoted(name)}::VARCHAR AS {quoted(name)}" for name in file.dialect.columns
+        f"{_as_text(quoted(name), kind)} AS {quoted(ours)}"
+        for (name, kind, *_), ours in zip(described, file.dialect.columns, strict=True)
     )
-    return f"(SELECT {columns} FROM read_parquet({literal(str(file.path))}))"
+    return f"(SELECT {columns} FROM {relation})"
+
+
+def _as_text(column: str, kind: str) -> str:
+    if kind == "BLOB":
+        return f"coalesce(try(decode({column})), {column}::VARCHAR)"
+    return f"{column}::VARCHAR"
 
 
 def json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Record]]:
@@ -100,6 +126,15 @@ def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
         pa.string(),
     )
     return pa.table(columns)
+
+
+def respelled(table: Table, records: list[Record], unknown: Iterable[str]) -> list[Record]:
+    """Give fields in another case than the table's their documented names."""
+    spelled = {name.lower(): name for name in table.fields}
+    others = {name: spelled[name.lower()] for name in unknown if name.lower() in spelled}
+    if not others:
+        return records
+    return [{others.get(name, name): value for name, value in record.items()} for record in records]
 
 
 def unknown_fields(table: Table, records: Iterable[Record]) -> set[str]:

@@ -140,6 +140,13 @@ def _value(column: Column, source_id: str, raw: _Raw, *, nuls: bool = True) -> s
 # but mean no such moment. Hence the four digits and the bounds.
 # Ten or thirteen digits are seconds or milliseconds since 1970: the export's form of time is
 # undocumented, and no other reading of them is a year between 2001 and 2286.
+# DuckDB knows zones by name, and reads BST as that of Bangladesh. So a name other than UTC and
+# GMT does not convert. It does not read a space before an offset, nor a lower-case z.
+_PLAIN_TIME = r"\s*\d{{4}}[-/][\d\s:./T+-]*(?:Z|UTC|GMT)?\s*"
+_TIME = r"(?i)\s*\d{{4}}[-/][\d/-]+[T ][\d:.]+\s*(?:Z|UTC|GMT|[+-]\d{{2}}(?::?\d{{2}})?)\s*"
+_WITHOUT_SPACE = r"regexp_replace(upper(trim({text})), '\s+([-+Z])', '\1')"
+_IN_BOUNDS = "BETWEEN TIMESTAMPTZ '0001-01-01' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999'"
+
 _CONVERSIONS: Mapping[str, str] = {
     "text": "CASE WHEN contains({text}, chr(0)) THEN replace({text}, chr(0), '') ELSE {text} END",
     "boolean": "try_cast({text} AS BOOLEAN)",
@@ -152,10 +159,12 @@ _CONVERSIONS: Mapping[str, str] = {
         " THEN try_cast(regexp_extract({text}, '\\d+-\\d+-\\d+') AS DATE) END"
     ),
     "timestamptz": (
-        "CASE WHEN substr(ltrim({text}), 5, 1) IN ('-', '/')"
-        " AND try_cast({text} AS TIMESTAMPTZ)"
-        " BETWEEN TIMESTAMPTZ '0001-01-01' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999'"
+        f"CASE WHEN regexp_full_match({{text}}, '{_PLAIN_TIME}')"
+        f" AND try_cast({{text}} AS TIMESTAMPTZ) {_IN_BOUNDS}"
         " THEN try_cast({text} AS TIMESTAMPTZ)"
+        f" WHEN regexp_full_match({{text}}, '{_TIME}')"
+        f" AND try_cast({_WITHOUT_SPACE} AS TIMESTAMPTZ) {_IN_BOUNDS}"
+        f" THEN try_cast({_WITHOUT_SPACE} AS TIMESTAMPTZ)"
         " WHEN regexp_full_match({text}, '\\d{{10}}(\\.\\d{{1,6}})?')"
         " THEN to_timestamp(try_cast({text} AS DOUBLE))"
         " WHEN regexp_full_match({text}, '\\d{{13}}')"

@@ -20,6 +20,7 @@ from ometria_replica.mapping.readers import (
     json_batches,
     json_object_sql,
     parquet_relation,
+    respelled,
     to_arrow,
     unknown_fields,
 )
@@ -35,6 +36,7 @@ from ometria_replica.mapping.select import (
     staged_ddl,
     type_words,
 )
+from ometria_replica.mapping.torn_lines import take_out_torn_lines
 from ometria_replica.records import Unreadable
 
 if TYPE_CHECKING:
@@ -48,6 +50,13 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
 
 logger = logging.getLogger(__name__)
+
+_TORN = "error_type::VARCHAR = 'UNQUOTED VALUE' OR contains(csv_line, chr(10))"
+
+
+class _TornError(Exception):
+    """A quote that is not closed has taken in lines after it."""
+
 
 REJECTED = "rejected"
 SEEN_KEYS = "seen_keys"
@@ -144,10 +153,16 @@ class Staging:
 
         first = self._next_row()  # Before BEGIN: rows not yet committed have other row ids.
         try:
-            with self._all_or_nothing():
-                records = self._read_file(file, synced_at)
-                if records:
-                    self._note_span(first, file.origin.name)
+            try:
+                with self._all_or_nothing():
+                    records = self._read_file(file, synced_at)
+            except _TornError:
+                torn = take_out_torn_lines(file.path, file.dialect)
+                with self._all_or_nothing():
+                    records = self._read_file(file, synced_at, is_whole=True)
+                    self._reject_texts(file.origin.name, torn, "a quote is not closed")
+            if records:
+                self._note_span(first, file.origin.name)
         except (duckdb.IOException, duckdb.OutOfMemoryException):
             raise  # The fault of this machine, and not of the file.
         except (duckdb.Error, ValueError, RecursionError) as error:
@@ -245,7 +260,7 @@ class Staging:
                 self._read_csv([file for file, _ in files], [synced_at for _, synced_at in files])
         except (duckdb.IOException, duckdb.OutOfMemoryException):
             raise  # The fault of this machine, and not of a file.
-        except duckdb.Error as error:
+        except (duckdb.Error, _TornError) as error:
             logger.info("reading %d files one by one: %s", len(files), type(error).__name__)
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
@@ -281,22 +296,31 @@ class Staging:
             self.connection.execute(f"INSERT INTO {_SPANS} VALUES {', '.join(rows)}")
         return records
 
-    def _read_file(self, file: FeedFile, synced_at: datetime) -> int:
+    def _read_file(self, file: FeedFile, synced_at: datetime, *, is_whole: bool = False) -> int:
         if not file.dialect.columns and file.dialect.format != "json":
             return 0  # A file without a header has no rows either.
         match file.dialect.format:
             case "csv":
-                return self._read_csv([file], [synced_at])
+                return self._read_csv([file], [synced_at], are_whole=is_whole)
             case "json":
                 return self._read_json(file, synced_at)
             case "parquet":
                 names = file.dialect.columns
                 return self._insert(
-                    parquet_relation(file), names, json_object_sql(names), synced_at
+                    parquet_relation(self.connection, file),
+                    names,
+                    json_object_sql(names),
+                    synced_at,
                 )
 
-    def _read_csv(self, files: Sequence[FeedFile], synced_at: Sequence[datetime]) -> int:
-        """Stage files of one dialect; reject the lines that are no rows of it."""
+    def _read_csv(
+        self, files: Sequence[FeedFile], synced_at: Sequence[datetime], *, are_whole: bool = False
+    ) -> int:
+        """
+        Stage files of one dialect; reject the lines that are no rows of it.
+
+        Raises _TornError if a rejected text spans lines, unless the files *are_whole*.
+        """
         dialect = files[0].dialect
         inserted = self._insert(
             csv_relation(files),
@@ -306,6 +330,8 @@ class Staging:
             nuls=dialect.nuls,
         )
         if self._count("reject_errors"):
+            if not are_whole and self._scalar(f"SELECT count(*) FROM reject_errors WHERE {_TORN}"):
+                raise _TornError
             for file in files:
                 self._reject_lines(
                     file.origin.name,
@@ -325,17 +351,22 @@ class Staging:
         """
         bad: list[tuple[int, str]] = []
         inserted = 0
-        for records in json_batches(file.path, bad):
+        for found in json_batches(file.path, bad):
+            records = respelled(self.table, found, unknown_fields(self.table, found))
             self._unknown |= unknown_fields(self.table, records)
             inserted += self._insert_records(records, synced_at)
-        if bad:
-            import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
-
-            lines = pa.table({"line": [line for line, _ in bad], "raw": [raw for _, raw in bad]})
-            self.connection.register("bad_lines", lines)
-            self._reject_lines(file.origin.name, "SELECT line, raw, 'not JSON' FROM bad_lines")
-            self.connection.unregister("bad_lines")
+        self._reject_texts(file.origin.name, bad, "not JSON")
         return inserted
+
+    def _reject_texts(self, origin: str, lines: Sequence[tuple[int, str]], reason: str) -> None:
+        if not lines:
+            return
+        import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
+
+        numbers, texts = zip(*lines, strict=True)
+        self.connection.register("bad_lines", pa.table({"line": numbers, "raw": texts}))
+        self._reject_lines(origin, f"SELECT line, raw, {literal(reason)} FROM bad_lines")
+        self.connection.unregister("bad_lines")
 
     def _reject_lines(self, origin: str, lines: str) -> None:
         table, source, place = (literal(text) for text in (self.table.name, self.source_id, origin))

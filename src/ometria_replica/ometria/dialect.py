@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, head
-from ometria_replica.ometria.one_per_line import first_record
+from ometria_replica.ometria.one_per_line import first_records
 from ometria_replica.records import Dialect
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from ometria_replica.config import FeedSettings
 
 SAMPLE = 64 << 10  # Bytes from which the delimiter is detected.
+LONGEST_LINE = 16 << 20  # Bytes.
+SEEN_RECORDS = 100  # Records of which one has a field of the table.
+MOST_ABOVE = 20  # Lines above a header.
 OVERLAP = 4 << 10  # Bytes that two chunks share, for matches that span both.
 DELIMITERS = (",", ";", "\t", "|")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 
 Format = Literal["csv", "json", "parquet"]
 EMPTY = Dialect("csv", columns=(), header=False)
@@ -84,9 +88,13 @@ def _parquet(path: Path, known: Sequence[str], required: Sequence[str]) -> Diale
 
 
 def _json(path: Path, known: Sequence[str]) -> Dialect:
-    record = first_record(path)
-    if isinstance(record, dict) and not record.keys() & set(known):
-        raise UnfitError(f"is JSON, but its first record has none of the fields {', '.join(known)}")
+    spelled = {name.lower() for name in known}
+    records = [record for record in first_records(path, SEEN_RECORDS) if isinstance(record, dict)]
+    if records and not any(name.lower() in spelled for record in records for name in record):
+        raise UnfitError(
+            f"is JSON, but its first {len(records)} records have none of the fields"
+            f" {', '.join(known)}"
+        )
     return Dialect("json")
 
 
@@ -96,7 +104,9 @@ def _json(path: Path, known: Sequence[str]) -> Dialect:
 def _csv(
     path: Path, options: FeedSettings, known: Sequence[str], required: Sequence[str]
 ) -> Dialect:
-    sample = _sample(path)
+    text = _sample(path)
+    skip = _lines_above(text, options, known)
+    sample = "".join(_LINE.findall(text)[skip:])
     quote = options.quote if options.quote is not None else _quote(sample)
     delimiter = options.delimiter or _delimiter(sample, quote, options.columns, known)
     escape = options.escape if options.escape is not None else _escape(path, delimiter, quote)
@@ -106,7 +116,9 @@ def _csv(
     return Dialect(
         "csv",
         columns=columns,
+        names=tuple(name.strip("\ufeff") for name in names) if header else (),
         header=header,
+        skip=skip,
         delimiter=delimiter,
         quote=quote,
         escape=escape,
@@ -132,10 +144,36 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
     return len(rows) > 1 and all(set(row) <= {"\0", delimiter} for row in rows)
 
 
+def _lines_above(text: str, options: FeedSettings, known: Sequence[str]) -> int:
+    """
+    Count the lines above the header: Excel's ``sep=,``, a title, a note.
+
+    Only the first lines are searched, and only if the settings leave the header open.
+    """
+    if options.columns or options.header is not None:
+        return 0
+    quote = options.quote or '"'
+    delimiters = [options.delimiter] if options.delimiter else DELIMITERS
+    for number, line in enumerate(_LINE.findall(text)[:MOST_ABOVE]):
+        for delimiter in delimiters:
+            cells = next(iter(_rows(line, delimiter, quote)), [])
+            if len(_spelled(cells, known)) > 1:
+                return number
+    return 0
+
+
 def _sample(path: Path) -> str:
-    """Read complete lines from the start of the file; a cut line would have too few cells."""
-    text = head(path, SAMPLE)
-    if len(text) == SAMPLE and (end := max(text.rfind(b"\n"), text.rfind(b"\r"))) > 0:
+    """
+    Read complete lines from the start of the file; a cut line would have too few cells.
+
+    The first line, which may name the columns, is read whole.
+    """
+    size = SAMPLE
+    text = head(path, size)
+    while len(text) == size < LONGEST_LINE and not re.search(rb"\S[^\r\n]*[\r\n]", text):
+        size *= 4
+        text = head(path, size)
+    if len(text) == size and (end := max(text.rfind(b"\n"), text.rfind(b"\r"))) > 0:
         text = text[: end + 1]
     return text.decode("utf-8", "replace").lstrip("\r\n")
 

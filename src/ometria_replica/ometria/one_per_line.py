@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, TextIO, cast
 
 from ometria_replica.ometria.decompress import CHUNK, UnfitError, head, rewrite
@@ -134,15 +135,12 @@ def unfold_json(path: Path) -> None:
         rewrite(path, _json_lines(path))
 
 
-def first_record(path: Path) -> object:
-    """Read the first record of a JSON file; None if it is not JSON. Raises UnfitError."""
+def first_records(path: Path, most: int) -> list[object]:
+    """Read the first records of a JSON file; None for one that is not JSON. Raises UnfitError."""
     if _is_folded(path):
-        return _parsed(next(_json_lines(path), b""))
+        return [_parsed(line) for line in islice(_json_lines(path), most)]
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.strip():
-                return _parsed(line)
-    return None
+        return [_parsed(line) for line in islice(filter(str.strip, file), most)]
 
 
 def _is_folded(path: Path) -> bool:

@@ -1,0 +1,105 @@
+"""
+Takes the lines with an open quote out of a CSV file.
+
+To a parser, a quote that is never closed takes in all lines after it. Here each record is read
+for itself: a record that starts with an open quote loses its first line, and no other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ometria_replica.records import encodable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from ometria_replica.records import Dialect
+
+LONGEST_LINES = 1_000  # Of one record. A cell of an event holds no text longer than that,
+LONGEST_TEXT = 1 << 20  # nor than so many characters.
+
+
+def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str]]:
+    """
+    Rewrite *path* without its torn lines, and return them with their numbers, from 1.
+
+    An empty line stays in their place, so that the other lines keep their numbers.
+    """
+    torn: list[tuple[int, str]] = []
+    written = path.with_name(f"{path.name}.whole")
+    options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    with path.open(**options) as lines, written.open("w", **options) as whole:  # type: ignore[call-overload]
+        for number, line, is_torn in _lines(lines, dialect):
+            if is_torn:
+                torn.append((number, encodable(line.rstrip("\r\n"))))
+            whole.write("\n" if is_torn else line)
+    written.replace(path)
+    return torn
+
+
+def _lines(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, str, bool]]:
+    """Yield each line with its number and whether it is torn."""
+    ahead: deque[str] = deque()
+    number = 0
+    while line := ahead.popleft() if ahead else file.readline():
+        number += 1
+        more = _lines_of_record(line, ahead, file, dialect) if dialect.quote in line else 0
+        yield number, line, more is None
+        for _ in range(more or 0):
+            number += 1
+            yield number, ahead.popleft(), False
+
+
+def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialect) -> int | None:
+    """
+    Count the lines after *line* that its record takes; None if a quote in it is not closed.
+
+    Lines that are read for this are put into *ahead*.
+    """
+    text, taken, place, cells = line, 0, 0, 1
+    quote, delimiter = dialect.quote, dialect.delimiter
+    while True:
+        if text.startswith(quote, place):
+            end = _closing(text, place + 1, dialect)
+            while end is None:
+                if taken == len(ahead):
+                    ahead.append(file.readline())
+                following = ahead[taken]
+                if not following or taken == LONGEST_LINES or len(text) > LONGEST_TEXT:
+                    if not following:
+                        ahead.pop()
+                    return None
+                text, taken = text + following, taken + 1
+                end = _closing(text, place + 1, dialect)
+            place = end + 1
+            if not text.startswith((delimiter, "\n", "\r"), place) and place < len(text):
+                return None
+        ends = [at for sign in (delimiter, "\n") if (at := text.find(sign, place)) >= 0]
+        place = min(ends, default=len(text))
+        if not text.startswith(delimiter, place):
+            return taken if not taken or cells == len(dialect.columns) else None
+        place, cells = place + len(delimiter), cells + 1
+
+
+def _closing(text: str, start: int, dialect: Dialect) -> int | None:
+    """Find the quote that closes the cell whose text begins at *start*; None if there is none."""
+    place = start
+    while (place := text.find(dialect.quote, place)) >= 0:
+        if dialect.escape == dialect.quote:
+            if not text.startswith(dialect.quote, place + 1):
+                return place
+            place += 2
+        elif dialect.escape and _is_escaped(text, place, start, dialect.escape):
+            place += 1
+        else:
+            return place
+    return None
+
+
+def _is_escaped(text: str, place: int, start: int, escape: str) -> bool:
+    before = text[start:place]
+    return (len(before) - len(before.rstrip(escape))) % 2 == 1
