@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
@@ -246,7 +246,13 @@ class Dripping(BaseHTTPRequestHandler):
 def dripping() -> Iterator[str]:
     """Serve a store whose files take twenty seconds to download."""
     Dripping.dripping, Dripping.dripped = threading.Event(), threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    with store_of(Dripping) as url:
+        yield url
+
+
+@contextmanager
+def store_of(handler: type[Dripping]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -274,6 +280,22 @@ def test_leaving_does_not_wait_for_downloads(how: str, dripping: str, tmp_path: 
     assert not Dripping.dripped.is_set()
     assert isinstance(taken, FeedFile)
     assert list((tmp_path / "in").iterdir()) == [taken.path]
+
+
+class Spotty(Dripping):
+    """A store that sends ``good``, and answers all other requests with an error."""
+
+    status: ClassVar[int]
+
+    def do_GET(self) -> None:
+        """Send the file, or the error."""
+        is_good = self.path.endswith("/good")
+        self.send_response_only(200 if is_good else self.status)
+        self.send_header("Content-Length", str(len(CSV) if is_good else 0))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(CSV if is_good else b"")
 
 
 def test_a_large_file_is_downloaded_in_parts(
@@ -447,6 +469,50 @@ def test_one_object_that_is_denied_does_not_stop_the_others(
         "the store denies access (InvalidObjectState); the next run tries again"
     )
     assert len(list((tmp_path / "in").iterdir())) == 2
+
+
+@pytest.mark.parametrize("status", [400, 416, pytest.param(500, marks=pytest.mark.slow)])
+def test_one_object_that_the_store_cannot_give_does_not_stop_the_others(
+    status: int, tmp_path: Path
+) -> None:
+    """It is left for the next run; if the store gives none, the run ends with an error."""
+    good_one, bad_one = (
+        FeedObject(name, '"1"', len(CSV), datetime(2026, 1, 1, tzinfo=UTC))
+        for name in ("good", "bad")
+    )
+    Spotty.status = status
+    with store_of(Spotty) as endpoint, s3_feed(endpoint) as feed:
+        files = list(feed.fetch([good_one, bad_one], tmp_path / "in"))
+        missed = feed.fetch([bad_one], tmp_path / "in")
+        next(missed)
+        with pytest.raises(OmetriaError):
+            next(missed)
+
+    good, bad = files
+    assert isinstance(good, FeedFile)
+    assert isinstance(bad, Unreadable)
+    assert (bad.again, bad.reason) == (
+        True, f"the store answers {status}; the next run tries again"
+    )  # fmt: skip
+
+
+def test_one_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
+    """It is left for the next run, with the system's reason."""
+    folder = tmp_path / "feed"
+    folder.mkdir()
+    for name in ("1", "2"):
+        (folder / name).write_bytes(CSV)
+    with folder_feed(folder) as feed:
+        asked = sorted(feed.list())
+        (folder / "1").unlink()
+        (folder / "1").symlink_to("1")
+        first, second = feed.fetch(asked, tmp_path / "in")
+
+    assert isinstance(second, FeedFile)
+    assert isinstance(first, Unreadable)
+    assert first.reason == (
+        "it cannot be opened (too many levels of symbolic links); the next run tries again"
+    )
 
 
 def test_if_every_object_is_denied_the_credentials_are_the_cause(

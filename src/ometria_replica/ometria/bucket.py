@@ -59,18 +59,26 @@ class Bucket:
             return AccessDenied(f"{what}: {self._denial(code, status)}")
         return self._trouble(what, code, status)
 
-    def denied_for(self, error: Exception) -> str | None:
+    def trouble_with_one(self, error: Exception) -> str | None:
         """
-        Give the code with which the store denies one object, although our credentials are valid.
+        Say why the store does not give one object, although it may give others.
 
-        The object may be archived, or encrypted with a key that we may not use.
-        None if *error* means anything else, or concerns our credentials.
+        The object may be archived, damaged, or encrypted with a key that we may not use; a file
+        may have no permission to read it. None if *error* concerns all objects: our credentials,
+        the bucket, the network.
         """
         text = str(error)
+        if self.local:
+            found = _found(rf"({'|'.join(_OF_ONE_FILE)})", text)
+            return None if found is None else f"it cannot be opened ({found.lower()})"
         code, status = _found(r"<Code>(\w+)</Code>", text), _found(r"status code: (\d+)", text)
-        if self.local or status != "403" or "/latest/" in text or code in _KEYS | _SESSION:
+        if status is None or status in {"301", "401", "429"} or "/latest/" in text:
             return None
-        return code or status
+        if code in _KEYS | _SESSION | _ELSEWHERE:
+            return None
+        if status == "403":
+            return f"the store denies access ({code or status})"
+        return f"the store answers {status}" + (f" ({code})" if code else "")
 
     def _trouble(self, what: str, code: str | None, status: str | None) -> ReplicaError:
         if status is None or status == "429" or status.startswith("5"):
@@ -105,6 +113,7 @@ class Bucket:
         )
 
 
+_OF_ONE_FILE = ("Permission denied", "Too many levels of symbolic links", "Is a directory")
 _ELSEWHERE = {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _SESSION = {"TokenRefreshRequired", "RequestTimeTooSkewed"}

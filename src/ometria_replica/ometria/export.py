@@ -137,27 +137,32 @@ class ExportFiles:
         Download *objects* into *folder*, as plain text with their dialect, in the order given.
 
         The next few are downloaded while the caller works on one. The caller deletes the files
-        that it takes; the others are deleted here. An object to which the store denies access
-        is Unreadable, and the next run tries again; if all are denied, AccessDenied is raised
-        after the last.
+        that it takes; the others are deleted here. An object that the store does not give, as it
+        gives others, is Unreadable, and the next run tries again. If it gives none, the error is
+        raised after the last, or after the first few if the store is in trouble.
         """
         folder.mkdir(parents=True, exist_ok=True)
         _ = self.bucket  # Opened here, once, before several threads use it.
         self._stop = threading.Event()
-        denials: dict[str, ReplicaError] = {}  # By name: downloads end in any order.
+        refusals: dict[str, ReplicaError] = {}  # By name: downloads end in any order.
+        given: list[str] = []
 
         def bring(origin: FeedObject) -> FeedFile | Unreadable:
             try:
-                return self._bring(origin, folder)
-            except _DeniedError as denied:
-                denials[origin.name] = denied.refusal
-                return Unreadable(origin, str(denied), again=True)
+                file = self._bring(origin, folder)
+            except _NotGivenError as missed:
+                refusals[origin.name] = missed.refusal
+                if isinstance(missed.refusal, Unavailable) and len(refusals) > AHEAD and not given:
+                    raise missed.refusal from None
+                return Unreadable(origin, str(missed), again=True)
+            given.append(origin.name)
+            return file
 
         yield from in_order(
             self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
         )
-        if denials and len(denials) == len(objects):
-            raise denials[objects[0].name]
+        if refusals and not given:
+            raise refusals[objects[0].name]
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
@@ -199,10 +204,10 @@ class ExportFiles:
                     self._get(origin)  # Another program may have written to it during the read.
             except BaseError as error:
                 refusal = self.bucket.refusal(error, f"reading {origin.name}")
-                if (code := self.bucket.denied_for(error)) is not None:
-                    raise _DeniedError(code, refusal) from None
                 if tries_left and isinstance(refusal, Unavailable):
                     continue
+                if (trouble := self.bucket.trouble_with_one(error)) is not None:
+                    raise _NotGivenError(trouble, refusal) from None
                 raise refusal from None
             if size != origin.size:
                 raise _MovedOnError(CHANGED)
@@ -257,11 +262,11 @@ class _CancelledError(Exception):
     """The caller needs no more files."""
 
 
-class _DeniedError(Exception):
-    """The store denies access to one object. *refusal* is the error if it denies all."""
+class _NotGivenError(Exception):
+    """The store does not give one object. *refusal* is the error if it gives none."""
 
-    def __init__(self, code: str, refusal: ReplicaError) -> None:
-        super().__init__(f"the store denies access ({code}); the next run tries again")
+    def __init__(self, trouble: str, refusal: ReplicaError) -> None:
+        super().__init__(f"{trouble}; the next run tries again")
         self.refusal = refusal
 
 
