@@ -535,6 +535,31 @@ def test_if_every_object_is_denied_the_credentials_are_the_cause(
     assert list((tmp_path / "in").iterdir()) == []
 
 
+def test_a_line_break_at_the_end_of_a_variable_does_no_harm(
+    s3: S3Client, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret of Kubernetes often has one; elsewhere in the text it is an error that names it."""
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
+    variables = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    for name, text in variables.items():
+        monkeypatch.setenv(name, f"{text}\n")
+
+    assert names(ExportFiles(FeedSettings("s3://exports/acme"), EMAIL_EVENTS)) == ["1.csv"]
+    for name, text in variables.items():
+        with monkeypatch.context() as broken:
+            broken.setenv(name, f"{text[:2]}\n{text[2:]}")
+            message = refusal(
+                ExportFiles(FeedSettings("s3://exports/acme"), EMAIL_EVENTS), ConfigError
+            )
+        assert name in message
+        assert text not in message
+
+
 def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
     """Three mistakes have three messages, none of which contains a key."""
     iam = boto3.client(

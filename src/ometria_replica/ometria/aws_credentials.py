@@ -8,6 +8,7 @@ that need a sign-in.
 from __future__ import annotations
 
 import configparser
+import re
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -75,9 +76,13 @@ def _base_credentials(options: FeedSettings, environ: Mapping[str, str], place: 
 
 def _of_the_settings(options: FeedSettings, environ: Mapping[str, str]) -> Credentials | None:
     if options.access_key_id and options.secret_access_key:
-        token = options.session_token.reveal() if options.session_token else None
-        keys = (options.access_key_id.reveal(), options.secret_access_key.reveal(), token)
-        return Credentials("the feed's access_key_id", _constant(*keys))
+        names = ("access_key_id", "secret_access_key", "session_token")
+        secrets = (options.access_key_id, options.secret_access_key, options.session_token)
+        keys = {
+            f"the feed's {name}": secret.reveal() if secret else ""
+            for name, secret in zip(names, secrets, strict=True)
+        }
+        return Credentials("the feed's access_key_id", _constant(keys))
     if options.profile:
         return _profile(options.profile, environ, "the feed's profile")
     return None
@@ -85,8 +90,9 @@ def _of_the_settings(options: FeedSettings, environ: Mapping[str, str]) -> Crede
 
 def _of_the_environment(environ: Mapping[str, str]) -> Credentials | None:
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
-        keys = (environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"])
-        return Credentials("AWS_ACCESS_KEY_ID", _constant(*keys, environ.get("AWS_SESSION_TOKEN")))
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        keys = {name: environ.get(name, "") for name in names}
+        return Credentials("AWS_ACCESS_KEY_ID", _constant(keys))
     if environ.get("AWS_PROFILE"):
         return _profile(environ["AWS_PROFILE"], environ, "AWS_PROFILE")
     if environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
@@ -109,12 +115,28 @@ def _of_the_machine(environ: Mapping[str, str]) -> Credentials | None:
     return None
 
 
-def _constant(key: str, secret: str, token: str | None) -> Callable[[], S3Credential]:
+def sendable(name: str, text: str) -> str:
     """
-    Provide exactly this key.
+    Return *text* without space around it: a secret of Kubernetes often ends with a line break.
+
+    Raises ConfigError, which does not quote it, if no header can hold what remains.
+    """
+    stripped = text.strip()
+    if re.search(r"[^\x20-\x7e]", stripped):
+        raise ConfigError(
+            f"{name}: contains a line break, or another character that cannot be sent."
+            " Set it again without that character."
+        )
+    return stripped
+
+
+def _constant(keys: Mapping[str, str]) -> Callable[[], S3Credential]:
+    """
+    Provide exactly this key: its id, its secret and its token, by the names in messages.
 
     The driver itself would add ``AWS_SESSION_TOKEN`` to a key from the settings.
     """
+    key, secret, token = (sendable(name, text) for name, text in keys.items())
     return lambda: {
         "access_key_id": key,
         "secret_access_key": secret,
@@ -150,8 +172,8 @@ def _profile(name: str, environ: Mapping[str, str], where: str) -> Credentials:
         )
     if not _is_static(section):
         return _by_boto3(name, section, signed_by)
-    keys = (section["aws_access_key_id"], section["aws_secret_access_key"])
-    provider = _constant(*keys, section.get("aws_session_token"))
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    provider = _constant({f"{word} of {signed_by}": section.get(word, "") for word in names})
     return Credentials(signed_by, provider, section.get("region"))
 
 

@@ -18,7 +18,7 @@ from ometria_replica.errors import (
     Unavailable,
     UnexpectedResponse,
 )
-from ometria_replica.ometria.aws_credentials import NO_CREDENTIALS, find_credentials
+from ometria_replica.ometria.aws_credentials import NO_CREDENTIALS, find_credentials, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,11 +156,14 @@ def _open_s3(options: FeedSettings, environ: Mapping[str, str]) -> Bucket:
         or environ.get("AWS_ENDPOINT_URL")
         or None
     )
+    if endpoint:
+        endpoint = sendable("the feed's endpoint_url, or AWS_ENDPOINT_URL", endpoint)
     place = f"s3://{name}/{prefix}" + (f" at {urlsplit(endpoint).netloc}" if endpoint else "")
     found = find_credentials(options, environ, place)
     region = options.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    region = sendable("the feed's region, or AWS_REGION", region or found.region or "us-east-1")
     config: S3Config = {
-        "region": region or found.region or "us-east-1",
+        "region": region,
         "virtual_hosted_style_request": False,  # Other stores have no host name per bucket.
     }
     if endpoint:
