@@ -33,7 +33,7 @@ STYLE = {
 def mark(text: str) -> str:
     """Write the comment that says which text a picture was made from."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"<!-- ometria-replica tables --format mermaid, sha256:{digest} -->"
+    return f"<!-- The tables as Mermaid, sha256:{digest} -->"  # No comment may hold two dashes.
 
 
 def draw(text: str, mmdc: str, chromium: str) -> str:

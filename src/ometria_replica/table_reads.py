@@ -155,6 +155,8 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
     state = read.state
     start_after = _list_after(read, state)
     files = _files_to_read(read, start_after)
+    if not files and not state.files and not read.run.window.is_partial:
+        read.progress.warn(read.source.export(read.table).nothing_found())
     size = sum(file.size for file in files)
     read.run.progress.start(read.account.source_id, read.table.name, size, "bytes")
     loaded_at, counter = state.loaded_at, _FileCounter(read)

@@ -6,6 +6,8 @@ import inspect
 import re
 import signal
 import tomllib
+from pathlib import Path
+from xml.etree import ElementTree
 from typing import Any
 
 import pytest
@@ -160,6 +162,13 @@ def test_each_destination_that_tests_dlt_has_an_extra_and_is_documented(scheme: 
 
     assert SCHEMES[scheme].extra in EXTRAS
     assert re.search(rf"^\|.*`{re.escape(scheme)}://.*\[{SCHEMES[scheme].extra}\]", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("picture", sorted(DOCS.glob("assets/*.svg")), ids=lambda path: path.name)
+def test_a_picture_is_xml(picture: Path) -> None:
+    """A browser shows an error in place of an SVG that is not well-formed."""
+    root = ElementTree.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:

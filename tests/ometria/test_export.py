@@ -122,6 +122,31 @@ def test_a_prefix_matches_whole_segments(s3: S3Client, endpoint: str) -> None:
     assert len(names(s3_feed(endpoint, ""))) == 5
 
 
+@pytest.mark.parametrize("last", ["1.csv", "*.csv", "[0-9].csv"])
+def test_a_url_may_name_files(last: str, s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """One file, or a pattern as the last part of the url, in a folder and in a bucket."""
+    for name in ("1.csv", "other.json"):
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV)
+        (tmp_path / name).write_bytes(CSV)
+
+    assert names(s3_feed(endpoint, f"acme/{last}")) == ["1.csv"]
+    assert names(folder_feed(tmp_path / last)) == ["1.csv"]
+    with pytest.raises(ConfigError, match="Leave out one of them"):
+        folder_feed(tmp_path / last, pattern="*")
+
+
+def test_a_feed_without_a_file_says_where_it_looked(tmp_path: Path) -> None:
+    """It names the place, the pattern, and files that are there instead."""
+    (tmp_path / "notes.txt").write_bytes(CSV)
+    feed = folder_feed(tmp_path, pattern="*.csv")
+
+    assert names(feed) == []
+    assert feed.nothing_found() == (
+        f"{tmp_path}: no file has a name that matches '*.csv'. There are other files, such as"
+        " notes.txt. Check the feed's url and pattern."
+    )
+
+
 def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endpoint: str) -> None:
     """All files are listed, even if they exceed S3's page; start_after gives the later ones."""
     for number in range(1050):

@@ -310,7 +310,8 @@ class FeedSettings:
     url: str = _setting(
         _feed_url,
         "URL or path",
-        "The bucket or folder of the export: `s3://bucket/prefix`, `file:///folder` or a path.",
+        "The bucket or folder of the export: `s3://bucket/prefix`, `file:///folder` or a path."
+        " A last part such as `*.csv` or `events.csv.gz` names files in it.",
         env="OMETRIA_FEED_URL",
         unset="required",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,10 +113,30 @@ class Bucket:
         )
 
 
+_FILE_NAME = re.compile(r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|gz|zst|zip)$", re.IGNORECASE)
 _OF_ONE_FILE = ("Permission denied", "Too many levels of symbolic links", "Is a directory")
 _ELSEWHERE = {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _SESSION = {"TokenRefreshRequired", "RequestTimeTooSkewed"}
+
+
+def naming_a_folder(options: FeedSettings) -> FeedSettings:
+    """
+    Split a url that names one file, or files by a pattern, into a folder and a pattern.
+
+    Raises ConfigError if the settings have another pattern too.
+    """
+    folder, slash, name = options.url.rpartition("/")
+    in_bucket = options.url.startswith("s3://")
+    is_file = _FILE_NAME.search(name) if in_bucket else _folder(options.url).is_file()
+    if not name or not (is_file or re.search(r"[*?\[]", name)):
+        return options
+    if options.pattern:
+        raise ConfigError(
+            f"{options.url}: names files, and so does the feed's pattern, {options.pattern}."
+            " Leave out one of them."
+        )
+    return replace(options, url=folder or slash or ".", pattern=f"{name}")
 
 
 def open_bucket(options: FeedSettings, environ: Mapping[str, str] = os.environ) -> Bucket:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
-from ometria_replica.ometria.bucket import open_bucket
+from ometria_replica.ometria.bucket import naming_a_folder, open_bucket
 from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
 from ometria_replica.ometria.dialect import choose_dialect
 from ometria_replica.ometria.one_per_line import normalise
@@ -44,6 +44,7 @@ AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk
 TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
 PART = 64 << 20  # Bytes per request, so that a request can have a time limit.
 PIECE = 16 << 10  # Bytes after which a download checks whether it was cancelled.
+SHOWN = 3  # Names of files that do not match the pattern.
 LISTED_AT_ONCE = 1000  # S3's own page.
 # Names of files that another program is still writing.
 _UNFINISHED = re.compile(
@@ -71,7 +72,7 @@ class ExportFiles:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.options = options
+        self.options = options = naming_a_folder(options)
         self.columns = table.fields
         self.required = _key_fields(table)
         self.max_bytes = max_bytes
@@ -80,6 +81,7 @@ class ExportFiles:
         self._sleep = sleep
         self._pattern, self._others = _patterns(options, table, catalog)
         self._bucket: Bucket | None = None
+        self._others_seen: list[str] = []
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
 
@@ -107,6 +109,7 @@ class ExportFiles:
         """
         from obstore.exceptions import BaseError, InvalidPathError  # noqa: PLC0415 -- 30 ms.
 
+        self._others_seen = []
         try:
             stream = self.bucket.store.list(offset=start_after, chunk_size=LISTED_AT_ONCE)
             for chunk in stream:
@@ -124,7 +127,22 @@ class ExportFiles:
         except (BaseError, OSError) as error:
             raise self.bucket.refusal(error, "listing its files") from None
 
+    def nothing_found(self) -> str:
+        """Say where and for what the last listing looked, and what it saw instead."""
+        seen = ", ".join(self._others_seen)
+        instead = f"There are other files, such as {seen}." if seen else "It holds no file at all."
+        return (
+            f"{self.bucket.place}: no file has a name that matches '{self._pattern}'. {instead}"
+            " Check the feed's url and pattern."
+        )
+
     def _wanted(self, meta: ObjectMeta) -> bool:
+        is_wanted = self._is_wanted(meta)
+        if not is_wanted and len(self._others_seen) < SHOWN:
+            self._others_seen.append(meta["path"])
+        return is_wanted
+
+    def _is_wanted(self, meta: ObjectMeta) -> bool:
         name = meta["path"]
         if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
             return False
