@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperArgument, TyperCommand
+from typing_extensions import override
 
 from ometria_replica.errors import RejectedRecords, ReplicaError
+from ometria_replica.text import counted, printable
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
@@ -102,13 +104,11 @@ def main_options(
 ) -> None:
     """Replicate an Ometria account into your own warehouse."""
     if version:
-        typer.echo(f"ometria-replica {__version__}")
+        _say(f"ometria-replica {__version__}")
         raise typer.Exit
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[lines])
 
 
 @app.command(cls=_WithRenamedOptions)
@@ -152,8 +152,6 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
         dry_run=dry_run,
     )
     if strict and report.rejected:
-        from ometria_replica.text import counted
-
         raise RejectedRecords(
             f"{counted(report.rejected, 'value, record or file', 'values, records or files')}"
             " rejected, and --strict is set. Everything else is loaded."
@@ -201,9 +199,9 @@ def check(
     for finding in run_check(_settings(config, warehouse)):
         findings.append(finding)
         if not as_json:
-            typer.echo(finding_as_text(finding))
+            _say(finding_as_text(finding))
     if as_json:
-        typer.echo(findings_as_json(findings))
+        _say(findings_as_json(findings))
     failures = [finding.error for finding in findings if finding.error is not None]
     if failures:
         raise typer.Exit(failures[0].exit_code)
@@ -218,7 +216,7 @@ def tables(
     """Show the tables. Each has its columns, their types and sources, and its key."""
     from ometria_replica.describe import describe
 
-    typer.echo(describe(table, "json" if as_json else form.value))
+    _say(describe(table, "json" if as_json else form.value))
 
 
 @app.command()
@@ -230,7 +228,7 @@ def config(
     from ometria_replica.rendering import settings_as_json, settings_as_text
 
     settings = explain(_settings(config, warehouse))
-    typer.echo(settings_as_json(settings) if as_json else settings_as_text(settings))
+    _say(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
 @app.command()
@@ -248,7 +246,7 @@ def runs(
 
     with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
         history = [run.report for run in opened.state.runs(limit)]
-    typer.echo(history_as_json(history) if as_json else history_as_text(history))
+    _say(history_as_json(history) if as_json else history_as_text(history))
 
 
 @state_app.command("show")
@@ -260,7 +258,7 @@ def state_show(
     from ometria_replica.state_commands import read_state
 
     state = read_state(_settings(config, warehouse))
-    typer.echo(state_as_json(state) if as_json else state_as_text(state))
+    _say(state_as_json(state) if as_json else state_as_text(state))
 
 
 @state_app.command("rewind", cls=_Command)
@@ -284,7 +282,7 @@ def state_rewind(
 
     day = to.date() if to else None
     rewind(_settings(config, warehouse), table, day)
-    typer.echo(rewound_as_text(table, day))
+    _say(rewound_as_text(table, day))
 
 
 @rejects_app.command("list")
@@ -304,7 +302,7 @@ def rejects_list(
     from ometria_replica.state_commands import read_rejects
 
     rejects = read_rejects(_settings(config, warehouse), limit)
-    typer.echo(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
+    _say(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
 
 
 @rejects_app.command("replay")
@@ -315,10 +313,9 @@ def rejects_replay(
     from ometria_replica.catalog import CATALOG
     from ometria_replica.schema import Feed
     from ometria_replica.state_commands import replay
-    from ometria_replica.text import counted
 
     settings = _settings(config, warehouse)
-    typer.echo(f"{counted(replay(settings), 'value')} converted now.", err=True)
+    _say(f"{counted(replay(settings), 'value')} converted now.", err=True)
     feed_tables = [table.name for table in CATALOG if isinstance(table.read, Feed)]
     _sync(settings, feed_tables, as_json=as_json)
 
@@ -341,7 +338,7 @@ def demo(
             warehouse, profiles=profiles, lists=lists, events=events, progress=progress
         )
     _print_report(report, as_json=False)
-    typer.echo(samples)
+    _say(samples)
 
 
 def main() -> None:
@@ -351,24 +348,36 @@ def main() -> None:
     try:
         app()
     except ReplicaError as error:
-        typer.echo(f"{error}", err=True)
+        _say(f"{error}", err=True)
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
         traceback.print_tb(error.__traceback__)
-        typer.echo(
+        _say(
             f"Bug in ometria-replica: {type(error).__name__} (traceback above)."
             " Committed data is safe; the next run repeats the rest. Please report it.",
             err=True,
         )
         raise SystemExit(1) from None
     except _Stopped as stop:
-        typer.echo("Stopped. Committed data is safe; the next run continues from there.", err=True)
+        _say("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
     except BrokenPipeError:  # The reader of standard output closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    typer.echo(printable(text), err=err)
+
+
+class _Formatter(logging.Formatter):
+    """Formats log lines without characters that steer a terminal."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _Stopped(BaseException):
@@ -409,4 +418,4 @@ def _sync(
 
 
 def _print_report(report: RunReport, *, as_json: bool) -> None:
-    typer.echo(report.to_json() if as_json else report.to_text())
+    _say(report.to_json() if as_json else report.to_text())

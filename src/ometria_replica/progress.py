@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ometria_replica.text import counted
+from ometria_replica.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,8 +91,10 @@ class _Lines:
         more = f", {_requests(report.requests)}" if report.requests else ""
         files = f", {counted(report.files, 'file')}" if report.files else ""
         print(  # noqa: T201 -- To standard error, for log files.
-            f"{report.source_id} {report.table}: {outcome} {records}{more}{files},"
-            f" {report.seconds:.1f} s",
+            printable(
+                f"{report.source_id} {report.table}: {outcome} {records}{more}{files},"
+                f" {report.seconds:.1f} s"
+            ),
             file=sys.stderr,
             flush=True,
         )

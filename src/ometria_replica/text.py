@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+# C0 but the tab and the line feed, C1, marks that turn the direction of text, lone surrogates.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Escape the characters that steer a terminal, as JSON does: names of files may hold them."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
 
 def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
     """Align cells in columns: the first *left* columns to the left, the others to the right."""

@@ -351,6 +351,26 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
     assert not (tmp_path / "w.duckdb").exists()
 
 
+@pytest.mark.parametrize("options", [(), ("--json",), ("-v",)])
+def test_no_name_of_a_file_steers_the_terminal(options: tuple[str, ...], tmp_path: Path) -> None:
+    """Escapes of a terminal, and marks that turn the direction of text, are shown as escapes."""
+    feed = tmp_path / "feed"
+    feed.mkdir()
+    for name in ("C1 \x9b31m.csv", "right \u202egnp.csv"):
+        (feed / name).write_bytes(b"<html>")
+    verbose = [option for option in options if option == "-v"]
+    others = [option for option in options if option != "-v"]
+    env = {"OMETRIA_FEED_URL": str(feed), "OMETRIA_WAREHOUSE_URL": f"{tmp_path}/w.duckdb"}
+
+    ended = run(*verbose, "sync", *others, env=env, cwd=tmp_path)
+
+    assert r"C1 \u009b31m.csv" in ended.out
+    assert r"right \u202egnp.csv" in ended.out
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", ended.out + ended.err)
+    if "--json" in others:
+        assert any("\x9b" in warning for warning in ended.json["warnings"])
+
+
 # --- Secrets and people ------------------------------------------------------------------------
 
 
