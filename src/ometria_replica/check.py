@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
-from ometria_replica.errors import ReplicaError, Unavailable, WarehouseError
-from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.errors import ConfigError, ReplicaError, Unavailable, WarehouseError
+from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.schema import Feed, PerParent
 from ometria_replica.warehouse import open_warehouse
@@ -42,6 +42,11 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
                 yield from _check_api(account, source, _endpoints(catalog))
             if account.feed is not None:
                 yield from _check_feed(account, source, catalog)
+            for table in catalog:
+                if missing := setting_missing(account, table):
+                    needed = f"{account.source_id}: {table.name} is not read: {missing}"
+                    is_required = table.name in account.require
+                    yield Finding(needed, ConfigError(needed) if is_required else None)
     warning = file_name_warning(config.warehouse.url, catalog)
     where = f"the warehouse {masked(config.warehouse.url)}"
     yield _tested(where, lambda: _open(config, catalog), warning)

@@ -25,7 +25,7 @@ from ometria_replica.errors import (
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
-from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.run_context import (
     LEASE,
     NoProgress,
@@ -88,6 +88,7 @@ def sync(
     chosen = catalog.only(tables)
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
+    _refuse_what_is_not_set(config, catalog, tables)
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
@@ -107,9 +108,11 @@ def _sync_account(
     with AccountSource(account, run.started_at, all_) as source:
         try:
             for table in tables.for_account(account).in_reading_order:
-                if source.can_read(table):
-                    with step(f"table {table.name}"), _going_on(run):
-                        sync_table(TableRead(run, warehouse, account, source, table))
+                if missing := setting_missing(account, table):
+                    run.leave_out(account.source_id, table.name, missing)
+                    continue
+                with step(f"table {table.name}"), _going_on(run):
+                    sync_table(TableRead(run, warehouse, account, source, table))
         except ReplicaError as error:
             run.errors.append(error)  # Without a network or a disk, no table can be read.
         run.warnings += source.warnings
@@ -182,6 +185,28 @@ def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: b
 def owner_of(account: AccountSettings) -> Owner:
     """Return the account as the warehouse knows it: its source, and how its keys are made."""
     return Owner(account.account_id, account.source_id, account.wide_keys)
+
+
+def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
+    """Raise ConfigError if no account can read a named table, or one lacks what it requires."""
+    missing = {
+        (account.source_id, table.name): setting_missing(account, table)
+        for account in config.accounts
+        for table in catalog
+    }
+    problems = [
+        f"{name}: cannot be read: {missing[config.accounts[0].source_id, name]}."
+        for name in named
+        if all(missing[account.source_id, name] for account in config.accounts)
+    ]
+    problems += [
+        f"{table.name}: required for '{account.source_id}', but {reason}."
+        for account in config.accounts
+        for table in (catalog.only(account.require) if account.require else ())
+        if (reason := missing[account.source_id, table.name])
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _refuse_contradictions(window: Window) -> None:

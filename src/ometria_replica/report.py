@@ -67,7 +67,11 @@ class TableReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The report of a run. *warehouse* is its URL without secrets."""
+    """
+    The report of a run. *warehouse* is its URL without secrets.
+
+    *not_read* names the tables that an account's settings do not allow to read, and why.
+    """
 
     run_id: str
     version: str
@@ -77,6 +81,7 @@ class RunReport:
     outcome: Outcome
     tables: tuple[TableReport, ...]
     warnings: tuple[str, ...] = field(default=())
+    not_read: tuple[str, ...] = field(default=())
 
     @property
     def rejected(self) -> int:
@@ -142,6 +147,7 @@ class RunReport:
                 if again
                 else "There was nothing to read."
             )
+        remarks += [f"Not read: {left_out}." for left_out in self.not_read]
         if self.rejected:
             remarks.append("To see what was rejected: ometria-replica rejects list.")
         elif self.outcome != "failed":
@@ -158,7 +164,8 @@ def report_from_dict(report: dict[str, Any]) -> RunReport:
     data = {name: value for name, value in report.items() if name in known}
     for name in ("started_at", "finished_at"):
         data[name] = datetime.fromisoformat(data[name])
-    data["warnings"] = tuple(data.get("warnings", ()))
+    for name in ("warnings", "not_read"):
+        data[name] = tuple(data.get(name, ()))
     data["tables"] = tuple(
         TableReport(**{name: _frozen(table[name]) for name in table if name in table_known})
         for table in data["tables"]

@@ -109,6 +109,7 @@ class RunContext:
     fetch: Fetch | None = None
     tables: list[TableReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     errors: list[ReplicaError] = field(default_factory=list)
     run_id: str = field(init=False)
 
@@ -118,6 +119,10 @@ class RunContext:
     def lease(self, source_id: str) -> Lease:
         """Make a lease of a source that ends a while from now."""
         return Lease.of_this_process(source_id, self.run_id, self.clock() + LEASE)
+
+    def leave_out(self, source_id: str, table_name: str, reason: str) -> None:
+        """Note that a table is not read."""
+        self.not_read.setdefault((source_id, reason), []).append(table_name)
 
     @contextmanager
     def after_failure(self) -> Iterator[None]:
@@ -140,6 +145,10 @@ class RunContext:
             outcome=outcome,
             tables=tuple(self.tables),
             warnings=tuple(self.warnings),
+            not_read=tuple(
+                f"{', '.join(tables)} of {source_id}: {reason}"
+                for (source_id, reason), tables in self.not_read.items()
+            ),
         )
 
 

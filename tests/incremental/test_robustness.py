@@ -418,3 +418,35 @@ def test_where_all_is_quoted_an_empty_cell_is_no_value(
 
     rows = read_file(warehouse, "ometria.email_events", order="email")
     assert [row["bounce_reason"] for row in rows] == reasons
+
+
+# --- What is not set ---------------------------------------------------------------------------
+
+
+def test_a_table_that_no_account_can_read_is_refused_by_name(
+    server: Server, warehouse: Path
+) -> None:
+    """Naming it is a mistake; without names, the report says which tables were not read."""
+    with pytest.raises(ConfigError, match="email_events: cannot be read: no feed is set"):
+        replicate(warehouse, account(server), at=NOON, tables=["email_events"])
+    assert not warehouse.exists()
+
+    report = replicate(warehouse, account(server), at=NOON)
+
+    reason = "no feed is set (OMETRIA_FEED_URL, or feed.url)"
+    assert report.not_read == (f"email_events of uk: {reason}",)
+    assert f"Not read: email_events of uk: {reason}." in report.to_text()
+
+
+def test_a_required_table_makes_a_lost_variable_a_failure(server: Server, warehouse: Path) -> None:
+    """A scheduled run that loses the feed does not stay green."""
+    needs = account(server, require=("email_events", "profiles"))
+    with pytest.raises(ConfigError, match="email_events: required for 'uk', but no feed is set"):
+        replicate(warehouse, needs, at=NOON)
+    with pytest.raises(ConfigError, match="email_event"):
+        replicate(warehouse, account(server, require=("email_event",)), at=NOON)
+
+    found = [finding for finding in check(config(warehouse, needs)) if finding.error]
+    assert [str(finding.error) for finding in found] == [
+        "uk: email_events is not read: no feed is set (OMETRIA_FEED_URL, or feed.url)"
+    ]

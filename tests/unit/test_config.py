@@ -843,6 +843,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].deletes", "report", "default"),
         ("accounts[0].max_deleted_share", "0.1", "default"),
         ("accounts[0].detect_deletes_every_days", "not set", "default"),
+        ("accounts[0].require", "none", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),

@@ -284,6 +284,15 @@ def _encoding(value: object) -> str:
     return text
 
 
+def _tables(value: object) -> tuple[str, ...]:
+    """Read a list in the file, or text with commas in the environment."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise Invalid('must be a list of tables, such as ["email_events"]')
+    return tuple(value)
+
+
 def _columns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
@@ -447,6 +456,14 @@ class AccountSettings:
         "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
         unset="only with `--detect-deletes` or `--full`",
+    )
+    require: tuple[str, ...] = _setting(
+        _tables,
+        "list of text",
+        "Tables that every run must be able to read. If the key or the feed that one of them needs"
+        " is not set, a run fails instead of leaving the table out.",
+        (),
+        env="OMETRIA_REQUIRE",
     )
     feed: FeedSettings | None = None
 

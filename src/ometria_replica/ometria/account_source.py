@@ -55,6 +55,13 @@ AHEAD = timedelta(days=1)
 """How far a window reaches past now, in case a clock is wrong."""
 
 
+def setting_missing(account: AccountSettings, table: Table) -> str | None:
+    """Name the setting without which *table* cannot be read; None if it is there."""
+    if isinstance(table.read, Feed):
+        return None if account.feed else "no feed is set (OMETRIA_FEED_URL, or feed.url)"
+    return None if account.api_key else "no API key is set (OMETRIA_API_KEY, or api_key)"
+
+
 class AccountSource:
     """
     The API and the export files of one account: opened at first use, closed together.
@@ -128,9 +135,7 @@ class AccountSource:
 
     def can_read(self, table: Table) -> bool:
         """Whether the account's settings allow reading *table*: an API key or a feed."""
-        if isinstance(table.read, Feed):
-            return self._account.feed is not None
-        return self._account.api_key is not None
+        return setting_missing(self._account, table) is None
 
     def read(
         self,
