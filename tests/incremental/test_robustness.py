@@ -423,9 +423,7 @@ def test_where_all_is_quoted_an_empty_cell_is_no_value(
 # --- What is not set ---------------------------------------------------------------------------
 
 
-def test_a_table_that_no_account_can_read_is_refused_by_name(
-    server: Server, warehouse: Path
-) -> None:
+def test_a_table_that_cannot_be_read_is_refused_by_name(server: Server, warehouse: Path) -> None:
     """Naming it is a mistake; without names, the report says which tables were not read."""
     with pytest.raises(ConfigError, match="email_events: cannot be read: no feed is set"):
         replicate(warehouse, account(server), at=NOON, tables=["email_events"])
