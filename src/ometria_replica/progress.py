@@ -34,9 +34,9 @@ def watching() -> Iterator[Progress]:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[rows]} rows"),
+        TextColumn("{task.fields[records]} records"),
         TextColumn("{task.fields[requests]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     ) as bars:
         yield _Bars(bars)
@@ -51,13 +51,13 @@ class _Bars:
 
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
         self._task = self._bars.add_task(
-            f"{source_id} {table}", total=total, rows="0", requests="", unit=unit
+            f"{source_id} {table}", total=total, records="0", requests="", unit=unit
         )
 
     def advance(self, records: int, requests: int, done: int) -> None:
         if self._task is not None:
             self._bars.update(
-                self._task, completed=done, rows=f"{records:,}", requests=_requests(requests)
+                self._task, completed=done, records=f"{records:,}", requests=_requests(requests)
             )
 
     def finish(self, report: TableReport) -> None:
@@ -69,7 +69,7 @@ class _Bars:
             self._task,
             total=done if not report.error else total,
             completed=done,
-            rows=f"{report.records:,}",
+            records=f"{report.records:,}",
             requests=_requests(report.requests),
         )
         self._bars.stop_task(self._task)
