@@ -108,18 +108,18 @@ def on_a_terminal(*arguments: str, env: Mapping[str, str], cwd: Path) -> tuple[i
 
 
 def test_a_terminal_gets_a_bar_a_table(server: Server, warehouse: Path, tmp_path: Path) -> None:
-    """Each table has a bar with its rows and requests; standard output has no escape code."""
+    """Each table has a bar with its records and requests; standard output has no escape code."""
     env = environment(server, warehouse, tmp_path)
 
     code, out, terminal = on_a_terminal("sync", env=env, cwd=tmp_path)
 
     assert code == 0
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal).rsplit("uk profiles", 1)[-1]
-    assert re.match(r" +\S*━+\S* +\d+ rows +\d+ requests?", last), last
-    assert re.search(r"uk lists +━+ +\d+ rows +\d+ requests?", last)
-    assert re.search(r"uk member_lists +━+ +2 rows +2 requests", last)
-    assert re.search(r"uk unsubscribes +━+ +1 rows +\d+ requests?", last)
-    assert re.search(r"uk email_events +━+ +1 rows", last)
+    assert re.match(r" +\S*━+\S* +\d+ records +\d+ requests?", last), last
+    assert re.search(r"uk lists +━+ +\d+ records +\d+ requests?", last)
+    assert re.search(r"uk member_lists +━+ +2 records +2 requests", last)
+    assert re.search(r"uk unsubscribes +━+ +1 records +\d+ requests?", last)
+    assert re.search(r"uk email_events +━+ +1 records", last)
     assert "\x1b[" in terminal
     assert "\x1b" not in out
     assert out.startswith("Synced to duckdb:///")
@@ -136,7 +136,7 @@ def test_a_terminal_shows_the_tables_after_one_that_failed(
 
     assert code == 3
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal).rsplit("uk profiles", 1)[-1]
-    assert re.search(r"uk unsubscribes +━+ +1 rows", last)
+    assert re.search(r"uk unsubscribes +━+ +1 records", last)
     assert "Ometria refused the API key" in last
     assert "\x1b" not in out
 
