@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
-from ometria_replica.schema import StateTable
+from ometria_replica.schema import ROW_KEY, StateTable
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.engines.base import Engine
 
-SOURCE_AND_KEY = ("__source_id", "__sync_key")
-"""Two sources can have equal keys. In this order the index also finds all rows of a source."""
-
 
 def key_of(table: Table | StateTable) -> tuple[str, ...]:
     """Name the columns of the primary key that a table should have."""
-    return table.key if isinstance(table, StateTable) else SOURCE_AND_KEY
+    return table.key if isinstance(table, StateTable) else ROW_KEY
 
 
 def primary_key(engine: Engine, table: Table | StateTable) -> list[str]:
