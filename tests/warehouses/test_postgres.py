@@ -19,7 +19,7 @@ from ometria_replica.warehouse.engines.postgres_dialect import numbered
 from ometria_replica.warehouse.state_tables import STATE_TABLES, WATERMARKS
 from tests.places import PostgresPlace
 from tests.pooler import pooled
-from tests.postgres import GUARDED, PASSWORD
+from tests.postgres import GUARDED, PASSWORD, postgres_in_english
 from tests.postgres import postgres as server
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, table_state_of
 
@@ -379,6 +379,28 @@ def test_a_late_file_of_many_old_copies_is_compared_in_seconds(place: PostgresPl
         Load(EMAIL_EVENTS, copies, at=NOON, file=("newer", NOON)).into(warehouse)
         late = Load(EMAIL_EVENTS, copies, at=NOON + HOUR, file=("older", NOON - HOUR))
         assert late.into(warehouse).older == 300_000
+
+
+# --- languages ---------------------------------------------------------------------------------
+
+
+def test_the_newest_file_wins_in_a_database_of_any_language() -> None:
+    """Of two files of one time, the later name by its bytes wins, whatever comes first."""
+    with postgres_in_english() as english:
+        assert english.rows("SELECT 'a.csv' < 'Z.csv'", database="english") == [(True,)]
+        for day, names in enumerate((("Z.csv", "a.csv"), ("a.csv", "Z.csv"))):
+            with open_warehouse(english.url("english")) as warehouse:
+                warehouse.prepare(OWNER, NOON)
+                for hours, name in enumerate(names):
+                    at = NOON + (10 * day + hours) * HOUR
+                    one = {"to_address": f"{day}@example.com", "event_type": "open"}
+                    Load(
+                        EMAIL_EVENTS, [json.dumps({**one, "campaign_title": name})], at=at,
+                        file=(name, NOON + day * HOUR),
+                    ).into(warehouse)  # fmt: skip
+        found = english.rows("SELECT campaign_title FROM ometria.email_events", database="english")
+
+    assert found == [("a.csv",), ("a.csv",)]
 
 
 # --- primary keys ------------------------------------------------------------------------------
