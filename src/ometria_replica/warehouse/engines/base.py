@@ -136,6 +136,12 @@ class Engine(ABC):
             f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
         )
 
+    def holds(self, table: Table, selection: Selection) -> bool:
+        """Return whether a table, which exists, has a row of *selection*."""
+        condition = sql.condition(selection)
+        found = f"SELECT 1 FROM {self.name(table)} WHERE {condition} LIMIT 1"
+        return bool(self.rows(found))
+
     def delete(self, table: Table, selection: Selection) -> int:
         """Delete rows of a table, and return how many there were."""
         found = self.count(table, selection)
