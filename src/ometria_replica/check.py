@@ -97,7 +97,8 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
         warehouse.check_access()
         for account in config.accounts:
             lost |= dict.fromkeys(warehouse.prepare(owner_of(account), utc_now()))
-    return "can be opened"
+        remark = warehouse.remark()
+    return f"can be opened ({remark})" if remark else "can be opened"
 
 
 def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:

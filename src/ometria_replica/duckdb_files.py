@@ -10,6 +10,11 @@ from ometria_replica.schema import STATE_SCHEMA
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
 
+STORAGE_VERSION = "v1.4.0"
+"""The storage version of a new file: DuckDB of that version, and newer, can open it."""
+
+STORAGE_VERSIONS = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
+
 
 def duckdb_path(url: str) -> str | None:
     """Read the file from ``duckdb:///warehouse.duckdb`` or a bare path; None for another URL."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ometria_replica.config.secrets import masked
+from ometria_replica.duckdb_files import STORAGE_VERSION, STORAGE_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -468,6 +469,13 @@ class WarehouseSettings:
         "duckdb:///warehouse.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",
+    )
+    duckdb_storage_version: str = _setting(
+        _one_of(*STORAGE_VERSIONS),
+        ", ".join(f"`{version}`" for version in STORAGE_VERSIONS),
+        "The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."
+        " An existing file keeps its own.",
+        STORAGE_VERSION,
     )
 
     def __repr__(self) -> str:

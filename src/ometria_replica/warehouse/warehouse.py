@@ -98,6 +98,11 @@ class Warehouse:
         with self.sessions.open("checking the privileges"):
             self._engine.check_access()
 
+    def remark(self) -> str:
+        """Say what a user may want to know about the database; empty if there is nothing."""
+        with self.sessions.open("looking at the database"):
+            return self._engine.remark()
+
     def load(self, batch: Batch) -> Loaded:
         """
         Merge the staged rows of *batch* and write its state, in one transaction.

@@ -108,6 +108,10 @@ class Engine(ABC):
 
     # --- what an engine may need; by default nothing ---
 
+    def remark(self) -> str:
+        """Say what a user may want to know about the database."""
+        return ""
+
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
 

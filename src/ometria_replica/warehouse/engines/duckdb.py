@@ -20,7 +20,7 @@ import duckdb
 from typing_extensions import override
 
 from ometria_replica import sql
-from ometria_replica.duckdb_files import duckdb_path
+from ometria_replica.duckdb_files import STORAGE_VERSION, duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
@@ -68,9 +68,18 @@ class Attachment(Protocol):
         """Explain an error, without its text: that may quote personal data."""
 
 
-def open_engine(url: str, connection: DuckDBPyConnection, *, dry_run: bool = False) -> DuckDBEngine:
-    """Open ``duckdb:///FILE``, or the path of a file."""
-    return DuckDBEngine(connection, FileAttachment(duckdb_path(url) or "", read_only=dry_run))
+def open_engine(
+    url: str,
+    connection: DuckDBPyConnection,
+    *,
+    dry_run: bool = False,
+    storage_version: str | None = None,
+) -> DuckDBEngine:
+    """Open ``duckdb:///FILE``, or the path of a file; a new file gets *storage_version*."""
+    file = FileAttachment(duckdb_path(url) or "", read_only=dry_run)
+    if storage_version:
+        file.storage_version = storage_version
+    return DuckDBEngine(connection, file)
 
 
 class DuckDBEngine(Engine):
@@ -179,6 +188,15 @@ class DuckDBEngine(Engine):
         self._attachment.check_access()
 
     @override
+    def remark(self) -> str:
+        """Name the storage version of a file; empty for a database that is in none."""
+        ((path, version),) = self.rows(
+            "SELECT path, tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?",
+            [self.catalog],
+        )
+        return f"storage version {version.rstrip('+')}" if path and version else ""
+
+    @override
     def detach(self) -> None:
         if self._attached:
             with self.session("closing the file"):
@@ -199,6 +217,7 @@ class FileAttachment:
     With *read_only* it is neither created nor written: a file that does not exist is empty.
     With *in_memory* the database is in memory, and *place* only its name in messages.
     Wait *wait_seconds* for a lock of another program; None means WAIT_SECONDS.
+    A new file has *storage_version*: DuckDB of that version, and newer, can open it.
     """
 
     place: str
@@ -208,6 +227,7 @@ class FileAttachment:
     sleep: Callable[[float], None] = time.sleep
     catalog: str = CATALOG
     locks: bool = True
+    storage_version: str = STORAGE_VERSION
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Attach the file, after waiting for another program's lock."""
@@ -221,6 +241,8 @@ class FileAttachment:
                 f"Cannot create {self.place}: its folder does not exist."
                 " Create the folder, or change warehouse.url."
             )
+        elif not self._exists:
+            options = f" (STORAGE_VERSION {sql.literal(self.storage_version)})"
         waited = 0.0
         while True:
             try:
@@ -260,6 +282,12 @@ class FileAttachment:
             return WarehouseError(
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
                 " or move it."
+            )
+        if "newer version of DuckDB" in text or "but we can only read" in text:
+            return WarehouseError(
+                f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is"
+                " installed here. Nothing was changed. Run pip install --upgrade duckdb, or"
+                " name another file in warehouse.url."
             )
         if is_full(error):
             return WarehouseError(
