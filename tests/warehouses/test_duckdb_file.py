@@ -1,7 +1,8 @@
-"""What is special about a warehouse that is a DuckDB file: its storage version."""
+"""What is special about a warehouse that is a DuckDB file: its storage version and its mode."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -93,3 +94,48 @@ def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
     told = rf"newer DuckDB than {re.escape(duckdb.__version__)}.*pip install --upgrade duckdb"
     with pytest.raises(WarehouseError, match=told), opened(place):
         pass
+
+
+def modes_while_open(place: DuckDBPlace) -> dict[str, str]:
+    """Load a batch, and give the modes of all files while they are open."""
+    with opened(place) as warehouse, warehouse.sessions.open("a test"):
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+        return {file.name: oct(file.stat().st_mode & 0o777) for file in place.path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
+def test_a_new_file_is_for_its_owner_alone(umask: int, tmp_path: Path) -> None:
+    """And so is DuckDB's log, whatever the umask, which stays what it was."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    before = os.umask(umask)
+    try:
+        modes = modes_while_open(place)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+    assert modes == {"replica.duckdb": "0o600", "replica.duckdb.wal": "0o600"}
+    assert oct(place.path.stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_file_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    """A log is for those who may read the file."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    with opened(place):
+        pass
+    place.path.chmod(0o640)
+
+    assert modes_while_open(place) == {"replica.duckdb": "0o640", "replica.duckdb.wal": "0o640"}
+
+
+def test_a_file_that_cannot_be_opened_leaves_the_umask(tmp_path: Path) -> None:
+    """The program may go on, and make other files."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    place.path.write_text("a letter")
+    before = os.umask(0o022)
+    try:
+        with pytest.raises(WarehouseError, match="not a DuckDB file"), opened(place):
+            pass
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

@@ -9,10 +9,11 @@ program that holds it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -24,7 +25,7 @@ from ometria_replica.duckdb_files import STORAGE_VERSION, duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.permissions import ensure_writable
+from ometria_replica.permissions import closed_umask, ensure_writable
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -229,8 +230,24 @@ class FileAttachment:
     locks: bool = True
     storage_version: str = STORAGE_VERSION
 
+    _umask: int | None = field(default=None, init=False)
+
     def attach(self, connection: DuckDBPyConnection) -> None:
-        """Attach the file, after waiting for another program's lock."""
+        """
+        Attach the file, after waiting for another program's lock.
+
+        A new file, and DuckDB's log beside it while it is attached, are for their owner alone.
+        The log of a file that exists is for those who may read the file.
+        """
+        if not self.in_memory and not self.read_only:
+            self._umask = closed_umask(Path(self.place))
+        try:
+            self._attach(connection)
+        except BaseException:
+            self._reset_umask()
+            raise
+
+    def _attach(self, connection: DuckDBPyConnection) -> None:
         target, options = sql.literal(self.place), ""
         if self.in_memory or (self.read_only and not self._exists):
             target = "':memory:'"
@@ -259,11 +276,19 @@ class FileAttachment:
 
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""
-        if not self._exists:
-            return False
-        with step("detach"):
-            connection.execute(f"DETACH {CATALOG}")
-        return True
+        try:
+            if not self._exists:
+                return False
+            with step("detach"):
+                connection.execute(f"DETACH {CATALOG}")
+            return True
+        finally:
+            self._reset_umask()
+
+    def _reset_umask(self) -> None:
+        if self._umask is not None:
+            os.umask(self._umask)
+            self._umask = None
 
     def check_access(self) -> None:
         """Look at the permissions of the file, or of its folder."""
