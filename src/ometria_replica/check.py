@@ -49,7 +49,9 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
                     yield Finding(needed, ConfigError(needed) if is_required else None)
     warning = file_name_warning(config.warehouse.url, catalog)
     where = f"the warehouse {masked(config.warehouse.url)}"
-    yield _tested(where, lambda: _open(config, catalog), warning)
+    lost: dict[str, None] = {}
+    yield _tested(where, lambda: _open(config, catalog, lost), warning)
+    yield from (Finding(f"the rows in {where}", warning=each) for each in lost)
 
 
 def _endpoints(catalog: Catalog) -> list[str]:
@@ -94,12 +96,14 @@ def _list(source: AccountSource, table: Table) -> str:
     return f"holds {found:,} files" if found < _MOST_FILES else f"holds {found:,} files or more"
 
 
-def _open(config: Config, catalog: Catalog) -> str:
+def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
+    """Add a warning to *lost* for each table whose rows are gone."""
     with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
         warehouse.check_access()
         for account in config.accounts:
-            warehouse.prepare(owner_of(account), utc_now())
-    return "can be opened"
+            lost |= dict.fromkeys(warehouse.prepare(owner_of(account), utc_now()))
+        remark = warehouse.remark()
+    return f"can be opened ({remark})" if remark else "can be opened"
 
 
 def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:

@@ -1,4 +1,4 @@
-"""Whether a file or a folder can be written."""
+"""Whether a file or a folder can be written, and who may read new files."""
 
 from __future__ import annotations
 
@@ -18,3 +18,15 @@ def ensure_writable(place: Path, *, folder: bool = False) -> None:
             f"{place} does not exist, or cannot be written."
             " Create the folder, or change warehouse.url."
         )
+
+
+def closed_umask(file: Path) -> int:
+    """
+    Make new files of this process as closed to others as *file*; return the umask of before.
+
+    A *file* that does not exist is closed to all but its owner.
+    """
+    allowed = file.stat().st_mode if file.exists() else 0
+    before = os.umask(0o077)
+    os.umask(before | (0o077 & ~allowed))
+    return before

@@ -92,9 +92,15 @@ def sync(
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
-    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=dry_run) as warehouse:
+    with open_warehouse(
+        config.warehouse.url,
+        catalog=catalog,
+        dry_run=dry_run,
+        storage_version=config.warehouse.duckdb_storage_version,
+    ) as warehouse:
         for account in config.accounts:
-            warehouse.prepare(owner_of(account), run.clock())
+            found = warehouse.prepare(owner_of(account), run.clock())
+            run.warnings += [warning for warning in found if warning not in run.warnings]
         for account in config.accounts:
             with _leased(run, warehouse, account) as may_write:
                 if may_write:

@@ -123,6 +123,13 @@ LINEAGE = (
 )
 """The last four columns of every table: who, by which connection, the key, when loaded."""
 
+ROW_KEY = ("__source_id", "__sync_key")
+"""
+The columns that identify a row: two sources can have equal keys.
+
+In this order an index also finds all rows of a source. The columns of a table are in it too.
+"""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def _refuse_if_unknown(config: Config) -> None:
 def _leased(warehouse: Warehouse, account: AccountSettings) -> Iterator[None]:
     """Hold the lease of an account, so that no run starts while its state changes."""
     now = utc_now()
-    warehouse.prepare(owner_of(account), now)
+    for warning in warehouse.prepare(owner_of(account), now):
+        logger.warning("%s", warning)
     lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
     warehouse.leases.acquire(lease, now)
     try:

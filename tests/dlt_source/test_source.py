@@ -377,7 +377,9 @@ def test_dlt_knows_each_column_before_the_first_row(server: Server, feed: Feed) 
         assert list(columns) == [name for name, _ in page.columns]
         never = {"_account_id", "__source_id", "__sync_key", "__synced_at"}
         assert {name for name in columns if not columns[name]["nullable"]} == never
-        assert [name for name in columns if columns[name].get("primary_key")] == ["__sync_key"]
+        assert [name for name in columns if columns[name].get("primary_key")] == [
+            "__source_id", "__sync_key",
+        ]  # fmt: skip
         parted = {"event_at": "TIMESTAMP_TRUNC({column_name}, MONTH)"}
         assert table.get("x-bigquery-partition") == (parted if "event_at" in columns else None)
 

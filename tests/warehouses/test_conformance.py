@@ -286,6 +286,27 @@ def test_two_sources_stand_side_by_side(place: Place) -> None:
     assert found == {"uk": "Ann", "us": "Annie"}
 
 
+def test_two_sources_may_have_rows_of_one_key(place: Place) -> None:
+    """The texts of two keys can be equal: a row of one account never replaces another's."""
+    with opened(place, "shop", "shop-2") as warehouse:
+        for time in range(2):
+            at = NOON + time * HOUR
+            for source_id, address in (
+                ("shop", "-2bob@example.com"),
+                ("shop-2", "bob@example.com"),
+            ):
+                Load(
+                    EMAIL_EVENTS, [event(to_address=address, campaign_title=str(time))],
+                    source_id=source_id, at=at, file=(f"{source_id} {time}", at),
+                ).into(warehouse)  # fmt: skip
+
+    found = rows(place, "email_events")
+    assert len({row["__sync_key"] for row in found}) == 1
+    assert {(row["__source_id"], row["email"], row["campaign_title"]) for row in found} == {
+        ("shop", "-2bob@example.com", "1"), ("shop-2", "bob@example.com", "1"),
+    }  # fmt: skip
+
+
 def test_an_empty_batch_moves_the_state_only(place: Place) -> None:
     """A read that brought nothing still was a read."""
     with opened(place) as warehouse:

@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ometria_replica.batch import Owner
+from ometria_replica.batch import DeleteDetection, Owner
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import Selection
-from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
+from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.engines import postgres
 from ometria_replica.warehouse.engines.postgres_dialect import numbered
-from ometria_replica.warehouse.state_tables import WATERMARKS
+from ometria_replica.warehouse.state_tables import STATE_TABLES, WATERMARKS
 from tests.places import PostgresPlace
 from tests.pooler import pooled
-from tests.postgres import GUARDED, PASSWORD
+from tests.postgres import GUARDED, PASSWORD, postgres_in_english
 from tests.postgres import postgres as server
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
+
+    from ometria_replica.warehouse.warehouse import Warehouse
 
 OWNER = Owner("account of uk", "uk")
 
@@ -278,16 +281,16 @@ def test_a_lock_of_somebody_else_is_waited_for(
 
 
 def test_rows_that_somebody_else_doubled_are_told_of(place: PostgresPlace) -> None:
-    """A table that was copied here without its index may hold a key twice: nothing is changed."""
+    """A table that was copied here without its key may hold a row twice: nothing is changed."""
     with opened(place) as warehouse:
         Load(LISTS, ['{"id": "1"}']).into(warehouse)
     server().run(
-        "DROP INDEX ometria.lists_sync_key",
+        "ALTER TABLE ometria.lists DROP CONSTRAINT lists_pkey",
         "INSERT INTO ometria.lists SELECT * FROM ometria.lists",
         database=place.database,
     )
 
-    assert "Two rows would have the same __sync_key" in str(refusal(place.url))
+    assert "Two rows would have the same key" in str(refusal(place.url))
     assert len(rows(place, "lists")) == 2
 
 
@@ -376,6 +379,189 @@ def test_a_late_file_of_many_old_copies_is_compared_in_seconds(place: PostgresPl
         Load(EMAIL_EVENTS, copies, at=NOON, file=("newer", NOON)).into(warehouse)
         late = Load(EMAIL_EVENTS, copies, at=NOON + HOUR, file=("older", NOON - HOUR))
         assert late.into(warehouse).older == 300_000
+
+
+# --- languages ---------------------------------------------------------------------------------
+
+
+def test_the_newest_file_wins_in_a_database_of_any_language() -> None:
+    """Of two files of one time, the later name by its bytes wins, whatever comes first."""
+    with postgres_in_english() as english:
+        assert english.rows("SELECT 'a.csv' < 'Z.csv'", database="english") == [(True,)]
+        for day, names in enumerate((("Z.csv", "a.csv"), ("a.csv", "Z.csv"))):
+            with open_warehouse(english.url("english")) as warehouse:
+                warehouse.prepare(OWNER, NOON)
+                for hours, name in enumerate(names):
+                    at = NOON + (10 * day + hours) * HOUR
+                    one = {"to_address": f"{day}@example.com", "event_type": "open"}
+                    Load(
+                        EMAIL_EVENTS, [json.dumps({**one, "campaign_title": name})], at=at,
+                        file=(name, NOON + day * HOUR),
+                    ).into(warehouse)  # fmt: skip
+        found = english.rows("SELECT campaign_title FROM ometria.email_events", database="english")
+
+    assert found == [("a.csv",), ("a.csv",)]
+
+
+# --- primary keys ------------------------------------------------------------------------------
+
+
+def keys(place: PostgresPlace) -> dict[str, list[str]]:
+    """Give the columns of each table's primary key, in order."""
+    return dict(
+        server().rows(
+            "SELECT i.indrelid::regclass::text, array_agg(a.attname::text ORDER BY n.place)"
+            " FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS n (attnum, place)"
+            " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = n.attnum"
+            " WHERE i.indisprimary AND i.indrelid::regclass::text LIKE 'ometria%' GROUP BY 1",
+            database=place.database,
+        )
+    )
+
+
+def index_names(place: PostgresPlace) -> set[str]:
+    """Name the indexes of the data."""
+    query = "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'ometria'"
+    return {name for (name,) in server().rows(query, database=place.database)}
+
+
+def as_an_older_release_left_it(place: PostgresPlace) -> None:
+    """Give the tables no primary key, and those of the data an index of the key alone."""
+    server().run(
+        *(f"ALTER TABLE {name} DROP CONSTRAINT {name.split('.')[1]}_pkey" for name in keys(place)),
+        *(
+            f"CREATE UNIQUE INDEX {table.name}_sync_key ON ometria.{table.name} (__sync_key)"
+            for table in TABLES
+        ),
+        database=place.database,
+    )
+
+
+def as_guest(place: PostgresPlace) -> None:
+    """Let a role that owns no table read and write all of them."""
+    server().run(
+        *(
+            f"GRANT {rights} IN SCHEMA {schema} TO {GUARDED}"
+            for schema in ("ometria", "ometria_replica")
+            for rights in ("SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES",)
+        ),
+        f"GRANT USAGE ON SCHEMA ometria, ometria_replica TO {GUARDED}",
+        database=place.database,
+    )
+
+
+def both_accounts(warehouse: Warehouse, title: str, at: datetime = NOON) -> None:
+    """Load an event of two accounts whose keys are made of the same text."""
+    for source_id, address in (("shop", "-2bob@example.com"), ("shop-2", "bob@example.com")):
+        one = {"to_address": address, "event_type": "open", "campaign_title": title}
+        Load(EMAIL_EVENTS, [json.dumps(one)], source_id=source_id, at=at).into(warehouse)
+
+
+def test_every_table_has_a_primary_key(place: PostgresPlace) -> None:
+    """That of the data is the source and the key; that of the state is what a row is known by."""
+    with opened(place):
+        pass
+
+    assert keys(place) == {
+        **{f"ometria.{table.name}": ["__source_id", "__sync_key"] for table in TABLES},
+        **{f"ometria_replica.{table.name}": list(table.key) for table in STATE_TABLES},
+    }
+    assert index_names(place) == {f"{table.name}_pkey" for table in TABLES}
+
+
+def test_a_publication_of_all_tables_stops_nothing(place: PostgresPlace) -> None:
+    """Rows and state are replaced and removed while a publication of all tables is there."""
+    server().run("CREATE PUBLICATION everything FOR ALL TABLES", database=place.database)
+    for hours in range(2):
+        with opened(place) as warehouse:
+            warehouse.leases.acquire(a_lease(), NOON)
+            Load(
+                LISTS, ['{"id": "1"}', '{"id": "2"}'][hours:], at=NOON + hours * HOUR,
+                watermark=NOON + hours * HOUR, lease=a_lease(), whole=DeleteDetection(True, 1.0),
+            ).into(warehouse)  # fmt: skip
+            warehouse.leases.release(a_lease())
+
+    assert [row["list_id"] for row in rows(place, "lists")] == ["2"]
+
+
+def test_tables_of_an_older_release_get_their_primary_keys(place: PostgresPlace) -> None:
+    """In the first sync, which keeps the rows; then two accounts may have rows of one key."""
+    with opened(place, "shop") as warehouse:
+        due = keys(place)
+        one = {"to_address": "-2bob@example.com", "event_type": "open"}
+        Load(EMAIL_EVENTS, [json.dumps(one)], source_id="shop").into(warehouse)
+    as_an_older_release_left_it(place)
+    assert keys(place) == {}
+    with open_warehouse(place.url, dry_run=True) as warehouse:
+        warehouse.prepare(Owner("account of shop", "shop"), NOON)
+    assert keys(place) == {}
+
+    with opened(place, "shop", "shop-2") as warehouse:
+        assert warehouse.count(EMAIL_EVENTS, Selection("shop")) == 1
+        both_accounts(warehouse, "new")
+
+    assert keys(place) == due
+    assert index_names(place) == {f"{table.name}_pkey" for table in TABLES}
+    assert [row["campaign_title"] for row in rows(place, "email_events")] == ["new", "new"]
+
+
+def test_an_index_that_others_need_stays(place: PostgresPlace) -> None:
+    """A user's foreign key may depend on the index of an older release."""
+    with opened(place):
+        pass
+    as_an_older_release_left_it(place)
+    server().run(
+        "CREATE TABLE public.notes (of_list text REFERENCES ometria.lists (__sync_key))",
+        "ALTER TABLE ometria.profiles ALTER __sync_key SET NOT NULL",
+        "ALTER TABLE ometria.profiles REPLICA IDENTITY USING INDEX profiles_sync_key",
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+        database=place.database,
+    )
+    for _ in range(2):
+        with opened(place) as warehouse:
+            Load(LISTS, ['{"id": "1"}']).into(warehouse)
+            Load(PROFILES, ['{"id": "ann"}']).into(warehouse)
+
+    assert index_names(place) == {f"{table.name}_pkey" for table in TABLES} | {"lists_sync_key"}
+    assert len(rows(place, "lists")) == len(rows(place, "profiles")) == 1
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["primary keys", "indexes"])
+def test_a_role_that_owns_no_table_can_load(older: bool, place: PostgresPlace) -> None:
+    """It adds no key, and needs none: an index of an older release is enough."""
+    with opened(place, "shop", "shop-2"):
+        pass
+    if older:
+        as_an_older_release_left_it(place)
+    before = keys(place)
+    as_guest(place)
+
+    with open_warehouse(guarded(place)) as warehouse:
+        warehouse.prepare(Owner("account of shop", "shop"), NOON)
+        for time in range(2):
+            Load(LISTS, [json.dumps({"id": "1", "title": str(time)})], source_id="shop").into(
+                warehouse
+            )
+
+    assert [row["list_title"] for row in rows(place, "lists")] == ["1"]
+    assert keys(place) == before
+
+
+def test_under_an_older_index_no_account_takes_the_row_of_another(place: PostgresPlace) -> None:
+    """The batch of the second is refused, and the message says who can help."""
+    with opened(place, "shop", "shop-2"):
+        pass
+    as_an_older_release_left_it(place)
+    as_guest(place)
+
+    with open_warehouse(guarded(place)) as warehouse:
+        with pytest.raises(WarehouseError, match="owner of the table run a sync"):
+            both_accounts(warehouse, "one")
+        with pytest.raises(WarehouseError, match="owner of the table run a sync"):
+            both_accounts(warehouse, "two", NOON + HOUR)
+
+    (row,) = rows(place, "email_events")
+    assert (row["__source_id"], row["campaign_title"]) == ("shop", "two")
 
 
 # --- statements --------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ometria_replica.config.secrets import Secret
 
 MAX_REQUESTS_PER_SECOND: Final = 1000
+STORAGE_VERSION: Final = "v1.4.0"
+"""The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""
+STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -486,6 +489,13 @@ class WarehouseSettings:
         "duckdb:///warehouse.duckdb",
         env="OMETRIA_WAREHOUSE_URL",
         reference="allowed",
+    )
+    duckdb_storage_version: str = _setting(
+        _one_of(*STORAGE_VERSIONS),
+        ", ".join(f"`{version}`" for version in STORAGE_VERSIONS),
+        "The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."
+        " An existing file keeps its own.",
+        STORAGE_VERSION,
     )
 
     def __repr__(self) -> str:

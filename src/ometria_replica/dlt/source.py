@@ -19,6 +19,7 @@ from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.schema import ROW_KEY
 from ometria_replica.tables import TABLES
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME = "ometria"
-KEY = "__sync_key"
 REJECTS = "rejects"
 
 _TYPES: dict[ColumnType, TColumnSchema] = {
@@ -147,7 +147,7 @@ def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltRe
     # This call comes first: the hints of a table start as a copy of those of the resource.
     resource.apply_hints(create_table_variant=True, **_rejects_hints())
     resource.apply_hints(
-        primary_key=KEY,
+        primary_key=ROW_KEY,
         write_disposition="merge",
         columns=_columns(table),
         file_format="parquet",

@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMES", "duckdb_catalog", "duckdb_path", "file_name_warning", "open_warehouse"]
 
 
-def open_warehouse(url: str, *, catalog: Catalog = CATALOG, dry_run: bool = False) -> Warehouse:
+def open_warehouse(
+    url: str,
+    *,
+    catalog: Catalog = CATALOG,
+    dry_run: bool = False,
+    storage_version: str | None = None,
+) -> Warehouse:
     """
     Open the warehouse at *url*; with *dry_run*, one that compares and counts but never writes.
+
+    A DuckDB file that does not exist is created in *storage_version*; None means the default.
 
     Raises ConfigError for a URL that names no warehouse, and for one whose packages are not
     installed or cannot be loaded.
@@ -42,14 +50,17 @@ def open_warehouse(url: str, *, catalog: Catalog = CATALOG, dry_run: bool = Fals
     module = _imported(scheme, SCHEMES[scheme])
     with ExitStack() as opening:
         connection = open_staging(opening)
-        engine = _engine(module, url, connection, dry_run=dry_run)
+        options = {"storage_version": storage_version} if scheme == "duckdb" else {}
+        engine = _engine(module, url, connection, dry_run=dry_run, **options)
         return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
 
 
-def _engine(module: Any, url: str, connection: DuckDBPyConnection, *, dry_run: bool) -> Engine:
+def _engine(
+    module: Any, url: str, connection: DuckDBPyConnection, *, dry_run: bool, **options: str | None
+) -> Engine:
     """Open an engine that merges itself, or the local merge for a remote that cannot."""
     if hasattr(module, "open_engine"):
-        engine: Engine = module.open_engine(url, connection, dry_run=dry_run)
+        engine: Engine = module.open_engine(url, connection, dry_run=dry_run, **options)
         return engine
     from ometria_replica.warehouse.local_merge import local_merge  # noqa: PLC0415 -- for remotes.
 

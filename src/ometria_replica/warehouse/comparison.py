@@ -136,7 +136,8 @@ class _Comparison:
         Find staged rows whose row in the table is from a newer file, and leave them out.
 
         A row's file is known by its ``__synced_at``, which no two files share. Only a file that
-        arrives late, or is read again, can be older than one in the file log.
+        arrives late, or is read again, can be older than one in the file log. Of one time, the
+        later name is newer, by its bytes, as files are read.
         """
         engine, batch = self.engine, self.batch
         if not batch.files or not engine.exists(FILES):
@@ -158,7 +159,8 @@ class _Comparison:
             f" JOIN {_VERSIONS} mine ON mine.loaded_at = {STAGED}.__synced_at"
             f" JOIN {engine.name(FILES)} theirs ON theirs.loaded_at = {_REPLACED}.loaded_at"
             " WHERE theirs.source_id = ? AND theirs.table_name = ?"
-            " AND (theirs.modified_at, theirs.name) > (mine.modified_at, mine.name)",
+            f" AND (theirs.modified_at, theirs.name{engine.bytewise})"
+            f" > (mine.modified_at, mine.name{engine.bytewise})",
             key,
         )
         engine.execute(

@@ -73,14 +73,18 @@ class Leases(Part):
 
     # --- within a session of the caller ---
 
-    def refuse_any(self, now: datetime) -> None:
-        """Raise Busy while any run that may be alive holds a lease, of whatever source."""
+    def refuse_any(self, now: datetime, because: str) -> None:
+        """
+        Raise Busy while any run that may be alive holds a lease, of whatever source.
+
+        *because* says what it would disturb.
+        """
         self._engine.lock(LEASES)
         for held in self._of(None):
             if held.expires_at > now and _is_alive(held):
                 raise Busy(
-                    f"{held} is loading '{held.source_id}' into {self._engine.place}, and the state"
-                    " there must be upgraded first. Run again when it is done."
+                    f"{held} is loading '{held.source_id}' into {self._engine.place}, and"
+                    f" {because}. Run again when it is done."
                 )
 
     def renew(self, lease: Lease) -> None:

@@ -178,6 +178,10 @@ class LocalMergeEngine(Engine):
         return self._remote.count(table, selection)
 
     @override
+    def holds(self, table: Table, selection: Selection) -> bool:
+        return self.count(table, selection) > 0
+
+    @override
     def delete(self, table: Table, selection: Selection) -> int:
         self._full_copy = None
         found = self.count(table, selection)

@@ -172,6 +172,18 @@ class StateStore(Part):
 
         The watermark moves back, never on. Files of the export since then are read again.
         """
+        self._rewind(source_id, table_name, to)
+
+    def forget_rows(self, source_id: str, table_name: str, now: datetime) -> None:
+        """Rewind a table whose rows are gone, within a transaction of the caller."""
+        self._rewind(source_id, table_name, None)
+        self._engine.execute(
+            f"UPDATE {self._engine.name(DELETED_UPSTREAM)} SET removed_at = ?"
+            " WHERE source_id = ? AND table_name = ? AND removed_at IS NULL",
+            [now, source_id, table_name],
+        )
+
+    def _rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
         key = [source_id, table_name]
         marks, files = self._engine.name(WATERMARKS), self._engine.name(FILES)
         of_table = "WHERE source_id = ? AND table_name = ?"

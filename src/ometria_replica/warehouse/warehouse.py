@@ -10,6 +10,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
 from ometria_replica.warehouse.leases import Leases
+from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
@@ -17,7 +18,7 @@ from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
     from datetime import datetime
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
+    from ometria_replica.warehouse.lost_rows import Lost
 
 
 class Warehouse:
@@ -67,9 +69,12 @@ class Warehouse:
         """How much the engine takes at once."""
         return self._engine.batch_size
 
-    def prepare(self, owner: Owner, now: datetime) -> None:
+    def prepare(self, owner: Owner, now: datetime) -> list[str]:
         """
         Create missing tables, upgrade an older state, and note how the account's keys are made.
+
+        If rows are gone that the state says were loaded, make the next run read them again, and
+        return a warning for each table; in a dry run only return the warnings.
 
         Raises ConfigError if its rows were loaded with other keys, WarehouseError if a table has
         other columns than the catalog says, or the state is of a newer program, and Busy if
@@ -79,15 +84,24 @@ class Warehouse:
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
+            lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             if not self.sessions.dry_run:
-                self._create_or_upgrade(now)
+                if lost:  # Before their tables exist again: from then on the state is believed.
+                    self._create_or_upgrade([], now, lost)
+                self._create_or_upgrade([*self._catalog], now)
         if not known:
             self.state.add_owner(owner, now)
+        return [each.warning(dry_run=self.sessions.dry_run) for each in lost]
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
         with self.sessions.open("checking the privileges"):
             self._engine.check_access()
+
+    def remark(self) -> str:
+        """Say what a user may want to know about the database; empty if there is nothing."""
+        with self.sessions.open("looking at the database"):
+            return self._engine.remark()
 
     def load(self, batch: Batch) -> Loaded:
         """
@@ -149,12 +163,20 @@ class Warehouse:
             self.rejects.write(changes, changes.state)
             self.state.write(changes, changes.state)
 
-    def _create_or_upgrade(self, now: datetime) -> None:
+    def _create_or_upgrade(
+        self, tables: Sequence[Table], now: datetime, lost: Sequence[Lost] = ()
+    ) -> None:
         with self._engine.transaction("the upgrade"):
             if state_upgrades.version_of(self._engine) == 1:
-                self.leases.refuse_any(now)  # A run of an older program would lose its tables.
-            self._engine.create_missing([*self._catalog, *STATE_TABLES])
+                # A run of an older program would lose its tables.
+                self.leases.refuse_any(now, "the state there must be upgraded first")
+            if lost:  # At its end the run would say again that all is loaded.
+                self.leases.refuse_any(now, "rows that were loaded there are gone")
+            self._engine.create_missing([*tables, *STATE_TABLES])
             state_upgrades.upgrade(self._engine, now)
+            for each in lost:
+                for source_id in each.sources:
+                    self.state.forget_rows(source_id, each.table.name, now)
 
     def _check_columns(self, table: Table) -> None:
         there, ours = self._engine.columns(table), sql.columns_of(table)

@@ -108,6 +108,10 @@ class Engine(ABC):
 
     # --- what an engine may need; by default nothing ---
 
+    def remark(self) -> str:
+        """Say what a user may want to know about the database."""
+        return ""
+
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
 
@@ -135,6 +139,12 @@ class Engine(ABC):
         return self.scalar(
             f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
         )
+
+    def holds(self, table: Table, selection: Selection) -> bool:
+        """Return whether a table, which exists, has a row of *selection*."""
+        condition = sql.condition(selection)
+        found = f"SELECT 1 FROM {self.name(table)} WHERE {condition} LIMIT 1"
+        return bool(self.rows(found))
 
     def delete(self, table: Table, selection: Selection) -> int:
         """Delete rows of a table, and return how many there were."""

@@ -9,10 +9,11 @@ program that holds it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -20,11 +21,12 @@ import duckdb
 from typing_extensions import override
 
 from ometria_replica import sql
+from ometria_replica.config.schema import STORAGE_VERSION
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.permissions import ensure_writable
+from ometria_replica.permissions import closed_umask, ensure_writable
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -68,9 +70,18 @@ class Attachment(Protocol):
         """Explain an error, without its text: that may quote personal data."""
 
 
-def open_engine(url: str, connection: DuckDBPyConnection, *, dry_run: bool = False) -> DuckDBEngine:
-    """Open ``duckdb:///FILE``, or the path of a file."""
-    return DuckDBEngine(connection, FileAttachment(duckdb_path(url) or "", read_only=dry_run))
+def open_engine(
+    url: str,
+    connection: DuckDBPyConnection,
+    *,
+    dry_run: bool = False,
+    storage_version: str | None = None,
+) -> DuckDBEngine:
+    """Open ``duckdb:///FILE``, or the path of a file; a new file gets *storage_version*."""
+    file = FileAttachment(duckdb_path(url) or "", read_only=dry_run)
+    if storage_version:
+        file.storage_version = storage_version
+    return DuckDBEngine(connection, file)
 
 
 class DuckDBEngine(Engine):
@@ -179,6 +190,15 @@ class DuckDBEngine(Engine):
         self._attachment.check_access()
 
     @override
+    def remark(self) -> str:
+        """Name the storage version of a file; empty for a database that is in none."""
+        ((path, version),) = self.rows(
+            "SELECT path, tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?",
+            [self.catalog],
+        )
+        return f"storage version {version.rstrip('+')}" if path and version else ""
+
+    @override
     def detach(self) -> None:
         if self._attached:
             with self.session("closing the file"):
@@ -199,6 +219,7 @@ class FileAttachment:
     With *read_only* it is neither created nor written: a file that does not exist is empty.
     With *in_memory* the database is in memory, and *place* only its name in messages.
     Wait *wait_seconds* for a lock of another program; None means WAIT_SECONDS.
+    A new file has *storage_version*: DuckDB of that version, and newer, can open it.
     """
 
     place: str
@@ -208,9 +229,26 @@ class FileAttachment:
     sleep: Callable[[float], None] = time.sleep
     catalog: str = CATALOG
     locks: bool = True
+    storage_version: str = STORAGE_VERSION
+
+    _umask: int | None = field(default=None, init=False)
 
     def attach(self, connection: DuckDBPyConnection) -> None:
-        """Attach the file, after waiting for another program's lock."""
+        """
+        Attach the file, after waiting for another program's lock.
+
+        A new file, and DuckDB's log beside it while it is attached, are for their owner alone.
+        The log of a file that exists is for those who may read the file.
+        """
+        if not self.in_memory and not self.read_only:
+            self._umask = closed_umask(Path(self.place))
+        try:
+            self._attach(connection)
+        except BaseException:
+            self._reset_umask()
+            raise
+
+    def _attach(self, connection: DuckDBPyConnection) -> None:
         target, options = sql.literal(self.place), ""
         if self.in_memory or (self.read_only and not self._exists):
             target = "':memory:'"
@@ -221,6 +259,8 @@ class FileAttachment:
                 f"Cannot create {self.place}: its folder does not exist."
                 " Create the folder, or change warehouse.url."
             )
+        elif not self._exists:
+            options = f" (STORAGE_VERSION {sql.literal(self.storage_version)})"
         waited = 0.0
         while True:
             try:
@@ -237,11 +277,19 @@ class FileAttachment:
 
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""
-        if not self._exists:
-            return False
-        with step("detach"):
-            connection.execute(f"DETACH {CATALOG}")
-        return True
+        try:
+            if not self._exists:
+                return False
+            with step("detach"):
+                connection.execute(f"DETACH {CATALOG}")
+            return True
+        finally:
+            self._reset_umask()
+
+    def _reset_umask(self) -> None:
+        if self._umask is not None:
+            os.umask(self._umask)
+            self._umask = None
 
     def check_access(self) -> None:
         """Look at the permissions of the file, or of its folder."""
@@ -260,6 +308,12 @@ class FileAttachment:
             return WarehouseError(
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
                 " or move it."
+            )
+        if "newer version of DuckDB" in text or "but we can only read" in text:
+            return WarehouseError(
+                f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is"
+                " installed here. Nothing was changed. Run pip install --upgrade duckdb, or"
+                " name another file in warehouse.url."
             )
         if is_full(error):
             return WarehouseError(

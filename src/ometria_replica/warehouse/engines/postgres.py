@@ -16,7 +16,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA, StateTable
-from ometria_replica.warehouse.engines import postgres_errors
+from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 
@@ -67,7 +67,7 @@ class PostgresEngine(Engine):
     }
     row_id = "ctid"
     bytewise = ' COLLATE "C"'
-    prunes_by_time = False  # The index of __sync_key finds each row.
+    prunes_by_time = False  # The primary key finds each row.
 
     def __init__(self, mapping: DuckDBPyConnection, url: str) -> None:
         self.place = masked(url)
@@ -215,20 +215,23 @@ class PostgresEngine(Engine):
         """
         Create a table, unless it exists: a role without the right may not ask IF NOT EXISTS.
 
-        An index keeps keys unique, and finds the rows that a batch replaces.
+        A primary key keeps keys unique, finds the rows that a batch replaces, and identifies
+        rows for publications.
         """
         if not self.exists(table):
             self.execute(sql.create_table(table, self.catalog, self.types))
-        if isinstance(table, StateTable):
-            return
-        index = f"{table.name}_sync_key"
-        if not self.scalar(
-            "SELECT count(*) FROM pg_indexes WHERE schemaname = ? AND indexname = ?",
-            [table.schema, index],
+        old_index = postgres_keys.old_index(self, table)
+        if not postgres_keys.may_alter(self, table) and (
+            old_index or isinstance(table, StateTable)
         ):
-            self.execute(
-                f"CREATE UNIQUE INDEX {sql.quoted(index)} ON {self.name(table)} (__sync_key)"
-            )
+            return  # Its owner adds the key.
+        if not postgres_keys.primary_key(self, table):
+            key = ", ".join(sql.quoted(name) for name in postgres_keys.key_of(table))
+            self.execute(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({key})")
+        if old_index:
+            if postgres_keys.is_identified_by_index(self, table):
+                self.execute(f"ALTER TABLE {self.name(table)} REPLICA IDENTITY DEFAULT")
+            self.execute(f"DROP INDEX {old_index}")
 
     @override
     def check_access(self) -> None:
@@ -278,7 +281,7 @@ class PostgresEngine(Engine):
 
     @override
     def apply(self, changes: Changes) -> None:
-        """Upsert by the index of the key."""
+        """Upsert by the primary key, or replace by row id in a table that has another key."""
         table, names = changes.table, sql.names(changes.table)
         if changes.removes:
             self.execute(
@@ -287,13 +290,20 @@ class PostgresEngine(Engine):
                 [changes.source_id],
             )
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
-        if changes.replaces:  # Else faster than to prepare for what will not happen.
+        key = postgres_keys.key_of(table)
+        if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
+            with step("delete"):
+                self.execute(
+                    f"DELETE FROM {self.name(table)} WHERE ctid IN"
+                    f" (SELECT target_row FROM {changes.replaced})"
+                )
+        elif changes.replaces:  # Else faster than to prepare for what will not happen.
             moved = ", ".join(
                 f"{sql.quoted(column.name)} = EXCLUDED.{sql.quoted(column.name)}"
                 for column in table.all_columns
-                if column.name != "__sync_key"
+                if column.name not in key
             )
-            insert += f" ON CONFLICT (__sync_key) DO UPDATE SET {moved}"
+            insert += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {moved}"
         with step("insert"):
             self.execute(insert)
 

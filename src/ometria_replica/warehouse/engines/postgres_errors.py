@@ -75,8 +75,15 @@ def _reason(code: str, doing: str, place: str) -> str:
         return read_only(place)
     if code == "23505":
         return (
-            f"Two rows would have the same __sync_key in {place} while {doing}. The batch was"
-            " rolled back. Look for rows that another program loaded, and remove them."
+            f"Two rows would have the same key in {place} while {doing}. The batch was rolled back."
+            " Look for rows that another program loaded, and remove them. If a table there has"
+            " an index NAME_sync_key of an older release, let the owner of the table run a sync:"
+            " that replaces the index by a primary key of __source_id and __sync_key."
+        )
+    if code == "23502":
+        return (
+            f"A row without a key was found in {place} while {doing}. The batch was rolled back."
+            " Look for rows that another program loaded, and remove them."
         )
     return (
         f"PostgreSQL refused while {doing} in {place} ({code})."

@@ -20,7 +20,7 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
-from ometria_replica.schema import StateTable
+from ometria_replica.schema import ROW_KEY, StateTable
 from ometria_replica.selection import Dialect, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote
@@ -114,6 +114,16 @@ class DltRemote(Remote):
         for schema in dict.fromkeys(sql.schema_of(table) for table in missing):
             of_schema = [table for table in missing if sql.schema_of(table) == schema]
             self._loader.create(schema, [self._described(table) for table in of_schema])
+            for table in of_schema:
+                self._create_index(table)
+
+    def _create_index(self, table: Table | StateTable) -> None:
+        if isinstance(table, StateTable):
+            return
+        if unique := self._quoted(self._destination.layout(table).unique):
+            self._loader.execute(
+                f"CREATE UNIQUE INDEX ON {self._name(table)} ({', '.join(unique)})"
+            )
 
     def _described(
         self, table: Table | StateTable, hints: Mapping[str, str] | None = None
@@ -125,7 +135,7 @@ class DltRemote(Remote):
         return described(
             table.name,
             columns,
-            ["__sync_key"],
+            ROW_KEY,
             strategy,
             table_hints={**layout.table, **(hints or {})},
             column_hints=layout.columns,
@@ -177,12 +187,14 @@ class DltRemote(Remote):
         Limit the rows that a merge of events may delete: those with its keys, in its time.
 
         Then the warehouse reads the days of the batch, and not the whole history. Rows without a
-        time are read too, as the comparison does.
+        time are read too, as the comparison does. All rows of a batch are of one source.
         """
         if table.time is None or self._destination.strategy != "delete-insert":
             return {}
-        key, time = self._loader.quoted("__sync_key"), self._loader.quoted(table.time)
-        scope = f"{key} IN (SELECT {key} FROM {{staging_table}})"
+        time = self._loader.quoted(table.time)
+        scope = " AND ".join(
+            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(ROW_KEY)
+        )
         times = touched.times
         if times and times.spans and not times.untimed:
             first = self._loader.time_literal(times.spans[0].first)

@@ -85,10 +85,15 @@ class Address:
 
 @dataclass(frozen=True)
 class Layout:
-    """Hints of dlt for a table: *table* for all of it, *columns* by column, over the type."""
+    """
+    Hints of dlt for a table: *table* for all of it, *columns* by column, over the type.
+
+    *unique* are the columns of an index that keeps rows unique; empty for none.
+    """
 
     table: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unique: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import clickhouse_driver  # noqa: F401 -- As above.
 from dlt.destinations import clickhouse as factory
 from dlt.destinations.impl.clickhouse.factory import ClickHouseTypeMapper
 
+from ometria_replica.schema import ROW_KEY
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def options(address: Address) -> dict[str, Any]:
 
 
 def layout(table: Table) -> Layout:
-    """Order rows by key, and keep the months of events apart."""
+    """Order rows by source and key, and keep the months of events apart."""
     partition = {"x-clickhouse-partition": f"toYYYYMM({table.time})"} if table.time else {}
     settings = {"allow_nullable_key": 1} if table.time else {}
     return Layout(
         {
-            "x-clickhouse-sort": ["__sync_key"],
+            "x-clickhouse-sort": list(ROW_KEY),
             **partition,
             **({"x-clickhouse-settings": settings} if settings else {}),
         }

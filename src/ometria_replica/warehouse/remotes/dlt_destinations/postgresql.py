@@ -8,6 +8,7 @@ import psycopg2  # noqa: F401 -- dlt would miss it only when it connects.
 from dlt.destinations import postgres as factory
 
 from ometria_replica.batch import BatchSize
+from ometria_replica.schema import ROW_KEY
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def options(address: Address) -> dict[str, Any]:
 
 
 def layout(_: Table) -> Layout:
-    """Keep keys unique by an index: without one a merge compared each row with each other."""
-    return Layout(columns={"__sync_key": {"unique": True}})
+    """Find rows by an index: without one a merge compared each row with each other."""
+    return Layout(unique=ROW_KEY)
 
 
 DESTINATION = Destination(

@@ -1,0 +1,141 @@
+"""What is special about a warehouse that is a DuckDB file: its storage version and its mode."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from ometria_replica.batch import Owner
+from ometria_replica.errors import WarehouseError
+from ometria_replica.tables import LISTS
+from ometria_replica.warehouse import open_warehouse
+from tests.faults.world import World
+from tests.places import DuckDBPlace
+from tests.warehouses.loads import NOON, Load, opened, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION_1_4 = 67
+"""The number of the storage version v1.4.0 in the header: DuckDB 1.4 reads up to it."""
+
+
+def number_of(path: Path) -> int:
+    """Read the number of the storage version from the header, behind a checksum and ``DUCK``."""
+    return int.from_bytes(path.read_bytes()[12:20], "little")
+
+
+def version_of(path: Path) -> str:
+    """Ask DuckDB for the storage version of a file."""
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{path}' AS looked_at (READ_ONLY)")
+        ((version,),) = connection.execute(
+            "SELECT tags['storage_version'] FROM duckdb_databases()"
+            " WHERE database_name = 'looked_at'"
+        ).fetchall()
+    return str(version)
+
+
+def written_by_a_newer_duckdb(path: Path) -> None:
+    """Give a file a storage version that no DuckDB knows, and the checksum that belongs to it."""
+    contents = bytearray(path.read_bytes())
+    contents[12:20] = (5000).to_bytes(8, "little")
+    path.write_bytes(contents)
+    with pytest.raises(duckdb.Error) as refused:
+        duckdb.connect(str(path))
+    due = re.search(r"computed checksum (\d+)", str(refused.value))
+    assert due
+    contents[0:8] = int(due[1]).to_bytes(8, "little")
+    path.write_bytes(contents)
+
+
+def test_a_new_file_can_be_opened_by_duckdb_1_4(tmp_path: Path) -> None:
+    """A sync writes it in that storage version, and `check` says so."""
+    with World(tmp_path, profiles=20, lists=2, email_events=20) as world:
+        world.run()
+        path = tmp_path / "replica.duckdb"
+        assert number_of(path) == VERSION_1_4
+        assert "can be opened (storage version v1.4.0)" in " ".join(world.run("check").out.split())
+
+
+def test_a_setting_raises_the_version_of_a_new_file(tmp_path: Path) -> None:
+    """And changes no file that exists."""
+    for version, due in (("v2.0.0", "v2.0.0+"), ("v1.4.0", "v2.0.0+")):
+        path = tmp_path / "replica.duckdb"
+        with open_warehouse(str(path), storage_version=version) as warehouse:
+            warehouse.prepare(Owner("account of uk", "uk"), NOON)
+        assert version_of(path) == due
+
+
+def test_a_file_that_exists_keeps_its_version(tmp_path: Path) -> None:
+    """Rows are written to a file of any version that DuckDB here knows."""
+    for version in ("v1.0.0", "v1.2.0", "latest"):
+        place = DuckDBPlace(tmp_path / f"{version}.duckdb")
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH '{place.path}' AS new (STORAGE_VERSION '{version}')")
+        before = number_of(place.path)
+        with opened(place) as warehouse:
+            Load(LISTS, ['{"id": "1"}']).into(warehouse)
+        assert number_of(place.path) == before
+        assert len(rows(place, "lists")) == 1
+
+
+def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
+    """The message says which DuckDB is installed, and what to do."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    with opened(place):
+        pass
+    written_by_a_newer_duckdb(place.path)
+
+    told = rf"newer DuckDB than {re.escape(duckdb.__version__)}.*pip install --upgrade duckdb"
+    with pytest.raises(WarehouseError, match=told), opened(place):
+        pass
+
+
+def modes_while_open(place: DuckDBPlace) -> dict[str, str]:
+    """Load a batch, and give the modes of all files while they are open."""
+    with opened(place) as warehouse, warehouse.sessions.open("a test"):
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+        return {file.name: oct(file.stat().st_mode & 0o777) for file in place.path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
+def test_a_new_file_is_for_its_owner_alone(umask: int, tmp_path: Path) -> None:
+    """And so is DuckDB's log, whatever the umask, which stays what it was."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    before = os.umask(umask)
+    try:
+        modes = modes_while_open(place)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+    assert modes == {"replica.duckdb": "0o600", "replica.duckdb.wal": "0o600"}
+    assert oct(place.path.stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_file_that_exists_keeps_its_mode(tmp_path: Path) -> None:
+    """A log is for those who may read the file."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    with opened(place):
+        pass
+    place.path.chmod(0o640)
+
+    assert modes_while_open(place) == {"replica.duckdb": "0o640", "replica.duckdb.wal": "0o640"}
+
+
+def test_a_file_that_cannot_be_opened_leaves_the_umask(tmp_path: Path) -> None:
+    """The program may go on, and make other files."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    place.path.write_text("a letter")
+    before = os.umask(0o022)
+    try:
+        with pytest.raises(WarehouseError, match="not a DuckDB file"), opened(place):
+            pass
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
