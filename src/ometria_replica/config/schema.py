@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ometria_replica.config.secrets import Secret
 
 MAX_REQUESTS_PER_SECOND: Final = 1000
+ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -147,6 +148,13 @@ def _rate(value: object) -> float:
     if not 0 < number <= MAX_REQUESTS_PER_SECOND:
         raise Invalid(f"must be a number above 0 and at most {MAX_REQUESTS_PER_SECOND}")
     return number
+
+
+def _bytes(value: object) -> int:
+    lowest, highest = ANSWER_BYTES
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
+    return value
 
 
 def _share(value: object) -> float:
@@ -414,6 +422,13 @@ class AccountSettings:
         " Ometria allows 4 for each account, shared by all its integrations.",
         4.0,
         env="OMETRIA_REQUESTS_PER_SECOND",
+    )
+    max_answer_bytes: int = _setting(
+        _bytes,
+        "whole number",
+        "The largest answer of the API, in bytes after decompression; at least 1000000."
+        " A larger one is an error, so that it cannot use up the memory.",
+        256_000_000,
     )
     changes_parameter: str = _setting(
         _parameter,

@@ -7,6 +7,7 @@ import math
 import re
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from ometria_replica.errors import (
     UnexpectedResponse,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.ometria.answer_body import ACCEPTED_ENCODINGS, UnreadableBody, read_body
+from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
 from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
@@ -46,6 +49,8 @@ logger = logging.getLogger(__name__)
 USER_AGENT = "ometria-replica"
 KEY_HEADER = "X-Ometria-Auth"
 
+ERROR_BYTES = 64 * 1024  # Read of an answer that is no success, to tell its kind.
+
 WORTH_A_WARNING_SECONDS = 60.0
 
 MOST_LOGGED = 10  # Warnings of a run that are logged as such: each list may cause one.
@@ -60,6 +65,8 @@ class Client:
 
     *give_up_after_seconds* is how long one request is retried; a 429 is retried without limit,
     and its ``Retry-After`` is honoured up to 15 minutes: a longer one ends the read.
+    A single attempt may wait *timeout_seconds* for the next byte and take *deadline_seconds* in
+    all, and its decompressed body may hold *max_answer_bytes*.
     *requests_per_minute* are limits of single endpoints, which apply besides the account's.
     *warnings* collects messages for the report, without personal data. *clock*
     (monotonic seconds), *sleep*, *now* and *seed* are for tests; *rate_limit_folder* is the
@@ -77,7 +84,9 @@ class Client:
         api_key: str,
         requests_per_second: float = 4.0,
         requests_per_minute: Mapping[str, int] = _NO_LIMITS,
+        max_answer_bytes: int = 256_000_000,
         timeout_seconds: float = 60,
+        deadline_seconds: float = 300,
         give_up_after_seconds: float = 300,
         rate_limit_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -90,7 +99,9 @@ class Client:
         self.requests = 0
         self.warnings: list[str] = []
         self._api_url = api_url.rstrip("/")
+        self._max_answer_bytes = max_answer_bytes
         self._timeout_seconds = timeout_seconds
+        self._deadline_seconds = deadline_seconds
         self._give_up_after_seconds = give_up_after_seconds
         self._clock, self._sleep, self._now = clock, sleep, now
         self._rate_limit = RateLimiter(
@@ -110,6 +121,7 @@ class Client:
             headers={
                 KEY_HEADER: api_key,
                 "Accept": "application/json",
+                "Accept-Encoding": ACCEPTED_ENCODINGS,
                 "User-Agent": USER_AGENT,
             },
             timeout=timeout_seconds,
@@ -117,6 +129,8 @@ class Client:
             # No cookies: a server's text must not return in a later request's header.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
+        self._deadlines = DeadlineBackend()
+        self._deadlines.apply_to(self._http)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._behaviour: dict[str, EndpointBehaviour] = {}
@@ -228,38 +242,52 @@ class Client:
             self.requests += 1
         requested_at, sent = self._now(), self._clock()
         with step("request"):
-            response, body = self._exchange(path, query, sent)
+            response, body = self._exchange(path, query)
         self._heard = True
         took = self._clock() - sent
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)
         served_at = read_date(response.headers.get("date"))
         self._check_status(response, body, origin, served_at or self._now())
+        if len(body) > self._max_answer_bytes:
+            raise UnexpectedResponse(
+                f"Ometria's answer to {origin} is longer than {self._max_answer_bytes:,} bytes"
+                " (max_answer_bytes). If the account is that large, raise the setting; else check"
+                " api_url, then run `ometria-replica check`."
+            )
         answer = read_answer(response, body, origin, requested_at, served_at)
         self._took = took
         self._note_server_time(served_at, took)
         return answer
 
-    def _exchange(
-        self, path: str, query: Mapping[str, str], sent: float
-    ) -> tuple[httpx2.Response, bytes]:
-        """Send the request and read the whole body, but not without end from a slow server."""
+    def _exchange(self, path: str, query: Mapping[str, str]) -> tuple[httpx2.Response, bytes]:
+        """Send the request and read the body, within its limits; a longer one is returned cut."""
         url = f"{self._api_url}/{path.lstrip('/')}"
+        began = time.monotonic()  # The network's time, also where a test has a clock of its own.
         try:
-            with self._http.stream("GET", url, params=dict(query)) as response:
-                chunks = []
-                for chunk in response.iter_bytes():
-                    chunks.append(chunk)
-                    if self._clock() - sent > self._give_up_after_seconds:
-                        raise Setback("the answer did not end")
-                return response, b"".join(chunks)
+            with (
+                self._deadlines.within(self._deadline_seconds),
+                self._http.stream("GET", url, params=dict(query)) as response,
+            ):
+                return response, self._body(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             raise Setback("it could not be reached", unreachable=True) from error
         except httpx2.TimeoutException as error:
+            if time.monotonic() - began >= self._deadline_seconds:
+                reason = f"the answer did not end within {self._deadline_seconds:g} seconds"
+                raise Setback(reason) from error
             raise Setback(f"no answer within {self._timeout_seconds:g} seconds") from error
-        except httpx2.DecodingError as error:
-            raise Setback("the answer arrived damaged") from error
+        except UnreadableBody as error:
+            raise Setback(f"the answer cannot be read: {error}") from error
         except httpx2.TransportError as error:  # Resets, and bodies shorter than announced.
             raise Setback("the connection broke") from error
+
+    def _body(self, response: httpx2.Response) -> bytes:
+        if response.status_code == 200:
+            return read_body(response, self._max_answer_bytes)
+        # The status says enough: a body that does not end, or is damaged, does not change it.
+        with suppress(httpx2.TransportError, UnreadableBody):
+            return read_body(response, ERROR_BYTES)
+        return b""
 
     def _check_status(
         self, response: httpx2.Response, body: bytes, origin: str, now: datetime
