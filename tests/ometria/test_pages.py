@@ -282,6 +282,38 @@ def test_a_record_that_exists_throughout_the_read_is_read(
             newest[record["id"]] = seen.requested_at
 
 
+@pytest.mark.parametrize("size", [0, 2, 30, 250, 900])
+@pytest.mark.parametrize(("page", "added"), [(250, 1), (100, 3), (10, 1)])
+def test_a_collection_that_grows_as_fast_as_it_is_read_ends(
+    size: int, page: int, added: int, tmp_path: Path
+) -> None:
+    """With new profiles between any two requests, a read ends, with all that were there before."""
+    shop = shop_of(size, page=page, changes=[("insert", 1.0, added)] * 1000)
+    before = set(shop.order)
+    with reading(shop.answer, tmp_path) as (server, client):
+        found = ids(profiles(client))
+
+    assert before <= set(found)
+    assert len(server.asked) < 100 + 3 * size / page
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.integers(0, 300), page=st.sampled_from([10, 25, 250]), changes=CHANGES)
+def test_nothing_is_lost_while_a_collection_grows(
+    size: int, page: int, changes: list[Change], tmp_path: Path
+) -> None:
+    """Deletions and insertions anywhere, with a new record at the end after each request."""
+    grown = [each for change in changes for each in (change, ("insert", 1.0, 1))]
+    shop = shop_of(size, page=page, changes=[*grown, *[("insert", 1.0, 1)] * 1000])
+    before = set(shop.order)
+    with reading(shop.answer, tmp_path) as (_, client):
+        found = ids(profiles(client))
+
+    assert before - shop.gone <= set(found)
+
+
 def test_a_gap_opened_by_deletions_is_closed(tmp_path: Path) -> None:
     """A hundred profiles deleted behind the reader shift the rest left; none is skipped."""
     shop = shop_of(900, changes=[("delete", 0.0, 100)])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import UnexpectedResponse
+from ometria_replica.errors import OmetriaError, UnexpectedResponse
 from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
 from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
 from ometria_replica.ometria.response import BadRequest
@@ -46,6 +47,10 @@ STEPS_BACK = (0.5, 1, 2, 4, 8, 16, 32)
 # into the next pages; beyond these limits the server repeats itself.
 MOST_IDLE_ANSWERS = 64
 MOST_MISSED_JOINS = 20
+
+# Short pages that each hold something new, after which it is asked whether the collection grows
+# as fast as it is read.
+GROWING_PAGES = 3
 
 SMALLEST_PAGE = 2  # No server pages by one: a first page of one record is the whole collection.
 
@@ -114,6 +119,9 @@ class OffsetReader:
     that clamps or ignores ``limit`` loses nothing. An endpoint without documented paging that
     sends the same page for another offset has sent everything; *unproven* is then that answer,
     which may be cut.
+    While records are added at the end, no page proves the end. Then a page beyond it is
+    requested: if it is empty, the collection ends before that offset now, and the read ends
+    with the next short page that reaches it. Records that are added later belong to the next run.
     """
 
     def __init__(self, prefetch: Prefetch, collection: Collection) -> None:
@@ -125,6 +133,9 @@ class OffsetReader:
         self._depth = 1
         self._idle = self._missed = 0
         self._gap_at = self._steps_back = 0
+        self._answers = self._growing = 0
+        self._most_growing = GROWING_PAGES
+        self._ends_before: int | None = None  # An offset that was beyond the end.
         self._planned.append((0, self._request(0)))
 
     def pages(self) -> Iterator[Page]:
@@ -153,17 +164,53 @@ class OffsetReader:
                 yield Page(joined.news, answer.requested_at, answer.origin)
             if self._is_end(at, answer, joined, short=short) or self._is_whole(at, answer, joined):
                 return
+            may_grow = self._may_grow(answer, short=short)
+            reached = self._ends_before is not None and at + self._page_size >= self._ends_before
+            if may_grow and reached:
+                return
             offset = joined.next_offset
+            if may_grow and joined.unread:
+                yield from self._bound_growth(offset)
             if short:
                 self._cancel_planned()  # There is probably no further page.
             else:
                 self._look_ahead(offset, joined)
 
+    def _bound_growth(self, offset: int) -> Iterator[Page]:
+        """
+        Find an offset beyond the end, once each of some short pages held something new.
+
+        It is half a page beyond *offset*, so that the page there reaches it. A server that
+        removes records from its pages makes them short too, and answers with records there; so
+        it is asked ever less often.
+        """
+        self._growing += 1
+        if self._ends_before is not None or self._growing < self._most_growing:
+            return
+        self._growing, self._most_growing = 0, 2 * self._most_growing
+        self._cancel_planned()  # Only a page requested after this one may be the last.
+        beyond = offset + max(1, self._page_size // 2)
+        future = self._request(beyond)
+        yield from self._signs_of_life(future)
+        with suppress(OmetriaError):  # It proves nothing; the next page shows whether it matters.
+            if not self._prefetch.answer(future).records:
+                self._ends_before = beyond
+
+    def _may_grow(self, answer: Answer, *, short: bool) -> bool:
+        """Whether a page looks like the end of a collection that grows: short, or very small."""
+        self._answers += 1
+        small = len(answer.records) < min(USUAL_CAPS) and self._answers > MOST_IDLE_ANSWERS
+        return self.collection.must_page and (short or small)
+
+    def _signs_of_life(self, future: Future[Answer]) -> Iterator[Page]:
+        """Yield empty pages until the answer is there."""
+        while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
+            yield Page([], self._prefetch.now(), self.collection.path)
+
     def _next_answer(self, offset: int) -> Generator[Page, None, tuple[int, Answer]]:
         """Wait for the page at *offset*, or a planned one just before it, with signs of life."""
         at, future = self._take(offset)
-        while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
-            yield Page([], self._prefetch.now(), self.collection.path)
+        yield from self._signs_of_life(future)
         answer = self._answer(at, future)
         if answer.single:
             raise UnexpectedResponse(
@@ -197,9 +244,13 @@ class OffsetReader:
         return self._prefetch.answer(self._request(0))
 
     @property
+    def _page_size(self) -> int:
+        """The server's page size, as far as it is known."""
+        return self.collection.behaviour.longest
+
+    @property
     def _stride(self) -> int:
-        size = self.collection.behaviour.longest
-        return max(1, size - overlap_of(size))
+        return max(1, self._page_size - overlap_of(self._page_size))
 
     def _look_ahead(self, offset: int, joined: Joined) -> None:
         """
@@ -209,10 +260,11 @@ class OffsetReader:
         collection costs hardly a request too many: planned requests that have not had their
         turn when the last page arrives are never sent. From an endpoint without documented
         paging, one page at a time is requested until it is known to page: each answer may
-        be the whole collection.
+        be the whole collection. After a short page with news, each page may be the last.
         """
         does_page = self.collection.must_page or self.collection.behaviour.pages
-        if self.collection.one_at_a_time or not does_page:
+        may_grow = self._growing > 0 or self._most_growing > GROWING_PAGES
+        if self.collection.one_at_a_time or may_grow or not does_page:
             self._planned.append((offset, self._request(offset)))
             return
         self._depth = max(self._depth, min(IN_FLIGHT, self._prefetch.worth_in_flight()))
@@ -228,7 +280,7 @@ class OffsetReader:
             self._gap_at = at
         if self._steps_back == len(STEPS_BACK):
             raise self._endless("records vanish faster than pages can be read")
-        size = self.collection.behaviour.longest
+        size = self._page_size
         step = max(1, int(STEPS_BACK[self._steps_back] * size))
         self._steps_back += 1
         return max(0, self._gap_at - step)
