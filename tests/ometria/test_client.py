@@ -410,6 +410,30 @@ def test_refusals_are_retried_beyond_the_time_limit(tmp_path: Path) -> None:
     assert [each for each in client.warnings if "answered 429 for more than 300" in each]
 
 
+def test_requests_after_one_that_was_given_up_are_tried_for_a_shorter_time(
+    tmp_path: Path,
+) -> None:
+    """In an outage each further request takes half a minute, until an answer is good again."""
+    clock = Clock()
+    good = [False]
+
+    def answer(asked: Asked) -> Reply:
+        return GOOD if good[0] and asked.path == "/v2/lists" else busy(500)
+
+    def seconds_until_given_up() -> float:
+        began = clock()
+        with pytest.raises(Unavailable):
+            client.get("profiles")
+        return clock() - began
+
+    with listening(answer) as server, client_of(server.url, tmp_path, clock) as client:
+        assert seconds_until_given_up() > 250
+        assert seconds_until_given_up() <= 30
+        good[0] = True
+        client.get("lists")
+        assert seconds_until_given_up() > 250
+
+
 def test_a_single_attempt_is_reported_as_once(tmp_path: Path) -> None:
     """If the time limit allows no second attempt, the message says so."""
     with (

@@ -256,6 +256,7 @@ class Client:
             )
         answer = read_answer(response, body, origin, requested_at, served_at)
         self._took = took
+        self._retries.note_good_answer()
         self._note_server_time(served_at, took)
         return answer
 

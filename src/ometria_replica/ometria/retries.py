@@ -27,6 +27,10 @@ LONGEST_PAUSE_SECONDS = 120.0
 # has answered in this run.
 UNREACHABLE_SECONDS = 30.0
 
+# How long a request is tried while no answer has been good since another was given up: several
+# lists and tables that fail in an outage do not each take the whole time.
+OUTAGE_SECONDS = 30.0
+
 # A body with incomplete JSON may have been cut by a proxy that adjusted its length; three in a
 # row were not.
 DAMAGED_ANSWERS = 3
@@ -67,9 +71,14 @@ class RetryPolicy:
     ) -> None:
         self.give_up_after_seconds = give_up_after_seconds
         self._host = host
+        self._is_down = False  # Whether no answer has been good since a request was given up.
         self._first_wait_after_429 = first_wait_after_429
         self._now = now
         self._random = random.Random(seed)  # noqa: S311  # Jitter, no secret.
+
+    def note_good_answer(self) -> None:
+        """Note that the host works, so that the next failing request has its whole time."""
+        self._is_down = False
 
     def wait_seconds(self, setback: Setback, effort: Effort, *, heard: bool) -> float:
         """
@@ -119,8 +128,11 @@ class RetryPolicy:
         wrong_address = setback.unreachable and never_heard
         if wrong_address:
             limit = min(limit, UNREACHABLE_SECONDS)
+        if self._is_down:
+            limit = min(limit, OUTAGE_SECONDS)
         if effort.seconds + seconds <= limit:
             return
+        self._is_down = True
         times = "once" if effort.attempts == 1 else f"{effort.attempts} times"
         raise Unavailable(
             f"{self._host} gave no good answer to {effort.origin}: {setback.reason}; tried"
