@@ -52,7 +52,11 @@ MOST_MISSED_JOINS = 20
 # as fast as it is read.
 GROWING_PAGES = 3
 
-SMALLEST_PAGE = 2  # No server pages by one: a first page of one record is the whole collection.
+SMALLEST_PAGE = 2  # Pages of one record cannot overlap, so such a page is proven to be the whole.
+
+# Servers that end a collection early do so at a round number of records. By chance, one of a
+# thousand collections has such a size.
+ROUND_TOTAL = 1000
 
 # Sizes at which servers usually cut an answer.
 USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
@@ -133,6 +137,8 @@ class OffsetReader:
         self._depth = 1
         self._idle = self._missed = 0
         self._gap_at = self._steps_back = 0
+        self.total = 0  # The position of the end, once everything was read.
+        self._singles = False
         self._answers = self._growing = 0
         self._most_growing = GROWING_PAGES
         self._ends_before: int | None = None  # An offset that was beyond the end.
@@ -157,11 +163,18 @@ class OffsetReader:
             joined = self._overlap.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined)
             if joined is None:
+                yield from self._refuse_empty_pages(at, answer)
                 offset = self._step_back(at)
                 continue
             self._steps_back = 0
             if joined.news and not self._is_repeated(joined):
                 yield Page(joined.news, answer.requested_at, answer.origin)
+            if at == 0 and len(answer.records) == 1 and self._must_prove_one:
+                if (yield from self._is_alone(answer.records)):
+                    return
+                self._refuse_single_records()
+                continue
+            self.total = at + len(answer.records)
             if self._is_end(at, answer, joined, short=short) or self._is_whole(at, answer, joined):
                 return
             may_grow = self._may_grow(answer, short=short)
@@ -207,6 +220,30 @@ class OffsetReader:
         while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
             yield Page([], self._prefetch.now(), self.collection.path)
 
+    def _is_alone(self, first: Sequence[Record]) -> Generator[Page, None, bool]:
+        """Whether no other record follows a first page of one."""
+        found = yield from self._records_at(1)
+        if found and not self.collection.must_page:
+            self.collection.behaviour.pages = by_id(found[0]) != by_id(first[0])
+        return all(by_id(record) == by_id(first[0]) for record in found)
+
+    def _records_at(self, offset: int) -> Generator[Page, None, list[Record]]:
+        """Request a page only to see what it holds."""
+        future = self._request(offset)
+        yield from self._signs_of_life(future)
+        return self._answer(offset, future).records
+
+    def _refuse_empty_pages(self, at: int, answer: Answer) -> Iterator[Page]:
+        """Raise if records follow an empty page: then no empty page proves an end."""
+        if not answer.records and (yield from self._records_at(at + self._page_size)):
+            raise self._endless(f"the page at offset {at} is empty, and records follow it")
+
+    def _refuse_single_records(self) -> None:
+        """Raise if the first page holds one record again, although others follow it."""
+        if self._singles:
+            raise self._endless("each page holds one record, so that pages cannot overlap")
+        self._singles = True
+
     def _next_answer(self, offset: int) -> Generator[Page, None, tuple[int, Answer]]:
         """Wait for the page at *offset*, or a planned one just before it, with signs of life."""
         at, future = self._take(offset)
@@ -242,6 +279,11 @@ class OffsetReader:
         behaviour = self.collection.behaviour
         behaviour.refuses_paging, behaviour.pages = True, False
         return self._prefetch.answer(self._request(0))
+
+    @property
+    def _must_prove_one(self) -> bool:
+        """Whether a first page of one record is unproven; of events, it would cost too much."""
+        return self.collection.identity is by_id and self.collection.behaviour.pages is not False
 
     @property
     def _page_size(self) -> int:
@@ -345,8 +387,15 @@ def warn_if_cut(client: Client, reader: OffsetReader) -> None:
     Warn if an answer that cannot be proven whole looks cut.
 
     It does if its size is a usual cap, or if another collection of the endpoint had exactly
-    as many records and no page was longer.
+    as many records and no page was longer. A collection that ends after a round number of
+    records may be cut there.
     """
+    if reader.total >= ROUND_TOTAL and reader.total % ROUND_TOTAL == 0 and not reader.unproven:
+        reader.collection.behaviour.is_doubtful = True
+        client.warn(
+            f"{reader.collection.path} ended after exactly {reader.total:,} records; Ometria may"
+            " have cut the collection there"
+        )
     if reader.unproven is None:
         return
     path, behaviour = reader.collection.path, reader.collection.behaviour
