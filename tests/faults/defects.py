@@ -39,6 +39,7 @@ from ometria_replica.ometria import (
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.response import Answer, Setback
+from ometria_replica.ometria.retries import RetryPolicy
 from ometria_replica.records import Unreadable
 from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.comparison import _Comparison
@@ -361,10 +362,10 @@ def failed_request_is_empty() -> None:
 def no_second_try() -> None:
     """A failed request is not retried."""
 
-    def give_up(_self: Client, setback: Exception, *_: object) -> float:
+    def give_up(_self: RetryPolicy, setback: Exception, *_: object, **__: object) -> float:
         raise Unavailable("no second try") from setback
 
-    _patch(Client, "_wait_or_give_up", give_up)
+    _patch(RetryPolicy, "wait_seconds", give_up)
 
 
 @defect
@@ -376,9 +377,13 @@ def one_refusal_ends_the_run() -> None:
         try:
             original(read)
         except AccessDenied as error:
-            raise OmetriaError("refused") from error
+            raise _EndsTheRun("refused") from error
 
     _patch(replication, "sync_table", sync_table)
+
+
+class _EndsTheRun(ReplicaError):
+    exit_code = OmetriaError.exit_code
 
 
 class _Never(Exception):
