@@ -35,6 +35,7 @@ from ometria_replica.ometria import (
     offset_pages,
     page_overlap,
     per_parent,
+    read_strategies,
 )
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
@@ -394,6 +395,7 @@ class _Never(Exception):
 def vanished_list_ends_the_table() -> None:
     """A list that is deleted before its changes are read is an error."""
     _patch(per_parent, "NotFound", _Never)
+    _patch(read_strategies, "NotFound", _Never)
 
 
 @defect
