@@ -2,7 +2,7 @@
 The main loop: for each account, for each table, for each batch: stage and load.
 
 Start reading here. Lists are read before list changes, because changes are requested per list.
-Otherwise tables are independent: if Ometria refuses one, the next is still read.
+Otherwise tables are independent: if Ometria refuses or fails one, the next is still read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
-    AccessDenied,
+    TRY_AGAIN_LATER,
     Busy,
     ConfigError,
+    OmetriaError,
     ReplicaError,
-    UnexpectedResponse,
     WarehouseError,
 )
 from ometria_replica.failpoints import step
@@ -120,7 +120,7 @@ def _sync_account(
                 with step(f"table {table.name}"), _going_on(run):
                     sync_table(TableRead(run, warehouse, account, source, table))
         except ReplicaError as error:
-            run.errors.append(error)  # Without a network or a disk, no table can be read.
+            run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
         run.warnings += source.warnings
 
 
@@ -149,10 +149,14 @@ def stage(
 
 @contextmanager
 def _going_on(run: RunContext) -> Iterator[None]:
-    """Note that Ometria refused a table, and go on: it may well allow the next."""
+    """
+    Note that Ometria refused or failed a table, and go on: the next may well be read.
+
+    In an outage, the client gives up the next tables sooner than the first.
+    """
     try:
         yield
-    except (AccessDenied, UnexpectedResponse) as error:
+    except OmetriaError as error:
         run.errors.append(error)
 
 
@@ -177,14 +181,16 @@ def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> 
 
 
 def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: bool) -> RunReport:
-    """Record the run in the history, and raise its first error."""
+    """Record the run in the history, and raise its worst error."""
     outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
     report = run.report(masked(config.warehouse.url), outcome)
     with run.after_failure():
         warehouse.state.record(history_of(report))
     if run.errors:
-        run.errors[0].report = report
-        raise run.errors[0]
+        # The first that another run would not mend, if there is one.
+        worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER)
+        worst.report = report
+        raise worst
     return report
 
 

@@ -96,6 +96,8 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
             batch = _with_state(read, reading, batch)
         yield PendingPages(pages, batch, is_first=is_first)
         is_first = False
+    if reading.failure is not None:
+        raise reading.failure  # After the last batch, with what else was read, is committed.
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,12 @@ from ometria_replica.ometria import (
     offset_pages,
     page_overlap,
     per_parent,
+    read_strategies,
 )
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.response import Answer, Setback
+from ometria_replica.ometria.retries import RetryPolicy
 from ometria_replica.records import Unreadable
 from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.comparison import _Comparison
@@ -361,10 +363,10 @@ def failed_request_is_empty() -> None:
 def no_second_try() -> None:
     """A failed request is not retried."""
 
-    def give_up(_self: Client, setback: Exception, *_: object) -> float:
+    def give_up(_self: RetryPolicy, setback: Exception, *_: object, **__: object) -> float:
         raise Unavailable("no second try") from setback
 
-    _patch(Client, "_wait_or_give_up", give_up)
+    _patch(RetryPolicy, "wait_seconds", give_up)
 
 
 @defect
@@ -376,9 +378,13 @@ def one_refusal_ends_the_run() -> None:
         try:
             original(read)
         except AccessDenied as error:
-            raise OmetriaError("refused") from error
+            raise _EndsTheRun("refused") from error
 
     _patch(replication, "sync_table", sync_table)
+
+
+class _EndsTheRun(ReplicaError):
+    exit_code = OmetriaError.exit_code
 
 
 class _Never(Exception):
@@ -389,6 +395,7 @@ class _Never(Exception):
 def vanished_list_ends_the_table() -> None:
     """A list that is deleted before its changes are read is an error."""
     _patch(per_parent, "NotFound", _Never)
+    _patch(read_strategies, "NotFound", _Never)
 
 
 @defect

@@ -131,7 +131,7 @@ def test_the_largest_page_is_always_requested(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "requests"), [(0, 1), (1, 1), (2, 2), (30, 2), (250, 2), (400, 3)]
+    ("size", "requests"), [(0, 1), (1, 2), (2, 2), (30, 2), (250, 2), (400, 3)]
 )
 def test_a_small_collection_costs_few_requests(size: int, requests: int, tmp_path: Path) -> None:
     """A page is not requested ahead before it is likely to exist."""
@@ -280,6 +280,93 @@ def test_a_record_that_exists_throughout_the_read_is_read(
         for record in seen.records:
             assert newest.get(record["id"], seen.requested_at) <= seen.requested_at
             newest[record["id"]] = seen.requested_at
+
+
+@pytest.mark.parametrize("size", [0, 2, 30, 250, 900])
+@pytest.mark.parametrize(("page", "added"), [(250, 1), (100, 3), (10, 1)])
+def test_a_collection_that_grows_as_fast_as_it_is_read_ends(
+    size: int, page: int, added: int, tmp_path: Path
+) -> None:
+    """With new profiles between any two requests, a read ends, with all that were there before."""
+    shop = shop_of(size, page=page, changes=[("insert", 1.0, added)] * 1000)
+    before = set(shop.order)
+    with reading(shop.answer, tmp_path) as (server, client):
+        found = ids(profiles(client))
+
+    assert before <= set(found)
+    assert len(server.asked) < 100 + 3 * size / page
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.integers(0, 300), page=st.sampled_from([10, 25, 250]), changes=CHANGES)
+def test_nothing_is_lost_while_a_collection_grows(
+    size: int, page: int, changes: list[Change], tmp_path: Path
+) -> None:
+    """Deletions and insertions anywhere, with a new record at the end after each request."""
+    grown = [each for change in changes for each in (change, ("insert", 1.0, 1))]
+    shop = shop_of(size, page=page, changes=[*grown, *[("insert", 1.0, 1)] * 1000])
+    before = set(shop.order)
+    with reading(shop.answer, tmp_path) as (_, client):
+        found = ids(profiles(client))
+
+    assert before - shop.gone <= set(found)
+
+
+@pytest.mark.parametrize("read", [profiles, lists], ids=["profiles", "lists"])
+@pytest.mark.parametrize(
+    ("size", "cut", "warns"),
+    [(10_400, 10_000, True), (1300, 1000, True), (1000, 10_000, True), (1300, 10_000, False)],
+)
+def test_a_collection_that_ends_at_a_round_number_causes_a_warning(
+    read: Callable[[Client], Iterator[Page]], size: int, cut: int, warns: bool, tmp_path: Path
+) -> None:
+    """A server that shows the first 10,000 records only is not taken for a whole collection."""
+    shop = shop_of(size)
+    del shop.order[cut:]
+    with reading(shop.answer, tmp_path) as (_, client):
+        endpoint = "profiles" if read is profiles else "lists"
+        assert set(ids(read(client))) == set(shop.order)
+
+        assert bool(client.warnings) == warns
+        assert client.behaviour(endpoint).is_doubtful == warns
+        assert not warns or f"ended after exactly {len(shop.order):,} records" in client.warnings[0]
+
+
+@pytest.mark.parametrize("read", [profiles, lists], ids=["profiles", "lists"])
+def test_pages_of_one_record_are_an_error(
+    read: Callable[[Client], Iterator[Page]], tmp_path: Path
+) -> None:
+    """A server that caps ``limit`` at 1 is not taken for a collection of one record."""
+    with (
+        reading(shop_of(30, page=1).answer, tmp_path) as (_, client),
+        pytest.raises(UnexpectedResponse, match="each page holds one record"),
+    ):
+        list(read(client))
+
+
+def test_a_second_profile_that_appears_after_the_first_page_is_no_error(tmp_path: Path) -> None:
+    """The first page is requested again, and holds both."""
+    shop = shop_of(1, changes=[("insert", 1.0, 1)])
+    with reading(shop.answer, tmp_path) as (_, client):
+        assert set(ids(profiles(client))) == set(shop.order)
+
+
+@pytest.mark.parametrize("empty", [1, 2, 3])
+def test_an_empty_page_that_records_follow_is_an_error(empty: int, tmp_path: Path) -> None:
+    """A server that sends empty pages in the middle is not taken for the end of a collection."""
+    shop = shop_of(1200)
+
+    def answer(asked: Asked) -> Reply:
+        reply = shop.answer(asked)
+        return json_reply([]) if asked.offset // 245 == empty else reply
+
+    with (
+        reading(answer, tmp_path) as (_, client),
+        pytest.raises(UnexpectedResponse, match="is empty, and records follow"),
+    ):
+        list(profiles(client))
 
 
 def test_a_gap_opened_by_deletions_is_closed(tmp_path: Path) -> None:

@@ -565,6 +565,20 @@ def test_the_pace_in_the_file_is_held_to_the_same_bounds(number: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "number", ["0", "999999", "-1", "true", "2.5e8", '"256 MB"', "0x" + "f" * 5000]
+)
+def test_max_answer_bytes_is_a_whole_number_that_fits_a_page(number: str) -> None:
+    """A limit that could fit no page of the API is refused, and so is one beyond a terabyte."""
+    write(f"[[accounts]]\nmax_answer_bytes = {number}")
+
+    (problem,) = problems(KEY)
+
+    assert problem.endswith(
+        "max_answer_bytes: must be a whole number of bytes, from 1000000 to 1000000000000."
+    )
+
+
 @pytest.mark.parametrize("key", ["account_id", "api_url", "feed.format", "feed.delimiter"])
 def test_a_number_too_long_to_write_out_is_refused_too(key: str) -> None:
     """Python reads hexadecimal numbers that it cannot print; this does not crash."""
@@ -839,6 +853,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].api_key", "set", "env:OMETRIA_API_KEY"),
         ("accounts[0].api_url", "https://api.ometria.com/v2", "default"),
         ("accounts[0].requests_per_second", "2", "ometria.toml"),
+        ("accounts[0].max_answer_bytes", "256000000", "default"),
         ("accounts[0].changes_parameter", "since", "default"),
         ("accounts[0].wide_keys", "false", "default"),
         ("accounts[0].deletes", "report", "default"),

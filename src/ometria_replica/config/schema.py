@@ -30,6 +30,7 @@ MAX_REQUESTS_PER_SECOND: Final = 1000
 STORAGE_VERSION: Final = "v1.4.0"
 """The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""
 STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
+ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -150,6 +151,13 @@ def _rate(value: object) -> float:
     if not 0 < number <= MAX_REQUESTS_PER_SECOND:
         raise Invalid(f"must be a number above 0 and at most {MAX_REQUESTS_PER_SECOND}")
     return number
+
+
+def _bytes(value: object) -> int:
+    lowest, highest = ANSWER_BYTES
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
+    return value
 
 
 def _share(value: object) -> float:
@@ -427,6 +435,13 @@ class AccountSettings:
         " Ometria allows 4 for each account, shared by all its integrations.",
         4.0,
         env="OMETRIA_REQUESTS_PER_SECOND",
+    )
+    max_answer_bytes: int = _setting(
+        _bytes,
+        "whole number",
+        "The largest answer of the API, in bytes after decompression; at least 1000000."
+        " A larger one is an error, so that it cannot use up the memory.",
+        256_000_000,
     )
     changes_parameter: str = _setting(
         _parameter,

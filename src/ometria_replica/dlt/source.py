@@ -64,6 +64,7 @@ def ometria(
     feed: dict[str, Any] | None = dlt.secrets.value,
     api_url: str | None = None,
     requests_per_second: float | None = None,
+    max_answer_bytes: int | None = None,
     changes_parameter: str | None = None,
     wide_keys: bool | None = None,
     tables: list[str] | None = None,
@@ -90,6 +91,7 @@ def ometria(
             else None,
             "api_url": api_url,
             "requests_per_second": requests_per_second,
+            "max_answer_bytes": max_answer_bytes,
             "changes_parameter": changes_parameter,
             "wide_keys": wide_keys,
         }

@@ -91,6 +91,7 @@ class AccountSource:
                     api_url=self._account.api_url,
                     api_key=key.reveal() if key else "",
                     requests_per_second=self._account.requests_per_second,
+                    max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
                 )
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import re
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -20,12 +20,13 @@ from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
     NotFound,
-    Unavailable,
     UnexpectedResponse,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.ometria.answer_body import ACCEPTED_ENCODINGS, UnreadableBody, read_body
+from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
-from ometria_replica.ometria.rate_limit import LONGEST_HOLD_SECONDS, RateLimiter, rest
+from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
     BadRequest,
     Setback,
@@ -35,6 +36,7 @@ from ometria_replica.ometria.response import (
     read_date,
     retry_after,
 )
+from ometria_replica.ometria.retries import Effort, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,41 +49,14 @@ logger = logging.getLogger(__name__)
 USER_AGENT = "ometria-replica"
 KEY_HEADER = "X-Ometria-Auth"
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+ERROR_BYTES = 64 * 1024  # Read of an answer that is no success, to tell its kind.
 
-# The longest wait that a Retry-After can cause with a status other than 429 (503): further
-# attempts then show whether it is an outage.
-LONGEST_PAUSE_SECONDS = 120.0
 WORTH_A_WARNING_SECONDS = 60.0
-
-# An unknown host or a closed port is more often a wrong api_url than an outage, unless Ometria
-# has answered in this run.
-UNREACHABLE_SECONDS = 30.0
 
 MOST_LOGGED = 10  # Warnings of a run that are logged as such: each list may cause one.
 
-# A body with incomplete JSON may have been cut by a proxy that adjusted its length; three in a
-# row were not.
-DAMAGED_ANSWERS = 3
-
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, int] = MappingProxyType({})
-
-
-@dataclass
-class _Effort:
-    """
-    How long one request has been tried: its attempts and the waits between them, in seconds.
-
-    The time in the queue and the attempts and waits for 429 do not count: a refusal for
-    being too early is no failure of the request or the server.
-    """
-
-    seconds: float = 0.0
-    busy_seconds: float = 0.0
-    attempts: int = 0
-    damaged: int = 0
 
 
 class Client:
@@ -89,10 +64,13 @@ class Client:
     Ometria's API for one account. Thread-safe; a context manager.
 
     *give_up_after_seconds* is how long one request is retried; a 429 is retried without limit,
-    and its ``Retry-After`` is honoured up to six hours. *requests_per_minute* are limits
-    of single endpoints, which apply besides the account's. *warnings* collects messages for
-    the report, without personal data. *clock* (monotonic seconds), *sleep*, *now* and *seed*
-    are for tests; *rate_limit_folder* is the folder of :class:`RateLimiter`.
+    and its ``Retry-After`` is honoured up to 15 minutes: a longer one ends the read.
+    A single attempt may wait *timeout_seconds* for the next byte and take *deadline_seconds* in
+    all, and its decompressed body may hold *max_answer_bytes*.
+    *requests_per_minute* are limits of single endpoints, which apply besides the account's.
+    *warnings* collects messages for the report, without personal data. *clock*
+    (monotonic seconds), *sleep*, *now* and *seed* are for tests; *rate_limit_folder* is the
+    folder of :class:`RateLimiter`.
 
     Retries are a loop of our own, not stamina's: a refusal must slow down all threads and
     processes, a cancelled read must wake its waiting requests, and no part of a request may
@@ -106,7 +84,9 @@ class Client:
         api_key: str,
         requests_per_second: float = 4.0,
         requests_per_minute: Mapping[str, int] = _NO_LIMITS,
+        max_answer_bytes: int = 256_000_000,
         timeout_seconds: float = 60,
+        deadline_seconds: float = 300,
         give_up_after_seconds: float = 300,
         rate_limit_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -119,12 +99,16 @@ class Client:
         self.requests = 0
         self.warnings: list[str] = []
         self._api_url = api_url.rstrip("/")
+        self._max_answer_bytes = max_answer_bytes
         self._timeout_seconds = timeout_seconds
+        self._deadline_seconds = deadline_seconds
         self._give_up_after_seconds = give_up_after_seconds
         self._clock, self._sleep, self._now = clock, sleep, now
-        self._random = random.Random(seed)  # noqa: S311  # Jitter, no secret.
         self._rate_limit = RateLimiter(
             api_url, api_key, requests_per_second, rate_limit_folder, clock=clock, sleep=sleep
+        )
+        self._retries = RetryPolicy(
+            self._host, give_up_after_seconds, self._rate_limit.interval_seconds, now=now, seed=seed
         )
         self._endpoint_limits = {
             endpoint: RateLimiter(
@@ -137,11 +121,16 @@ class Client:
             headers={
                 KEY_HEADER: api_key,
                 "Accept": "application/json",
+                "Accept-Encoding": ACCEPTED_ENCODINGS,
                 "User-Agent": USER_AGENT,
             },
             timeout=timeout_seconds,
             follow_redirects=False,  # The key must not travel to another host.
+            # No cookies: a server's text must not return in a later request's header.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
+        self._deadlines = DeadlineBackend()
+        self._deadlines.apply_to(self._http)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._behaviour: dict[str, EndpointBehaviour] = {}
@@ -149,6 +138,7 @@ class Client:
         self._server_time: datetime | None = None
         self._heard = False  # Whether any server has answered at that address.
         self._warned_until = -math.inf
+        self._refused_until = -math.inf  # The end of the longest wait for a 429.
 
     def __repr__(self) -> str:
         return f"<Client of {self._host}, {self.requests} requests sent>"
@@ -180,7 +170,7 @@ class Client:
         stop = stop or self._closed
         origin = origin_of(path, query)
         self._wait_for_turn(path, stop)
-        effort = _Effort()
+        effort = Effort(origin)
         while True:
             effort.attempts += 1
             began = self._clock()
@@ -188,10 +178,14 @@ class Client:
                 return self._attempt(path, query, origin)
             except Setback as setback:
                 effort.seconds += 0 if setback.busy else self._clock() - began
-                seconds = self._wait_or_give_up(setback, effort, origin)
+                seconds = self._retries.wait_seconds(setback, effort, heard=self._heard)
+                if setback.busy:
+                    self._warn_of_a_long_wait(effort, seconds)
                 logger.info("%s: %s; again in %.1f s", origin, setback.reason, seconds)
+                failed_at = self._clock()
                 self._hold(setback, seconds, path, stop)
-            self._wait_for_turn(path, stop)
+                self._wait_for_turn(path, stop)
+                effort.seconds += 0 if setback.busy else self._seconds_since(failed_at)
 
     def behaviour(self, endpoint: str) -> EndpointBehaviour:
         """Give this run's observations about *endpoint*, for readers to use and update."""
@@ -248,38 +242,53 @@ class Client:
             self.requests += 1
         requested_at, sent = self._now(), self._clock()
         with step("request"):
-            response, body = self._exchange(path, query, sent)
+            response, body = self._exchange(path, query)
         self._heard = True
         took = self._clock() - sent
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)
         served_at = read_date(response.headers.get("date"))
         self._check_status(response, body, origin, served_at or self._now())
+        if len(body) > self._max_answer_bytes:
+            raise UnexpectedResponse(
+                f"Ometria's answer to {origin} is longer than {self._max_answer_bytes:,} bytes"
+                " (max_answer_bytes). If the account is that large, raise the setting; else check"
+                " api_url, then run `ometria-replica check`."
+            )
         answer = read_answer(response, body, origin, requested_at, served_at)
         self._took = took
+        self._retries.note_good_answer()
         self._note_server_time(served_at, took)
         return answer
 
-    def _exchange(
-        self, path: str, query: Mapping[str, str], sent: float
-    ) -> tuple[httpx2.Response, bytes]:
-        """Send the request and read the whole body, but not without end from a slow server."""
+    def _exchange(self, path: str, query: Mapping[str, str]) -> tuple[httpx2.Response, bytes]:
+        """Send the request and read the body, within its limits; a longer one is returned cut."""
         url = f"{self._api_url}/{path.lstrip('/')}"
+        began = time.monotonic()  # The network's time, also where a test has a clock of its own.
         try:
-            with self._http.stream("GET", url, params=dict(query)) as response:
-                chunks = []
-                for chunk in response.iter_bytes():
-                    chunks.append(chunk)
-                    if self._clock() - sent > self._give_up_after_seconds:
-                        raise Setback("the answer did not end")
-                return response, b"".join(chunks)
+            with (
+                self._deadlines.within(self._deadline_seconds),
+                self._http.stream("GET", url, params=dict(query)) as response,
+            ):
+                return response, self._body(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             raise Setback("it could not be reached", unreachable=True) from error
         except httpx2.TimeoutException as error:
+            if time.monotonic() - began >= self._deadline_seconds:
+                reason = f"the answer did not end within {self._deadline_seconds:g} seconds"
+                raise Setback(reason) from error
             raise Setback(f"no answer within {self._timeout_seconds:g} seconds") from error
-        except httpx2.DecodingError as error:
-            raise Setback("the answer arrived damaged") from error
+        except UnreadableBody as error:
+            raise Setback(f"the answer cannot be read: {error}") from error
         except httpx2.TransportError as error:  # Resets, and bodies shorter than announced.
             raise Setback("the connection broke") from error
+
+    def _body(self, response: httpx2.Response) -> bytes:
+        if response.status_code == 200:
+            return read_body(response, self._max_answer_bytes)
+        # The status says enough: a body that does not end, or is damaged, does not change it.
+        with suppress(httpx2.TransportError, UnreadableBody):
+            return read_body(response, ERROR_BYTES)
+        return b""
 
     def _check_status(
         self, response: httpx2.Response, body: bytes, origin: str, now: datetime
@@ -311,34 +320,7 @@ class Client:
             f" ({described(response, body)}). Run `ometria-replica check`."
         )
 
-    def _wait_or_give_up(self, setback: Setback, effort: _Effort, origin: str) -> float:
-        """Return the wait before the next attempt, in seconds; raise if there is none."""
-        effort.damaged += setback.damaged
-        if effort.damaged >= DAMAGED_ANSWERS:
-            raise UnexpectedResponse(
-                f"Ometria's answer to {origin} is not JSON, {effort.damaged} times in a row:"
-                f" {setback.reason}. Run `ometria-replica check`."
-            ) from setback
-        seconds = self._back_off_seconds(setback, effort.attempts)
-        if setback.busy:
-            self._warn_of_a_long_wait(effort, seconds)
-            effort.busy_seconds += seconds
-            return seconds
-        never_heard = setback.unreachable and not self._heard
-        limit = self._give_up_after_seconds
-        if never_heard:
-            limit = min(limit, UNREACHABLE_SECONDS)
-        if effort.seconds + seconds > limit:
-            times = "once" if effort.attempts == 1 else f"{effort.attempts} times"
-            raise Unavailable(
-                f"{self._host} gave no good answer to {origin}: {setback.reason}; tried"
-                f" {times} in {effort.seconds:.0f} seconds. "
-                + ("Is api_url right?" if never_heard else "Try again later.")
-            ) from setback
-        effort.seconds += seconds
-        return seconds
-
-    def _warn_of_a_long_wait(self, effort: _Effort, seconds: float) -> None:
+    def _warn_of_a_long_wait(self, effort: Effort, seconds: float) -> None:
         """Log a long wait once, and warn once if there are only refusals."""
         with self._lock:
             until = self._clock() + seconds
@@ -356,30 +338,25 @@ class Client:
                 " does another integration use up the account's rate limit?"
             )
 
-    def _back_off_seconds(self, setback: Setback, attempts: int) -> float:
-        """Exponential backoff with 50 to 100 % jitter, so that clients do not retry in step."""
-        if setback.again_in is not None:
-            return min(
-                setback.again_in, LONGEST_HOLD_SECONDS if setback.busy else LONGEST_PAUSE_SECONDS
-            )
-        # One request over the limit: one turn is enough, and all requests wait for it.
-        first = self._rate_limit.interval_seconds if setback.busy else FIRST_WAIT_SECONDS
-        longest = min(first * 2.0 ** min(attempts - 1, 24), LONGEST_WAIT_SECONDS)
-        return longest * self._random.uniform(0.5, 1.0)
-
     def _hold(self, setback: Setback, seconds: float, path: str, stop: threading.Event) -> None:
         """
-        Wait: all requests of the account if the server is busy, else this request alone.
+        Wait: all requests of the account after a 429, else this request alone.
 
-        A 429 does not say which limit was exceeded, so both are held.
+        A 429 does not say which limit was exceeded, so both are held. After a failure, requests
+        that held each other in turn would each be tried far longer than their time.
         """
-        if not setback.busy and setback.again_in is None:
+        if not setback.busy:
             rest(seconds, stop, self._sleep)
             return
+        with self._lock:
+            self._refused_until = max(self._refused_until, self._clock() + seconds)
         for limiter in self._limiters(path):
-            if setback.busy:
-                limiter.widen()
+            limiter.widen()
             limiter.hold_off(seconds)
+
+    def _seconds_since(self, failed_at: float) -> float:
+        """Return how long a request has waited since it failed, without the waits for a 429."""
+        return max(0.0, self._clock() - max(failed_at, self._refused_until))
 
     def _note_server_time(self, served_at: datetime | None, took: float) -> None:
         if served_at is None:

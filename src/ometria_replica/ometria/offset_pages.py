@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import UnexpectedResponse
+from ometria_replica.errors import OmetriaError, UnexpectedResponse
 from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
 from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
 from ometria_replica.ometria.response import BadRequest
@@ -47,7 +48,15 @@ STEPS_BACK = (0.5, 1, 2, 4, 8, 16, 32)
 MOST_IDLE_ANSWERS = 64
 MOST_MISSED_JOINS = 20
 
-SMALLEST_PAGE = 2  # No server pages by one: a first page of one record is the whole collection.
+# Short pages that each hold something new, after which it is asked whether the collection grows
+# as fast as it is read.
+GROWING_PAGES = 3
+
+SMALLEST_PAGE = 2  # Pages of one record cannot overlap, so such a page is proven to be the whole.
+
+# Servers that end a collection early do so at a round number of records. By chance, one of a
+# thousand collections has such a size.
+ROUND_TOTAL = 1000
 
 # Sizes at which servers usually cut an answer.
 USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
@@ -114,6 +123,9 @@ class OffsetReader:
     that clamps or ignores ``limit`` loses nothing. An endpoint without documented paging that
     sends the same page for another offset has sent everything; *unproven* is then that answer,
     which may be cut.
+    While records are added at the end, no page proves the end. Then a page beyond it is
+    requested: if it is empty, the collection ends before that offset now, and the read ends
+    with the next short page that reaches it. Records that are added later belong to the next run.
     """
 
     def __init__(self, prefetch: Prefetch, collection: Collection) -> None:
@@ -125,6 +137,11 @@ class OffsetReader:
         self._depth = 1
         self._idle = self._missed = 0
         self._gap_at = self._steps_back = 0
+        self.total = 0  # The position of the end, once everything was read.
+        self._singles = False
+        self._answers = self._growing = 0
+        self._most_growing = GROWING_PAGES
+        self._ends_before: int | None = None  # An offset that was beyond the end.
         self._planned.append((0, self._request(0)))
 
     def pages(self) -> Iterator[Page]:
@@ -146,24 +163,91 @@ class OffsetReader:
             joined = self._overlap.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined)
             if joined is None:
+                yield from self._refuse_empty_pages(at, answer)
                 offset = self._step_back(at)
                 continue
             self._steps_back = 0
             if joined.news and not self._is_repeated(joined):
                 yield Page(joined.news, answer.requested_at, answer.origin)
+            if at == 0 and len(answer.records) == 1 and self._must_prove_one:
+                if (yield from self._is_alone(answer.records)):
+                    return
+                self._refuse_single_records()
+                continue
+            self.total = at + len(answer.records)
             if self._is_end(at, answer, joined, short=short) or self._is_whole(at, answer, joined):
                 return
+            may_grow = self._may_grow(answer, short=short)
+            reached = self._ends_before is not None and at + self._page_size >= self._ends_before
+            if may_grow and reached:
+                return
             offset = joined.next_offset
+            if may_grow and joined.unread:
+                yield from self._bound_growth(offset)
             if short:
                 self._cancel_planned()  # There is probably no further page.
             else:
                 self._look_ahead(offset, joined)
 
+    def _bound_growth(self, offset: int) -> Iterator[Page]:
+        """
+        Find an offset beyond the end, once each of some short pages held something new.
+
+        It is half a page beyond *offset*, so that the page there reaches it. A server that
+        removes records from its pages makes them short too, and answers with records there; so
+        it is asked ever less often.
+        """
+        self._growing += 1
+        if self._ends_before is not None or self._growing < self._most_growing:
+            return
+        self._growing, self._most_growing = 0, 2 * self._most_growing
+        self._cancel_planned()  # Only a page requested after this one may be the last.
+        beyond = offset + max(1, self._page_size // 2)
+        future = self._request(beyond)
+        yield from self._signs_of_life(future)
+        with suppress(OmetriaError):  # It proves nothing; the next page shows whether it matters.
+            if not self._prefetch.answer(future).records:
+                self._ends_before = beyond
+
+    def _may_grow(self, answer: Answer, *, short: bool) -> bool:
+        """Whether a page looks like the end of a collection that grows: short, or very small."""
+        self._answers += 1
+        small = len(answer.records) < min(USUAL_CAPS) and self._answers > MOST_IDLE_ANSWERS
+        return self.collection.must_page and (short or small)
+
+    def _signs_of_life(self, future: Future[Answer]) -> Iterator[Page]:
+        """Yield empty pages until the answer is there."""
+        while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
+            yield Page([], self._prefetch.now(), self.collection.path)
+
+    def _is_alone(self, first: Sequence[Record]) -> Generator[Page, None, bool]:
+        """Whether no other record follows a first page of one."""
+        found = yield from self._records_at(1)
+        if found and not self.collection.must_page:
+            self.collection.behaviour.pages = by_id(found[0]) != by_id(first[0])
+        return all(by_id(record) == by_id(first[0]) for record in found)
+
+    def _records_at(self, offset: int) -> Generator[Page, None, list[Record]]:
+        """Request a page only to see what it holds."""
+        future = self._request(offset)
+        yield from self._signs_of_life(future)
+        return self._answer(offset, future).records
+
+    def _refuse_empty_pages(self, at: int, answer: Answer) -> Iterator[Page]:
+        """Raise if records follow an empty page: then no empty page proves an end."""
+        if not answer.records and (yield from self._records_at(at + self._page_size)):
+            raise self._endless(f"the page at offset {at} is empty, and records follow it")
+
+    def _refuse_single_records(self) -> None:
+        """Raise if the first page holds one record again, although others follow it."""
+        if self._singles:
+            raise self._endless("each page holds one record, so that pages cannot overlap")
+        self._singles = True
+
     def _next_answer(self, offset: int) -> Generator[Page, None, tuple[int, Answer]]:
         """Wait for the page at *offset*, or a planned one just before it, with signs of life."""
         at, future = self._take(offset)
-        while not self._prefetch.is_done(future, SIGN_OF_LIFE_SECONDS):
-            yield Page([], self._prefetch.now(), self.collection.path)
+        yield from self._signs_of_life(future)
         answer = self._answer(at, future)
         if answer.single:
             raise UnexpectedResponse(
@@ -197,9 +281,18 @@ class OffsetReader:
         return self._prefetch.answer(self._request(0))
 
     @property
+    def _must_prove_one(self) -> bool:
+        """Whether a first page of one record is unproven; of events, it would cost too much."""
+        return self.collection.identity is by_id and self.collection.behaviour.pages is not False
+
+    @property
+    def _page_size(self) -> int:
+        """The server's page size, as far as it is known."""
+        return self.collection.behaviour.longest
+
+    @property
     def _stride(self) -> int:
-        size = self.collection.behaviour.longest
-        return max(1, size - overlap_of(size))
+        return max(1, self._page_size - overlap_of(self._page_size))
 
     def _look_ahead(self, offset: int, joined: Joined) -> None:
         """
@@ -209,10 +302,11 @@ class OffsetReader:
         collection costs hardly a request too many: planned requests that have not had their
         turn when the last page arrives are never sent. From an endpoint without documented
         paging, one page at a time is requested until it is known to page: each answer may
-        be the whole collection.
+        be the whole collection. After a short page with news, each page may be the last.
         """
         does_page = self.collection.must_page or self.collection.behaviour.pages
-        if self.collection.one_at_a_time or not does_page:
+        may_grow = self._growing > 0 or self._most_growing > GROWING_PAGES
+        if self.collection.one_at_a_time or may_grow or not does_page:
             self._planned.append((offset, self._request(offset)))
             return
         self._depth = max(self._depth, min(IN_FLIGHT, self._prefetch.worth_in_flight()))
@@ -228,7 +322,7 @@ class OffsetReader:
             self._gap_at = at
         if self._steps_back == len(STEPS_BACK):
             raise self._endless("records vanish faster than pages can be read")
-        size = self.collection.behaviour.longest
+        size = self._page_size
         step = max(1, int(STEPS_BACK[self._steps_back] * size))
         self._steps_back += 1
         return max(0, self._gap_at - step)
@@ -293,8 +387,15 @@ def warn_if_cut(client: Client, reader: OffsetReader) -> None:
     Warn if an answer that cannot be proven whole looks cut.
 
     It does if its size is a usual cap, or if another collection of the endpoint had exactly
-    as many records and no page was longer.
+    as many records and no page was longer. A collection that ends after a round number of
+    records may be cut there.
     """
+    if reader.total >= ROUND_TOTAL and reader.total % ROUND_TOTAL == 0 and not reader.unproven:
+        reader.collection.behaviour.is_doubtful = True
+        client.warn(
+            f"{reader.collection.path} ended after exactly {reader.total:,} records; Ometria may"
+            " have cut the collection there"
+        )
     if reader.unproven is None:
         return
     path, behaviour = reader.collection.path, reader.collection.behaviour

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ometria_replica.errors import AccessDenied, NotFound
+from ometria_replica.errors import AccessDenied, NotFound, OmetriaError
 from ometria_replica.ometria.offset_pages import Collection, OffsetReader, warn_if_cut
 from ometria_replica.ometria.page_overlap import by_all
 from ometria_replica.ometria.prefetch import Prefetch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.ometria.client import Client
     from ometria_replica.schema import PerParent
+
+MOST_FAILURES_IN_A_ROW = 3  # Without an answer in between: then it is no matter of single parents.
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,19 @@ def read_per_parent(
     parents: Iterable[Parent],
     *,
     since_parameter: str = "since",
-    passed_over: Callable[[Parent], object] = lambda _: None,
+    passed_over: Callable[[Parent, OmetriaError], object] = lambda *_: None,
 ) -> Iterator[Page]:
     """
     Read one collection for each parent, whose id becomes the ``id`` of each record.
 
-    A parent that is gone (404) or refused causes a warning and a call of *passed_over*.
-    AccessDenied is raised only if all parents are refused. Each parent yields at least one
-    page, which may be empty, so that the caller sees progress when many parents have no news.
+    A parent that is gone (404), refused or failed causes a warning and a call of *passed_over*.
+    An error is raised only if all parents are refused or fail, or several in a row fail. Each
+    parent yields at least one page, which may be empty, so that the caller sees progress when
+    many parents have no news.
     """
-    refused, answered = [], False
+    refused: list[tuple[str, OmetriaError]] = []
+    failed: list[OmetriaError] = []  # In a row.
+    answered = False
     with Prefetch(client) as prefetch:
         for parent, reader in _readers(prefetch, client, per_parent, parents, since_parameter):
             path = reader.collection.path
@@ -58,14 +63,24 @@ def read_per_parent(
                 for page in reader.pages():
                     yield _with_parent(page, parent)
                 answered = True
+                failed.clear()
                 warn_if_cut(client, reader)
-            except NotFound:
+            except NotFound as error:
                 answered = True
-                passed_over(parent)
+                failed.clear()
+                passed_over(parent, error)
                 client.warn(f"{path} is gone (404); nothing was read from it")
             except AccessDenied as error:
-                passed_over(parent)
+                passed_over(parent, error)
                 refused.append((path, error))
+            except OmetriaError as error:
+                passed_over(parent, error)
+                failed.append(error)
+                if len(failed) == MOST_FAILURES_IN_A_ROW:
+                    raise failed[0] from None
+                client.warn(f"{path} failed, and the next run reads it again: {error}")
+    if failed and not answered:
+        raise failed[0]
     if refused and not answered:
         raise refused[0][1]
     for path, _ in refused:

@@ -40,8 +40,8 @@ WIDEST_ROOM = 1.15
 NARROWER = 0.0001
 
 # The longest wait that one Retry-After can cause. Limits that are counted by the hour or by the
-# day may require a long wait; after this time a request is sent anyway.
-LONGEST_HOLD_SECONDS = 6 * 3600.0
+# day may require more: the run then ends, and says until when, rather than hold its lease.
+LONGEST_HOLD_SECONDS = 15 * 60.0
 
 # A turn further ahead than this comes from a clock that has jumped: it exceeds any queue of
 # ours plus the longest hold.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from ometria_replica.errors import AccessDenied, NotFound
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import read_per_parent
 from ometria_replica.ometria.time_windows import read_windows
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date, datetime
 
+    from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.per_parent import Parent
     from ometria_replica.records import Page
@@ -48,9 +50,17 @@ class Reading(Protocol):
     @property
     def retry(self) -> Mapping[str, datetime]:
         """
-        Parents that Ometria refused to read, each with the time from which it is due.
+        Parents that Ometria refused or failed to read, each with the time from which it is due.
 
         Complete after the last page.
+        """
+
+    @property
+    def failure(self) -> OmetriaError | None:
+        """
+        Why a parent was not read although Ometria does not refuse it; None if none failed.
+
+        Known after the last page. The others were read, so what was read is to be committed.
         """
 
     @property
@@ -71,6 +81,7 @@ class _RecordReading(ABC):
     total: int | None = None
     unit: Unit = "records"
     retry: Mapping[str, datetime] = MappingProxyType({})
+    failure: OmetriaError | None = None
 
     def __init__(self, client: Client, endpoint: str, *, is_full: bool) -> None:
         self.is_full = is_full
@@ -138,7 +149,7 @@ class PerParentReading:
     """
     Reads a collection for each of *parents*.
 
-    *due* is the time from which a parent is due if Ometria refuses to read it now.
+    *due* is the time from which a parent is due if it cannot be read now.
     """
 
     unit: Unit = "lists"
@@ -157,6 +168,7 @@ class PerParentReading:
         self.done = 0
         self.is_full = is_full
         self.retry: dict[str, datetime] = {}
+        self.failure: OmetriaError | None = None
         self._client = client
         self._per_parent = per_parent
         self._parents = parents
@@ -184,5 +196,7 @@ class PerParentReading:
             yield parent
             self.done += 1
 
-    def _retry_later(self, parent: Parent) -> None:
+    def _retry_later(self, parent: Parent, error: OmetriaError) -> None:
         self.retry[parent.id] = self._due[parent.id]
+        if self.failure is None and not isinstance(error, AccessDenied | NotFound):
+            self.failure = error

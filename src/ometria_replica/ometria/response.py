@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 # Parameters that may appear in logs and errors: times and offsets, but neither an e-mail
 # address nor a profile's id, which opens that person's preference centre.
 SHOWN_PARAMETERS = ("mode", "updateSince", "since", "before", "offset")
+
+# Content types that an error may repeat: those of APIs, of error pages and of proxies.
+KNOWN_TYPES = frozenset({
+    "application/json", "application/problem+json", "application/xml", "application/octet-stream",
+    "application/gzip", "application/zip", "application/pdf", "application/xhtml+xml",
+    "application/x-www-form-urlencoded", "multipart/form-data", "text/html", "text/plain",
+    "text/xml", "text/csv", "text/json", "image/gif", "image/jpeg", "image/png",
+})  # fmt: skip
+
+# Beyond these, a header's date is an error, and arithmetic with it may overflow.
+PLAUSIBLE_YEARS = range(1990, 2200)
 
 
 @dataclass(frozen=True)
@@ -113,9 +124,16 @@ def _not_documented(response: httpx2.Response, body: bytes, origin: str) -> Unex
 
 def described(response: httpx2.Response, body: bytes) -> str:
     """Describe an answer by status, type, size and kind, never by its content."""
-    named = re.match(r"[\w.+-]{1,40}/[\w.+-]{1,40}", response.headers.get("content-type", ""))
-    content_type = named.group() if named else "no content type"
+    content_type = _known_type(response.headers.get("content-type", ""))
     return f"{response.status_code}, {content_type}, {len(body)} bytes of {_kind(body)}"
+
+
+def _known_type(header: str) -> str:
+    """Name a content type. A server's own text could hold anything, so it is not repeated."""
+    content_type = header.partition(";")[0].strip().lower()
+    if not content_type:
+        return "no content type"
+    return content_type if content_type in KNOWN_TYPES else "an unusual content type"
 
 
 def _kind(body: bytes) -> str:
@@ -136,16 +154,26 @@ def retry_after(text: str | None, now: datetime) -> float | None:
     """Read ``Retry-After``: seconds, or a date, which is compared to the server's own clock."""
     if text is None:
         return None
-    if re.fullmatch(r"\d{1,9}", text.strip()):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.strip()):
         return float(text)
     date = read_date(text)
     return max(0.0, (date - now).total_seconds()) if date else None
 
 
 def read_date(text: str | None) -> datetime | None:
-    """Read the date of an HTTP header; None if there is none."""
+    """Read the date of an HTTP header; None if there is none, or one that no clock shows."""
     try:
         date = parsedate_to_datetime(text or "")
-    except (ValueError, TypeError, IndexError):
+        date = date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)
+    return date if date.year in PLAUSIBLE_YEARS else None
+
+
+def utc_minute(now: datetime, seconds: float) -> str:
+    """Return the time that is *seconds* after *now* for people: to the next minute, in UTC."""
+    try:
+        minute = (now + timedelta(seconds=seconds + 59)).astimezone(UTC)
+    except OverflowError:
+        return "the year 9999"
+    return f"{minute:%Y-%m-%d %H:%M} UTC"
