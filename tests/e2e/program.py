@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SOURCES = Path(ometria_replica.__file__).parents[1]
 IMPATIENT = """\
-from ometria_replica.ometria import client
-client.UNREACHABLE_SECONDS = 0.1
+from ometria_replica.ometria import retries
+retries.UNREACHABLE_SECONDS = 0.1
 from ometria_replica.cli import main
 main()
 """

@@ -215,7 +215,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     """
     from ometria_replica import local_duckdb, replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
-    from ometria_replica.ometria import client, export  # noqa: PLC0415
+    from ometria_replica.ometria import client, export, retries  # noqa: PLC0415
     from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
     from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415
 
@@ -224,8 +224,8 @@ def change_settings(plan: Plan, clock: Clock) -> None:
         (replication, "sync", functools.partial(replication.sync, clock=clock)),
         (state_commands, "utc_now", clock),
         (Warehouse, "batch_size", size),
-        (client, "FIRST_WAIT_SECONDS", 0.02),
-        (client, "UNREACHABLE_SECONDS", 0.5),
+        (retries, "FIRST_WAIT_SECONDS", 0.02),
+        (retries, "UNREACHABLE_SECONDS", 0.5),
         (duckdb, "WAIT_SECONDS", plan.lock_wait_seconds),
         (local_duckdb, "open_duckdb", functools.partial(local_duckdb.open_duckdb, threads=1)),
     )
@@ -241,7 +241,8 @@ def change_settings(plan: Plan, clock: Clock) -> None:
 
 
 def patch(owner: Any, name: str, value: object) -> None:
-    """Replace an attribute of the product."""
+    """Replace an attribute of the product, which must have it."""
+    getattr(owner, name)
     setattr(owner, name, value)
 
 

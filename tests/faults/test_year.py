@@ -8,7 +8,7 @@ import pytest
 
 from ometria_replica.config import load_config
 from ometria_replica.errors import ReplicaError
-from ometria_replica.ometria import client
+from ometria_replica.ometria import retries
 from ometria_replica.replication import sync
 from ometria_simulator import Fault
 from tests.faults.child import Plan
@@ -52,7 +52,7 @@ def test_a_year_in_the_life_of_a_replica(
     Days are skipped and whole weeks missed, requests fail by chance, runs are killed,
     files are broken, mended and written again, and clocks are wrong.
     """
-    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.005)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.005)
     chance = Random(seed)
     with World(tmp_path, profiles=120, lists=4, email_events=200) as world:
         config = load_config(

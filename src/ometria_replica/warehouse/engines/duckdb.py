@@ -240,7 +240,7 @@ class FileAttachment:
         A new file, and DuckDB's log beside it while it is attached, are for their owner alone.
         The log of a file that exists is for those who may read the file.
         """
-        if not self.in_memory and not self.read_only:
+        if not self.in_memory and not self.read_only and self.place != ":memory:":
             self._umask = closed_umask(Path(self.place))
         try:
             self._attach(connection)
