@@ -422,7 +422,7 @@ def test_a_repeated_bad_value_names_its_newest_position(tmp_path: Path) -> None:
 QUOTE = '"'
 # A text that began with a line break would close the open quote before it, as good CSV.
 cells = st.text(st.sampled_from(["a", "é", " ", ",", "\n", "'", "\\"]), max_size=5).filter(
-    lambda text: not text.lstrip(",").startswith("\n")
+    lambda text: not text.lstrip(", ").startswith("\n")
 )
 
 
