@@ -36,6 +36,7 @@ REPEATS = (
         ("duckdb", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
         ("killed_runs",),
     ),
+    Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands")),
     Repeats(
         "upgrade/test_upgrade.py", ("postgres",), ("newer_state", "upgrades_nothing", "done_or_not")

@@ -80,7 +80,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("failing", ["10", "30", "50"])
+@pytest.mark.parametrize(
+    "failing", ["30", *(pytest.param(name, marks=pytest.mark.slow) for name in ("10", "50"))]
+)
 def test_one_failing_list_does_not_starve_the_others(
     failing: str, fault: tuple[Fault, int], server: Server, feed: Path, tmp_path: Path
 ) -> None:

@@ -234,8 +234,14 @@ class OffsetReader:
         return self._answer(offset, future).records
 
     def _refuse_empty_pages(self, at: int, answer: Answer) -> Iterator[Page]:
-        """Raise if records follow an empty page: then no empty page proves an end."""
-        if not answer.records and (yield from self._records_at(at + self._page_size)):
+        """
+        Raise if records follow an empty page: then no empty page proves an end.
+
+        It is requested again first: records may have been added since its answer.
+        """
+        if answer.records or not (yield from self._records_at(at + self._page_size)):
+            return
+        if not (yield from self._records_at(at)):
             raise self._endless(f"the page at offset {at} is empty, and records follow it")
 
     def _refuse_single_records(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -203,6 +203,12 @@ class DuckDBEngine(Engine):
         if self._attached:
             with self.session("closing the file"):
                 self._attached = not self._attachment.detach(self.connection)
+
+    @override
+    def close(self) -> None:
+        """Detach the file, if a session left it attached."""
+        with suppress(WarehouseError):
+            self.detach()
 
     def _roll_back(self) -> None:
         try:
