@@ -27,8 +27,7 @@ class Repeats:
 
 
 REPEATS = (
-    Repeats("warehouses/test_conformance.py", ("delta", "dlt+duckdb", "dlt+postgres")),
-    Repeats("warehouses/test_conformance.py", ("iceberg",), ("any_batches",)),
+    Repeats("warehouses/test_conformance.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
     Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+postgres")),
     Repeats(
@@ -37,6 +36,7 @@ REPEATS = (
         ("killed_runs",),
     ),
     Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
+    Repeats("warehouses/test_lost_rows.py", ("postgres",), ("schema", "all_gone", "every_source")),
     Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands")),
     Repeats(
         "upgrade/test_upgrade.py", ("postgres",), ("newer_state", "upgrades_nothing", "done_or_not")
@@ -47,7 +47,7 @@ REPEATS = (
         ("lost_load", "two_accounts", "failed_halfway", "rejects_have"),
     ),
 )
-"""They run in `make test-all`. In `make test`, Iceberg stands for the remotes."""
+"""They run in `make test-all`. In `make test`, tests of their own show how remotes write."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import WarehouseError
@@ -20,13 +21,39 @@ def ensure_writable(place: Path, *, folder: bool = False) -> None:
         )
 
 
-def closed_umask(file: Path) -> int:
+class ClosedUmask:
     """
-    Make new files of this process as closed to others as *file*; return the umask of before.
+    Makes new files of this process as closed to others as other files, while those are open.
 
-    A *file* that does not exist is closed to all but its owner.
+    The umask is that of the whole process, so that threads share it: it is restored when the
+    last file is released.
     """
-    allowed = file.stat().st_mode if file.exists() else 0
-    before = os.umask(0o077)
-    os.umask(before | (0o077 & ~allowed))
-    return before
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[int, int] = {}
+        self._before = 0
+
+    def hold(self, holder: object, file: Path) -> None:
+        """Close new files as *file* is; to all but the owner if it does not exist."""
+        allowed = file.stat().st_mode if file.exists() else 0
+        with self._lock:
+            if not self._kept:
+                self._before = os.umask(0o077)
+            self._kept[id(holder)] = 0o077 & ~allowed
+            self._set()
+
+    def release(self, holder: object) -> None:
+        """Release the file of *holder*; without effect if it holds none."""
+        with self._lock:
+            if self._kept.pop(id(holder), None) is not None:
+                self._set()
+
+    def _set(self) -> None:
+        umask = self._before
+        for kept in self._kept.values():
+            umask |= kept
+        os.umask(umask)
+
+
+CLOSED_UMASK = ClosedUmask()

@@ -13,6 +13,7 @@ from ometria_replica.batch import Owner
 from ometria_replica.errors import WarehouseError
 from ometria_replica.tables import LISTS
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.engines.duckdb import FileAttachment
 from tests.faults.world import World
 from tests.places import DuckDBPlace
 from tests.warehouses.loads import NOON, Load, opened, rows
@@ -139,3 +140,25 @@ def test_a_file_that_cannot_be_opened_leaves_the_umask(tmp_path: Path) -> None:
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
+
+
+def test_files_that_are_open_side_by_side_leave_the_umask(tmp_path: Path) -> None:
+    """In whatever order two threads open and close them."""
+    before = os.umask(0o022)
+    try:
+        first, second = (FileAttachment(f"{tmp_path / name}") for name in ("a.db", "b.db"))
+        with duckdb.connect() as one, duckdb.connect() as other:
+            first.attach(one)
+            second.attach(other)
+            first.detach(one)
+            assert _umask() == 0o077
+            second.detach(other)
+        assert _umask() == 0o022
+    finally:
+        os.umask(before)
+
+
+def _umask() -> int:
+    now = os.umask(0o022)
+    os.umask(now)
+    return now

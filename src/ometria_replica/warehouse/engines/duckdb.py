@@ -9,11 +9,10 @@ program that holds it.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -26,7 +25,7 @@ from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
-from ometria_replica.permissions import closed_umask, ensure_writable
+from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -237,8 +236,6 @@ class FileAttachment:
     locks: bool = True
     storage_version: str = STORAGE_VERSION
 
-    _umask: int | None = field(default=None, init=False)
-
     def attach(self, connection: DuckDBPyConnection) -> None:
         """
         Attach the file, after waiting for another program's lock.
@@ -247,11 +244,11 @@ class FileAttachment:
         The log of a file that exists is for those who may read the file.
         """
         if not self.in_memory and not self.read_only and self.place != ":memory:":
-            self._umask = closed_umask(Path(self.place))
+            CLOSED_UMASK.hold(self, Path(self.place))
         try:
             self._attach(connection)
         except BaseException:
-            self._reset_umask()
+            CLOSED_UMASK.release(self)
             raise
 
     def _attach(self, connection: DuckDBPyConnection) -> None:
@@ -290,12 +287,7 @@ class FileAttachment:
                 connection.execute(f"DETACH {CATALOG}")
             return True
         finally:
-            self._reset_umask()
-
-    def _reset_umask(self) -> None:
-        if self._umask is not None:
-            os.umask(self._umask)
-            self._umask = None
+            CLOSED_UMASK.release(self)
 
     def check_access(self) -> None:
         """Look at the permissions of the file, or of its folder."""
