@@ -47,8 +47,8 @@ class Dialect:
     The format of a normalised export file, which is uncompressed UTF-8.
 
     *columns* are the names in its header, or in the settings if it has no header, in the
-    order of the file; JSON needs none. *header* says whether a line contains them, *names* is
-    what that line says, and *skip* counts the lines above it.
+    order of the file; JSON needs none. *header* says whether a line contains them, *names* are
+    its texts as written, and *skip* counts the lines above it.
     A quoted cell is text and may be empty; with *quotes_nulls*, an empty quoted cell is null.
     Without *nuls* the file contains no NUL character, so that the reader need not search for one.
     """

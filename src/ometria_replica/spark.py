@@ -96,7 +96,7 @@ def backfill(
     Raises the errors of ``sync``, and ReplicaError if a Spark job fails.
     """
     accounts = tuple(
-        replace(account, api_key=None, feed=_from_anywhere(account.feed))
+        replace(account, api_key=None, require=(), feed=_from_anywhere(account.feed))
         for account in config.accounts
         if account.feed is not None
     )

@@ -317,7 +317,7 @@ main()
     assert full.code == 5
     assert last_line(full.err) == (
         f"The disk of {tmp_path / 'w.duckdb'} is full, or the disk of the folder for temporary"
-        " files. What was not committed is rolled back, and nothing is lost."
+        " files. Uncommitted changes were rolled back, and nothing is lost."
         " Free some space, then run again."
     )
     assert everything(tmp_path / "w.duckdb") == everything(tmp_path / "other.duckdb")

@@ -9,12 +9,11 @@ import pytest
 
 from ometria_replica.errors import OmetriaError, Unavailable, UnexpectedResponse
 from ometria_replica.ometria.client import Client
-from ometria_simulator import Account, Fault, Server, serve
+from ometria_simulator import Account, Fault, Server
 from tests.duck import read_file
 from tests.incremental.shops import HOUR, NOON, ReceivedRequests, account, replicate, watermark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ometria_replica.report import RunReport
@@ -42,13 +41,6 @@ def shop() -> Account:
     shop.add_unsubscribe("ann", email_address="ann@example.com")
     shop.set_time(NOON)
     return shop
-
-
-@pytest.fixture
-def server(shop: Account) -> Iterator[Server]:
-    """Serve the shop over HTTP, without a rate limit."""
-    with serve(shop, requests_per_second=None) as running:
-        yield running
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ def test_a_batch_that_the_warehouse_refuses_leaves_no_trace(
 
     assert str(refused.value) == (
         f"DuckDB refused while loading profiles in {warehouse} (ConstraintException)."
-        " What was not committed is rolled back. Run again; if it happens again, report it."
+        " Uncommitted changes were rolled back. Run again; if it happens again, report it."
     )
     assert read_file(warehouse, "ometria.profiles") == []
     assert state(warehouse, "watermarks") == []

@@ -128,13 +128,10 @@ def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
     return pa.table(columns)
 
 
-def respelled(table: Table, records: list[Record], unknown: Iterable[str]) -> list[Record]:
-    """Give fields in another case than the table's their documented names."""
+def documented_names(table: Table, unknown: Iterable[str]) -> dict[str, str]:
+    """Map the *unknown* names that are the table's in another case to the documented ones."""
     spelled = {name.lower(): name for name in table.fields}
-    others = {name: spelled[name.lower()] for name in unknown if name.lower() in spelled}
-    if not others:
-        return records
-    return [{others.get(name, name): value for name, value in record.items()} for record in records]
+    return {name: spelled[name.lower()] for name in unknown if name.lower() in spelled}
 
 
 def unknown_fields(table: Table, records: Iterable[Record]) -> set[str]:

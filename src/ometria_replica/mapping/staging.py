@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.mapping.readers import (
     alike,
     csv_relation,
+    documented_names,
     json_batches,
     json_object_sql,
     parquet_relation,
-    respelled,
     to_arrow,
     unknown_fields,
 )
@@ -351,9 +351,14 @@ class Staging:
         """
         bad: list[tuple[int, str]] = []
         inserted = 0
-        for found in json_batches(file.path, bad):
-            records = respelled(self.table, found, unknown_fields(self.table, found))
-            self._unknown |= unknown_fields(self.table, records)
+        for records in json_batches(file.path, bad):
+            unknown = unknown_fields(self.table, records)
+            if names := documented_names(self.table, unknown):
+                records = [  # noqa: PLW2901 -- The same records, with documented names.
+                    {names.get(name, name): value for name, value in record.items()}
+                    for record in records
+                ]
+            self._unknown |= unknown - names.keys()
             inserted += self._insert_records(records, synced_at)
         self._reject_texts(file.origin.name, bad, "not JSON")
         return inserted

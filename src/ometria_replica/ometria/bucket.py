@@ -136,7 +136,7 @@ def naming_a_folder(options: FeedSettings) -> FeedSettings:
             f"{options.url}: names files, and so does the feed's pattern, {options.pattern}."
             " Leave out one of them."
         )
-    return replace(options, url=folder or slash or ".", pattern=f"{name}")
+    return replace(options, url=folder or slash or ".", pattern=name)
 
 
 def open_bucket(options: FeedSettings, environ: Mapping[str, str] = os.environ) -> Bucket:

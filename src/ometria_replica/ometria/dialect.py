@@ -104,9 +104,9 @@ def _json(path: Path, known: Sequence[str]) -> Dialect:
 def _csv(
     path: Path, options: FeedSettings, known: Sequence[str], required: Sequence[str]
 ) -> Dialect:
-    text = _sample(path)
-    skip = _lines_above(text, options, known)
-    sample = "".join(_LINE.findall(text)[skip:])
+    lines = _LINE.findall(_sample(path))
+    skip = _lines_above(lines, options, known)
+    sample = "".join(lines[skip:])
     quote = options.quote if options.quote is not None else _quote(sample)
     delimiter = options.delimiter or _delimiter(sample, quote, options.columns, known)
     escape = options.escape if options.escape is not None else _escape(path, delimiter, quote)
@@ -144,7 +144,7 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
     return len(rows) > 1 and all(set(row) <= {"\0", delimiter} for row in rows)
 
 
-def _lines_above(text: str, options: FeedSettings, known: Sequence[str]) -> int:
+def _lines_above(lines: Sequence[str], options: FeedSettings, known: Sequence[str]) -> int:
     """
     Count the lines above the header: Excel's ``sep=,``, a title, a note.
 
@@ -154,7 +154,7 @@ def _lines_above(text: str, options: FeedSettings, known: Sequence[str]) -> int:
         return 0
     quote = options.quote or '"'
     delimiters = [options.delimiter] if options.delimiter else DELIMITERS
-    for number, line in enumerate(_LINE.findall(text)[:MOST_ABOVE]):
+    for number, line in enumerate(lines[:MOST_ABOVE]):
         for delimiter in delimiters:
             cells = next(iter(_rows(line, delimiter, quote)), [])
             if len(_spelled(cells, known)) > 1:

@@ -106,7 +106,7 @@ class Engine(ABC):
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
 
-    # --- what an engine may need; by default nothing ---
+    # --- optional: each does nothing by default ---
 
     def remark(self) -> str:
         """Say what a user may want to know about the database."""

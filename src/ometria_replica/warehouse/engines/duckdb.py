@@ -316,17 +316,18 @@ class FileAttachment:
         if is_full(error):
             return WarehouseError(
                 f"The disk of {path} is full, or the disk of the folder for temporary files."
-                " What was not committed is rolled back, and nothing is lost."
+                " Uncommitted changes were rolled back, and nothing is lost."
                 " Free some space, then run again."
             )
         if isinstance(error, duckdb.IOException):
             return WarehouseError(
-                f"Cannot read or write {path} while {doing}. What was not committed is"
-                " rolled back. Check that the file and its folder can be written, then run again."
+                f"Cannot read or write {path} while {doing}. Uncommitted changes"
+                " were rolled back. Check that the file and its folder can be written, then run"
+                " again."
             )
         return WarehouseError(
             f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
-            " What was not committed is rolled back. Run again; if it happens again, report it."
+            " Uncommitted changes were rolled back. Run again; if it happens again, report it."
         )
 
     @property
