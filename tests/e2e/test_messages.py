@@ -391,6 +391,7 @@ def test_secrets_and_people_stay_out_of_everything_that_is_said(
     feed.export_history(files_per_day=1 / 90)
     feed.poison("aa.csv", f"{person};{name}\n{person};{name}\n".encode())
     feed.poison("bb.jsonl", f'{{"to_address":"{person}","reason":\n{{"x":1}}\n'.encode())
+    feed.poison("cc.jsonl", f'{{"reason":"x"}}\n{{"to_address":"{person}","reason":\n'.encode())
     said = []
 
     with serve(account, key=key, requests_per_second=None) as server:
@@ -433,5 +434,5 @@ def test_secrets_and_people_stay_out_of_everything_that_is_said(
     assert (person, name) in {(row["email"], row["customer_name"]) for row in people}
     raws = [row["raw"] for row in read_file(tmp_path / "w.duckdb", "ometria_replica.rejects")]
     assert "of course" in raws
-    assert any(person in raw for raw in raws)
+    assert any(person in (raw or "") for raw in raws)
     assert json.dumps(raws).count(key) == 0
