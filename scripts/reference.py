@@ -16,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from ometria_replica.cli import app
+from ometria_replica.comments import CERTAINTIES
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import settings_of
 from ometria_replica.describe import describe
@@ -38,7 +39,10 @@ def pages() -> dict[Path, str]:
     return {
         folder / "commands.md": _template("commands").format(helps="\n\n".join(_helps())),
         folder / "tables.md": _template("tables").format(
-            tables=describe(None, "markdown"), joins=_joins(), mermaid=describe(None, "mermaid")
+            tables=describe(None, "markdown"),
+            certainties=_certainties(),
+            joins=_joins(),
+            mermaid=describe(None, "mermaid"),
         ),
         folder / "settings.md": settings_page(),
     }
@@ -107,6 +111,10 @@ def _joins() -> str:
         f"| `{join.one}` | `{join.many}` | {'best effort' if join.best_effort else ''} |"
         for join in JOINS
     )
+
+
+def _certainties() -> str:
+    return "\n".join(f"| {name} | {meaning} |" for name, meaning in CERTAINTIES.items())
 
 
 def stale() -> list[Path]:

@@ -19,9 +19,16 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
 _TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 
 
-def arrow_schema(columns: Iterable[tuple[str, str]]) -> pa.Schema:
-    """Return the Arrow schema of *columns*: their names and column types."""
-    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns])
+def arrow_schema(
+    columns: Iterable[tuple[str, str]], metadata: Mapping[str, dict[str, str]] | None = None
+) -> pa.Schema:
+    """Return the Arrow schema of *columns*: their names and column types; *metadata* by name."""
+    return pa.schema(
+        [
+            pa.field(name, ARROW_TYPES[kind], metadata=(metadata or {}).get(name))
+            for name, kind in columns
+        ]
+    )
 
 
 def our_columns(schema: pa.Schema) -> list[tuple[str, str]]:

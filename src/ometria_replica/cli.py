@@ -210,13 +210,29 @@ def check(
 @app.command(cls=_Command)
 def tables(
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", show_default="text", help="Output format."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    warehouse: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="WAREHOUSE",
+            show_default="duckdb",
+            help="SQL for this warehouse: duckdb, postgresql, snowflake, ...",
+        ),
+    ] = None,
 ) -> None:
-    """Show the tables. Each has its columns, their types and sources, and its key."""
+    """Show the tables. Each has its columns, their types, sources and meanings, and its key."""
     from ometria_replica.describe import describe
 
-    _say(describe(table, "json" if as_json else form.value))
+    if as_json:
+        form = Format.JSON
+    elif form is None:
+        form = Format.SQL if warehouse else Format.TEXT
+    _say(describe(table, form.value, warehouse=warehouse))
 
 
 @app.command()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.comments import column_comment, null_when
+from ometria_replica.ddl import DEFAULT, create_statements, warehouses
+from ometria_replica.errors import ConfigError
 from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
-from ometria_replica.sql import create_table
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
@@ -20,18 +23,29 @@ _LINEAGE_WORDS = {
     "__sync_key": "the table's key",
     "__synced_at": "when the row was loaded",
 }
+_WIDTH = 88  # Characters of a line of text.
 
 
-def describe(name: str | None, form: str, *, catalog: Catalog = CATALOG) -> str:
+def describe(
+    name: str | None, form: str, *, catalog: Catalog = CATALOG, warehouse: str | None = None
+) -> str:
     """
     Describe one table, or all if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema. Raises ConfigError for a table that is not in *catalog*.
+    *name* may include the schema. SQL is that of *warehouse*; None means DuckDB. Raises
+    ConfigError for a table that is not in *catalog*, and for a warehouse that has no SQL.
     """
     if name is not None:
         bare = {table.full_name: table.name for table in catalog}
         catalog = catalog.only([bare.get(name, name)])
-    return FORMATS[form](catalog)
+    if warehouse is None:
+        return FORMATS[form](catalog)
+    if form != "sql":
+        raise ConfigError("--for names the warehouse of --format sql. Leave out one of them.")
+    if warehouse not in warehouses():
+        known = ", ".join(warehouses())
+        raise ConfigError(f"There is no SQL for '{warehouse}'. The warehouses are {known}.")
+    return as_sql(catalog, warehouse)
 
 
 def as_text(catalog: Catalog) -> str:
@@ -52,14 +66,12 @@ def as_markdown(catalog: Catalog) -> str:
     return "\n\n".join("\n".join(_markdown(table)) for table in catalog)
 
 
-def as_sql(catalog: Catalog) -> str:
-    """Write the statements that create the tables in DuckDB or PostgreSQL."""
-    schemas = dict.fromkeys(table.schema for table in catalog)
-    return "\n\n".join(
-        [
-            *(f"CREATE SCHEMA IF NOT EXISTS {schema};" for schema in schemas),
-            *(f"{create_table(table)};" for table in catalog),
-        ]
+def as_sql(catalog: Catalog, warehouse: str | None = None) -> str:
+    """Write the statements that create the tables in *warehouse*; None means DuckDB."""
+    statements = create_statements(catalog, warehouse or DEFAULT)
+    return "\n".join(
+        f"\n{statement};" if statement.startswith("CREATE TABLE") else f"{statement};"
+        for statement in statements
     )
 
 
@@ -89,10 +101,8 @@ def as_json(catalog: Catalog) -> str:
                 "name": table.name,
                 "source": _read(table.read),
                 "key": str(table.sync_key),
-                "columns": [
-                    {"name": c.name, "type": c.type, "source": _source(table, c)}
-                    for c in table.all_columns
-                ],
+                "about": table.about,
+                "columns": [_json_column(table, column) for column in table.all_columns],
             }
             for table in catalog
         ],
@@ -109,6 +119,18 @@ FORMATS = {
 }
 
 
+def _json_column(table: Table, column: Column) -> dict[str, str | None]:
+    meaning = column.meaning
+    return {
+        "name": column.name,
+        "type": column.type,
+        "source": _source(table, column),
+        "meaning": meaning.text if meaning else None,
+        "null": null_when(table, column),
+        "certainty": meaning.certainty if meaning else None,
+    }
+
+
 def _mark(catalog: Catalog, table: Table, column: Column) -> str:
     if column.name == "__sync_key":
         return " PK"
@@ -118,25 +140,51 @@ def _mark(catalog: Catalog, table: Table, column: Column) -> str:
 
 
 def _one_table(table: Table) -> list[str]:
-    lines = [[column.name, column.type, _source(table, column)] for column in table.all_columns]
+    cells = [[column.name, column.type, _source(table, column)] for column in table.all_columns]
+    header, *lines = aligned([["column", "type", "source"], *cells], left=3)
+    meanings = [column_comment(table, column) for column in table.all_columns]
     return [
         f"{table.full_name}, from {_read(table.read)}",
         f"key: {table.sync_key}",
+        *(["", *wrap(table.about, _WIDTH)] if table.about else []),
         "",
-        *aligned([["column", "type", "source"], *lines], left=3),
+        header,
+        *(
+            text
+            for line, meaning in zip(lines, meanings, strict=True)
+            for text in (line, *_indented(meaning))
+        ),
     ]
+
+
+def _indented(text: str) -> list[str]:
+    return wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def _markdown(table: Table) -> list[str]:
     return [
         f"## {table.full_name}",
         "",
+        *([table.about.replace(". ", ".\n"), ""] if table.about else []),
         f"From {_read(table.read)}. Key: `{table.sync_key}`.",
         "",
-        "| source | column | type |",
-        "| --- | --- | --- |",
-        *(f"| {_source(table, c)} | `{c.name}` | {c.type} |" for c in table.all_columns),
+        "| source | column | type | meaning | null | certainty |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_markdown_row(table, column) for column in table.all_columns),
     ]
+
+
+def _markdown_row(table: Table, column: Column) -> str:
+    meaning = column.meaning
+    cells = [
+        _source(table, column),
+        f"`{column.name}`",
+        column.type,
+        meaning.text if meaning else "",
+        null_when(table, column),
+        meaning.certainty if meaning else "",
+    ]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _source(table: Table, column: Column) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary in which tables are written: Table, Column, Md5, and the ways to read."""
+"""The vocabulary in which tables are written: Table, Column, Meaning, Md5, the ways to read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
+Certainty = Literal["documented", "inferred", "unknown", "computed"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,43 @@ def md5(*parts: str) -> Md5:
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """
+    What a column holds, in plain text for the reader of a table: no Markdown.
+
+    *certainty* says how that is known. *null* says when the column is null, if its type and
+    its source leave that open.
+    """
+
+    text: str
+    certainty: Certainty
+    null: str | None = None
+
+
+def documented(text: str, *, null: str | None = None) -> Meaning:
+    """Write a meaning that a public page of Ometria states."""
+    return Meaning(text, "documented", null)
+
+
+def inferred(text: str, *, null: str | None = None) -> Meaning:
+    """Write a meaning that other evidence suggests: the specification, or other programs."""
+    return Meaning(text, "inferred", null)
+
+
+def unknown(text: str, *, null: str | None = None) -> Meaning:
+    """Write about a field whose meaning no source states."""
+    return Meaning(text, "unknown", null)
+
+
+def computed(text: str, *, null: str | None = None) -> Meaning:
+    """Write the meaning of a value that this program makes."""
+    return Meaning(text, "computed", null)
+
+
+@dataclass(frozen=True)
 class Column:
     """
-    One column and where it comes from.
+    One column, where it comes from, and what it means.
 
     *source* is a field of the record, ``a::b`` for field ``b`` in object ``a``, or the table's
     key. *stamp* names a field that the program adds to each record, from the request that
@@ -52,6 +87,7 @@ class Column:
     name: str
     type: ColumnType = "text"
     stamp: str | None = None
+    meaning: Meaning | None = None
 
 
 @dataclass(frozen=True)
@@ -115,12 +151,19 @@ class Feed:
 
 Read = Pages | Windows | PerParent | Feed
 
+# fmt: off
 LINEAGE = (
-    Column("account_id", "_account_id"),
-    Column("source_id", "__source_id"),
-    Column("sync_key", "__sync_key"),
-    Column("synced_at", "__synced_at", "timestamptz"),
+    Column("account_id", "_account_id", meaning=computed(
+        "The account that owns the connection: the setting account_id.")),
+    Column("source_id", "__source_id", meaning=computed(
+        "The connection to Ometria: the setting source_id. Join on it too, since two accounts may"
+        " use the same ids.")),
+    Column("sync_key", "__sync_key", meaning=computed(
+        "The key of the row, an MD5 in lower-case hex. With __source_id it is unique.")),
+    Column("synced_at", "__synced_at", "timestamptz", meaning=computed(
+        "When a sync last wrote the row.")),
 )
+# fmt: on
 """The last four columns of every table: who, by which connection, the key, when loaded."""
 
 ROW_KEY = ("__source_id", "__sync_key")
@@ -145,7 +188,8 @@ class Table:
     *wide_parts* are added to the key if the account's setting ``wide_keys`` is true.
     *record_id* names the column with Ometria's id, for a table whose records can be deleted
     there. *sample* names the columns that ``demo`` shows; by default, the first four.
-    *schema* is the warehouse schema of the table.
+    *schema* is the warehouse schema of the table. *about* says what one row is, and what a
+    reader must know about the whole table.
     """
 
     name: str
@@ -160,6 +204,7 @@ class Table:
     wide_parts: tuple[str, ...] = ()
     record_id: str | None = None
     sample: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def full_name(self) -> str:

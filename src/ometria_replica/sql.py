@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.mapping import SQL_TYPES, stamped
 from ometria_replica.mapping import literal as literal  # noqa: PLC0414 -- passed on.
 from ometria_replica.mapping import quoted as quoted  # noqa: PLC0414 -- passed on.
-from ometria_replica.schema import STATE_SCHEMA, StateTable
+from ometria_replica.schema import ROW_KEY, STATE_SCHEMA, StateTable
 from ometria_replica.selection import Dialect, to_sql
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from ometria_replica.selection import Selection
 
 DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "integer": "BIGINT"}
+POSTGRES_TYPES: Mapping[str, str] = {
+    "text": "text",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamptz": "timestamp with time zone",
+    "integer": "bigint",
+}
 
 DIALECT = Dialect(name=quoted, moment=lambda at: f"TIMESTAMPTZ '{at.isoformat()}'", text=literal)
 """How DuckDB and PostgreSQL write names and values."""
@@ -31,16 +38,32 @@ def create_table(
     table: Table | StateTable,
     catalog: str | None = None,
     types: Mapping[str, str] = DUCKDB_TYPES,
+    *,
+    has_key: bool = False,
 ) -> str:
     """
-    Write the CREATE TABLE.
+    Write the CREATE TABLE, with a primary key if it *has_key*.
 
-    Without a primary key: in DuckDB an upsert through an index took 8 s and more where
-    stage, delete and insert takes 2 (500,000 rows into 5 million), and the merge keeps
-    ``__sync_key`` unique without one.
+    Not in DuckDB: an upsert through an index took 8 s and more where stage, delete and insert
+    takes 2 (500,000 rows into 5 million), and the merge keeps keys unique without one.
     """
-    columns = ",\n".join(f"    {quoted(name)} {types[kind]}" for name, kind in columns_of(table))
+    lines = [f"{quoted(name)} {types[kind]}" for name, kind in columns_of(table)]
+    if has_key:
+        lines.append(f"PRIMARY KEY ({', '.join(quoted(name) for name in key_of(table))})")
+    columns = ",\n".join(f"    {line}" for line in lines)
     return f"CREATE TABLE IF NOT EXISTS {qualified(table, catalog)} (\n{columns}\n)"
+
+
+def comment(table: Table, column: str, text: str, catalog: str | None = None) -> str:
+    """Write the statement that comments a column, or the table itself if *column* is empty."""
+    name = qualified(table, catalog)
+    what = f"COLUMN {name}.{quoted(column)}" if column else f"TABLE {name}"
+    return f"COMMENT ON {what} IS {literal(text)}"
+
+
+def key_of(table: Table | StateTable) -> tuple[str, ...]:
+    """Name the columns that identify a row."""
+    return table.key if isinstance(table, StateTable) else ROW_KEY
 
 
 def columns_of(table: Table | StateTable) -> list[tuple[str, str]]:

@@ -1,15 +1,32 @@
 """
 The five tables, in the words and order of the specification page.
 
-Each column names its field in the source first, then the column in the warehouse. DDL,
-mapping, documentation and diagram are generated from these declarations.
+Each column names its field in the source first, then the column in the warehouse, then what
+it means. DDL, comments, mapping, documentation and diagram are generated from these
+declarations. For the source of each meaning, see ``docs/explanation/what-ometria-does.md``.
 """
 
 from __future__ import annotations
 
-from ometria_replica.schema import Column, Feed, Join, Pages, PerParent, Table, Windows, md5
+from ometria_replica.schema import (
+    Column,
+    Feed,
+    Join,
+    Pages,
+    PerParent,
+    Table,
+    Windows,
+    computed,
+    documented,
+    inferred,
+    md5,
+    unknown,
+)
 
 LISTS_ENDPOINT = Pages("lists", query=(("mode", "all"),))  # The default mode hides archived lists.
+
+_KEY = computed("The key of the row, equal to __sync_key.")
+_NO_PROPERTY = "the account has no such property, or the profile has no value of it"
 
 # fmt: off
 PROFILES = Table(
@@ -24,32 +41,79 @@ PROFILES = Table(
         "phone_number_country", "default_store", "preferred_lang", "first_visit",
         "dt_predicted_next_order",
     ),
+    about=(
+        "One row for each profile: a person, to whom Ometria has merged contacts from one or"
+        " more sources."
+    ),
     columns=(
-        Column("id",                       "profile_id"),
-        Column("email",                    "email"),
-        Column("phone_number",             "phone_number"),
-        Column("customer_id",              "customer_id"),
-        Column("name",                     "customer_name"),
-        Column("lastname",                 "last_name"),
-        Column("firstname",                "first_name"),
-        Column("gender",                   "gender"),
-        Column("country",                  "country"),
-        Column("marketing_optin",          "marketing_optin"),
-        Column("timezone",                 "timezone"),
-        Column("date_of_birth",            "date_of_birth", "date"),
-        Column("seen",                     "seen", "boolean"),
-        Column("lifecycle_status",         "lifecycle_status"),
-        Column("is_email_valid",           "is_email_valid", "boolean"),
-        Column("properties::zip",          "zipcode"),
-        Column("properties::city",         "city"),
-        Column("properties::address1",     "address1"),
-        Column("properties::address2",     "address2"),
-        Column("properties::province",     "state"),
-        Column("properties::shopify_tags", "shopify_tags"),
-        Column("dates::account_created",   "account_created_date", "timestamptz"),
-        Column("update_since",             "updated_at", "timestamptz", stamp="requested_since"),
-        Column("dates::marketing_optin",   "marketing_optin_date", "timestamptz"),
-        Column("dates::marketing_optout",  "marketing_optout_date", "timestamptz"),
+        Column("id", "profile_id", meaning=documented(
+            'The id of the profile at Ometria, hex groups such as "2695-c473e2-4aaf58". When'
+            " profiles are merged, the ids of all but one disappear.")),
+        Column("email", "email", meaning=documented(
+            "The email address. Not unique: in an account from before 2024, several profiles"
+            " may have one address.")),
+        Column("phone_number", "phone_number", meaning=inferred(
+            "The phone number. Its form is unknown.")),
+        Column("customer_id", "customer_id", meaning=documented(
+            'The id of the customer, such as "55555", one of those by which Ometria merges'
+            " profiles. Not unique in an account from before 2024.")),
+        Column("name", "customer_name", meaning=documented(
+            "The name, as one text.")),
+        Column("lastname", "last_name", meaning=documented(
+            "The last name.")),
+        Column("firstname", "first_name", meaning=documented(
+            "The first name.")),
+        Column("gender", "gender", meaning=documented(
+            'The gender: "m" in the example of Ometria. Contacts also have "f" and "o".')),
+        Column("country", "country", meaning=documented(
+            "The country. Whether it is a code or a name is not documented.")),
+        Column("marketing_optin", "marketing_optin", meaning=inferred(
+            "The consent to marketing, as received. The field is documented, its values are"
+            " not: Ometria's example has null, another program reads true or false, and"
+            " contacts have words such as EXPLICITLY_OPTEDIN.")),
+        Column("timezone", "timezone", meaning=inferred(
+            "The time zone of the person. Its form is unknown.")),
+        Column("date_of_birth", "date_of_birth", "date", meaning=documented(
+            "The date of birth.")),
+        Column("seen", "seen", "boolean", meaning=unknown(
+            "A flag of the profile. Ometria documents the field, and not what it means.")),
+        Column("lifecycle_status", "lifecycle_status", meaning=inferred(
+            "The stage of the customer. Ometria's application shows Lead, Active, At risk and"
+            " Lapsed, by limits that each account can change; the values in the data are"
+            " unknown.")),
+        Column("is_email_valid", "is_email_valid", "boolean", meaning=inferred(
+            "Whether the address is valid. How Ometria finds that out is unknown.")),
+        Column("properties::zip", "zipcode", meaning=inferred(
+            'The postcode: the property "zip", as accounts have it that Shopify feeds.',
+            null=_NO_PROPERTY)),
+        Column("properties::city", "city", meaning=inferred(
+            'The city: the property "city", as accounts have it that Shopify feeds.',
+            null=_NO_PROPERTY)),
+        Column("properties::address1", "address1", meaning=inferred(
+            'The first line of the address: the property "address1", as accounts have it that'
+            " Shopify feeds.", null=_NO_PROPERTY)),
+        Column("properties::address2", "address2", meaning=inferred(
+            'The second line of the address: the property "address2", as accounts have it that'
+            " Shopify feeds.", null=_NO_PROPERTY)),
+        Column("properties::province", "state", meaning=inferred(
+            'The state or province: the property "province", as accounts have it that Shopify'
+            " feeds.", null=_NO_PROPERTY)),
+        Column("properties::shopify_tags", "shopify_tags", meaning=inferred(
+            "The customer's tags in Shopify: a text, or a JSON array.", null=_NO_PROPERTY)),
+        Column("dates::account_created", "account_created_date", "timestamptz", meaning=inferred(
+            "When the account of the customer was created.")),
+        Column("update_since", "updated_at", "timestamptz", "requested_since", meaning=inferred(
+            "A lower bound: the profile changed at this time or later. Ometria is not known to"
+            " send such a time, so it is the day since which the sync asked for updated"
+            " profiles. For the time of loading, use __synced_at.",
+            null="the profile has not changed since a full read, such as the first sync, loaded"
+                " it; after the first sync that is so in every row")),
+        Column("dates::marketing_optin", "marketing_optin_date", "timestamptz", meaning=inferred(
+            "When the person opted in to marketing. Dates may contradict marketing_optin in"
+            " Ometria.")),
+        Column("dates::marketing_optout", "marketing_optout_date", "timestamptz", meaning=inferred(
+            "When the person opted out of marketing. Dates may contradict marketing_optin in"
+            " Ometria.")),
     ),
 )
 
@@ -65,12 +129,22 @@ MEMBER_LISTS = Table(
     wide_parts=("event",),
     sample=("list_id", "profile_id", "event", "event_at"),
     unmapped=("@type", "list_id", "email"),
+    about=(
+        "One row for each time that a profile entered or left a list. Ometria creates these"
+        " events when it refreshes a list."
+    ),
     columns=(
-        Column(_CHANGE_KEY,  "member_list_id"),
-        Column("id",         "list_id"),
-        Column("profile_id", "profile_id"),
-        Column("timestamp",  "event_at", "timestamptz"),
-        Column("event",      "event"),
+        Column(_CHANGE_KEY, "member_list_id", meaning=_KEY),
+        Column("id", "list_id", meaning=documented(
+            "The list: lists.list_id.")),
+        Column("profile_id", "profile_id", meaning=inferred(
+            "The profile that entered or left: profiles.profile_id. It may be gone there, for"
+            " example after a merge.")),
+        Column("timestamp", "event_at", "timestamptz", meaning=inferred(
+            "When the list was refreshed and the profile was found to have entered or left. It"
+            " may have begun to qualify, or ceased to, days earlier.")),
+        Column("event", "event", meaning=documented(
+            'What happened: "list_enter" or "list_exit".')),
     ),
 )
 
@@ -84,14 +158,26 @@ LISTS = Table(
     unmapped=(
         "@type", "size", "total_orders", "total_revenue", "timestamp_last_refreshed", "public_id",
     ),
+    about=(
+        "One row for each list of profiles, archived lists included. Ometria also calls a list"
+        " a segment."
+    ),
     columns=(
-        Column("id",                      "list_id"),
-        Column("title",                   "list_title"),
-        Column("description",             "list_description"),
-        Column("status",                  "list_status"),
-        Column("type",                    "list_type"),
-        Column("timestamp_created",       "created_at", "timestamptz"),
-        Column("timestamp_stats_updated", "updated_at", "timestamptz"),
+        Column("id", "list_id", meaning=documented(
+            'The id of the list at Ometria, such as "1234".')),
+        Column("title", "list_title", meaning=documented(
+            "The title.")),
+        Column("description", "list_description", meaning=documented(
+            "The description.")),
+        Column("status", "list_status", meaning=documented(
+            'The status: "READY" in the example of Ometria. The other values are unknown.')),
+        Column("type", "list_type", meaning=documented(
+            'The type: "DYNAMIC" in the example of Ometria. The other value is presumably'
+            ' "STATIC".')),
+        Column("timestamp_created", "created_at", "timestamptz", meaning=documented(
+            "When the list was created.")),
+        Column("timestamp_stats_updated", "updated_at", "timestamptz", meaning=documented(
+            "When Ometria last updated the statistics of the list, such as its size.")),
     ),
 )
 
@@ -107,22 +193,45 @@ EMAIL_EVENTS = Table(
     wide_parts=("uuid", "event_id", "target_url"),
     sample=("email", "event_type", "event_at", "campaign_title"),
     unmapped=("geo_city", "delay_class"),
+    about=(
+        "One row for each event of an email, such as a send, an open or a click, from the"
+        " self-serve export. No public page of Ometria describes the files."
+    ),
     columns=(
-        Column(_EVENT_KEY,       "email_event_id"),
-        Column("event_id",       "event_id"),
-        Column("uuid",           "send_id"),
-        Column("to_address",     "email"),
-        Column("event_type",     "event_type"),
-        Column("dt_occurred",    "event_at", "timestamptz"),
-        Column("bounce_class",   "bounce_class"),
-        Column("reason",         "bounce_reason"),
-        Column("device_type",    "device_type"),
-        Column("geo_country",    "geo_country"),
-        Column("geo_region",     "geo_region"),
-        Column("geo_timezone",   "geo_timezone"),
-        Column("target_url",     "target_url"),
-        Column("campaign_title", "campaign_title"),
-        Column("campaign_type",  "campaign_type"),
+        Column(_EVENT_KEY, "email_event_id", meaning=_KEY),
+        Column("event_id", "event_id", meaning=unknown(
+            "The event's id in the export. Whether each event has one, and a different one, is"
+            " unknown.")),
+        Column("uuid", "send_id", meaning=inferred(
+            "The message: all events of one email to one recipient have the same value.")),
+        Column("to_address", "email", meaning=inferred(
+            "The address of the recipient, as the export writes it. Its case and spaces may"
+            " differ from those in profiles.")),
+        Column("event_type", "event_type", meaning=inferred(
+            "The type of the event. Its values are undocumented; another program's summaries"
+            " imply a send, an open, a click, a bounce and a delay.")),
+        Column("dt_occurred", "event_at", "timestamptz", meaning=inferred(
+            "When the event happened. A time without a zone is read as UTC.")),
+        Column("bounce_class", "bounce_class", meaning=unknown(
+            "The class of a bounce. Its codes are undocumented.")),
+        Column("reason", "bounce_reason", meaning=inferred(
+            "The reason of a bounce, and probably of a delay.")),
+        Column("device_type", "device_type", meaning=inferred(
+            "The type of the device. Its values are unknown.")),
+        Column("geo_country", "geo_country", meaning=inferred(
+            "The country of the event. Its form is unknown.")),
+        Column("geo_region", "geo_region", meaning=inferred(
+            "The region of the event. Its form is unknown.")),
+        Column("geo_timezone", "geo_timezone", meaning=inferred(
+            "The time zone of the event. Its form is unknown.")),
+        Column("target_url", "target_url", meaning=inferred(
+            "The link that was clicked.")),
+        Column("campaign_title", "campaign_title", meaning=inferred(
+            "The title of the campaign. It can be edited in Ometria, so it identifies no"
+            " campaign.")),
+        Column("campaign_type", "campaign_type", meaning=inferred(
+            "The type of the campaign. Its values are unknown; Ometria's application shows"
+            " automation, broadcast and transactional campaigns.")),
     ),
 )
 
@@ -138,16 +247,30 @@ UNSUBSCRIBES = Table(
     wide_parts=("email_address", "type", "send_id"),
     sample=("profile_id", "email", "event_at", "unsubscribe_reason"),
     unmapped=("@type", "type"),
+    about=(
+        "One row for each unsubscribe from email or SMS. Ometria leaves out those that were"
+        " made through its API: for the state of consent, use profiles.marketing_optin."
+    ),
     columns=(
-        Column(_UNSUBSCRIBE_KEY,      "unsubscribe_id"),
-        Column("profile_id",          "profile_id"),
-        Column("email_address",       "email"),
-        Column("timestamp",           "event_at", "timestamptz"),
-        Column("send_id",             "send_id"),
-        Column("mass_campaign_id",    "mass_campaign_id"),
-        Column("trigger_campaign_id", "trigger_campaign_id"),
-        Column("reason",              "unsubscribe_reason"),
-        Column("reason_text",         "unsubscribe_reason_text"),
+        Column(_UNSUBSCRIBE_KEY, "unsubscribe_id", meaning=_KEY),
+        Column("profile_id", "profile_id", meaning=documented(
+            "The profile that unsubscribed: profiles.profile_id.")),
+        Column("email_address", "email", meaning=documented(
+            "The address that unsubscribed.",
+            null="Ometria sent no value, as it may for an unsubscribe from SMS")),
+        Column("timestamp", "event_at", "timestamptz", meaning=documented(
+            "When the person unsubscribed.")),
+        Column("send_id", "send_id", meaning=inferred(
+            "The message that led to the unsubscribe, if Ometria names one:"
+            " email_events.send_id.")),
+        Column("mass_campaign_id", "mass_campaign_id", meaning=inferred(
+            "Ometria's id of the campaign, probably of a broadcast.")),
+        Column("trigger_campaign_id", "trigger_campaign_id", meaning=inferred(
+            "Ometria's id of the campaign, probably of an automation.")),
+        Column("reason", "unsubscribe_reason", meaning=documented(
+            "The reason. Its values are not documented.")),
+        Column("reason_text", "unsubscribe_reason_text", meaning=inferred(
+            "A text about the reason.")),
     ),
 )
 # fmt: on

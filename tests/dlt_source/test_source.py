@@ -14,10 +14,12 @@ import pytest
 from deltalake import DeltaTable
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from ometria_replica.comments import comments
 from ometria_replica.config import Config
 from ometria_replica.dlt import file_log, ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
+from ometria_replica.tables import LISTS
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
 from tests.dlt_source.destinations import TABLES, Destination, DuckDB, everything
 from tests.e2e.oracle import expected
@@ -503,3 +505,12 @@ import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.ch
 print([name for name in sys.modules if name.split(".")[0] == "dlt"])
 """
     assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"
+
+
+def test_a_table_has_the_meanings_of_its_columns() -> None:
+    """Where dlt keeps descriptions; destinations that can, write them as comments."""
+    (lists,) = ometria(api_key="a-key", tables=["lists"]).resources.values()
+    schema: Any = lists.compute_table_schema()
+
+    there = {name: column["description"] for name, column in schema["columns"].items()}
+    assert there | {"": f"{schema['description']} [ometria-replica]"} == comments(LISTS)

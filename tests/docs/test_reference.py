@@ -113,6 +113,21 @@ def test_the_exit_codes_are_all_there_and_no_others(page: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_each_field_without_a_column_is_listed(table: Any) -> None:
+    """The page has each field that the report does not name, and none that has a column."""
+    page = read(DOCS / "reference" / "left-out.md")
+    section = page.partition(f"## {table.full_name}\n")[2].partition("\n## ")[0]
+    fields = {
+        name
+        for cell in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", cell.partition(", all but")[0])
+    }
+
+    objects = {field.partition("::")[0] for field in table.fields if "::" in field}
+    assert fields == {*table.unmapped, *objects}
+
+
 @pytest.mark.parametrize("table", STATE_TABLES, ids=lambda table: table.name)
 def test_each_state_table_is_told_column_by_column(table: Any) -> None:
     """The page describes each column of the state schema."""

@@ -49,18 +49,18 @@ def test_each_form_describes_the_tables_of_any_catalog(form: str) -> None:
     assert "campaigns" in everything
     assert "sends" in everything
     assert "email_events" in everything
-    assert "campaigns" not in describe(None, form)
+    assert "Campaigns" not in describe(None, form)
     with pytest.raises(ConfigError, match="There is no table 'campaigns'"):
         describe("campaigns", form)
 
 
 def test_a_schema_is_created_for_each_that_tables_name() -> None:
     """The statements create each schema once, before the tables."""
-    statements = describe(None, "sql", catalog=MORE).split("\n\n")
+    statements = describe(None, "sql", catalog=MORE).splitlines()
 
     assert statements[:2] == [
-        "CREATE SCHEMA IF NOT EXISTS ometria;",
-        "CREATE SCHEMA IF NOT EXISTS marketing;",
+        'CREATE SCHEMA IF NOT EXISTS "ometria";',
+        'CREATE SCHEMA IF NOT EXISTS "marketing";',
     ]
     assert [table["schema"] for table in json.loads(describe(None, "json", catalog=MORE))] == [
         *["ometria"] * 5,

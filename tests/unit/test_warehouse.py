@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.batch import Batch, BatchSize, Owner
-from ometria_replica.describe import describe
+from ometria_replica.catalog import CATALOG
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.schema import Feed
+from ometria_replica.sql import create_table
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
 from ometria_replica.warehouse.engines import duckdb as duckdb_engine
@@ -289,7 +290,7 @@ def make_with_check(warehouse: Path, table: str, check: str) -> None:
     """Make the tables, one of them with a constraint of the customer's own."""
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("CREATE SCHEMA ometria")
-        statement = describe(table, "sql").split("\n\n", 1)[1].rstrip(";").rstrip(")")
+        statement = create_table(CATALOG.table(table)).rstrip(")")
         connection.execute(f"{statement}, CHECK ({check}))")
 
 
@@ -374,7 +375,7 @@ def test_a_dry_run_writes_nothing(shop: Account, server: Server, warehouse: Path
 # --- Files that are not ours -------------------------------------------------------------------
 
 
-LISTS = describe("lists", "sql").split("(", 1)[1].rstrip(");\n")
+LISTS = create_table(CATALOG.table("lists")).split("(", 1)[1].rstrip(")\n")
 
 
 def objects(warehouse: Path) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from contextlib import ExitStack
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import sqlglot
 
+from ometria_replica.comments import comments
 from ometria_replica.config import masked
+from ometria_replica.describe import describe
 from ometria_replica.errors import ConfigError
 from ometria_replica.selection import Selection, Span, Times
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
@@ -50,9 +53,45 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def test_each_table_is_made_with_its_columns_in_order(cloud: Any) -> None:
     """And with no others, as the dialect's own parser reads it."""
     for table in TABLES:
-        (statement,) = _made(cloud, table)
+        statement, *comments = _made(cloud, table)
+        assert len(comments) == (cloud._destination.name == "Databricks")  # Of the table.
         names = [column.name.lower() for column in statement.find_all(sqlglot.exp.ColumnDef)]
         assert names == [column.name for column in table.all_columns]
+
+
+def test_comments_are_sent_where_dlt_writes_them(cloud: Any) -> None:
+    """To BigQuery, Databricks and Snowflake; none of the comments is longer than they allow."""
+    made = " ".join(cloud.create_statements(TABLES)).replace("\\", "").replace("''", "'")
+    there = [
+        (table.name, name)
+        for table in TABLES
+        for name, comment in comments(table).items()
+        if (table.about if name == "" else comment) in made
+    ]
+    of_tables = {"BigQuery", "Databricks"}
+    due = [
+        (table.name, name)
+        for table in TABLES
+        for name in comments(table)
+        if cloud._destination.name in of_tables or (cloud._destination.name == "Snowflake" and name)
+    ]
+    assert there == due
+
+
+def test_the_sql_of_a_cloud_needs_no_connection(cloud: Any) -> None:
+    """It makes the tables of the loader, in a database that the documentation names."""
+    text = describe(None, "sql", warehouse=cloud._destination.name.lower())
+
+    made = [
+        sqlglot.parse_one(statement.replace(" SORTKEY ", " "), read=_dialect(cloud))
+        for statement in text.split(";\n")
+        if "CREATE TABLE" in statement
+    ]
+    names = [str(statement.find(sqlglot.exp.Table)) for statement in made]
+    assert [re.split(r"\W|___", name.rstrip('"`'))[-1].lower() for name in names] == [
+        table.name for table in TABLES
+    ]
+    assert "SECRET" not in text
 
 
 def test_a_merge_of_events_is_bound_to_their_span_of_time(cloud: Any) -> None:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.pipeline import PipelineContext
-from dlt.destinations.impl.bigquery.bigquery_adapter import PARTITION_HINT
+from dlt.destinations.impl.bigquery.bigquery_adapter import (
+    PARTITION_HINT,
+    TABLE_DESCRIPTION_HINT,
+)
 
+from ometria_replica.comments import comments
 from ometria_replica.dlt.config import SECTION, account_of
 from ometria_replica.dlt.reading import NEVER_NULL, read
 from ometria_replica.dlt.state import state_of
@@ -153,7 +157,7 @@ def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltRe
         write_disposition="merge",
         columns=_columns(table),
         file_format="parquet",
-        additional_table_hints=_partition(table),
+        additional_table_hints={**_partition(table), **_description(table)},
     )
     return resource
 
@@ -173,10 +177,12 @@ def _warn_of_csv() -> None:
 
 
 def _columns(table: Table) -> TTableSchemaColumns:
+    about = comments(table)
     return {
         column.name: {
             "name": column.name,
             "nullable": column.name not in NEVER_NULL,
+            **({"description": about[column.name]} if column.name in about else {}),
             **_TYPES[column.type],
         }
         for column in table.all_columns
@@ -188,6 +194,10 @@ def _partition(table: Table) -> dict[str, Any]:
     if table.time is None:
         return {}
     return {PARTITION_HINT: {table.time: "TIMESTAMP_TRUNC({column_name}, MONTH)"}}
+
+
+def _description(table: Table) -> dict[str, Any]:
+    return {"description": table.about, TABLE_DESCRIPTION_HINT: table.about} if table.about else {}
 
 
 def _rejects_hints() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def open_warehouse(
             f"warehouse.url: '{scheme}://' is not a known kind of warehouse."
             f" Use one of {', '.join(SCHEMES)}, or the path of a .duckdb file."
         )
-    module = _imported(scheme, SCHEMES[scheme])
+    module = imported(scheme)
     with ExitStack() as opening:
         connection = open_staging(opening)
         options = {"storage_version": storage_version} if scheme == "duckdb" else {}
@@ -71,7 +71,9 @@ def _engine(
     return local_merge(connection, open_destination(module.DESTINATION, url, dry_run=dry_run))
 
 
-def _imported(scheme: str, known: Scheme) -> Any:
+def imported(scheme: str) -> Any:
+    """Import the module of a scheme. Raises ConfigError if its packages are not installed."""
+    known = SCHEMES[scheme]
     try:
         return import_module(f"ometria_replica.warehouse.{known.module}")
     except ImportError as error:

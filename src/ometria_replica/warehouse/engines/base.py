@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ometria_replica import sql
 from ometria_replica.batch import BatchSize
+from ometria_replica.comments import comments, is_ours
 from ometria_replica.failpoints import step
+from ometria_replica.schema import StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ometria_replica.batch import Batch
-    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.schema import Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
@@ -111,6 +113,14 @@ class Engine(ABC):
     def remark(self) -> str:
         """Say what a user may want to know about the database."""
         return ""
+
+    def comments(self, table: Table) -> dict[str, str | None] | None:  # noqa: ARG002 -- For others.
+        """
+        Read the comments of a table's columns, and of the table, under ``""``.
+
+        None if comments are not to be written: this role may not, or the database has none.
+        """
+        return None
 
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
@@ -202,6 +212,18 @@ class Engine(ABC):
         for table in tables:
             with step("schema"):
                 self.create_table(table)
+                if not isinstance(table, StateTable):
+                    self._write_comments(table)
+
+    def _write_comments(self, table: Table) -> None:
+        """Write the comments that are missing or of another release; those of a user stay."""
+        there = self.comments(table)
+        if there is None:
+            return
+        for name, text in comments(table).items():
+            old = there.get(name)
+            if old != text and (not old or is_ours(old)):
+                self.execute(sql.comment(table, name, text, self.catalog))
 
     def our_type(self, kind: str) -> str:
         """Give our name of the database's type, or its own where it is none of ours."""

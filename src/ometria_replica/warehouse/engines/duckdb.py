@@ -155,6 +155,16 @@ class DuckDBEngine(Engine):
         self.execute(sql.create_table(table, self.catalog, self.types))
 
     @override
+    def comments(self, table: Table) -> dict[str, str | None] | None:
+        where = "WHERE database_name = $1 AND schema_name = $2 AND table_name = $3"
+        found = self.rows(
+            f"SELECT column_name, comment FROM duckdb_columns() {where}"
+            f" UNION ALL SELECT '', comment FROM duckdb_tables() {where}",
+            [self.catalog, table.schema, table.name],
+        )
+        return dict(found)
+
+    @override
     def apply(self, changes: Changes) -> None:
         """Delete and insert by row id, as the comparison found them."""
         target, names = self.name(changes.table), sql.names(changes.table)

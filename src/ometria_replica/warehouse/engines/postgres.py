@@ -58,13 +58,7 @@ class PostgresEngine(Engine):
     there the driver's statement, prepared on the first, would be missing.
     """
 
-    types: ClassVar[Mapping[str, str]] = {
-        "text": "text",
-        "boolean": "boolean",
-        "date": "date",
-        "timestamptz": "timestamp with time zone",
-        "integer": "bigint",
-    }
+    types: ClassVar[Mapping[str, str]] = sql.POSTGRES_TYPES
     row_id = "ctid"
     bytewise = ' COLLATE "C"'
     prunes_by_time = False  # The primary key finds each row.
@@ -219,19 +213,34 @@ class PostgresEngine(Engine):
         rows for publications.
         """
         if not self.exists(table):
-            self.execute(sql.create_table(table, self.catalog, self.types))
+            self.execute(sql.create_table(table, self.catalog, self.types, has_key=True))
         old_index = postgres_keys.old_index(self, table)
         if not postgres_keys.may_alter(self, table) and (
             old_index or isinstance(table, StateTable)
         ):
             return  # Its owner adds the key.
         if not postgres_keys.primary_key(self, table):
-            key = ", ".join(sql.quoted(name) for name in postgres_keys.key_of(table))
+            key = ", ".join(sql.quoted(name) for name in sql.key_of(table))
             self.execute(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({key})")
         if old_index:
             if postgres_keys.is_identified_by_index(self, table):
                 self.execute(f"ALTER TABLE {self.name(table)} REPLICA IDENTITY DEFAULT")
             self.execute(f"DROP INDEX {old_index}")
+
+    @override
+    def comments(self, table: Table) -> dict[str, str | None] | None:
+        """Read the comments; None if this role does not own the table."""
+        if not postgres_keys.may_alter(self, table):
+            return None
+        found = self.rows(
+            "SELECT coalesce(a.attname::text, ''), d.description FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass"
+            " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid"
+            " AND a.attnum > 0 WHERE n.nspname = ? AND c.relname = ?",
+            [table.schema, table.name],
+        )
+        return dict(found)
 
     @override
     def check_access(self) -> None:
@@ -290,7 +299,7 @@ class PostgresEngine(Engine):
                 [changes.source_id],
             )
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
-        key = postgres_keys.key_of(table)
+        key = sql.key_of(table)
         if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
             with step("delete"):
                 self.execute(

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
-from ometria_replica.schema import ROW_KEY, StateTable
 
 if TYPE_CHECKING:
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.warehouse.engines.base import Engine
-
-
-def key_of(table: Table | StateTable) -> tuple[str, ...]:
-    """Name the columns of the primary key that a table should have."""
-    return table.key if isinstance(table, StateTable) else ROW_KEY
 
 
 def primary_key(engine: Engine, table: Table | StateTable) -> list[str]:

@@ -93,11 +93,20 @@ class DeltaLake(Lake):
             return None
 
     @override
-    def create(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
+    def create(
+        self,
+        schema: str,
+        name: str,
+        columns: Sequence[tuple[str, str]],
+        comments: Mapping[str, str],
+    ) -> None:
+        """Create a table, with comments as Spark writes them."""
+        metadata = {column: {"comment": text} for column, text in comments.items()}
         deltalake.DeltaTable.create(
             f"{self.place}/{schema}/{name}",
-            arrow_schema(columns),
+            arrow_schema(columns, metadata),
             mode="ignore",
+            description=comments.get(""),
             storage_options=self._options(),
         )
 

@@ -168,6 +168,23 @@ class DltLoader:
                 [table["name"] for table in tables], store_schema=False
             )
 
+    def create_statements(self, dataset: str, tables: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Write the statements that create a schema and *tables*, without a connection."""
+        with self._context.entered():
+            schema = schema_of(f"{dataset}_tables", tables)
+            client = self._new_client(schema, dataset)
+            first = []
+            if self._destination.has_schemas:
+                name = client.sql_client.fully_qualified_dataset_name()
+                first.append(f"CREATE SCHEMA IF NOT EXISTS {name}")
+            return first + [
+                statement.rstrip("; \n")
+                for table in tables
+                for statement in client._get_table_update_sql(  # noqa: SLF001 -- as create() does.
+                    table["name"], list(schema.tables[table["name"]]["columns"].values()), False
+                )
+            ]
+
     # --- rows ---
 
     def load(

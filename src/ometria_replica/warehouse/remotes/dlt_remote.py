@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
+from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.schema import ROW_KEY, StateTable
 from ometria_replica.selection import Dialect, chunks, joined, to_sql
@@ -49,8 +50,18 @@ MOST_SPANS = 100  # Spans of time in one query.
 
 def open_destination(destination: Destination, url: str, *, dry_run: bool = False) -> DltRemote:
     """Open a URL of *destination*. Raises ConfigError for one that it cannot read."""
-    address = Address.read(url)
-    options = destination.options(address)
+    return open_at(destination, Address.read(url), dry_run=dry_run)
+
+
+def open_at(
+    destination: Destination, address: Address, *, dry_run: bool = False, connects: bool = True
+) -> DltRemote:
+    """
+    Open an address of *destination*. Raises ConfigError for one with other parts.
+
+    Not if it *connects*, only statements can be written.
+    """
+    options = {**destination.options(address), **({} if connects else destination.unconnected)}
     with ExitStack() as opening:
         loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
         is_there = not dry_run or destination.is_there(address)
@@ -117,6 +128,14 @@ class DltRemote(Remote):
             for table in of_schema:
                 self._create_index(table)
 
+    def create_statements(self, tables: Sequence[Table]) -> list[str]:
+        """Write the statements of :meth:`create`, without a connection."""
+        found: list[str] = []
+        for schema in dict.fromkeys(table.schema for table in tables):
+            of_schema = [self._described(table) for table in tables if table.schema == schema]
+            found += self._loader.create_statements(schema, of_schema)
+        return found
+
     def _create_index(self, table: Table | StateTable) -> None:
         if isinstance(table, StateTable):
             return
@@ -139,6 +158,7 @@ class DltRemote(Remote):
             strategy,
             table_hints={**layout.table, **(hints or {})},
             column_hints=layout.columns,
+            comments=comments(table),
         )
 
     # --- rows ---

@@ -30,10 +30,18 @@ def described(
     *,
     table_hints: Mapping[str, Any] | None = None,
     column_hints: Mapping[str, Mapping[str, Any]] | None = None,
+    comments: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Describe a table for dlt: *columns* with our types, in order, and the *key* of its rows."""
+    """
+    Describe a table for dlt: *columns* with our types, in order, and the *key* of its rows.
+
+    *comments* are those of columns by name, and that of the table under ``""``. dlt writes them
+    to BigQuery, Databricks and Snowflake when it creates a table.
+    """
+    described = {column: {"description": text} for column, text in (comments or {}).items()}
     return {
         "name": name,
+        **described.get("", {}),
         "write_disposition": {"disposition": "merge", "strategy": strategy},
         "columns": {
             column: {
@@ -41,6 +49,7 @@ def described(
                 "data_type": TYPES[kind],
                 "nullable": column not in key,
                 **({"primary_key": True} if column in key else {}),
+                **described.get(column, {}),
                 **(column_hints or {}).get(column, {}),
             }
             for column, kind in columns

@@ -114,12 +114,21 @@ class IcebergLake(Lake):
             return None
 
     @override
-    def create(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
+    def create(
+        self,
+        schema: str,
+        name: str,
+        columns: Sequence[tuple[str, str]],
+        comments: Mapping[str, str],
+    ) -> None:
+        """Create a table, with comments as Spark writes them."""
+        metadata = {column: {"doc": text} for column, text in comments.items()}
+        about = {"comment": comments[""]} if "" in comments else {}
         self._catalog.create_namespace_if_not_exists(schema)
         self._catalog.create_table_if_not_exists(
             (schema, name),
-            arrow_schema(columns),
-            properties=PROPERTIES,
+            arrow_schema(columns, metadata),
+            properties={**PROPERTIES, **about},
         )
 
     @override

@@ -21,18 +21,20 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.arrow_types import our_columns
 from ometria_replica.batch import BatchSize
+from ometria_replica.comments import comments
 from ometria_replica.errors import CommitConflict, WarehouseError
+from ometria_replica.schema import StateTable
 from ometria_replica.selection import ALL, Selection, joined
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE, Relation, Remote, retried
 from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.schema import Table
     from ometria_replica.selection import Values
 
 logger = logging.getLogger(__name__)
@@ -75,8 +77,18 @@ class Lake(Protocol):
     def open(self, schema: str, name: str) -> LakeTable | None:
         """Open a table as it is now; None if it does not exist."""
 
-    def create(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
-        """Create a table with *columns* of our types, unless it exists by now."""
+    def create(
+        self,
+        schema: str,
+        name: str,
+        columns: Sequence[tuple[str, str]],
+        comments: Mapping[str, str],
+    ) -> None:
+        """
+        Create a table with *columns* of our types, unless it exists by now.
+
+        *comments* are those of columns by name, and that of the table under ``""``.
+        """
 
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
         """Remove the versions of a table that were replaced that long ago."""
@@ -119,7 +131,9 @@ class LakeRemote(Remote):
     def create(self, tables: Sequence[Table | StateTable]) -> None:
         for table in tables:
             if not self.columns(table):
-                self._lake.create(sql.schema_of(table), table.name, sql.columns_of(table))
+                described = {} if isinstance(table, StateTable) else comments(table)
+                columns = sql.columns_of(table)
+                self._lake.create(sql.schema_of(table), table.name, columns, described)
 
     @override
     def read_state(self, table: StateTable) -> pa.Table | None:

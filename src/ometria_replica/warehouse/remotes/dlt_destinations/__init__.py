@@ -105,7 +105,9 @@ class Destination:
     transaction if the warehouse has *transactions*, or ``upsert``, if it has none but its
     MERGE is one commit. *layout* sorts or partitions a table so that a batch of events
     touches only the days of the batch. *longest_text* limits the text of rejects, in bytes,
-    if the warehouse limits the length of a text. *lets_go* closes the connection between
+    if the warehouse limits the length of a text. Without *has_schemas* the name of a schema
+    is a part of the names of its tables. *unconnected* are options for a client that never
+    connects, if dlt wants credentials even then. *lets_go* closes the connection between
     batches, for a warehouse that allows one program at a time. *is_there* returns False if
     a connection would create the warehouse, as a connection to a file may.
     """
@@ -120,5 +122,7 @@ class Destination:
     layout: Callable[[Table], Layout] = lambda _: Layout()
     is_there: Callable[[Address], bool] = lambda _: True
     longest_text: int | None = None
+    has_schemas: bool = True
+    unconnected: Mapping[str, Any] = field(default_factory=dict)
     lets_go: bool = False
     batch_size: BatchSize = LARGE

@@ -32,7 +32,8 @@ def options(address: Address) -> dict[str, Any]:
 def layout(table: Table) -> Layout:
     """Partition events by their day and cluster all by key: a batch reads and pays for its days."""
     columns = {table.time: {"partition": True}} if table.time else {}
-    return Layout({"x-bigquery-cluster-columns": ["__sync_key"]}, columns)
+    about = {"x-bigquery-table-description": table.about} if table.about else {}
+    return Layout({"x-bigquery-cluster-columns": ["__sync_key"], **about}, columns)
 
 
 def _key(path: Path) -> dict[str, Any]:
@@ -51,6 +52,9 @@ DESTINATION = Destination(
     name="BigQuery",
     factory=factory,
     options=options,
+    unconnected={
+        "credentials": {"project_id": "none", "private_key": "none", "client_email": "none"}
+    },
     place=lambda address: f"the project {address.host} in BigQuery",
     layout=layout,
 )

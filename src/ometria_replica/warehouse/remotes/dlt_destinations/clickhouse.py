@@ -64,5 +64,6 @@ DESTINATION = Destination(
     options=options,
     place=lambda address: f"{address.path} in ClickHouse ({address.host})",
     transactions=False,
+    has_schemas=False,
     layout=layout,
 )
