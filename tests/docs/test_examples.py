@@ -15,6 +15,7 @@ import typer
 
 from ometria_replica import load_config
 from ometria_replica.cli import app
+from ometria_replica.tables import TABLES
 
 from .pages import BY_HAND, DOCS, PAGES, ROOT, blocks, links, read
 
@@ -101,6 +102,18 @@ def test_an_sql_block_runs_against_a_synced_account(
     rows = connection.execute(block.text).fetchall()
 
     assert rows or any(words in block.text for words in MAY_BE_EMPTY)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_the_columns_that_the_demo_shows_have_values(table: Any, shop: Shop) -> None:
+    """In more than a quarter of the rows of a first sync, which leaves `profiles.updated_at` null in all."""
+    with duckdb.connect(str(shop.folder / "warehouse.duckdb"), read_only=True) as connection:
+        counts = ", ".join(f"count({name}) / count(*)" for name in table.sample_columns)
+        (shares,) = connection.execute(f"SELECT {counts} FROM warehouse.{table.full_name}").fetchall()
+        (updated,) = connection.execute("SELECT count(updated_at) FROM ometria.profiles").fetchall()
+
+    assert min(shares) > 0.25
+    assert updated == (0,)
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
