@@ -10,6 +10,7 @@ import pytest
 
 from ometria_replica import load_config, sync
 from ometria_simulator import Account, Feed, serve
+from tests.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ class Shop:
 
     folder: Path
     environ: Mapping[str, str]
+    account: Account
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +52,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
         sync(load_config(None, environ))
-        yield Shop(folder, {**_plain_environment(), **environ, **of_dlt})
+        yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
+
+
+@pytest.fixture(scope="session")
+def database(shop: Shop) -> str:
+    """Sync the same account into a database of a PostgreSQL server, and name the database."""
+    name = postgres().new_database()
+    sync(load_config(None, shop.environ, warehouse_url=postgres().url(name)))
+    return name
 
 
 def _plain_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 MADE = {DOCS / "reference" / name for name in ("commands.md", "settings.md", "tables.md")}
 BY_HAND = [page for page in PAGES if page not in MADE]
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```([\w -]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -30,7 +30,7 @@ class Block:
 
 
 def blocks(language: str) -> list[Block]:
-    """Find the blocks written in *language*, on every page."""
+    """Find the blocks written in *language*, such as ``sql duckdb``, on every page."""
     return [
         Block(page, number, found.group(1), found.group(2))
         for page in PAGES
