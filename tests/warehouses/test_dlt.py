@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dlt
 import duckdb
 import pytest
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
+from ometria_replica import load_config, sync
 from ometria_replica.batch import Batch, FileLogEntry, Owner
 from ometria_replica.catalog import Catalog
 from ometria_replica.errors import WarehouseError
@@ -17,6 +23,7 @@ from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
+from ometria_simulator import Account, Feed, serve
 from tests.faults.child import Plan
 from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
@@ -27,7 +34,6 @@ from tests.warehouses.loads import NOON, Load, opened, rows, state, table_state_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.places import Place
 
@@ -271,3 +277,43 @@ def as_json(**fields: str) -> str:
     """Write a record."""
     members = ", ".join(f'"{name}": "{value}"' for name, value in fields.items())
     return f"{{{members}}}"
+
+
+@pytest.mark.slow
+def test_a_sync_sends_the_statements_that_the_page_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sync of a small account, and the second, which finds nothing new."""
+    counts: Counter[str] = Counter()
+
+    def counting(owner: Any, name: str, kind: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+            counts[kind] += 1
+            return original(self, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    counting(DuckDbSqlClient, "execute_query", "statements")
+    counting(dlt.Pipeline, "run", "packages")
+    shop = Account.create(profiles=600, lists=6, email_events=3_000)
+    Feed(shop, str(tmp_path / "export")).export_history()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = []
+    with serve(shop, requests_per_second=None) as server:
+        environ = {
+            "OMETRIA_API_KEY": server.key,
+            "OMETRIA_API_URL": server.url,
+            "OMETRIA_FEED_URL": str(tmp_path / "export"),
+            "OMETRIA_REQUESTS_PER_SECOND": "1000",
+            "OMETRIA_WAREHOUSE_URL": f"dlt+duckdb:///{tmp_path}/warehouse.duckdb",
+        }
+        for _ in range(2):
+            counts.clear()
+            sync(load_config(None, environ))
+            found.append((counts["statements"], counts["packages"]))
+
+    page = (Path(__file__).parents[2] / "docs/how-to/cloud-warehouses.md").read_text()
+    table = page.partition("<!-- statements -->")[2].partition("<!-- /statements -->")[0]
+    assert [(int(s), int(p)) for s, p in re.findall(r"\| (\d+) \| (\d+) \|", table)] == found
