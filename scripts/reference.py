@@ -73,8 +73,10 @@ def _rows(kind: type) -> str:
 
 
 def _default(default: object, known: Setting) -> str:
-    if isinstance(default, float):
-        return f"`{default:g}`"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, (int, float)):
+        return f"`{default:.15g}`"
     return f"`{default}`" if isinstance(default, str) and default else known.unset
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
 import re
 import signal
 import tomllib
@@ -72,6 +74,25 @@ def test_each_setting_is_in_the_reference(kind: type) -> None:
     page = read(DOCS / "reference" / "settings.md")
 
     assert [name for name in settings_of(kind) if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("kind", [WarehouseSettings, AccountSettings, FeedSettings])
+def test_each_default_is_in_the_reference(kind: type) -> None:
+    """A number and a boolean too; a setting without a default says what happens then."""
+    page = read(DOCS / "reference" / "settings.md")
+    defaults = {
+        field.name: json.dumps(field.default) if field.default is False else f"{field.default:g}" if isinstance(field.default, float) else f"{field.default}"
+        for field in dataclasses.fields(kind)
+        if isinstance(field.default, (bool, int, float, str)) and field.default != ""
+    }
+
+    assert [
+        name
+        for name, value in defaults.items()
+        if not re.search(
+            rf"^\| `{name}` \|.*\| `{re.escape(value)}` \|", page, re.MULTILINE
+        )
+    ] == []
 
 
 def test_each_variable_is_in_the_reference() -> None:
