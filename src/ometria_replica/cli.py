@@ -231,7 +231,7 @@ def tables(
     if as_json:
         form = Format.JSON
     elif form is None:
-        form = Format.SQL if warehouse else Format.TEXT
+        form = Format.TEXT if warehouse is None else Format.SQL
     _say(describe(table, form.value, warehouse=warehouse))
 
 

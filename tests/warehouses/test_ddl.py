@@ -249,6 +249,7 @@ def test_an_iceberg_table_has_comments_as_spark_writes_them(tmp_path: Path) -> N
         ("json", "postgresql", "--for names the warehouse of --format sql"),
         ("sql", "mysql", r"no SQL for 'mysql'. The warehouses are duckdb, postgresql, bigquery"),
         ("sql", "delta", "no SQL for 'delta'"),
+        ("sql", "", "no SQL for ''"),
     ],
 )
 def test_a_warehouse_without_sql_is_refused(form: str, warehouse: str, reason: str) -> None:

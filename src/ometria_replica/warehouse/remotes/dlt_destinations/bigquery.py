@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import google.cloud.bigquery  # noqa: F401 -- dlt would miss it only when it connects.
 from dlt.destinations import bigquery as factory
 
+from ometria_replica.comments import comments
 from ometria_replica.errors import ConfigError
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 
@@ -32,8 +33,9 @@ def options(address: Address) -> dict[str, Any]:
 def layout(table: Table) -> Layout:
     """Partition events by their day and cluster all by key: a batch reads and pays for its days."""
     columns = {table.time: {"partition": True}} if table.time else {}
-    about = {"x-bigquery-table-description": table.about} if table.about else {}
-    return Layout({"x-bigquery-cluster-columns": ["__sync_key"], **about}, columns)
+    about = comments(table).get("")  # dlt's own hint for it does not reach BigQuery.
+    described = {"x-bigquery-table-description": about} if about else {}
+    return Layout({"x-bigquery-cluster-columns": ["__sync_key"], **described}, columns)
 
 
 def _key(path: Path) -> dict[str, Any]:
