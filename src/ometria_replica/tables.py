@@ -79,7 +79,7 @@ PROFILES = Table(
             "A flag of the profile. Ometria documents the field, and not what it means.")),
         Column("lifecycle_status", "lifecycle_status", meaning=inferred(
             "The stage of the customer. Ometria's application shows Lead, Active, At risk and"
-            " Lapsed, by limits that each account can change; the values in the data are"
+            " Lapsed, by limits that each account can change. The values in the data are"
             " unknown.")),
         Column("is_email_valid", "is_email_valid", "boolean", meaning=inferred(
             "Whether the address is valid. How Ometria finds that out is unknown.")),
@@ -106,8 +106,8 @@ PROFILES = Table(
             "A lower bound: the profile changed at this time or later. Ometria is not known to"
             " send such a time, so it is the day since which the sync asked for updated"
             " profiles. For the time of loading, use __synced_at.",
-            null="the profile has not changed since a full read, such as the first sync, loaded"
-                " it; after the first sync that is so in every row")),
+            null="the profile has not changed since a full read loaded it, as in every row after"
+                " the first sync")),
         Column("dates::marketing_optin", "marketing_optin_date", "timestamptz", meaning=inferred(
             "When the person opted in to marketing. Dates may contradict marketing_optin in"
             " Ometria.")),
@@ -208,7 +208,7 @@ EMAIL_EVENTS = Table(
             "The address of the recipient, as the export writes it. Its case and spaces may"
             " differ from those in profiles.")),
         Column("event_type", "event_type", meaning=inferred(
-            "The type of the event. Its values are undocumented; another program's summaries"
+            "The type of the event. Its values are undocumented. Another program's summaries"
             " imply a send, an open, a click, a bounce and a delay.")),
         Column("dt_occurred", "event_at", "timestamptz", meaning=inferred(
             "When the event happened. A time without a zone is read as UTC.")),
@@ -230,7 +230,7 @@ EMAIL_EVENTS = Table(
             "The title of the campaign. It can be edited in Ometria, so it identifies no"
             " campaign.")),
         Column("campaign_type", "campaign_type", meaning=inferred(
-            "The type of the campaign. Its values are unknown; Ometria's application shows"
+            "The type of the campaign. Its values are unknown. Ometria's application shows"
             " automation, broadcast and transactional campaigns.")),
     ),
 )

@@ -106,6 +106,7 @@ def test_every_column_has_a_meaning(table: Table) -> None:
         assert re.fullmatch(r"[A-Z].*\. (Null: [^.]+|Never null)\. \[\w+\]", comment), column.name
         assert comment.endswith(tuple(f"[{certainty}]" for certainty in CERTAINTIES))
         assert "`" not in comment
+        assert ";" not in comment  # Some clients split a script at each of them.
         assert len(comment) <= MOST_CHARACTERS
 
 
