@@ -164,8 +164,9 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
 
     assert [each["run_id"] for each in history] == ids[::-1]
     assert [each["outcome"] for each in history] == ["failed", "succeeded", "succeeded"]
-    assert len(text.splitlines()) == 2
-    assert "failed" in text
+    assert len(text.splitlines()) == 2 + len({table["error"] for table in refused.json["tables"]})
+    assert "failed" in text.splitlines()[1]
+    assert text.splitlines()[2].startswith("    profiles: Ometria refused the API key for GET")
 
 
 def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> None:
