@@ -264,7 +264,11 @@ def test_a_file_with_the_name_of_a_schema_brings_a_warning(
 
 
 def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
-    """It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed."""
+    """
+    It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed.
+
+    A second demo would be of another account, and is refused.
+    """
     small = ("--profiles", "40", "--lists", "2", "--events", "60")
 
     ended = run("demo", *small, cwd=tmp_path)
@@ -283,6 +287,9 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
         check=True,
     )
     assert "profile_id" in shown.stdout
+    again = run("demo", *small, cwd=tmp_path)
+    assert (again.code, again.out) == (2, "")
+    assert again.err.startswith("warehouse.duckdb holds the account of an earlier demo.")
 
 
 @pytest.mark.slow
