@@ -63,6 +63,7 @@ class Format(StrEnum):
 
 @app.callback(invoke_without_command=True)
 def main_options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -70,6 +71,8 @@ def main_options(
     if version:
         say(f"ometria-replica {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
     log_to_stderr()
     log_steps(verbose=verbose)
 

@@ -26,13 +26,16 @@ from ometria_replica.cli_sync import sync_and_print
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport
 
+MOST = 1_000_000_000  # More than any table of the state holds.
+
 state_app = typer.Typer(help="Show how far each table has been read, or rewind it.")
 rejects_app = typer.Typer(help="Show rejected values and records, or retry them.")
 
 
 def runs(
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Number of runs, newest first.")
+        int,
+        typer.Option("--limit", min=1, max=MOST, metavar="N", help="Number of runs, newest first."),
     ] = 10,
     account: AccountOption = None,
     as_json: JsonOption = False,
@@ -95,7 +98,10 @@ def state_rewind(
 @rejects_app.command("list", cls=Command)
 def rejects_list(
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="Number of rejects, newest first.")
+        int,
+        typer.Option(
+            "--limit", min=1, max=MOST, metavar="N", help="Number of rejects, newest first."
+        ),
     ] = 50,
     raw: Annotated[
         bool, typer.Option("--raw", help="Show the values as received; may contain personal data.")

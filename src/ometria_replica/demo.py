@@ -66,7 +66,7 @@ def demo(
     not a DuckDB file without an account.
     """
     path = duckdb_path(warehouse_url)
-    if path is None:
+    if not path:
         raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path)
     with _simulator(profiles, lists, events) as ready:

@@ -8,7 +8,8 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from datetime import UTC
+from dataclasses import replace
+from datetime import UTC, date
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Owner
@@ -42,7 +43,7 @@ from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
@@ -56,7 +57,16 @@ if TYPE_CHECKING:
     from ometria_replica.table_reads import Pending
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["LEASE", "NoProgress", "Progress", "owner_of", "refuse_future", "sync", "utc_now"]
+__all__ = [
+    "LEASE",
+    "NoProgress",
+    "Progress",
+    "owner_of",
+    "reachable",
+    "refuse_future",
+    "sync",
+    "utc_now",
+]
 
 
 def sync(
@@ -90,6 +100,7 @@ def sync(
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
     _refuse_what_is_not_set(config, catalog, tables)
+    window = replace(window, since=reachable(since), until=reachable(until))
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
     run.several = len(config.accounts) > 1
     refuse_future(since, run.started_at)
@@ -229,6 +240,11 @@ def refuse_future(since: date | None, now: datetime) -> None:
     today = now.astimezone(UTC).date()
     if since is not None and since > today:
         raise ConfigError(f"{since} is in the future: today is {today} in UTC. Check the year.")
+
+
+def reachable(day: date | None) -> date | None:
+    """Limit a day to times before and after which there is a margin for look-backs."""
+    return None if day is None else min(max(day, date(1970, 1, 1)), date(9000, 1, 1))
 
 
 def _refuse_contradictions(window: Window) -> None:

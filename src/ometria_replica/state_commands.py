@@ -15,7 +15,7 @@ from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
-from ometria_replica.replication import LEASE, owner_of, refuse_future, utc_now
+from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse import open_warehouse
 
@@ -111,7 +111,8 @@ def rewind(
     """
     table = catalog.table(table_name)
     refuse_future(to, clock())
-    moment = datetime.combine(to, time(), UTC) if to else None
+    day = reachable(to)
+    moment = datetime.combine(day, time(), UTC) if day else None
     _refuse_if_unknown(config)
     with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
         for account in config.accounts:

@@ -118,6 +118,38 @@ def test_a_day_in_the_future_is_refused(
     assert not (tmp_path / "w.duckdb").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-v",), "Missing command."),
+        (("runs", "--limit", "9" * 20), "Invalid value for '--limit'"),
+        (("rejects", "list", "--limit", "0"), "Invalid value for '--limit'"),
+        (("demo", "--lists", "-1"), "Invalid value for '--lists'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(
+    arguments: tuple[str, ...], message: str, env: dict[str, str]
+) -> None:
+    """Exit 2, and the message names the option."""
+    result = invoke(*arguments, env=env)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_the_first_and_the_last_day_of_all_can_be_named(env: dict[str, str]) -> None:
+    """A look-back before the first year does not overflow, nor does a day after the last."""
+    invoke("sync", env=env)
+    for arguments in (
+        ("backfill", "--since", "0001-01-01", "--until", "9999-12-31"),
+        ("state", "rewind", "profiles", "--to", "0001-01-01"),
+        ("sync",),
+    ):
+        result = invoke(*arguments, env=env)
+
+        assert result.exit_code == 0, result.exception
+
+
 def test_today_is_not_in_the_future(env: dict[str, str]) -> None:
     """The day of the run can be read again."""
     result = invoke("sync", "--since", f"{datetime.now(UTC).date()}", env=env)
