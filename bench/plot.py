@@ -17,7 +17,8 @@ from matplotlib import pyplot as plt
 from report import NAMES, newest, seconds
 
 PICTURE = Path(__file__).parents[1] / "docs" / "assets" / "bench.svg"
-OURS, OTHERS = "#b3435c", "#8a94a3"
+OURS, OTHERS = "#d1567a", "#7d8897"
+TEXT, LINES = "#7d8590", "#8a94a3"
 
 
 def main() -> None:
@@ -37,7 +38,12 @@ def main() -> None:
 
 
 def draw(result: dict[str, Any], output: Path) -> None:
-    """Draw a bar per contender, for the first load and for the upsert."""
+    """
+    Draw a dot per contender, for the first load and for the upsert.
+
+    The scale is logarithmic, because the times differ by two orders of magnitude: dots, since the
+    length of a bar would mean nothing. The colours are legible on white and on black.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
     names = [name for name in result["contenders"] if seconds(result, name, "first")]
     names.sort(key=lambda name: -(seconds(result, name, "first") or 0))
@@ -48,19 +54,28 @@ def draw(result: dict[str, Any], output: Path) -> None:
     )
     for axis, (step, title) in zip(axes, titles, strict=True):
         times = [seconds(result, name, step) or 0 for name in names]
-        bars = axis.barh(
-            [NAMES.get(name, name).replace("`", "") for name in names],
-            times,
-            color=[OURS if name == "ours" else OTHERS for name in names],
-        )
-        axis.bar_label(bars, labels=[f" {time:,.1f} s" for time in times], fontsize=8)
-        axis.set_title(title, fontsize=10, loc="left")
+        shown = [NAMES.get(name, name).replace("`", "") for name in names]
+        colors = [OURS if name == "ours" else OTHERS for name in names]
+        axis.scatter(times, shown, c=colors, s=60, zorder=2)
+        for time, name, color in zip(times, shown, colors, strict=True):
+            axis.annotate(
+                f"{time:,.1f} s", (time, name), (8, 0), textcoords="offset points",
+                va="center", fontsize=8, color=color,
+            )  # fmt: skip
+        axis.margins(y=0.15)
+        axis.grid(visible=True, axis="x", color=LINES, alpha=0.35, zorder=0)
+        axis.grid(visible=True, axis="y", color=LINES, alpha=0.15, zorder=0)
+        axis.set_title(title, fontsize=10, loc="left", color=TEXT)
         axis.set_xscale("log")
-        axis.set_xlim(min(times) / 3, max(times) * 4)
-        axis.set_xlabel("seconds, on a logarithmic scale", fontsize=8)
-        axis.tick_params(labelsize=8)
+        axis.set_xlim(min(times) / 2, max(times) * 4)
+        axis.set_xlabel("seconds, on a logarithmic scale", fontsize=8, color=TEXT)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.tick_params(which="both", labelsize=8, colors=TEXT)
+        axis.spines[["left", "bottom"]].set_color(LINES)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None})
+    # Without a background, so that the page's own shows, be it light or dark.
+    metadata = {"Date": None, "Creator": None}
+    figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.read_text(encoding="utf-8")
     output.write_text(re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE), encoding="utf-8")
 

@@ -1,36 +1,45 @@
 """
 The command line: each command parses its arguments, calls one function and prints the result.
 
-Results go to standard output, everything else to standard error. Commands import what they
+The commands that read or change the state are in ``cli_state.py``. Commands import what they
 need when they run, so that ``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import traceback
-from datetime import datetime  # noqa: TC003 -- Typer reads the annotation.
+from datetime import date  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from typer.core import TyperArgument, TyperCommand
-from typing_extensions import override
 
+from ometria_replica.cli_options import (
+    DATE,
+    AccountOption,
+    Command,
+    ConfigOption,
+    JsonOption,
+    VerboseOption,
+    WarehouseOption,
+    day,
+    log_steps,
+    settings_of,
+    settings_of_accounts,
+)
+from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stderr, say
+from ometria_replica.cli_state import rejects_app, runs, state_app
+from ometria_replica.cli_sync import print_report, sync_and_print
 from ometria_replica.errors import RejectedRecords, ReplicaError
-from ometria_replica.text import counted, printable
+from ometria_replica.text import counted
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from ometria_replica.config import Config
     from ometria_replica.report import RunReport
-
-DAY = "%Y-%m-%d"
-DATE = "YYYY-MM-DD"  # As the help shows it.
 
 app = typer.Typer(
     help="Replicate an Ometria account into your own warehouse.",
@@ -40,39 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # They print local variables, which hold personal data.
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-state_app = typer.Typer(help="Show how far each table has been read, or rewind it.")
-rejects_app = typer.Typer(help="Show rejected values and records, or retry them.")
-app.add_typer(state_app, name="state")
-app.add_typer(rejects_app, name="rejects")
-
-
-RENAMED = {"--sweep": "--detect-deletes", "--from": "--since", "--to": "--until"}
-"""Options of ``sync`` and ``backfill`` by the name that they had before."""
-
-
-class _Command(TyperCommand):
-    """A command whose help shows an argument by its name, without a Python type."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        for parameter in self.params:
-            if isinstance(parameter, TyperArgument):
-                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005 -- Typer passes it.
-
-
-class _WithRenamedOptions(_Command):
-    """A command that refuses the old name of an option and names the new one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = {option for parameter in self.params for option in parameter.opts}
-        for name in (argument.partition("=")[0] for argument in args):
-            if RENAMED.get(name) in options:
-                ctx.fail(f"{name} is now {RENAMED[name]}.")
-            if name == "--table":
-                ctx.fail(f"--table is now an argument: ometria-replica {ctx.info_name} TABLE.")
-        return super().parse_args(ctx, args)
 
 
 class Format(StrEnum):
@@ -85,34 +61,24 @@ class Format(StrEnum):
     JSON = "json"
 
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="Settings file; default ometria.toml, if it exists."),
-]
-WarehouseOption = Annotated[
-    str | None, typer.Option("--warehouse", help="Warehouse URL; overrides the settings.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
 @app.callback(invoke_without_command=True)
 def main_options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log each step to standard error.")
-    ] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Replicate an Ometria account into your own warehouse."""
     if version:
-        _say(f"ometria-replica {__version__}")
+        say(f"ometria-replica {__version__}")
         raise typer.Exit
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[lines])
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+    log_to_stderr()
+    log_steps(verbose=verbose)
 
 
-@app.command(cls=_WithRenamedOptions)
-def sync(  # noqa: PLR0917 -- Typer passes options by name.
+@app.command(cls=Command)
+def sync(
     tables: Annotated[
         list[str] | None,
         typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
@@ -127,92 +93,97 @@ def sync(  # noqa: PLR0917 -- Typer passes options by name.
         ),
     ] = False,
     since: Annotated[
-        datetime | None,
-        typer.Option("--since", formats=[DAY], metavar=DATE, help="Read again from this day on."),
+        date | None,
+        typer.Option("--since", parser=day, metavar=DATE, help="Read again from this day on."),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what would change, without writing anything."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 4 if anything was rejected.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with code 4 if anything is rejected, in this run or before."
+        ),
     ] = False,
+    account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
-    report = _sync(
-        _settings(config, warehouse),
+    settings = settings_of_accounts(config, warehouse, account)
+    report = sync_and_print(
+        settings,
         tables,
         as_json=as_json,
         full=full,
         detect_deletes=detect_deletes,
-        since=since.date() if since else None,
+        since=since,
         dry_run=dry_run,
     )
-    if strict and report.rejected:
-        raise RejectedRecords(
-            f"{counted(report.rejected, 'value, record or file', 'values, records or files')}"
-            " rejected, and --strict is set. Everything else is loaded."
-            " See `ometria-replica rejects list`."
-        )
+    if strict:
+        _refuse_rejects(settings, report)
 
 
-@app.command(cls=_WithRenamedOptions)
-def backfill(  # noqa: PLR0917 -- Typer passes options by name.
+@app.command(cls=Command)
+def backfill(
     since: Annotated[
-        datetime,
-        typer.Option("--since", formats=[DAY], metavar=DATE, help="First day to read again."),
+        date,
+        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
     ],
     tables: Annotated[
         list[str] | None,
         typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
     ] = None,
     until: Annotated[
-        datetime | None,
-        typer.Option("--until", formats=[DAY], metavar=DATE, help="Last day to read again."),
+        date | None,
+        typer.Option("--until", parser=day, metavar=DATE, help="Last day to read again."),
     ] = None,
+    account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Read a period again, without moving the watermarks."""
-    _sync(
-        _settings(config, warehouse),
-        tables,
-        as_json=as_json,
-        since=since.date(),
-        until=until.date() if until else None,
-    )
+    settings = settings_of_accounts(config, warehouse, account)
+    sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
-    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Test the API key, the bucket and the warehouse. Nothing is written."""
     from ometria_replica.check import check as run_check
     from ometria_replica.rendering import finding_as_text, findings_as_json
 
     findings = []
-    for finding in run_check(_settings(config, warehouse)):
+    for finding in run_check(settings_of_accounts(config, warehouse, account)):
         findings.append(finding)
         if not as_json:
-            _say(finding_as_text(finding))
+            say(finding_as_text(finding))
     if as_json:
-        _say(findings_as_json(findings))
+        say(findings_as_json(findings))
     failures = [finding.error for finding in findings if finding.error is not None]
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
 
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def tables(
     table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", show_default="text", help="Output format."),
+        typer.Option(
+            "--format", metavar="FORMAT", show_default="text", help=f"{', '.join(Format)}."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     warehouse: Annotated[
@@ -224,6 +195,7 @@ def tables(
             help="SQL for this warehouse: duckdb, postgresql, snowflake, ...",
         ),
     ] = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Show the tables. Each has its columns, their types, sources and meanings, and its key."""
     from ometria_replica.describe import describe
@@ -232,118 +204,39 @@ def tables(
         form = Format.JSON
     elif form is None:
         form = Format.TEXT if warehouse is None else Format.SQL
-    _say(describe(table, form.value, warehouse=warehouse))
+    say(describe(table, form.value, warehouse=warehouse))
 
 
-@app.command()
+@app.command(cls=Command)
 def config(
-    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Show every setting, its value and its origin. Secrets are not shown."""
     from ometria_replica.config import explain
     from ometria_replica.rendering import settings_as_json, settings_as_text
 
-    settings = explain(_settings(config, warehouse))
-    _say(settings_as_json(settings) if as_json else settings_as_text(settings))
+    settings = explain(settings_of(config, warehouse))
+    say(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
-@app.command()
-def runs(
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Number of runs, newest first.")
-    ] = 10,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    warehouse: WarehouseOption = None,
-) -> None:
-    """Show the last runs."""
-    from ometria_replica.report import history_as_json, history_as_text
-    from ometria_replica.warehouse import open_warehouse
-
-    with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
-        history = [run.report for run in opened.state.runs(limit)]
-    _say(history_as_json(history) if as_json else history_as_text(history))
+app.command(cls=Command)(runs)
 
 
-@state_app.command("show")
-def state_show(
-    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
-) -> None:
-    """Show how far each table has been read, and which run is active."""
-    from ometria_replica.rendering import state_as_json, state_as_text
-    from ometria_replica.state_commands import read_state
-
-    state = read_state(_settings(config, warehouse))
-    _say(state_as_json(state) if as_json else state_as_text(state))
-
-
-@state_app.command("rewind", cls=_Command)
-def state_rewind(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
-    to: Annotated[
-        datetime | None,
-        typer.Option(
-            "--to",
-            formats=[DAY],
-            metavar=DATE,
-            help="Read again from this day on; default: everything.",
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    warehouse: WarehouseOption = None,
-) -> None:
-    """Make the next sync read a table again. Rows are not touched."""
-    from ometria_replica.rendering import rewound_as_text
-    from ometria_replica.state_commands import rewind
-
-    day = to.date() if to else None
-    rewind(_settings(config, warehouse), table, day)
-    _say(rewound_as_text(table, day))
-
-
-@rejects_app.command("list")
-def rejects_list(
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Number of rejects, newest first.")
-    ] = 50,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Show the values as received; may contain personal data.")
-    ] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    warehouse: WarehouseOption = None,
-) -> None:
-    """Show rejected values and records, each with its reason."""
-    from ometria_replica.rendering import rejects_as_json, rejects_as_text
-    from ometria_replica.state_commands import read_rejects
-
-    rejects = read_rejects(_settings(config, warehouse), limit)
-    _say(rejects_as_json(rejects, raw=raw) if as_json else rejects_as_text(rejects, raw=raw))
-
-
-@rejects_app.command("replay")
-def rejects_replay(
-    as_json: JsonOption = False, config: ConfigOption = None, warehouse: WarehouseOption = None
-) -> None:
-    """Convert rejected values again, and read unreadable files again."""
-    from ometria_replica.catalog import CATALOG
-    from ometria_replica.schema import Feed
-    from ometria_replica.state_commands import replay
-
-    settings = _settings(config, warehouse)
-    _say(f"{counted(replay(settings), 'value')} converted now.", err=True)
-    feed_tables = [table.name for table in CATALOG if isinstance(table.read, Feed)]
-    _sync(settings, feed_tables, as_json=as_json)
-
-
-@app.command()
+@app.command(cls=Command)
 def demo(
     warehouse: Annotated[
-        str, typer.Option("--warehouse", help="DuckDB file to write.")
+        str, typer.Option("--warehouse", metavar="URL", help="DuckDB file to write.")
     ] = "duckdb:///warehouse.duckdb",
-    profiles: Annotated[int, typer.Option(help="Simulated profiles.")] = 20_000,
-    lists: Annotated[int, typer.Option(help="Simulated lists.")] = 30,
-    events: Annotated[int, typer.Option(help="Simulated email events.")] = 100_000,
+    profiles: Annotated[int, typer.Option(min=0, metavar="N", help="Simulated profiles.")] = 20_000,
+    lists: Annotated[int, typer.Option(min=0, metavar="N", help="Simulated lists.")] = 30,
+    events: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Simulated email events.")
+    ] = 100_000,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Sync a simulated account, without a key or a bucket."""
     from ometria_replica.demo import demo as run_demo
@@ -353,47 +246,40 @@ def demo(
         report, samples = run_demo(
             warehouse, profiles=profiles, lists=lists, events=events, progress=progress
         )
-    _print_report(report, as_json=False)
-    _say(samples)
+    print_report(report, as_json=as_json)
+    if not as_json:
+        say(samples)
+
+
+app.add_typer(state_app, name="state")
+app.add_typer(rejects_app, name="rejects")
 
 
 def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    guard_streams()
     try:
         app()
     except ReplicaError as error:
-        _say(f"{error}", err=True)
+        say(f"{error.source_id}: {error}" if error.source_id else f"{error}", err=True)
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
         traceback.print_tb(error.__traceback__)
-        _say(
+        say(
             f"Bug in ometria-replica: {type(error).__name__} (traceback above)."
             " Committed data is safe; the next run repeats the rest. Please report it.",
             err=True,
         )
         raise SystemExit(1) from None
     except _Stopped as stop:
-        _say("Stopped. Committed data is safe; the next run continues from there.", err=True)
+        say("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
-    except BrokenPipeError:  # The reader of standard output closed it, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    typer.echo(printable(text), err=err)
-
-
-class _Formatter(logging.Formatter):
-    """Formats log lines without characters that steer a terminal."""
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+    except OutputClosed:
+        raise SystemExit(128 + signal.SIGPIPE) from None  # As shells have it for other programs.
 
 
 class _Stopped(BaseException):
@@ -409,29 +295,17 @@ def _stop(number: int, _frame: object) -> NoReturn:
     raise _Stopped(number)
 
 
-def _settings(path: Path | None, warehouse: str | None) -> Config:
-    from ometria_replica.config import load_config
+def _refuse_rejects(settings: Config, report: RunReport) -> None:
+    """Raise RejectedRecords if the run rejected anything, or if rejects of earlier runs remain."""
+    from ometria_replica.state_commands import count_rejects
 
-    return load_config(path, os.environ, warehouse)
-
-
-def _sync(
-    settings: Config, tables: list[str] | None, *, as_json: bool, **options: Any
-) -> RunReport:
-    """Sync with a progress bar, and print the report, of a failed run too."""
-    from ometria_replica.progress import watching
-    from ometria_replica.replication import sync as run_sync
-
-    try:
-        with watching() as progress:
-            report = run_sync(settings, tables or (), progress=progress, **options)
-    except ReplicaError as error:
-        if error.report:
-            _print_report(error.report, as_json=as_json)
-        raise
-    _print_report(report, as_json=as_json)
-    return report
-
-
-def _print_report(report: RunReport, *, as_json: bool) -> None:
-    _say(report.to_json() if as_json else report.to_text())
+    rejected, when = report.rejected, ""
+    if not rejected:
+        rejected = count_rejects(settings, {table.table for table in report.tables})
+        when = " in earlier runs and remains" if rejected == 1 else " in earlier runs and remain"
+    if rejected:
+        raise RejectedRecords(
+            f"{counted(rejected, 'value, record or file', 'values, records or files')}"
+            f" {'was' if rejected == 1 else 'were'} rejected{when}, and --strict is set."
+            " Everything else is loaded. See `ometria-replica rejects list`."
+        )

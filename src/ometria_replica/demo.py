@@ -63,10 +63,10 @@ def demo(
     Simulate an account and its bucket, sync both, and show a few rows of each table.
 
     Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
-    not a DuckDB file that only the demo writes.
+    not a DuckDB file without an account.
     """
     path = duckdb_path(warehouse_url)
-    if path is None:
+    if not path:
         raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path)
     with _simulator(profiles, lists, events) as ready:
@@ -120,13 +120,19 @@ def _settings(ready: Mapping[str, str], warehouse_url: str) -> Config:
 
 
 def _refuse_other_accounts(path: str) -> None:
+    """Refuse a file with an account: a real one, or that of an earlier demo, which is another."""
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
     with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
-        others = [
-            owner.account_id for owner in warehouse.state.owners() if owner.account_id != DEMO
-        ]
-    if others:
+        owners = [owner.account_id for owner in warehouse.state.owners()]
+    if DEMO in owners:
+        raise ConfigError(
+            f"{path} holds the account of an earlier demo. This one would mix two invented accounts"
+            " in it: the simulator's account differs with the sizes and with the hour."
+            f" Delete {path}, or use another file: --warehouse duckdb:///demo2.duckdb"
+            " (in a clone: make demo DEMO='--warehouse duckdb:///demo2.duckdb')."
+        )
+    if others := [name for name in owners if name != DEMO]:
         raise ConfigError(
             f"{path} holds account '{others[0]}', and the demo would add simulated people to it."
             " Use another file: --warehouse duckdb:///demo.duckdb."
@@ -142,20 +148,22 @@ def _samples(path: str, catalog: Catalog) -> Iterator[str]:
         database = quoted(found[0][0])  # A file may have the name of the schema.
         for table in catalog:
             names = table.sample_columns
-            columns = ", ".join(f"left({name}::VARCHAR, {SAMPLE_WIDTH})" for name in names)
+            columns = ", ".join(f"left({name}::VARCHAR, {SAMPLE_WIDTH} + 1)" for name in names)
             rows = connection.execute(
                 f"SELECT {columns} FROM {database}.{table.full_name}"
                 f" ORDER BY __sync_key LIMIT {SAMPLE_ROWS}"
             ).fetchall()
-            shown = [[_printable(cell) for cell in line] for line in [names, *rows]]
+            shown = [[shown_cell(cell) for cell in line] for line in [names, *rows]]
             lines = aligned(shown, left=len(names))
             yield "\n".join([table.full_name, *(f"  {line}" for line in lines)])
 
 
-def _printable(cell: str | None) -> str:
+def shown_cell(cell: str | None) -> str:
+    """Show a value in a table of samples: a longer one than fits ends with an ellipsis."""
     if cell is None:
         return "-"
-    return "".join(sign if sign.isprintable() else "·" for sign in cell)
+    cut = cell if len(cell) <= SAMPLE_WIDTH else f"{cell[: SAMPLE_WIDTH - 1]}…"
+    return "".join(sign if sign.isprintable() else "·" for sign in cut)
 
 
 def _closing(path: str, catalog: Catalog) -> str:

@@ -33,11 +33,13 @@ class ReplicaError(Exception):
     """
     The base class. Raised directly only if no subclass fits, which is a bug.
 
-    *report* is the report of the failed run, None outside a run.
+    *report* is the report of the failed run, None outside a run. *source_id* is the account
+    that the error is of, None outside a run of several accounts.
     """
 
     exit_code: ClassVar[int] = 1
     report: RunReport | None = None
+    source_id: str | None = None
 
 
 class ConfigError(ReplicaError):
@@ -76,6 +78,10 @@ class UnexpectedResponse(OmetriaError):
 
 class NotFound(UnexpectedResponse):
     """It does not exist, or no longer exists. A list may vanish between two requests."""
+
+
+class OutputError(ReplicaError):
+    """Standard output cannot be written. What was loaded before is committed."""
 
 
 class RejectedRecords(ReplicaError):

@@ -7,14 +7,15 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.text import aligned
+from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
     from ometria_replica.batch import Reject
     from ometria_replica.check import Finding
+    from ometria_replica.report import RunReport
     from ometria_replica.state_commands import ReplicaState
 
 _RAW_WIDTH = 60  # Characters of a raw value; the rejects table holds all of it.
@@ -49,20 +50,45 @@ def state_as_json(state: ReplicaState) -> str:
     return _json({"tables": [asdict(table) for table in state.tables], "active_runs": leases})
 
 
-def rewound_as_text(table_name: str, to: date | None) -> str:
+def rewound_as_text(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
     """Write what the next run does after a rewind."""
     since = f"what changed since {to}" if to else "everything"
-    return f"The next sync reads {table_name} again: {since}. No row was changed."
+    whose = f" of {', '.join(source_ids)}" if len(source_ids) > 1 else ""
+    return f"The next sync reads {table_name}{whose} again: {since}. No row was changed."
+
+
+def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
+    """Write the table, the sources and the day of a rewind; None means from the beginning."""
+    since = to.isoformat() if to else None
+    return _json({"table": table_name, "source_ids": list(source_ids), "since": since})
+
+
+def replay_as_text(converted: int, remaining: int | None, report: RunReport | None) -> str:
+    """Write the report of the run that read files again, and the result of the replay."""
+    done = f"{counted(converted, 'value')} converted now."
+    if remaining:
+        rest = counted(remaining, "reject remains", "rejects remain")
+        done += f" {rest}: ometria-replica rejects list."
+    elif remaining is not None:
+        done += " No reject remains."
+    return f"{report.to_text()}\n\n{done}" if report else done
+
+
+def replay_as_json(converted: int, remaining: int | None, report: RunReport | None) -> str:
+    """Write the result of a replay; *remaining* is null if the warehouse failed then."""
+    run = report.to_dict() if report else None
+    return _json({"converted": converted, "remaining": remaining, "report": run})
 
 
 def rejects_as_text(rejects: list[Reject], *, raw: bool) -> str:
     """Write a line for each reject; the value as received only if *raw*."""
     if not rejects:
         return "Nothing was rejected."
-    lines = [["rejected (UTC)", "table", "column", "reason", "where", *(["raw"] if raw else [])]]
+    heads = ["rejected (UTC)", "source", "table", "column", "reason", "where"]
+    lines = [[*heads, "raw"] if raw else heads]
     for reject in rejects:
         where = f"{reject.origin}, {reject.position}" if reject.position else reject.origin
-        line = [_time(reject.rejected_at), reject.table_name]
+        line = [_time(reject.rejected_at), reject.source_id, reject.table_name]
         line += [reject.column_name or "(all of it)", reject.reason, where]
         lines.append([*line, repr((reject.raw or "")[:_RAW_WIDTH])] if raw else line)
     return "\n".join(aligned(lines, left=len(lines[0])))

@@ -8,6 +8,8 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, date
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Owner
@@ -41,7 +43,7 @@ from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
@@ -55,7 +57,16 @@ if TYPE_CHECKING:
     from ometria_replica.table_reads import Pending
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["LEASE", "NoProgress", "Progress", "owner_of", "sync", "utc_now"]
+__all__ = [
+    "LEASE",
+    "NoProgress",
+    "Progress",
+    "owner_of",
+    "reachable",
+    "refuse_future",
+    "sync",
+    "utc_now",
+]
 
 
 def sync(
@@ -89,7 +100,10 @@ def sync(
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
     _refuse_what_is_not_set(config, catalog, tables)
+    window = replace(window, since=reachable(since), until=reachable(until))
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
+    run.several = len(config.accounts) > 1
+    refuse_future(since, run.started_at)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
     with open_warehouse(
@@ -102,7 +116,7 @@ def sync(
             found = warehouse.prepare(owner_of(account), run.clock())
             run.warnings += [warning for warning in found if warning not in run.warnings]
         for account in config.accounts:
-            with _leased(run, warehouse, account) as may_write:
+            with run.at(account.source_id), _leased(run, warehouse, account) as may_write:
                 if may_write:
                     _sync_account(run, warehouse, account, chosen, catalog)
         return _finish(run, warehouse, config, dry_run=dry_run)
@@ -121,7 +135,7 @@ def _sync_account(
                     sync_table(TableRead(run, warehouse, account, source, table))
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
-        run.warnings += source.warnings
+        run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
 
 
 def sync_table(read: TableRead) -> None:
@@ -219,6 +233,18 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def refuse_future(since: date | None, now: datetime) -> None:
+    """Raise ConfigError for a day from which on nothing can have happened yet."""
+    today = now.astimezone(UTC).date()
+    if since is not None and since > today:
+        raise ConfigError(f"{since} is in the future: today is {today} in UTC. Check the year.")
+
+
+def reachable(day: date | None) -> date | None:
+    """Limit a day to times before and after which there is a margin for look-backs."""
+    return None if day is None else min(max(day, date(1970, 1, 1)), date(9000, 1, 1))
 
 
 def _refuse_contradictions(window: Window) -> None:

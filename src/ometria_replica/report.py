@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.text import aligned, counted
@@ -120,13 +121,18 @@ class RunReport:
         where = f"{verb[self.outcome]} {self.warehouse}"
         return [f"{where} in {_duration(seconds)}, with {requests}."]
 
+    def name_of(self, table: TableReport) -> str:
+        """Name a table, and its account if there are several."""
+        several = len({each.source_id for each in self.tables}) > 1
+        return f"{table.source_id} {table.table}" if several else table.table
+
     def _table_lines(self) -> list[str]:
-        several = len({table.source_id for table in self.tables}) > 1
         shown = [(title, name) for title, name in _COLUMNS if name != "files" or self._has_files()]
         lines = [["table", *(title for title, _ in shown)]]
-        for table in self.tables:
-            name = f"{table.source_id} {table.table}" if several else table.table
-            lines.append([name, *(f"{getattr(table, column):,}" for _, column in shown)])
+        lines += [
+            [self.name_of(table), *(f"{getattr(table, column):,}" for _, column in shown)]
+            for table in self.tables
+        ]
         return aligned(lines)
 
     def _has_files(self) -> bool:
@@ -137,9 +143,11 @@ class RunReport:
         if len(self.warnings) > MOST_WARNINGS:
             rest = counted(len(self.warnings) - MOST_WARNINGS, "more warning")
             remarks.append(f"{rest}: --json shows all.")
-        remarks += [f"Failed: {table.table}: {table.error}" for table in self.tables if table.error]
+        remarks += [
+            f"Failed: {self.name_of(table)}: {table.error}" for table in self.tables if table.error
+        ]
         for table in self.tables:
-            remarks += _table_remarks(table)
+            remarks += [f"{self.name_of(table)}: {remark}" for remark in _table_remarks(table)]
         if self.outcome == "succeeded" and not self.changed:
             again = any(table.unchanged for table in self.tables)
             remarks.append(
@@ -184,22 +192,22 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
             table.merged, "event was merged into another", "events were merged into others"
         )
         yield (
-            f"{table.table}: {events} because the specified key cannot tell them apart;"
+            f"{events} because the specified key cannot tell them apart;"
             " the newest of each was kept. Set `wide_keys` before the first load to keep all."
         )
     if table.older:
         rows = counted(table.older, "row of an older file was", "rows of an older file were")
-        yield f"{table.table}: {rows} skipped; the warehouse has newer ones."
+        yield f"{rows} skipped; the warehouse has newer ones."
     if table.deleted_upstream:
         rows = counted(table.deleted_upstream, "row")
         kept = "kept here (see ometria_replica.deleted_upstream)"
         done = f"{table.removed:,} removed here" if table.removed else kept
-        yield f"{table.table}: {rows} deleted upstream, {done}."
+        yield f"{rows} deleted upstream, {done}."
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
-        yield f"{table.table}: NUL characters were removed from {texts}."
+        yield f"NUL characters were removed from {texts}."
     if table.unknown_fields:
-        yield f"{table.table}: undocumented fields in the data: {', '.join(table.unknown_fields)}."
+        yield f"undocumented fields in the data: {', '.join(table.unknown_fields)}."
 
 
 def _duration(seconds: float) -> str:
@@ -209,27 +217,39 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def history_as_text(reports: Iterable[str]) -> str:
-    """Write the run history, one line for each run, from reports as JSON text."""
-    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "rejected"]]
-    for text in reports:
-        report = report_from_dict(json.loads(text))
-        seconds = (report.finished_at - report.started_at).total_seconds()
-        totals = (
-            sum(getattr(table, name) for table in report.tables)
-            for name in ("records", "inserted", "updated", "rejected")
-        )
-        lines.append(
-            [
-                f"{report.started_at:%Y-%m-%d %H:%M:%S}",
-                report.outcome,
-                f"{seconds:.1f}",
-                *(f"{total:,}" for total in totals),
-            ]
-        )
-    return "\n".join(aligned(lines)) if len(lines) > 1 else "No run has been recorded yet."
+def history_as_text(reports: Iterable[dict[str, Any]]) -> str:
+    """Write the run history, one line for each run, and below it why a run failed."""
+    heads = ["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "rejected"]
+    runs = [report_from_dict(report) for report in reports]
+    lines = aligned([heads, *(_history_cells(report) for report in runs)])
+    told = [[line, *_reasons(report)] for line, report in zip(lines[1:], runs, strict=True)]
+    return "\n".join([lines[0], *chain(*told)]) if runs else "No run has been recorded yet."
 
 
-def history_as_json(reports: Iterable[str]) -> str:
+def _history_cells(report: RunReport) -> list[str]:
+    seconds = (report.finished_at - report.started_at).total_seconds()
+    totals = (
+        sum(getattr(table, name) for table in report.tables)
+        for name in ("records", "inserted", "updated", "rejected")
+    )
+    return [
+        f"{report.started_at:%Y-%m-%d %H:%M:%S}",
+        report.outcome,
+        f"{seconds:.1f}",
+        *(f"{total:,}" for total in totals),
+    ]
+
+
+def _reasons(report: RunReport) -> Iterable[str]:
+    """Say why a run failed: each error once, with the tables that it stopped."""
+    stopped: dict[str, list[str]] = {}
+    for table in report.tables:
+        if table.error:
+            stopped.setdefault(table.error, []).append(report.name_of(table))
+    for error, tables in stopped.items():
+        yield f"    {', '.join(tables)}: {error}"
+
+
+def history_as_json(reports: Iterable[dict[str, Any]]) -> str:
     """Write the run history as a JSON array of reports."""
-    return json.dumps([json.loads(text) for text in reports], indent=2)
+    return json.dumps(list(reports), indent=2)

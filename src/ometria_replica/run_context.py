@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.batch import Lease, Run
 from ometria_replica.errors import ReplicaError, WarehouseError
+from ometria_replica.log_names import logging_for
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.version import __version__
 
@@ -100,7 +101,11 @@ class Window:
 
 @dataclass
 class RunContext:
-    """State shared by all tables of a run, and their results so far. *fetch* as in sync()."""
+    """
+    State shared by all tables of a run, and their results so far. *fetch* as in sync().
+
+    If *several* accounts are read, then log lines, warnings and errors name theirs.
+    """
 
     started_at: datetime
     window: Window
@@ -111,6 +116,7 @@ class RunContext:
     warnings: list[str] = field(default_factory=list)
     not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     errors: list[ReplicaError] = field(default_factory=list)
+    several: bool = False
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +129,27 @@ class RunContext:
     def leave_out(self, source_id: str, table_name: str, reason: str) -> None:
         """Note that a table is not read."""
         self.not_read.setdefault((source_id, reason), []).append(table_name)
+
+    @contextmanager
+    def at(self, source_id: str) -> Iterator[None]:
+        """Let log lines and errors of the block name the account, if the run has several."""
+        if not self.several:
+            yield
+            return
+        before = len(self.errors)
+        try:
+            with logging_for(source_id):
+                yield
+        except ReplicaError as error:
+            error.source_id = source_id
+            raise
+        finally:
+            for failure in self.errors[before:]:
+                failure.source_id = source_id
+
+    def naming(self, source_id: str, text: str) -> str:
+        """Put the name of the account in front of *text*, if the run has several."""
+        return f"{source_id}: {text}" if self.several else text
 
     @contextmanager
     def after_failure(self) -> Iterator[None]:
@@ -194,7 +221,9 @@ class TableProgress:
 
     def warn(self, text: str) -> None:
         """Add a warning to the run's report."""
-        self._run.warnings.append(f"{self.report.table}: {text}")
+        table = self.report.table
+        place = f"{self.report.source_id} {table}" if self._run.several else table
+        self._run.warnings.append(f"{place}: {text}")
 
     def add(self, staged: Staged, loaded: Loaded) -> None:
         """Add a batch."""

@@ -1,26 +1,29 @@
-"""Operations between two runs: show the state, rewind a table, list and replay rejects."""
+"""Operations between two runs: show state and runs, rewind a table, list and replay rejects."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Any
 
+from ometria_replica.accounts import source_ids
 from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
-from ometria_replica.replication import LEASE, owner_of, utc_now
+from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import date
 
-    from ometria_replica.batch import Reject
+    from ometria_replica.batch import Reject, Run
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import Table
@@ -55,10 +58,22 @@ class ReplicaState:
     leases: tuple[Lease, ...]
 
 
-def read_state(config: Config, *, catalog: Catalog = CATALOG) -> ReplicaState:
-    """Read the state of each table of each source in the warehouse."""
+def read_state(
+    config: Config, accounts: Sequence[str] = (), *, catalog: Catalog = CATALOG
+) -> ReplicaState:
+    """
+    Read the state of each table of each source in the warehouse, or of the named *accounts*.
+
+    These, here and below, may be in the warehouse or only in the settings. Raises ConfigError
+    for a name that is in neither.
+    """
     with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
-        sources = [owner.source_id for owner in warehouse.state.owners()]
+        chosen = _chosen(warehouse, config, accounts)
+        sources = [
+            owner.source_id
+            for owner in warehouse.state.owners()
+            if chosen is None or owner.source_id in chosen
+        ]
         tables = [
             _status(warehouse, source_id, table) for source_id in sources for table in catalog
         ]
@@ -80,14 +95,24 @@ def _status(warehouse: Warehouse, source_id: str, table: Table) -> TableStatus:
     )
 
 
-def rewind(config: Config, table_name: str, to: date | None, *, catalog: Catalog = CATALOG) -> None:
+def rewind(
+    config: Config,
+    table_name: str,
+    to: date | None,
+    *,
+    catalog: Catalog = CATALOG,
+    clock: Callable[[], datetime] = utc_now,
+) -> None:
     """
     Make the next run read a table again from *to* on; None means from the beginning.
 
-    Raises ConfigError for a table that is not in *catalog*, and Busy while a run is active.
+    Raises ConfigError for a table that is not in *catalog* and for a day in the future, and Busy
+    while a run is active.
     """
     table = catalog.table(table_name)
-    moment = datetime.combine(to, time(), UTC) if to else None
+    refuse_future(to, clock())
+    day = reachable(to)
+    moment = datetime.combine(day, time(), UTC) if day else None
     _refuse_if_unknown(config)
     with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
         for account in config.accounts:
@@ -95,10 +120,48 @@ def rewind(config: Config, table_name: str, to: date | None, *, catalog: Catalog
                 warehouse.state.rewind(account.source_id, table.name, moment)
 
 
-def read_rejects(config: Config, limit: int) -> list[Reject]:
+def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """
+    Read the reports of the newest *limit* runs, newest first, as plain data.
+
+    With *accounts*, only runs that read one of them, and only what they did for these.
+    """
+    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+        chosen = _chosen(warehouse, config, accounts)
+        number = limit
+        while True:
+            recorded = warehouse.state.runs(number)
+            found = _runs_of(chosen, recorded)
+            if len(found) >= limit or len(recorded) < number:
+                return found[:limit]
+            number *= 10  # Runs of other accounts were among them.
+
+
+def _runs_of(chosen: set[str] | None, recorded: list[Run]) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = [json.loads(run.report) for run in recorded]
+    if chosen is None:
+        return reports
+    of_them = [
+        {**report, "tables": [t for t in report["tables"] if t["source_id"] in chosen]}
+        for report in reports
+    ]
+    return [report for report in of_them if report["tables"]]
+
+
+def read_rejects(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[Reject]:
     """Read the newest *limit* rejects; their raw values may be personal data."""
     with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
-        return warehouse.rejects.newest(limit)
+        return warehouse.rejects.newest(limit, _chosen(warehouse, config, accounts))
+
+
+def count_rejects(config: Config, tables: Collection[str] = CATALOG.names) -> int:
+    """Count the rejects that the warehouse holds of the accounts and *tables*."""
+    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+        return sum(
+            warehouse.state.table_state(account.source_id, table).rejects
+            for account in config.accounts
+            for table in tables
+        )
 
 
 def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
@@ -114,6 +177,13 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
             with _leased(warehouse, account):
                 converted += warehouse.rejects.replay(account.source_id)
         return converted
+
+
+def _chosen(warehouse: Warehouse, config: Config, names: Sequence[str]) -> set[str] | None:
+    """Return the sources of the named accounts; None without names, for all."""
+    if not names:
+        return None
+    return source_ids([*warehouse.state.owners(), *config.accounts], names)
 
 
 def _refuse_if_unknown(config: Config) -> None:

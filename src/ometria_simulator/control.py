@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from ometria_simulator import moments
 from ometria_simulator.faults import Fault
+from ometria_simulator.moments import TimestampForm
+from ometria_simulator.quirks import Quirks
 from ometria_simulator.records import ABSENT
 from ometria_simulator.routes import HttpError
 
@@ -81,6 +84,7 @@ def _faults(
     **fault: Any,
 ) -> Json:
     """Add a fault with the fields of :class:`Fault`, for ``times`` requests or at random."""
+    _refuse_unknown(Fault, fault)
     if clear:
         server.faults.clear()
     elif probability is not None:
@@ -92,11 +96,31 @@ def _faults(
 
 def _quirks(server: Server, changed: dict[str, Any]) -> Json:
     """Change the given quirks, with the names of :class:`Quirks`, and keep the others."""
+    _refuse_unknown(Quirks, changed)
     sets: dict[str, Any] = {
         name: frozenset(v) if isinstance(v, list) else v for name, v in changed.items()
     }
     server.quirks = replace(server.quirks, **sets)
     return {}
+
+
+def _refuse_unknown(kind: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a name or a value that *kind*, a dataclass, does not have."""
+    hints = get_type_hints(kind, localns={"Mapping": Mapping, "TimestampForm": TimestampForm})
+    for name, value in values.items():
+        if name not in hints:
+            message = f"unknown name {name!r}; known: {', '.join(sorted(hints))}"
+            raise ValueError(message)
+        several = get_origin(hints[name]) in {frozenset, Mapping}
+        hint = get_args(hints[name])[0] if several else hints[name]
+        known = get_args(hint) if get_origin(hint) is Literal else None
+        for each in value if several else [value]:
+            if known and each not in known:
+                message = f"{name}: unknown {each!r}; known: {', '.join(map(str, known))}"
+                raise ValueError(message)
+            if known is None and not isinstance(each, (float, int) if hint is float else hint):
+                message = f"{name}: {each!r} is not of the type {hint}"
+                raise TypeError(message)
 
 
 def _mutate(account: Account, command: dict[str, Any]) -> Json:

@@ -294,7 +294,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             arguments = json.loads(body or b"{}")
         except ValueError:
-            self._send(self.server.simulator.error(400, "The body is not JSON"))
+            arguments = None
+        if not isinstance(arguments, dict):
+            self._send(self.server.simulator.error(400, "The body is not a JSON object"))
             return
         self._control(path, arguments)
 
@@ -312,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_Answer(HTTPStatus.OK, body))
         except HttpError as error:
             self._send(simulator.error(error.status, error.message))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             self._send(simulator.error(400, f"{type(error).__name__}: {error}"))
 
     def _log(self, at: float, path: str, query: Query, status: int) -> None:

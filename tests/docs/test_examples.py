@@ -18,6 +18,7 @@ from ometria_replica import load_config, sync
 from ometria_replica.cli import app
 from ometria_replica.tables import TABLES
 from tests.postgres import postgres
+from ometria_simulator import Account, Dialect, Feed, serve
 
 from .pages import BY_HAND, DOCS, PAGES, ROOT, blocks, links, read
 
@@ -176,6 +177,33 @@ def test_the_columns_that_the_demo_shows_have_values(table: Any, shop: Shop) -> 
 
     assert min(shares) > 0.25
     assert updated == (0,)
+
+
+def test_the_simulator_can_be_synced_as_its_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines with ``export`` are all that the program needs beside a simulator that serves."""
+    (text,) = [
+        block.text
+        for block in blocks("shell")
+        if block.page.name == "simulator.md" and "OMETRIA_API_URL" in block.text
+    ]
+    exported = [words[1].split("=", 1) for words in commands(text) if words[0] == "export"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    account = Account.create(profiles=5, lists=1, email_events=20)
+    Feed(account, "exports", Dialect(compression="gzip")).export_history()
+
+    with serve(account, requests_per_second=None) as server:
+        environ = {**dict(exported), "OMETRIA_REQUESTS_PER_SECOND": "1000"}
+        assert environ["OMETRIA_API_KEY"] == server.key
+        environ["OMETRIA_API_URL"] = environ["OMETRIA_API_URL"].replace("8765", f"{server.port}")
+        assert environ["OMETRIA_API_URL"] == server.url
+        report = sync(load_config(None, environ))
+
+    assert {table.table for table in report.tables if table.inserted} >= {"profiles", "lists"}
+    assert sum(table.files for table in report.tables) > 0
+    assert (tmp_path / "simulated.duckdb").exists()
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

@@ -167,8 +167,9 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
 
     assert [each["run_id"] for each in history] == ids[::-1]
     assert [each["outcome"] for each in history] == ["failed", "succeeded", "succeeded"]
-    assert len(text.splitlines()) == 2
-    assert "failed" in text
+    assert len(text.splitlines()) == 2 + len({table["error"] for table in refused.json["tables"]})
+    assert "failed" in text.splitlines()[1]
+    assert text.splitlines()[2].startswith("    profiles: Ometria refused the API key for GET")
 
 
 def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> None:
@@ -266,7 +267,11 @@ def test_a_file_with_the_name_of_a_schema_brings_a_warning(
 
 
 def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
-    """It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed."""
+    """
+    It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed.
+
+    A second demo would be of another account, and is refused.
+    """
     small = ("--profiles", "40", "--lists", "2", "--events", "60")
 
     ended = run("demo", *small, cwd=tmp_path)
@@ -285,6 +290,9 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
         check=True,
     )
     assert "profile_id" in shown.stdout
+    again = run("demo", *small, cwd=tmp_path)
+    assert (again.code, again.out) == (2, "")
+    assert again.err.startswith("warehouse.duckdb holds the account of an earlier demo.")
 
 
 @pytest.mark.slow

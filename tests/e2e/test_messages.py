@@ -258,7 +258,7 @@ def test_a_since_that_is_no_day_is_told(since: str, env: dict[str, str], tmp_pat
     assert (ended.code, ended.out) == (2, "")
     assert "Invalid value for '--since'" in last_line(ended.err)
     assert repr(since) in last_line(ended.err)
-    assert "%Y-%m-%d" in last_line(ended.err)
+    assert "is not a day, such as 2026-01-31" in last_line(ended.err)
 
 
 def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.demo import SAMPLE_WIDTH, shown_cell
 from tests.e2e.program import run
 from tests.incremental.shops import NOON, account, replicate
 from tests.replicas import TABLES, everything
@@ -48,6 +49,15 @@ def test_the_demo_leaves_a_real_account_alone(
         " Use another file: --warehouse duckdb:///demo.duckdb.\n"
     )
     assert warehouse.read_bytes() == before
+
+
+def test_a_value_that_is_cut_ends_with_an_ellipsis() -> None:
+    """No address looks whole that is not; one that fits is whole."""
+    fits = "a" * (SAMPLE_WIDTH - 12) + "@example.com"
+
+    assert shown_cell(fits) == fits
+    assert shown_cell("a" + fits) == "a" + fits[: SAMPLE_WIDTH - 2] + "…"
+    assert shown_cell(None) == "-"
 
 
 def test_the_demo_writes_no_other_warehouse(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 def test_the_history_is_a_line_a_run() -> None:
     """Totals over all tables, newest first as they are given."""
-    runs = [SNAPSHOTS[name][0].to_json() for name in ("rejected", "failed", "success")]
+    runs = [SNAPSHOTS[name][0].to_dict() for name in ("rejected", "failed", "success")]
 
     assert (
         history_as_text(runs)
@@ -230,6 +230,7 @@ def test_the_history_is_a_line_a_run() -> None:
 started (UTC)          outcome  seconds  records  inserted  updated  rejected
 2026-03-02 12:00:00  succeeded    301.2        0         5        0     1,003
 2026-03-02 12:00:00     failed    301.2       30         0        0         0
+    profiles: Ometria refused the API key.
 2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
     assert history_as_text([]) == "No run has been recorded yet."

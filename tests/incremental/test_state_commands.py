@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, date
@@ -11,10 +12,11 @@ import pytest
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import FeedSettings
 from ometria_replica.errors import Busy, ConfigError
-from ometria_replica.rendering import rejects_as_text, state_as_text
+from ometria_replica.rendering import rejects_as_text, replay_as_text, state_as_text
+from ometria_replica.report import report_from_dict
 from ometria_replica.state_commands import read_rejects, read_state, replay, rewind
 from tests.duck import read_file
-from tests.e2e.program import api_env, run
+from tests.e2e.program import api_env, invoke, run
 from tests.incremental.shops import (
     DAY,
     HOUR,
@@ -179,12 +181,13 @@ def test_the_program_says_what_a_rewind_does(
 
 
 def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: Path) -> None:
-    """The next run asks from two days before that one; a day ahead changes nothing."""
+    """The next run asks from two days before that one; a day that is to come is refused."""
     settings = account(server)
     replicate(warehouse, settings, at=NOON)
     watermarks = state(warehouse, "watermarks")
 
-    rewind(config(warehouse, settings), "profiles", date(2027, 1, 1))
+    with pytest.raises(ConfigError, match="2026-03-03 is in the future: today is 2026-03-02"):
+        rewind(config(warehouse, settings), "profiles", date(2026, 3, 3), clock=lambda: NOON)
     assert state(warehouse, "watermarks") == watermarks
 
     rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
@@ -276,8 +279,8 @@ def test_rejects_are_listed_without_what_was_sent(
     assert (
         plain
         == """\
-rejected (UTC)       table     column         reason      where
-2026-03-02 12:00:00  profiles  date_of_birth  not a date  GET /profiles offset=0, 1"""
+rejected (UTC)       source  table     column         reason      where
+2026-03-02 12:00:00  uk      profiles  date_of_birth  not a date  GET /profiles offset=0, 1"""
     )
     shown = rejects_as_text(read_rejects(config(warehouse), 10), raw=True)
     assert shown.splitlines()[1].endswith(repr(SECRET))
@@ -414,6 +417,29 @@ def test_the_program_replays_and_reads_again(
 
     ended = run("rejects", "replay", "--json", env=env, cwd=warehouse.parent, check=True)
 
-    assert ended.err.startswith("1 value converted now.\n")
-    (table,) = ended.json["tables"]
+    assert (ended.json["converted"], ended.json["remaining"]) == (1, 1)
+    (table,) = ended.json["report"]["tables"]
     assert (table["table"], table["files_unreadable"]) == ("email_events", 1)
+    assert replay_as_text(1, 1, report_from_dict(ended.json["report"])).splitlines()[-1] == (
+        "1 value converted now. 1 reject remains: ometria-replica rejects list."
+    )
+
+
+def test_the_program_replays_without_a_feed(shop: Account, server: Server, warehouse: Path) -> None:
+    """``rejects replay`` reads no files of an account without an export, and says what remains."""
+    shop.update_profile("ann", date_of_birth="soon")
+    shop.update_profile("bob", date_of_birth="never")
+    replicate(warehouse, account(server), at=NOON)
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(
+            "UPDATE ometria_replica.rejects SET raw = '1984-04-22' WHERE raw = 'soon'"
+        )
+    env = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
+
+    ended = invoke("rejects", "replay", env=env)
+    again = invoke("rejects", "replay", "--json", env=env)
+
+    assert (ended.exit_code, ended.stdout) == (
+        0, "1 value converted now. 1 reject remains: ometria-replica rejects list.\n"
+    )  # fmt: skip
+    assert json.loads(again.stdout) == {"converted": 0, "remaining": 1, "report": None}

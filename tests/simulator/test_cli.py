@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -104,6 +105,19 @@ def test_feed_writes_files_and_prints_their_names(
         ["serve", "--profiles", "-1"],
         ["serve", "--now", "yesterday"],
         ["serve", "--requests-per-second", "fast"],
+        ["serve", "--requests-per-second", "nan"],
+        ["serve", "--deletion-requests-per-minute", "inf"],
+        ["serve", "--port", "99999"],
+        ["serve", "--port", "-1"],
+        ["serve", "--latency", "-1"],
+        ["serve", "--now", "9999-12-31"],
+        ["serve", "--now", "0001-01-01"],
+        ["serve", "--history-days", "99999999"],
+        ["serve", "--profiles", "1" + "0" * 30],
+        ["serve", "--seed", "x"],
+        ["feed", "exports", "--files-per-day", "0"],
+        ["feed", "exports", "--files-per-day", "-1"],
+        ["feed", "exports", "--files-per-day", "1e9"],
         ["feed"],
         [],
     ],
@@ -118,6 +132,39 @@ def test_wrong_arguments_are_explained(
     out, err = capsys.readouterr()
     assert (stopped.value.code, out) == (2, "")
     assert err.startswith("usage: ometria-simulator")
+    if len(arguments) > 1:
+        assert f"argument {arguments[-2]}: {arguments[-1]!r} is not a" in err
+
+
+@pytest.mark.parametrize("command", ["serve", "feed"])
+def test_the_help_shows_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each option has a meaning, and its default if it has one."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+
+    words = " ".join(capsys.readouterr().out.split())
+    assert "--profiles N profiles of the account (default: 20000)" in words
+    assert "compression of the files (default: gzip)" in words
+    assert "None" not in words
+
+
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    """``feed … | head`` has written its files, prints no error, and exits as shells expect."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ometria_simulator", "feed", str(tmp_path / "exports"), *SMALL],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert ended.returncode == 141
+    assert re.fullmatch(r"Wrote \d+ files with \d+ records to \S+\.\n", ended.stderr)
+    assert list((tmp_path / "exports").iterdir())
 
 
 def test_a_wrong_target_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -356,16 +356,33 @@ def test_another_process_can_control_it(account: Account, tmp_path: Path) -> Non
         ("mutate", {"method": "delete_profile", "id": "nobody"}, 400),
         ("advance", {"fortnights": 1}, 400),
         ("quirks", {"mood": "bad"}, 400),
+        ("advance", {"days": 10**12}, 400),
+        ("advance", [1], 400),
+        ("faults", {"status": "bad"}, 400),
+        ("quirks", {"error_body": "xml"}, 400),
+        ("quirks", {"paged": ["people"]}, 400),
+        ("quirks", {"latency_seconds": "long"}, 400),
     ],
 )
-def test_a_wrong_command_is_explained(
-    server: Server, path: str, body: dict[str, object], status: int
-) -> None:
+def test_a_wrong_command_is_explained(server: Server, path: str, body: object, status: int) -> None:
     """A wrong command of the control plane returns an error with a text."""
     answer = command(server, path, body)
 
     assert answer.status == status
     assert answer.text
+
+
+@pytest.mark.parametrize("more", [{}, {"probability": 1}, {"clear": True}])
+def test_an_unknown_kind_of_fault_is_answered_with_those_there_are(
+    server: Server, more: dict[str, object]
+) -> None:
+    """400, and no later request fails because of it."""
+    answer = command(server, "faults", {"kind": "slow", **more})
+
+    kinds = "status, reset, truncate, hang, html_200, bad_json"
+    assert answer.status == 400
+    assert answer.text == f"ValueError: kind: unknown 'slow'; known: {kinds}"
+    assert ask(server, "/profiles").status == 200
 
 
 def test_removing_a_field_differs_from_setting_it_to_null(account: Account) -> None:

@@ -15,7 +15,7 @@ from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import FILES, REJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
 
@@ -35,15 +35,19 @@ class Rejects(Part):
     mapping: DuckDBPyConnection
 
     @reads("reading the rejects")
-    def newest(self, limit: int) -> list[Reject]:
-        """Read the rejects, newest first."""
+    def newest(self, limit: int, source_ids: Collection[str] | None = None) -> list[Reject]:
+        """Read the rejects, newest first; of all sources if *source_ids* is None."""
         names = (*REJECT_COLUMNS[1:], "rejected_at")
+        chosen = sorted(source_ids or ())
+        places = ", ".join("?" for _ in chosen)
+        where = f" WHERE source_id IN ({places})" if chosen else ""
         return [
             Reject(**dict(zip(names, row, strict=True)))
             for row in self._engine.rows(
-                f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}"
+                f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}{where}"
                 " ORDER BY rejected_at DESC, source_id, table_name, origin, position"
-                f" LIMIT {limit:d}"
+                f" LIMIT {limit:d}",
+                chosen,
             )
         ]
 

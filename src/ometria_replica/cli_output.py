@@ -1,0 +1,111 @@
+"""
+Standard output and standard error of the program.
+
+Results go to standard output, everything else to standard error. A result that cannot be written
+ends the program with a sentence; a log line that cannot be written is no reason to stop a sync.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+from typing_extensions import override
+
+from ometria_replica.errors import OutputError
+from ometria_replica.log_names import named
+from ometria_replica.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class OutputClosed(BaseException):
+    """The reader of standard output closed it, as ``head`` does."""
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line without characters that steer a terminal."""
+    typer.echo(printable(text), err=err)
+
+
+def guard_streams() -> None:
+    """Tell failures of the standard streams apart from faults of the program."""
+    for name, failed in (("stdout", _refuse), ("stderr", _ignore)):
+        stream = getattr(sys, name)
+        if stream is not None:  # It is None if the shell closed it: `>&-`.
+            setattr(sys, name, _Guarded(stream, failed))
+
+
+def log_to_stderr() -> None:
+    """Write the log lines of all modules to standard error."""
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
+
+
+class _Formatter(logging.Formatter):
+    """Formats log lines without characters that steer a terminal, with the account's name."""
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = named(record.message)
+        return super().formatMessage(record)
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class _Guarded:
+    """A text stream that calls *failed* for each write once one has failed."""
+
+    def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
+        self._stream = stream
+        self._failed = failed
+        self._error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if self._error is not None:  # Typer tries a stream first, and ignores that it fails.
+            self._failed(self._error)
+            return len(text)
+        return self._tried(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        if self._error is None:
+            self._tried(self._stream.flush)
+
+    def _tried(self, attempt: Callable[[], int | None]) -> int | None:
+        try:
+            return attempt()
+        except OSError as error:
+            self._error = error
+            self._discard()
+            self._failed(error)
+            return None
+
+    def _discard(self) -> None:
+        """Write what is buffered to nowhere, or Python complains of it when the program ends."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._stream.flush()
+
+
+def _refuse(error: OSError) -> None:
+    if isinstance(error, BrokenPipeError):
+        raise OutputClosed from None
+    raise OutputError(
+        f"Standard output cannot be written: {error.strerror}. Committed data is safe."
+        " Free some space, or write the output elsewhere."
+    ) from error
+
+
+def _ignore(_error: OSError) -> None:
+    pass
