@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
@@ -19,7 +20,6 @@ from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
     from datetime import datetime
 
     import pyarrow as pa
@@ -97,6 +97,21 @@ class Warehouse:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
         with self.sessions.open("checking the privileges"):
             self._engine.check_access()
+
+    @contextmanager
+    def rolled_back(self, doing: str) -> Iterator[Warehouse | None]:
+        """
+        Give a warehouse that writes, in one transaction that is rolled back.
+
+        None where the database cannot: then nothing was tried.
+        """
+        with self.sessions.open(doing):
+            can = self._engine.rolls_back()
+            yield (
+                Warehouse(self.connection, self._engine, self._catalog, ExitStack())
+                if can
+                else None
+            )
 
     def remark(self) -> str:
         """Say what a user may want to know about the database; empty if there is nothing."""

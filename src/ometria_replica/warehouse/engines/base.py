@@ -115,6 +115,14 @@ class Engine(ABC):
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
 
+    def rolls_back(self) -> bool:
+        """
+        Undo all of the current transaction at its end, whatever it has made, if it can.
+
+        Return whether it will.
+        """
+        return False
+
     def prefetch(self, table: Table, selection: Selection) -> None:
         """Make rows of a table readable here, until the next call."""
 
