@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from datetime import datetime  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 from typing_extensions import override
 
+from ometria_replica import stopping
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.text import counted, printable
 from ometria_replica.version import __version__
@@ -343,10 +343,10 @@ def demo(
 
 def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stopping.listen()
     try:
-        app()
+        with stopping.interruptible(lambda: None):
+            app()
     except ReplicaError as error:
         _say(f"{error}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -358,7 +358,7 @@ def main() -> None:
             err=True,
         )
         raise SystemExit(1) from None
-    except _Stopped as stop:
+    except stopping.Stopped as stop:
         _say("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -378,19 +378,6 @@ class _Formatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-class _Stopped(BaseException):
-    """Ctrl-C, or a scheduler's SIGTERM. Typer would turn KeyboardInterrupt into its own exit."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    """Unwind the stack, so that temporary files are removed and the lease is released."""
-    raise _Stopped(number)
 
 
 def _settings(path: Path | None, warehouse: str | None) -> Config:

@@ -58,7 +58,7 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
         "integer": "0",
     }
     row = ", ".join(values[column.type] for column in table.all_columns)
-    with translating("trying a sync"):
+    with translating("trying a sync", trial.connection):
         staging = Staging(trial.connection, table, SOURCE, SOURCE)
         trial.connection.execute(f"INSERT INTO {STAGED} ({sql.names(table)}) SELECT {row}")
         trial.connection.execute(

@@ -26,6 +26,7 @@ from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
+from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -102,10 +103,11 @@ class DuckDBEngine(Engine):
     @contextmanager
     def session(self, doing: str) -> Iterator[None]:
         try:
-            if not self._attached:
-                self._attachment.attach(self.connection)
-                self._attached = True
-            yield
+            with interruptible(self.connection.interrupt):
+                if not self._attached:
+                    self._attachment.attach(self.connection)
+                    self._attached = True
+                yield
         except duckdb.Error as error:
             self._roll_back()
             raise self._attachment.explained(error, doing) from error
@@ -298,10 +300,7 @@ class FileAttachment:
         """Explain an error of the file."""
         text, path = str(error), self.place
         if _is_locked(error):
-            return Busy(
-                f"{path} is open in another program{_holder(text)}, and DuckDB allows one writer"
-                f" at a time. Waited {self._patience:.0f} s. Close it there, then run again."
-            )
+            return self._locked(text)
         if "not a valid DuckDB database" in text:
             return WarehouseError(
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
@@ -330,6 +329,18 @@ class FileAttachment:
             " Uncommitted changes were rolled back. Run again; if it happens again, report it."
         )
 
+    def _locked(self, text: str) -> WarehouseError:
+        if _is_open_here(text):
+            return WarehouseError(
+                f"{self.place} is open in this process: duckdb.connect() keeps a file until"
+                f" .close(), in a notebook too. Waited {self._patience:.0f} s. Nothing was changed."
+                " Close the connection, then run again."
+            )
+        return Busy(
+            f"{self.place} is open in another program{_holder(text)}, and DuckDB allows one writer"
+            f" at a time. Waited {self._patience:.0f} s. Close it there, then run again."
+        )
+
     @property
     def _exists(self) -> bool:
         return not self.in_memory and Path(self.place).exists()
@@ -340,11 +351,17 @@ class FileAttachment:
 
 
 def _is_locked(error: duckdb.Error) -> bool:
-    text = str(error)
-    return "Could not set lock" in text or "file handle conflict" in text
+    return "Could not set lock" in str(error) or _is_open_here(str(error))
+
+
+def _is_open_here(text: str) -> bool:
+    """Return whether another connection of this process has the file open, as in a notebook."""
+    return "file handle conflict" in text
 
 
 def _holder(text: str) -> str:
     """Read the program that holds the lock from DuckDB's message, if it names one."""
+    if _is_open_here(text):
+        return ", which another connection of this process has open"
     found = re.search(r"held in (.*?\(PID \d+\))", text)
     return f" ({found.group(1).strip()})" if found else ""
