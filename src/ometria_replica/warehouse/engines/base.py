@@ -47,6 +47,8 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
+    keeps_own_columns: ClassVar[bool] = False
+    """Whether columns that a user has added after ours keep their values."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
@@ -85,6 +87,10 @@ class Engine(ABC):
 
         A column of another type has the database's name of it.
         """
+
+    def needed(self, table: Table) -> list[str]:  # noqa: ARG002 -- of engines that keep columns.
+        """List the columns that an INSERT has to name: not null, and without a default."""
+        return []
 
     @abstractmethod
     def create_schema(self, name: str) -> None:
@@ -180,7 +186,8 @@ class Engine(ABC):
         """Add *rows*, their values in the order of the table's columns."""
         one = f"({', '.join('?' for _ in table.columns)})"
         self.execute(
-            f"INSERT INTO {self.name(table)} VALUES {', '.join(one for _ in rows)}",
+            f"INSERT INTO {self.name(table)} ({', '.join(map(sql.quoted, table.column_names))})"
+            f" VALUES {', '.join(one for _ in rows)}",
             [value for row in rows for value in row],
         )
 

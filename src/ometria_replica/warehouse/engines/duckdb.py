@@ -26,6 +26,7 @@ from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
+from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.base import Engine
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CATALOG = "warehouse"
+_OWN = "own_columns"
 WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes less.
 RETRY_SECONDS = 0.25
 
@@ -90,6 +92,7 @@ class DuckDBEngine(Engine):
     types: ClassVar[Mapping[str, str]] = sql.DUCKDB_TYPES
     row_id = "rowid"
     prunes_by_time = True
+    keeps_own_columns = True
 
     def __init__(self, connection: DuckDBPyConnection, attachment: Attachment) -> None:
         self.place = attachment.place
@@ -149,6 +152,15 @@ class DuckDBEngine(Engine):
         return [(name, self.our_type(kind)) for name, kind in found]
 
     @override
+    def needed(self, table: Table) -> list[str]:
+        found = self.rows(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND schema_name = ?"
+            " AND table_name = ? AND NOT is_nullable AND column_default IS NULL",
+            [self.catalog, sql.schema_of(table), table.name],
+        )
+        return [name for (name,) in found]
+
+    @override
     def create_schema(self, name: str) -> None:
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self.catalog)}.{sql.quoted(name)}")
 
@@ -160,6 +172,13 @@ class DuckDBEngine(Engine):
     def apply(self, changes: Changes) -> None:
         """Delete and insert by row id, as the comparison found them."""
         target, names = self.name(changes.table), sql.names(changes.table)
+        own = self._own_columns(changes.table) if changes.replaces else []
+        if own:
+            self.temporary(
+                _OWN,
+                f"SELECT {', '.join([*ROW_KEY, *own])} FROM {target}"
+                f" WHERE rowid IN (SELECT target_row FROM {changes.replaced})",
+            )
         with step("delete"):
             self.execute(
                 f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM {changes.replaced})"
@@ -175,6 +194,16 @@ class DuckDBEngine(Engine):
         self.execute("SET preserve_insertion_order = false")
         with step("insert"):
             self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {changes.rows}")
+        if own:
+            self.execute(
+                f"UPDATE {target} t SET {', '.join(f'{name} = kept.{name}' for name in own)}"
+                f" FROM {_OWN} kept WHERE {' AND '.join(f't.{k} = kept.{k}' for k in ROW_KEY)}"
+            )
+
+    def _own_columns(self, table: Table) -> list[str]:
+        """Name the columns that a user has added, quoted."""
+        ours = {column.name for column in table.all_columns}
+        return [sql.quoted(name) for name, _ in self.columns(table) if name not in ours]
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:

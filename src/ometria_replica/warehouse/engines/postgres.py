@@ -74,6 +74,7 @@ class PostgresEngine(Engine):
     }
     row_id = "ctid"
     bytewise = ' COLLATE "C"'
+    keeps_own_columns = True
     prunes_by_time = False  # The primary key finds each row.
 
     def __init__(self, mapping: DuckDBPyConnection, url: str) -> None:
@@ -246,6 +247,17 @@ class PostgresEngine(Engine):
         for way in ways:
             self.execute(f"SET LOCAL {way} TO DEFAULT")
 
+    @override
+    def needed(self, table: Table) -> list[str]:
+        found = self.rows(
+            "SELECT column_name::text FROM information_schema.columns"
+            " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+            " AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'"
+            " AND is_generated = 'NEVER'",
+            [table.schema, table.name],
+        )
+        return [name for (name,) in found]
+
     def _drop_temporary(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
 
@@ -350,6 +362,12 @@ class PostgresEngine(Engine):
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
         key = postgres_keys.key_of(table)
         if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
+            if len(self.columns(table)) > len(table.all_columns):
+                raise WarehouseError(
+                    f"The table {table.full_name} in {self.place} has columns of another origin,"
+                    " and no primary key by which their values could stay. The batch was rolled"
+                    " back. Let the owner of the table run a sync, which adds the key."
+                )
             with step("delete"):
                 self.execute(
                     f"DELETE FROM {self.name(table)} WHERE ctid IN"
