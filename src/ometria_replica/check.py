@@ -14,6 +14,7 @@ from ometria_replica.ometria.account_source import AccountSource, setting_missin
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.schema import Feed, PerParent
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.trial import try_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
     """Add a warning to *lost* for each table whose rows are gone."""
     with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
         warehouse.check_access()
+        try_sync(warehouse, catalog, utc_now())
         for account in config.accounts:
             lost |= dict.fromkeys(warehouse.prepare(owner_of(account), utc_now()))
         remark = warehouse.remark()

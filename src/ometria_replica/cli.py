@@ -13,10 +13,11 @@ import sys
 import traceback
 from datetime import date  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica import stopping
 from ometria_replica.cli_options import (
     DATE,
     AccountOption,
@@ -257,11 +258,11 @@ app.add_typer(rejects_app, name="rejects")
 
 def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stopping.listen()
     guard_streams()
     try:
-        app()
+        with stopping.interruptible(lambda: None):
+            app()
     except ReplicaError as error:
         say(f"{error.source_id}: {error}" if error.source_id else f"{error}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -273,26 +274,13 @@ def main() -> None:
             err=True,
         )
         raise SystemExit(1) from None
-    except _Stopped as stop:
+    except stopping.Stopped as stop:
         say("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
     except OutputClosed:
         raise SystemExit(128 + signal.SIGPIPE) from None  # As shells have it for other programs.
-
-
-class _Stopped(BaseException):
-    """Ctrl-C, or a scheduler's SIGTERM. Typer would turn KeyboardInterrupt into its own exit."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    """Unwind the stack, so that temporary files are removed and the lease is released."""
-    raise _Stopped(number)
 
 
 def _refuse_rejects(settings: Config, report: RunReport) -> None:

@@ -11,7 +11,7 @@ The errors, each with its exit code.
     ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── Busy                     exit 75  another run holds the lease, or a lock
-        └── Unreachable              exit 75  no connection, or no space: try again later
+        └── Unreachable              exit 75  no connection, or no memory: try again later
 
 A message says what failed, where, and what to do about it.
 It never holds a customer's data or a key.
@@ -107,6 +107,6 @@ class CommitConflict(Busy):
 
 
 class Unreachable(WarehouseError):
-    """The warehouse does not respond, or has no space or no connection left."""
+    """The warehouse does not respond, or has no memory or connection left: that passes."""
 
     exit_code = TRY_AGAIN_LATER

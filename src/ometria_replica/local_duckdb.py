@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from ometria_replica.errors import WarehouseError
+from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import temp_folder
 
 if TYPE_CHECKING:
@@ -44,14 +45,16 @@ def open_staging(closing: ExitStack) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def translating(doing: str) -> Iterator[None]:
+def translating(doing: str, connection: duckdb.DuckDBPyConnection | None = None) -> Iterator[None]:
     """
     Convert errors of a staging DuckDB that is not the warehouse into WarehouseError.
 
-    The text of the driver may quote customer data, so the message leaves it out.
+    The text of the driver may quote customer data, so the message leaves it out. A signal
+    interrupts the statement of *connection*.
     """
     try:
-        yield
+        with interruptible(connection.interrupt) if connection else nullcontext():
+            yield
     except duckdb.Error as error:
         if is_full(error):
             raise WarehouseError(

@@ -151,7 +151,7 @@ def stage(
     connection: DuckDBPyConnection, account: AccountSettings, table: Table, pending: Pending
 ) -> tuple[Batch, Staged]:
     """Map records into the temporary tables of *connection*."""
-    with translating(f"mapping {table.name}"):
+    with translating(f"mapping {table.name}", connection):
         staging = Staging(connection, table, account.account_id, account.source_id)
         batch = pending.stage(staging)
         with step("mapping"):

@@ -658,6 +658,9 @@ def test_other_feeds_are_refused(url: str) -> None:
         ("/absolute/shop.db", "duckdb:////absolute/shop.db"),
         ("postgresql://user@host:5432/shop", "postgresql://user@host:5432/shop"),
         ("snowflake://account/shop", "snowflake://account/shop"),
+        ("postgresql://u@h1:5432,h2:5433/db", "postgresql://u@h1:5432,h2:5433/db"),
+        ("postgresql://u@[::1]:1,[::2]/db?a=b@c", "postgresql://u@[::1]:1,[::2]/db?a=b@c"),
+        ("postgresql:///db?host=/tmp", "postgresql:///db?host=/tmp"),
     ],
 )
 def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: str) -> None:
@@ -676,6 +679,14 @@ def test_a_warehouse_is_a_url_or_the_path_of_a_duckdb_file(given_url: str, url: 
         ),
         (
             "postgresql://me:canary5f3a9c7e/x@host/shop",
+            "is not a valid URL: percent-encode / ? # @ : in the password.",
+        ),
+        (
+            "postgresql://me:canary5f3a@9c7e@host/shop",
+            "has more than one @: write an @ of the user or the password as %40.",
+        ),
+        (
+            "postgresql://me:canary5f3a@host:odd,host:2/shop",
             "is not a valid URL: percent-encode / ? # @ : in the password.",
         ),
     ],

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -162,3 +166,58 @@ def _umask() -> int:
     now = os.umask(0o022)
     os.umask(now)
     return now
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_connection_of_this_process_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
+) -> None:
+    """A notebook that has the file open is not another program, and nobody closes it later."""
+    monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb.WAIT_SECONDS", 0.0)
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    with opened(place):
+        pass
+    with (
+        duckdb.connect(str(place.path), read_only=read_only),
+        open_warehouse(place.url) as warehouse,
+        pytest.raises(WarehouseError, match=r"open in this process: .*close\(\)") as refused,
+    ):
+        warehouse.state.owners()
+    assert refused.value.exit_code == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "block", ["warehouse._engine.session('a test')", "translating('a test', warehouse.connection)"]
+)
+def test_a_signal_interrupts_a_long_statement(
+    block: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """In the file as well as where records are mapped: the program ends as a stopped one."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from ometria_replica import cli\n"
+        "from ometria_replica.local_duckdb import translating\n"
+        "from ometria_replica.warehouse import open_warehouse\n"
+        "def app():\n"
+        "    with open_warehouse(sys.argv[1]) as warehouse:\n"
+        f"        with {block}:\n"
+        "            print('running', flush=True)\n"
+        "            warehouse.connection.execute("
+        "'SELECT count(*) FROM range(1000000000) a SEMI JOIN range(1000000000) b USING (range)')\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, str(program), str(tmp_path / "replica.duckdb")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        time.sleep(0.3)  # Until the statement runs.
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 128 + number
+    assert said == "Stopped. Committed data is safe; the next run continues from there.\n"

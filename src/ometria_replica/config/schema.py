@@ -245,11 +245,36 @@ def _warehouse_url(value: object) -> str:
         raise Invalid(allowed)
     if scheme == "duckdb" and not re.match(r"/.", rest):
         raise Invalid("needs three slashes and a path: duckdb:///warehouse.duckdb")
+    if scheme in {"postgresql", "postgres"}:
+        _refuse_unreadable_hosts(rest)
+        return text
     try:
         _ = urlsplit(text).port
     except ValueError:
-        raise Invalid("is not a valid URL: percent-encode / ? # @ : in the password") from None
+        raise Invalid(_ENCODE) from None
     return text
+
+
+_ENCODE = "is not a valid URL: percent-encode / ? # @ : in the password"
+
+
+def _refuse_unreadable_hosts(rest: str) -> None:
+    """
+    Raise Invalid unless libpq reads *rest* of a URL as meant: its hosts are a list.
+
+    The password ends at the first @, so that one within it moves the rest into the host.
+    """
+    user = re.match(r"[^/@]*@", rest)
+    place = rest[user.end() :] if user else rest
+    if "@" in place.partition("?")[0]:
+        raise Invalid(
+            "has more than one @: write an @ of the user or the password as %40"
+            if user
+            else _ENCODE
+        )
+    hosts = re.split(r"[/?]", place, maxsplit=1)[0]
+    if not all(re.fullmatch(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?", host) for host in hosts.split(",")):
+        raise Invalid(_ENCODE)
 
 
 def _parameter(value: object) -> str:

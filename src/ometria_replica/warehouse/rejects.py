@@ -72,7 +72,8 @@ class Rejects(Part):
                     [*key, *values],
                 )
             self._engine.execute(
-                f"INSERT INTO {rejects} SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
+                f"INSERT INTO {rejects} ({', '.join(REJECTS.column_names)})"
+                f" SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
                 f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
                 f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
                 " ORDER BY reject_id, origin, position",

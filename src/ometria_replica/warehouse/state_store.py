@@ -230,7 +230,8 @@ class StateStore(Part):
         )
         with step("deleted upstream"):
             self._engine.execute(
-                f"INSERT INTO {deleted} SELECT ?::VARCHAR, ?::VARCHAR, __sync_key, record_id,"
+                f"INSERT INTO {deleted} ({', '.join(DELETED_UPSTREAM.column_names)})"
+                " SELECT ?::VARCHAR, ?::VARCHAR, __sync_key, record_id,"
                 f" ?::TIMESTAMPTZ, NULL::TIMESTAMPTZ, ?::VARCHAR FROM {changes.gone} gone"
                 f" WHERE NOT EXISTS (SELECT 1 FROM {deleted} known"
                 " WHERE known.source_id = ? AND known.table_name = ?"

@@ -53,7 +53,11 @@ _UPGRADES = (
         " WHEN starts_with(mark, 'unread ') THEN 'retry ' || substr(mark, 8) ELSE mark END AS kind,"
         " reached_at, run_id FROM {old}",
     ),
-    Replaced(_MISSING, DELETED_UPSTREAM, "SELECT * FROM {old}"),
+    Replaced(
+        _MISSING,
+        DELETED_UPSTREAM,
+        f"SELECT {', '.join(DELETED_UPSTREAM.column_names)} FROM {{old}}",
+    ),
 )
 """From version 1 to version 2."""
 
@@ -97,7 +101,8 @@ def upgrade(engine: Engine, now: datetime) -> None:
             if engine.exists(each.old):
                 new = engine.name(each.new)
                 engine.execute(f"DELETE FROM {new}")
-                engine.execute(f"INSERT INTO {new} {each.rows(engine)}")
+                columns = ", ".join(each.new.column_names)
+                engine.execute(f"INSERT INTO {new} ({columns}) {each.rows(engine)}")
                 engine.execute(f"DROP TABLE {engine.name(each.old)}")
         engine.replace(VERSION, [STATE_VERSION, __version__, now])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
@@ -19,7 +20,6 @@ from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
     from datetime import datetime
 
     import pyarrow as pa
@@ -97,6 +97,21 @@ class Warehouse:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
         with self.sessions.open("checking the privileges"):
             self._engine.check_access()
+
+    @contextmanager
+    def rolled_back(self, doing: str) -> Iterator[Warehouse | None]:
+        """
+        Give a warehouse that writes, in one transaction that is rolled back.
+
+        None where the database cannot: then nothing was tried.
+        """
+        with self.sessions.open(doing):
+            can = self._engine.rolls_back()
+            yield (
+                Warehouse(self.connection, self._engine, self._catalog, ExitStack())
+                if can
+                else None
+            )
 
     def remark(self) -> str:
         """Say what a user may want to know about the database; empty if there is nothing."""
@@ -179,11 +194,33 @@ class Warehouse:
                     self.state.forget_rows(source_id, each.table.name, now)
 
     def _check_columns(self, table: Table) -> None:
+        """
+        Raise WarehouseError unless a table has our columns, in order.
+
+        Columns of the user may follow them where the engine keeps their values.
+        """
         there, ours = self._engine.columns(table), sql.columns_of(table)
-        if there and there != ours:
+        if not there or there == ours:
+            return
+        where = f"The table {table.full_name} in {self._engine.place}"
+        added = sorted({name for name, _ in there} - {name for name, _ in ours})
+        if there[: len(ours)] == ours and self._engine.keeps_own_columns:
+            if needed := [name for name in self._engine.needed(table) if name in added]:
+                raise WarehouseError(
+                    f"{where} has a column of its own that no row can leave out:"
+                    f" {', '.join(needed)} is NOT NULL and has no default. Nothing was changed."
+                    " Give it a default, or allow nulls."
+                )
+        elif set(ours) <= set(there) and added:
+            at_the_end = ", or move it to the end" if self._engine.keeps_own_columns else ""
+            raise WarehouseError(
+                f"{where} has a column that is not ours: {', '.join(added)}. Nothing was changed."
+                f" Drop that column{at_the_end}, and keep the table."
+            )
+        else:
             odd = sorted({f"{name} {kind}" for name, kind in set(there) ^ set(ours)})
             raise WarehouseError(
-                f"The table {table.full_name} in {self._engine.place} is not ours: it"
+                f"{where} is not ours: it"
                 f" differs in {', '.join(odd) or 'the order of its columns'}. Nothing was changed."
                 " Rename it or drop it, then run again with --full."
             )

@@ -49,6 +49,8 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
+    keeps_own_columns: ClassVar[bool] = False
+    """Whether columns that a user has added after ours keep their values."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
@@ -88,6 +90,10 @@ class Engine(ABC):
         A column of another type has the database's name of it.
         """
 
+    def needed(self, table: Table) -> list[str]:  # noqa: ARG002 -- of engines that keep columns.
+        """List the columns that an INSERT has to name: not null, and without a default."""
+        return []
+
     @abstractmethod
     def create_schema(self, name: str) -> None:
         """Create a schema, unless it exists."""
@@ -124,6 +130,14 @@ class Engine(ABC):
 
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
+
+    def rolls_back(self) -> bool:
+        """
+        Undo all of the current transaction at its end, whatever it has made, if it can.
+
+        Return whether it will.
+        """
+        return False
 
     def prefetch(self, table: Table, selection: Selection) -> None:
         """Make rows of a table readable here, until the next call."""
@@ -182,7 +196,8 @@ class Engine(ABC):
         """Add *rows*, their values in the order of the table's columns."""
         one = f"({', '.join('?' for _ in table.columns)})"
         self.execute(
-            f"INSERT INTO {self.name(table)} VALUES {', '.join(one for _ in rows)}",
+            f"INSERT INTO {self.name(table)} ({', '.join(map(sql.quoted, table.column_names))})"
+            f" VALUES {', '.join(one for _ in rows)}",
             [value for row in rows for value in row],
         )
 

@@ -26,6 +26,8 @@ from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import is_full
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
+from ometria_replica.schema import ROW_KEY
+from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CATALOG = "warehouse"
+_OWN = "own_columns"
 WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes less.
 RETRY_SECONDS = 0.25
 
@@ -89,6 +92,7 @@ class DuckDBEngine(Engine):
     types: ClassVar[Mapping[str, str]] = sql.DUCKDB_TYPES
     row_id = "rowid"
     prunes_by_time = True
+    keeps_own_columns = True
 
     def __init__(self, connection: DuckDBPyConnection, attachment: Attachment) -> None:
         self.place = attachment.place
@@ -102,10 +106,11 @@ class DuckDBEngine(Engine):
     @contextmanager
     def session(self, doing: str) -> Iterator[None]:
         try:
-            if not self._attached:
-                self._attachment.attach(self.connection)
-                self._attached = True
-            yield
+            with interruptible(self.connection.interrupt):
+                if not self._attached:
+                    self._attachment.attach(self.connection)
+                    self._attached = True
+                yield
         except duckdb.Error as error:
             self._roll_back()
             raise self._attachment.explained(error, doing) from error
@@ -147,6 +152,15 @@ class DuckDBEngine(Engine):
         return [(name, self.our_type(kind)) for name, kind in found]
 
     @override
+    def needed(self, table: Table) -> list[str]:
+        found = self.rows(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND schema_name = ?"
+            " AND table_name = ? AND NOT is_nullable AND column_default IS NULL",
+            [self.catalog, sql.schema_of(table), table.name],
+        )
+        return [name for (name,) in found]
+
+    @override
     def create_schema(self, name: str) -> None:
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self.catalog)}.{sql.quoted(name)}")
 
@@ -168,6 +182,13 @@ class DuckDBEngine(Engine):
     def apply(self, changes: Changes) -> None:
         """Delete and insert by row id, as the comparison found them."""
         target, names = self.name(changes.table), sql.names(changes.table)
+        own = self._own_columns(changes.table) if changes.replaces else []
+        if own:
+            self.temporary(
+                _OWN,
+                f"SELECT {', '.join([*ROW_KEY, *own])} FROM {target}"
+                f" WHERE rowid IN (SELECT target_row FROM {changes.replaced})",
+            )
         with step("delete"):
             self.execute(
                 f"DELETE FROM {target} WHERE rowid IN (SELECT target_row FROM {changes.replaced})"
@@ -183,6 +204,16 @@ class DuckDBEngine(Engine):
         self.execute("SET preserve_insertion_order = false")
         with step("insert"):
             self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {changes.rows}")
+        if own:
+            self.execute(
+                f"UPDATE {target} t SET {', '.join(f'{name} = kept.{name}' for name in own)}"
+                f" FROM {_OWN} kept WHERE {' AND '.join(f't.{k} = kept.{k}' for k in ROW_KEY)}"
+            )
+
+    def _own_columns(self, table: Table) -> list[str]:
+        """Name the columns that a user has added, quoted."""
+        ours = {column.name for column in table.all_columns}
+        return [sql.quoted(name) for name, _ in self.columns(table) if name not in ours]
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
@@ -308,10 +339,7 @@ class FileAttachment:
         """Explain an error of the file."""
         text, path = str(error), self.place
         if _is_locked(error):
-            return Busy(
-                f"{path} is open in another program{_holder(text)}, and DuckDB allows one writer"
-                f" at a time. Waited {self._patience:.0f} s. Close it there, then run again."
-            )
+            return self._locked(text)
         if "not a valid DuckDB database" in text:
             return WarehouseError(
                 f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
@@ -340,6 +368,18 @@ class FileAttachment:
             " Uncommitted changes were rolled back. Run again; if it happens again, report it."
         )
 
+    def _locked(self, text: str) -> WarehouseError:
+        if _is_open_here(text):
+            return WarehouseError(
+                f"{self.place} is open in this process: duckdb.connect() keeps a file until"
+                f" .close(), in a notebook too. Waited {self._patience:.0f} s. Nothing was changed."
+                " Close the connection, then run again."
+            )
+        return Busy(
+            f"{self.place} is open in another program{_holder(text)}, and DuckDB allows one writer"
+            f" at a time. Waited {self._patience:.0f} s. Close it there, then run again."
+        )
+
     @property
     def _exists(self) -> bool:
         return not self.in_memory and Path(self.place).exists()
@@ -350,11 +390,17 @@ class FileAttachment:
 
 
 def _is_locked(error: duckdb.Error) -> bool:
-    text = str(error)
-    return "Could not set lock" in text or "file handle conflict" in text
+    return "Could not set lock" in str(error) or _is_open_here(str(error))
+
+
+def _is_open_here(text: str) -> bool:
+    """Return whether another connection of this process has the file open, as in a notebook."""
+    return "file handle conflict" in text
 
 
 def _holder(text: str) -> str:
     """Read the program that holds the lock from DuckDB's message, if it names one."""
+    if _is_open_here(text):
+        return ", which another connection of this process has open"
     found = re.search(r"held in (.*?\(PID \d+\))", text)
     return f" ({found.group(1).strip()})" if found else ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import adbc_driver_manager as adbc
 from adbc_driver_postgresql import dbapi
@@ -15,13 +18,13 @@ from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
-from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA, StateTable
+from ometria_replica.schema import StateTable
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 IDLE_SECONDS = 30.0  # After that the engine connects anew: a proxy may have cut the connection.
 LOCK_SECONDS = 30  # For another session's statement on our tables to end.
@@ -61,16 +68,22 @@ class PostgresEngine(Engine):
     types: ClassVar[Mapping[str, str]] = sql.POSTGRES_TYPES
     row_id = "ctid"
     bytewise = ' COLLATE "C"'
+    keeps_own_columns = True
     prunes_by_time = False  # The primary key finds each row.
 
     def __init__(self, mapping: DuckDBPyConnection, url: str) -> None:
         self.place = masked(url)
         self._url = with_defaults(url)
         self._mapping = mapping
+        # Not in the main thread, where the driver takes Ctrl-C for itself: so that the main
+        # thread, which waits, gets each signal at once, and cancels the statement.
+        self._worker = ThreadPoolExecutor(1, "postgres")
         self._connection: dbapi.Connection | None = None
         self._used_at = 0.0
         self._in_transaction = False
         self._committing = ""
+        self._is_kept = True
+        self._is_new = True
 
     # --- the connection ---
 
@@ -78,26 +91,29 @@ class PostgresEngine(Engine):
     @contextmanager
     def session(self, doing: str) -> Iterator[None]:
         try:
-            if self._connection and time.monotonic() - self._used_at > IDLE_SECONDS:
-                self.close()
-            if self._connection is None:
-                self._connect()
+            if not self._in_transaction:
+                if self._connection and time.monotonic() - self._used_at > IDLE_SECONDS:
+                    self.close()
+                if self._connection is None:
+                    self._connect()
             with self.transaction():
                 yield
         except adbc.Error as error:
-            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+            if postgres_errors.is_lost(error):
                 self.close()
             raise postgres_errors.refused(error, doing, self.place, LOCK_SECONDS) from error
         finally:
             self._used_at = time.monotonic()
 
     def _connect(self) -> None:
+        self._is_new = True
         try:
-            self._connection = dbapi.connect(self._url, autocommit=True)
+            self._connection = self._run(partial(dbapi.connect, self._url, autocommit=True))
         except adbc.Error as error:
             raise postgres_errors.not_connected(error, self.place) from error
         with self.transaction():
             ((encoding,),) = self.rows("SELECT current_setting('server_encoding')")
+        self._is_new = False
         if encoding != "UTF8":
             raise WarehouseError(
                 f"The database at {self.place} is encoded as {encoding}, which cannot hold every"
@@ -109,7 +125,7 @@ class PostgresEngine(Engine):
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(adbc.Error):
-                connection.close()
+                self._run(connection.close)
 
     @override
     @contextmanager
@@ -119,43 +135,85 @@ class PostgresEngine(Engine):
         if self._in_transaction:
             yield
             return
-        self._autocommit(on=False)
-        self._in_transaction = True
+        self._begin()
+        self._in_transaction = self._is_kept = True
         try:
-            self.execute(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
             yield
-            with step(f"commit of {self._committing}"):
-                self._autocommit(on=True)
+            if self._is_kept:
+                with step(f"commit of {self._committing}"):
+                    self._autocommit(on=True)
+            else:
+                self._roll_back()
         except BaseException:
             self._roll_back()
             raise
         finally:
             self._in_transaction = False
 
+    @override
+    def rolls_back(self) -> bool:
+        self._is_kept = False
+        return True
+
+    def _begin(self) -> None:
+        """
+        Begin a transaction, in a new connection if the server has ended this one meanwhile.
+
+        An idle timeout, a restart or a proxy may have cut it. Nothing was under way.
+        """
+        try:
+            self._autocommit(on=False)
+            self.rows(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
+        except adbc.Error as error:
+            if self._is_new or not postgres_errors.is_lost(error):
+                self._roll_back()
+                raise
+            logger.info("the connection to %s was cut; connecting again", self.place)
+            self.close()
+            self._connect()
+            self._begin()
+        except BaseException:
+            self._roll_back()
+            raise
+
     # By the driver, and not as statements of ours: where it believes that each statement
     # commits by itself, it commits after any with a time among its parameters (1.13).
 
     def _autocommit(self, *, on: bool) -> None:
-        self._connected().adbc_connection.set_autocommit(on)
+        self._run(partial(self._connected().adbc_connection.set_autocommit, on))
 
     def _roll_back(self) -> None:
         with suppress(adbc.Error):
             connection = self._connected().adbc_connection
-            connection.rollback()
-            connection.set_autocommit(True)
+            self._run(connection.rollback)
+            self._run(partial(connection.set_autocommit, True))
 
     # --- statements ---
 
+    def _run(self, call: Callable[[], _Result]) -> _Result:
+        """Run a call of the driver. A signal, or another exception, cancels the statement."""
+        running = self._worker.submit(call)
+        try:
+            return running.result()
+        except BaseException:
+            if not running.done():
+                if self._connection is not None:
+                    with suppress(adbc.Error):
+                        self._connection.adbc_cancel()
+                wait([running])
+            raise
+
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement without a result: one that is not read makes the driver BEGIN again."""
         with self._cursor() as cursor:
-            cursor.execute(numbered(statement), list(parameters) or None)
+            self._run(partial(cursor.execute, numbered(statement), list(parameters) or None))
 
     @override
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
         with self._cursor() as cursor:
-            cursor.execute(numbered(query), list(parameters) or None)
-            found: list[Any] = cursor.fetchall()
+            self._run(partial(cursor.execute, numbered(query), list(parameters) or None))
+            found: list[Any] = self._run(cursor.fetchall)
             return found
 
     def _cursor(self) -> dbapi.Cursor:
@@ -178,10 +236,24 @@ class PostgresEngine(Engine):
         ways = ("enable_hashjoin", "enable_mergejoin") if by_index else ()
         for way in ways:
             self.execute(f"SET LOCAL {way} = off")
-        self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
+        self._drop_temporary(name)
         self.execute(f"CREATE TEMP TABLE {name} ON COMMIT DROP AS {query}", parameters)
         for way in ways:
             self.execute(f"SET LOCAL {way} TO DEFAULT")
+
+    @override
+    def needed(self, table: Table) -> list[str]:
+        found = self.rows(
+            "SELECT column_name::text FROM information_schema.columns"
+            " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+            " AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'"
+            " AND is_generated = 'NEVER'",
+            [table.schema, table.name],
+        )
+        return [name for (name,) in found]
+
+    def _drop_temporary(self, name: str) -> None:
+        self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
 
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
@@ -200,7 +272,7 @@ class PostgresEngine(Engine):
 
         One run at a time, until the transaction ends: of two that create the same, one fails.
         """
-        self.execute(f"SELECT pg_advisory_xact_lock({_CREATING})")
+        self.rows(f"SELECT pg_advisory_xact_lock({_CREATING})")
         if not self.scalar("SELECT count(*) FROM pg_namespace WHERE nspname = ?", [name]):
             self.execute(f"CREATE SCHEMA {sql.quoted(name)}")
 
@@ -212,15 +284,22 @@ class PostgresEngine(Engine):
         A primary key keeps keys unique, finds the rows that a batch replaces, and identifies
         rows for publications.
         """
-        if not self.exists(table):
+        is_new = not self.exists(table)
+        if is_new:
             self.execute(sql.create_table(table, self.catalog, self.types, has_key=True))
         old_index = postgres_keys.old_index(self, table)
-        if not postgres_keys.may_alter(self, table) and (
-            old_index or isinstance(table, StateTable)
-        ):
-            return  # Its owner adds the key.
+        key = ", ".join(sql.quoted(name) for name in sql.key_of(table))
+        if not postgres_keys.may_alter(self, table):
+            if old_index or isinstance(table, StateTable) or postgres_keys.primary_key(self, table):
+                return  # Its owner adds the key.
+            raise WarehouseError(
+                f"The table {table.full_name} in {self.place} has no primary key, and this user may"
+                f" not add one. Nothing was changed. Let its owner run: ALTER TABLE"
+                f" {self.name(table)} ADD PRIMARY KEY ({key})."
+            )
+        if not is_new and not self._is_kept:
+            return  # A trial keeps nobody from a table while an index is built.
         if not postgres_keys.primary_key(self, table):
-            key = ", ".join(sql.quoted(name) for name in sql.key_of(table))
             self.execute(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({key})")
         if old_index:
             if postgres_keys.is_identified_by_index(self, table):
@@ -246,20 +325,6 @@ class PostgresEngine(Engine):
     def check_access(self) -> None:
         if self.rows("SELECT current_setting('transaction_read_only')") == [("on",)]:
             raise WarehouseError(postgres_errors.read_only(self.place))
-        lacking = [
-            what
-            for what, query in (
-                ("to make temporary tables", "has_database_privilege(current_database(), 'TEMP')"),
-                *((f"to make tables in the schema {name}", _MAY_CREATE.format(name=name))
-                  for name in (DATA_SCHEMA, STATE_SCHEMA)),
-            )
-            if not self.rows(f"SELECT {query}")[0][0]
-        ]  # fmt: skip
-        if lacking:
-            raise WarehouseError(
-                f"The user of {self.place} lacks the privilege {', and '.join(lacking)}."
-                ' Nothing was changed. See "The least privileges" in docs/reference/warehouses.md.'
-            )
 
     @override
     def lock(self, table: StateTable) -> None:
@@ -282,11 +347,16 @@ class PostgresEngine(Engine):
             if name != STAGED or not column.startswith(("_raw:", "_record", "_nuls"))
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
+        if not self._is_kept:
+            self._drop_temporary(name)  # A trial loads several batches in one transaction.
         self.execute(f"CREATE TEMP TABLE {name} ({ddl}) ON COMMIT DROP")
         texts = ", ".join(_storable(column, of=name) for column, _ in columns)
         rows = self._mapping.sql(f"SELECT {texts} FROM {name}").to_arrow_reader()
         with self._cursor() as cursor:
-            cursor.adbc_ingest(name, rows, mode="append", temporary=True)
+            self._run(partial(cursor.adbc_ingest, name, rows, mode="append", temporary=True))
+        # The driver (1.13) leaves the end of a COPY unread, and so begins another transaction
+        # before the next statement, of which the server warns in its log. This reads the end.
+        self._run(lambda: self._connected().adbc_current_db_schema)
 
     @override
     def apply(self, changes: Changes) -> None:
@@ -301,6 +371,12 @@ class PostgresEngine(Engine):
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
         key = sql.key_of(table)
         if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
+            if len(self.columns(table)) > len(table.all_columns):
+                raise WarehouseError(
+                    f"The table {table.full_name} in {self.place} has columns of another origin,"
+                    " and no primary key by which their values could stay. The batch was rolled"
+                    " back. Let the owner of the table run a sync, which adds the key."
+                )
             with step("delete"):
                 self.execute(
                     f"DELETE FROM {self.name(table)} WHERE ctid IN"
@@ -320,7 +396,8 @@ class PostgresEngine(Engine):
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         condition = sql.condition(selection)
         with self._cursor() as cursor:
-            cursor.execute(f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}")
+            query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+            self._run(partial(cursor.execute, query))
             yield from cursor.fetch_record_batch()
 
 
@@ -342,9 +419,3 @@ SELECT set_config('lock_timeout', '{lock_seconds}s', true),
   set_config('search_path',
     concat_ws(', ', 'pg_temp', nullif(current_setting('search_path'), '')), true)
 """
-
-_MAY_CREATE = (
-    "CASE WHEN EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = '{name}')"
-    " THEN has_schema_privilege('{name}', 'CREATE')"
-    " ELSE has_database_privilege(current_database(), 'CREATE') END"
-)

@@ -159,7 +159,7 @@ _FOLDER = (
     "Check that the folder can be written, then run again.",
 )
 _MEANINGS: Sequence[tuple[tuple[str, ...], type[WarehouseError], str, str]] = (
-    (("No space left", "os error 28"), Unreachable, "there is no room left",
+    (("No space left", "os error 28"), WarehouseError, "there is no room left",
      "Free some space, then run again."),
     (("NoSuchBucket",), WarehouseError, "there is no such bucket",
      "Create it, or change warehouse.url."),

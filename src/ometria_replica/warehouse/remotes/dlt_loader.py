@@ -7,6 +7,7 @@ folder, and neither logs nor sends telemetry. Its notes about loads stay out of 
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 import warnings
@@ -49,6 +50,7 @@ class Trouble(Enum):
 
     SETTINGS = "settings"
     CONNECTION = "connection"
+    DENIED = "denied"
     LOCKED = "locked"
     PASSING = "passing"
     REFUSED = "refused"
@@ -345,6 +347,14 @@ def _root(error: BaseException) -> BaseException:
     return list(_chain(error))[-1]
 
 
+_DENIED = re.compile(
+    r"password|authentic|credential|denied|unauthorized|forbidden|not permitted|pg_hba"
+    r"|(user|role|database|warehouse|account|project) .*(does not exist|not found)",
+    re.IGNORECASE,
+)
+"""Of a failed connection the drivers give a text only: these words mean that it stays so."""
+
+
 def _trouble(error: BaseException, *, connecting: bool) -> Trouble:
     chain = list(_chain(error))
     if any("Could not set lock" in str(each) for each in chain):
@@ -352,7 +362,8 @@ def _trouble(error: BaseException, *, connecting: bool) -> Trouble:
     if any(isinstance(each, ConfigurationException) for each in chain):
         return Trouble.SETTINGS
     if connecting or any(isinstance(each, DestinationConnectionError) for each in chain):
-        return Trouble.CONNECTION
+        denied = any(_DENIED.search(str(each)) for each in chain)
+        return Trouble.DENIED if denied else Trouble.CONNECTION
     if any(isinstance(each, DestinationTerminalException) for each in chain):
         return Trouble.REFUSED
     if any(isinstance(each, DestinationTransientException) for each in chain):

@@ -1,0 +1,79 @@
+"""
+A request to stop: a signal, which also interrupts the DuckDB statement that runs.
+
+DuckDB looks for signals itself, and turns the exception of a handler into an error of its own, or
+goes on. So the request is noted, and an error of an interrupted statement becomes `Stopped`.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """Ctrl-C, or a scheduler's SIGTERM. Typer would turn KeyboardInterrupt into its own exit."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
+@dataclass
+class _Request:
+    """The *number* of the signal that came, 0 for none, and the statements that run."""
+
+    number: int = 0
+    running: list[Callable[[], None]] = field(default_factory=list)
+
+
+_request = _Request()
+
+
+def listen() -> None:
+    """Raise `Stopped` in the main thread at each of SIGNALS from now on."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_interrupt, args=(reader, writer), daemon=True).start()
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """Unwind the stack, so that temporary files are removed and the lease is released."""
+    _request.number = number
+    raise Stopped(number)
+
+
+def _interrupt(reader: socket.socket, _writer: socket.socket) -> None:
+    """Interrupt at each signal what runs: Python may reach its handler only afterwards."""
+    while received := reader.recv(1):
+        if received[0] in SIGNALS:
+            _request.number = received[0]
+            for interrupt in tuple(_request.running):
+                with suppress(Exception):
+                    interrupt()
+
+
+@contextmanager
+def interruptible(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call *interrupt* if a signal comes during the block; its error then is `Stopped`."""
+    _request.running.append(interrupt)
+    try:
+        yield
+    except Exception as error:
+        if _request.number:
+            raise Stopped(_request.number) from error
+        raise
+    finally:
+        _request.running.remove(interrupt)
