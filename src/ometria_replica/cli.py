@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 from typing_extensions import override
 
-from ometria_replica.errors import RejectedRecords, ReplicaError
+from ometria_replica.errors import RejectedRecords, ReplicaError, StoppedBySignal
 from ometria_replica.text import counted, printable
 from ometria_replica.version import __version__
 
@@ -358,7 +358,7 @@ def main() -> None:
             err=True,
         )
         raise SystemExit(1) from None
-    except _Stopped as stop:
+    except StoppedBySignal as stop:
         _say("Stopped. Committed data is safe; the next run continues from there.", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -380,17 +380,9 @@ class _Formatter(logging.Formatter):
         return printable(super().format(record))
 
 
-class _Stopped(BaseException):
-    """Ctrl-C, or a scheduler's SIGTERM. Typer would turn KeyboardInterrupt into its own exit."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
 def _stop(number: int, _frame: object) -> NoReturn:
     """Unwind the stack, so that temporary files are removed and the lease is released."""
-    raise _Stopped(number)
+    raise StoppedBySignal(number)
 
 
 def _settings(path: Path | None, warehouse: str | None) -> Config:

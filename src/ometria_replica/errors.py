@@ -104,3 +104,15 @@ class Unreachable(WarehouseError):
     """The warehouse does not respond, or has no space or no connection left."""
 
     exit_code = TRY_AGAIN_LATER
+
+
+class StoppedBySignal(BaseException):
+    """
+    Ctrl-C, or a scheduler's SIGTERM, which the command line raises in place of KeyboardInterrupt.
+
+    Typer would turn that into an exit of its own. *number* is that of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)

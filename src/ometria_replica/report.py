@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-Outcome = Literal["succeeded", "failed", "dry run"]
+Outcome = Literal["succeeded", "failed", "dry run", "stopped", "did not end"]
 
 MOST_WARNINGS = 10  # In the text. One problem of an account can repeat for each list.
 
@@ -35,8 +35,9 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *error* is None
-    if the table was read to its end.
+    here. *records_rejected* and *values_rejected* are in the rejects table. *continued_after*
+    is the number of records that an interrupted run had read before, if this run continued
+    it. *error* is None if the table was read to its end.
     """
 
     source_id: str
@@ -55,6 +56,7 @@ class TableReport:
     records_rejected: int = 0
     values_rejected: int = 0
     nuls_removed: int = 0
+    continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     seconds: float = 0.0
     error: str | None = None
@@ -71,6 +73,7 @@ class RunReport:
     The report of a run. *warehouse* is its URL without secrets.
 
     *not_read* names the tables that an account's settings do not allow to read, and why.
+    *reason* says why the run failed, was stopped or did not end; None if it went through.
     """
 
     run_id: str
@@ -82,6 +85,7 @@ class RunReport:
     tables: tuple[TableReport, ...]
     warnings: tuple[str, ...] = field(default=())
     not_read: tuple[str, ...] = field(default=())
+    reason: str | None = None
 
     @property
     def rejected(self) -> int:
@@ -115,9 +119,9 @@ class RunReport:
 
     def _headline(self) -> list[str]:
         seconds = (self.finished_at - self.started_at).total_seconds()
-        verb = {"succeeded": "Synced to", "failed": "Failed syncing to", "dry run": "Would sync to"}
+        verb = {"succeeded": "Synced to", "dry run": "Would sync to"}
         requests = counted(self.requests, "request")
-        where = f"{verb[self.outcome]} {self.warehouse}"
+        where = f"{verb.get(self.outcome, 'Failed syncing to')} {self.warehouse}"
         return [f"{where} in {_duration(seconds)}, with {requests}."]
 
     def _table_lines(self) -> list[str]:
@@ -179,6 +183,12 @@ def _frozen(value: Any) -> Any:
 
 
 def _table_remarks(table: TableReport) -> Iterable[str]:
+    if table.continued_after:
+        before = counted(table.continued_after, "record")
+        yield (
+            f"{table.table}: an interrupted read was continued after {before}. It detects no"
+            " deletes; the next full read does."
+        )
     if table.merged:
         events = counted(
             table.merged, "event was merged into another", "events were merged into others"
@@ -211,7 +221,9 @@ def _duration(seconds: float) -> str:
 
 def history_as_text(reports: Iterable[str]) -> str:
     """Write the run history, one line for each run, from reports as JSON text."""
-    lines = [["started (UTC)", "outcome", "seconds", "records", "inserted", "updated", "rejected"]]
+    titles = ["seconds", "records", "inserted", "updated", "rejected"]
+    lines = [["started (UTC)", "outcome", *titles]]
+    reasons = []
     for text in reports:
         report = report_from_dict(json.loads(text))
         seconds = (report.finished_at - report.started_at).total_seconds()
@@ -227,7 +239,13 @@ def history_as_text(reports: Iterable[str]) -> str:
                 *(f"{total:,}" for total in totals),
             ]
         )
-    return "\n".join(aligned(lines)) if len(lines) > 1 else "No run has been recorded yet."
+        errors = [table.error for table in report.tables if table.error]
+        reasons.append(" ".join((report.reason or " ".join(errors)).split()))
+    if len(lines) == 1:
+        return "No run has been recorded yet."
+    titled = ["reason" if any(reasons) else "", *reasons]
+    shown = zip(aligned(lines), titled, strict=True)
+    return "\n".join(f"{line}  {reason}".rstrip() for line, reason in shown)
 
 
 def history_as_json(reports: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ PROFILES = TableReport(
     "uk", "profiles", requests=1_204, records=300_000, inserted=299_999, updated=1
 )
 LISTS = TableReport("uk", "lists", requests=2, records=30, unchanged=30)
+REFUSED = "Ometria refused the API key."
 
 
 def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object) -> RunReport:
@@ -66,7 +67,7 @@ Nothing was rejected.""",
     ),
     "failed": (
         report(
-            TableReport("uk", "profiles", requests=1, error="Ometria refused the API key."),
+            TableReport("uk", "profiles", requests=1, error=REFUSED),
             LISTS,
             outcome="failed",
         ),
@@ -226,10 +227,10 @@ def test_the_history_is_a_line_a_run() -> None:
 
     assert (
         history_as_text(runs)
-        == """\
-started (UTC)          outcome  seconds  records  inserted  updated  rejected
+        == f"""\
+started (UTC)          outcome  seconds  records  inserted  updated  rejected  reason
 2026-03-02 12:00:00  succeeded    301.2        0         5        0     1,003
-2026-03-02 12:00:00     failed    301.2       30         0        0         0
+2026-03-02 12:00:00     failed    301.2       30         0        0         0  {REFUSED}
 2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
     assert history_as_text([]) == "No run has been recorded yet."

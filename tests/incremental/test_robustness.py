@@ -375,6 +375,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
     assert said.endswith("\nStopped. Committed data is safe; the next run continues from there.\n")
     assert list(scratch.iterdir()) == []
     assert state(warehouse, "leases") == []
+    assert [run["outcome"] for run in state(warehouse, "runs")] == ["stopped"]
 
 
 def read_file_names(warehouse: Path) -> list[str]:

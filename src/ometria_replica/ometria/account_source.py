@@ -163,7 +163,8 @@ class AccountSource:
             case Pages() as collection:
                 start = first_day or watermark
                 overlapping = (start - OVERLAP).date() if start else None
-                return OffsetReading(self.client, collection, overlapping)
+                resumed = None if overlapping else state.interrupted
+                return OffsetReading(self.client, collection, overlapping, resumed)
             case Windows() as windows:
                 start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)

@@ -196,6 +196,11 @@ class Client:
         """Give our own time, in UTC."""
         return self._now()
 
+    @property
+    def address(self) -> str:
+        """The API's address."""
+        return self._api_url
+
     def has_own_limit(self, path: str) -> bool:
         """Whether *path* has a rate limit of its own, below the account's."""
         return path in self._endpoint_limits
