@@ -183,6 +183,7 @@ def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
         full_read_at=until if reading.is_full else None,
         deletes=deletes,
         retry=None if is_partial else reading.retry,
+        refreshed={} if is_partial else reading.refreshed,
     )
 
 

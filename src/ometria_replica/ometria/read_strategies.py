@@ -66,6 +66,14 @@ class Reading(Protocol):
         """
 
     @property
+    def refreshed(self) -> Mapping[str, datetime]:
+        """
+        Parents that were read, each with its last refresh as it was seen, if it has one.
+
+        Complete after the last page.
+        """
+
+    @property
     def failure(self) -> OmetriaError | None:
         """
         Why a parent was not read although Ometria does not refuse it; None if none failed.
@@ -91,6 +99,7 @@ class _RecordReading(ABC):
     total: int | None = None
     unit: Unit = "records"
     retry: Mapping[str, datetime] = MappingProxyType({})
+    refreshed: Mapping[str, datetime] = MappingProxyType({})
     failure: OmetriaError | None = None
     resumed: InterruptedRead | None = None
 
@@ -180,7 +189,8 @@ class PerParentReading:
     """
     Reads a collection for each of *parents*.
 
-    *due* is the time from which a parent is due if it cannot be read now.
+    *due* is the time from which a parent is due if it cannot be read now, *seen* its last
+    refresh, if it has one.
     """
 
     unit: Unit = "lists"
@@ -192,6 +202,7 @@ class PerParentReading:
         per_parent: PerParent,
         parents: list[Parent],
         due: Mapping[str, datetime],
+        seen: Mapping[str, datetime],
         *,
         since_parameter: str,
         is_full: bool,
@@ -205,6 +216,7 @@ class PerParentReading:
         self._per_parent = per_parent
         self._parents = parents
         self._due = due
+        self._seen = seen
         self._since_parameter = since_parameter
 
     @property
@@ -212,6 +224,11 @@ class PerParentReading:
         """Whether an answer may be cut, or a parent was not read."""
         cut = self._client.behaviour(self._per_parent.endpoint).is_doubtful
         return cut or bool(self.retry)
+
+    @property
+    def refreshed(self) -> Mapping[str, datetime]:
+        """The refreshes of the parents that were read."""
+        return {name: at for name, at in self._seen.items() if name not in self.retry}
 
     def pages(self) -> Iterator[Page]:
         """Read each parent's pages."""

@@ -19,6 +19,7 @@ from ometria_replica.warehouse.state_tables import (
     FULL_READ,
     LISTED,
     POSITION,
+    REFRESHED,
     REJECTS,
     RETRY,
     RUNS,
@@ -119,6 +120,7 @@ class StateStore(Part):
             full_read_at=marks.get(FULL_READ),
             retry=_with_prefix(marks, RETRY),
             listed=_with_prefix(marks, LISTED),
+            refreshed=_with_prefix(marks, REFRESHED),
             loaded_at=loaded_at,
             files=files,
             unreadable=unreadable,
@@ -271,6 +273,7 @@ class StateStore(Part):
                 )
             if batch.retry is not None:
                 marks |= {f"{RETRY}{name}": due for name, due in batch.retry.items()}
+            marks |= {f"{REFRESHED}{name}": seen for name, seen in batch.refreshed.items()}
             if batch.interrupted is not None:
                 marks[f"{POSITION}{batch.interrupted.position}"] = batch.interrupted.began_at
             rows = [[*key, kind, at, batch.run_id] for kind, at in marks.items() if at is not None]
