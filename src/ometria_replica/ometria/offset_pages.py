@@ -167,6 +167,7 @@ class OffsetReader:
             joined = self._overlap.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined)
             if joined is None:
+                self._planned.cancel()  # They were requested for a collection that was shorter.
                 yield from self._refuse_empty_pages(at, answer)
                 offset = self._step_back(at)
                 continue
@@ -206,7 +207,8 @@ class OffsetReader:
         """
         Find an offset beyond the end, once each of some short pages held something new.
 
-        It is half a page beyond *offset*, so that the page there reaches it. A server that
+        It is a page beyond *offset*, so that the page there just reaches it, and the collection
+        may grow by nearly a page until the answer. A server that
         removes records from its pages makes them short too, and answers with records there; so
         it is asked ever less often.
         """
@@ -215,7 +217,7 @@ class OffsetReader:
             return
         self._growing, self._most_growing = 0, 2 * self._most_growing
         self._planned.cancel()  # Only a page requested after this one may be the last.
-        beyond = offset + max(1, self._page_size // 2)
+        beyond = offset + self._page_size
         future = self._planned.request(beyond)
         yield from self._signs_of_life(future)
         with suppress(OmetriaError):  # It proves nothing; the next page shows whether it matters.

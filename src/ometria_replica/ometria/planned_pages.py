@@ -80,7 +80,8 @@ class PlannedPages:
             self._depth = min(IN_FLIGHT, self._depth * 2)
 
     def cancel(self) -> None:
-        """Cancel what was not sent."""
+        """Cancel what was not sent, and begin again with few pages: the end may be near."""
+        self._depth = 1
         planned = [future for _, future in self._planned]
         self._planned.clear()
         for future in planned:
