@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,12 +137,24 @@ class RunReport:
     def _has_files(self) -> bool:
         return any(table.files for table in self.tables)
 
+    def _failures(self) -> list[str]:
+        """Write each error once: a wrong key fails every table with another request's name."""
+        alike: dict[str, list[TableReport]] = {}
+        for table in self.tables:
+            if table.error:
+                cause = re.sub(r"GET /.*? \(", "GET (", f"{table.source_id} {table.error}")
+                alike.setdefault(cause, []).append(table)
+        return [
+            f"Failed: {', '.join(table.table for table in tables)}: {tables[0].error}"
+            for tables in alike.values()
+        ]
+
     def _remarks(self) -> list[str]:
         remarks = [f"Warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]
         if len(self.warnings) > MOST_WARNINGS:
             rest = counted(len(self.warnings) - MOST_WARNINGS, "more warning")
             remarks.append(f"{rest}: --json shows all.")
-        remarks += [f"Failed: {table.table}: {table.error}" for table in self.tables if table.error]
+        remarks += self._failures()
         for table in self.tables:
             remarks += _table_remarks(table)
         if self.outcome == "succeeded" and not self.changed:

@@ -265,3 +265,19 @@ def nothing_new() -> RunReport:
         "succeeded",
         (TableReport("uk", "lists"),),
     )
+
+
+def test_a_wrong_key_is_said_once() -> None:
+    """Each table fails with the name of its own request; another error has a line of its own."""
+    denied = "Ometria refused the API key for GET /{} (403). Check it."
+    failed = report(
+        TableReport("uk", "profiles", error=denied.format("profiles offset=0")),
+        TableReport("uk", "lists", error=denied.format("lists mode=all offset=0")),
+        TableReport("uk", "email_events", error="The bucket is not there."),
+        outcome="failed",
+    )
+
+    assert [line for line in failed.to_text().splitlines() if line.startswith("Failed: ")] == [
+        "Failed: profiles, lists: " + denied.format("profiles offset=0"),
+        "Failed: email_events: The bucket is not there.",
+    ]
