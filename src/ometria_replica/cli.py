@@ -345,6 +345,7 @@ def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    _write_no_core_dumps()
     try:
         app()
     except ReplicaError as error:
@@ -366,6 +367,16 @@ def main() -> None:
     except BrokenPipeError:  # The reader of standard output closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _write_no_core_dumps() -> None:
+    """Prevent that the memory of a process that crashes, with the key, reaches the disk."""
+    try:
+        import resource
+    except ImportError:  # Windows has no core dumps.
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _say(text: str, *, err: bool = False) -> None:
