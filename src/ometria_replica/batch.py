@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import Table
 
@@ -78,7 +79,9 @@ class TableState:
     *loaded_at* is the newest time in the file log. *files*, *unreadable*, *rejects* and
     *deleted_upstream* count rows of the state tables. *retry* maps each list that Ometria could
     not answer for to the time from which its changes are due. *listed* maps each feed to the
-    time of its last complete listing.
+    time of its last complete listing. *refreshed* maps each list to its refresh
+    when its changes were last read. *interrupted* is a full read that did not end, to be
+    continued; None if there is none.
     """
 
     watermark: datetime | None = None
@@ -90,6 +93,8 @@ class TableState:
     deleted_upstream: int = 0
     retry: Mapping[str, datetime] = field(default_factory=dict)
     listed: Mapping[str, datetime] = field(default_factory=dict)
+    refreshed: Mapping[str, datetime] = field(default_factory=dict)
+    interrupted: InterruptedRead | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,9 @@ class Batch:
 
     *watermark* None leaves the watermark. The last batch of a full read sets *full_read_at*,
     and *deletes* for a table whose records can be deleted. *retry*, unless it is None, replaces
-    the lists that are noted for a retry. *is_full* marks every batch of a full read.
+    the lists that are noted for a retry, and ends an interrupted read. *is_full* marks every
+    batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
+    *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     """
 
     table: Table
@@ -147,6 +154,8 @@ class Batch:
     retry: Mapping[str, datetime] | None = None
     lease: Lease | None = None
     is_full: bool = False
+    refreshed: Mapping[str, datetime] = field(default_factory=dict)
+    interrupted: InterruptedRead | None = None
 
 
 @dataclass(frozen=True)

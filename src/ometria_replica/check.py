@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
-from ometria_replica.errors import ConfigError, ReplicaError, Unavailable, WarehouseError
+from ometria_replica.errors import (
+    AccessDenied,
+    ConfigError,
+    ReplicaError,
+    Unavailable,
+    WarehouseError,
+)
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.schema import Feed, PerParent
@@ -64,14 +70,22 @@ def _endpoints(catalog: Catalog) -> list[str]:
 def _check_api(
     account: AccountSettings, source: AccountSource, endpoints: list[str]
 ) -> Iterator[Finding]:
+    refused: list[Finding] = []
     for endpoint in endpoints:
         finding = _tested(
             f"{account.source_id}: GET {account.api_url}/{endpoint}",
             lambda endpoint=endpoint: _get(source, endpoint),  # type: ignore[misc] # mypy cannot infer a lambda's default.
         )
+        if isinstance(finding.error, AccessDenied):
+            refused.append(finding)
+            continue
         yield finding
         if isinstance(finding.error, Unavailable):
-            return  # Each other endpoint would take as long to fail.
+            break  # Each other endpoint would take as long to fail.
+    if refused and len(refused) == len(endpoints):  # The key is wrong: once is enough.
+        what = f"{account.source_id}: GET {account.api_url}/{', '.join(endpoints)}"
+        refused = [Finding(what, refused[0].error)]
+    yield from refused
 
 
 def _get(source: AccountSource, endpoint: str) -> str:

@@ -260,6 +260,7 @@ def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
     stopping.listen()
     guard_streams()
+    _write_no_core_dumps()
     try:
         with stopping.interruptible(lambda: None):
             app()
@@ -281,6 +282,16 @@ def main() -> None:
         os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
     except OutputClosed:
         raise SystemExit(128 + signal.SIGPIPE) from None  # As shells have it for other programs.
+
+
+def _write_no_core_dumps() -> None:
+    """Prevent that the memory of a process that crashes, with the key, reaches the disk."""
+    try:
+        import resource
+    except ImportError:  # Windows has no core dumps.
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _refuse_rejects(settings: Config, report: RunReport) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from ometria_replica.read_position import ReadPosition
+
 Record = dict[str, Any]
 """A JSON object with its numbers as :class:`Number`."""
 
@@ -33,12 +35,14 @@ class Page:
     The records of one response, in the order received.
 
     *requested_at* is this machine's time (UTC) just before the request. *origin* names the
-    request without personal data: ``GET /profiles offset=250``.
+    request without personal data: ``GET /profiles offset=250``. *position* is where another
+    read can continue once this page and those before it are loaded; None if it cannot.
     """
 
     records: Sequence[Record]
     requested_at: datetime
     origin: str
+    position: ReadPosition | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 
 from __future__ import annotations
 
+import signal
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date
@@ -35,9 +36,11 @@ from ometria_replica.run_context import (
     RunContext,
     Window,
     history_of,
+    unended,
     utc_now,
 )
 from ometria_replica.schema import Feed
+from ometria_replica.stopping import Stopped
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -112,14 +115,19 @@ def sync(
         dry_run=dry_run,
         storage_version=config.warehouse.duckdb_storage_version,
     ) as warehouse:
-        for account in config.accounts:
-            found = warehouse.prepare(owner_of(account), run.clock())
-            run.warnings += [warning for warning in found if warning not in run.warnings]
-        for account in config.accounts:
-            with run.at(account.source_id), _leased(run, warehouse, account) as may_write:
-                if may_write:
-                    _sync_account(run, warehouse, account, chosen, catalog)
-        return _finish(run, warehouse, config, dry_run=dry_run)
+        place = masked(config.warehouse.url)
+        with _recorded_if_stopped(run, warehouse, place):
+            for account in config.accounts:
+                found = warehouse.prepare(owner_of(account), run.clock())
+                run.warnings += [warning for warning in found if warning not in run.warnings]
+            for account in config.accounts:
+                with (
+                    run.at(account.source_id),
+                    _leased(run, warehouse, account, place) as may_write,
+                ):
+                    if may_write:
+                        _sync_account(run, warehouse, account, chosen, catalog)
+        return _finish(run, warehouse, place, dry_run=dry_run)
 
 
 def _sync_account(
@@ -175,11 +183,39 @@ def _going_on(run: RunContext) -> Iterator[None]:
 
 
 @contextmanager
-def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> Iterator[bool]:
+def _recorded_if_stopped(run: RunContext, warehouse: Warehouse, place: str) -> Iterator[None]:
+    """Record in the history that a signal, or a bug of the program, ends the run."""
+    try:
+        yield
+    except ReplicaError:
+        raise  # The warehouse refuses: it can hold no history.
+    except BaseException as error:
+        outcome: Outcome = "failed" if isinstance(error, Exception) else "stopped"
+        report = run.report(place, outcome, _why_stopped(error))
+        with suppress(WarehouseError):  # The first failure is the one to report.
+            warehouse.state.record(history_of(report))
+        raise
+
+
+def _why_stopped(error: BaseException) -> str:
+    match error:
+        case Stopped(number=number):
+            return f"stopped by {signal.Signals(number).name}"
+        case Exception():  # Its message may quote personal data.
+            return f"bug in ometria-replica: {type(error).__name__}"
+    return f"stopped by {type(error).__name__}"
+
+
+@contextmanager
+def _leased(
+    run: RunContext, warehouse: Warehouse, account: AccountSettings, place: str
+) -> Iterator[bool]:
     """Hold the account's lease; yield False if another run has it, and note that."""
     lease = run.lease(account.source_id)
     try:
-        warehouse.leases.acquire(lease, run.clock())
+        for ended in warehouse.leases.acquire(lease, run.clock()):
+            if (history := unended(ended, place)) is not None:
+                warehouse.state.record_unended(history)
     except Busy as error:
         run.errors.append(error)  # The other accounts may well be free.
         yield False
@@ -194,15 +230,15 @@ def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> 
         warehouse.leases.release(lease)
 
 
-def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: bool) -> RunReport:
+def _finish(run: RunContext, warehouse: Warehouse, place: str, *, dry_run: bool) -> RunReport:
     """Record the run in the history, and raise its worst error."""
     outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
-    report = run.report(masked(config.warehouse.url), outcome)
+    # The first that another run would not mend, if there is one.
+    worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
+    report = run.report(place, outcome, str(worst) if worst else None)
     with run.after_failure():
         warehouse.state.record(history_of(report))
-    if run.errors:
-        # The first that another run would not mend, if there is one.
-        worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER)
+    if worst is not None:
         worst.report = report
         raise worst
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-Outcome = Literal["succeeded", "failed", "dry run"]
+Outcome = Literal["succeeded", "failed", "dry run", "stopped", "did not end"]
 
 MOST_WARNINGS = 10  # In the text. One problem of an account can repeat for each list.
 
@@ -36,8 +37,9 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *error* is None
-    if the table was read to its end.
+    here. *records_rejected* and *values_rejected* are in the rejects table. *continued_after*
+    is the number of records that an interrupted run had read before, if this run continued
+    it. *error* is None if the table was read to its end.
     """
 
     source_id: str
@@ -56,6 +58,7 @@ class TableReport:
     records_rejected: int = 0
     values_rejected: int = 0
     nuls_removed: int = 0
+    continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     seconds: float = 0.0
     error: str | None = None
@@ -72,6 +75,7 @@ class RunReport:
     The report of a run. *warehouse* is its URL without secrets.
 
     *not_read* names the tables that an account's settings do not allow to read, and why.
+    *reason* says why the run failed, was stopped or did not end; None if it went through.
     """
 
     run_id: str
@@ -83,6 +87,7 @@ class RunReport:
     tables: tuple[TableReport, ...]
     warnings: tuple[str, ...] = field(default=())
     not_read: tuple[str, ...] = field(default=())
+    reason: str | None = None
 
     @property
     def rejected(self) -> int:
@@ -116,9 +121,9 @@ class RunReport:
 
     def _headline(self) -> list[str]:
         seconds = (self.finished_at - self.started_at).total_seconds()
-        verb = {"succeeded": "Synced to", "failed": "Failed syncing to", "dry run": "Would sync to"}
+        verb = {"succeeded": "Synced to", "dry run": "Would sync to"}
         requests = counted(self.requests, "request")
-        where = f"{verb[self.outcome]} {self.warehouse}"
+        where = f"{verb.get(self.outcome, 'Failed syncing to')} {self.warehouse}"
         return [f"{where} in {_duration(seconds)}, with {requests}."]
 
     def name_of(self, table: TableReport) -> str:
@@ -138,14 +143,22 @@ class RunReport:
     def _has_files(self) -> bool:
         return any(table.files for table in self.tables)
 
+    def failures(self) -> Iterator[str]:
+        """Write each error once: a wrong key fails every table with another request's name."""
+        alike: dict[str, list[TableReport]] = {}
+        for table in self.tables:
+            if table.error:
+                cause = re.sub(r"GET /.*? \(", "GET (", f"{table.source_id} {table.error}")
+                alike.setdefault(cause, []).append(table)
+        for tables in alike.values():
+            yield f"{', '.join(self.name_of(table) for table in tables)}: {tables[0].error}"
+
     def _remarks(self) -> list[str]:
         remarks = [f"Warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]
         if len(self.warnings) > MOST_WARNINGS:
             rest = counted(len(self.warnings) - MOST_WARNINGS, "more warning")
             remarks.append(f"{rest}: --json shows all.")
-        remarks += [
-            f"Failed: {self.name_of(table)}: {table.error}" for table in self.tables if table.error
-        ]
+        remarks += [f"Failed: {failure}" for failure in self.failures()]
         for table in self.tables:
             remarks += [f"{self.name_of(table)}: {remark}" for remark in _table_remarks(table)]
         if self.outcome == "succeeded" and not self.changed:
@@ -187,6 +200,12 @@ def _frozen(value: Any) -> Any:
 
 
 def _table_remarks(table: TableReport) -> Iterable[str]:
+    if table.continued_after:
+        before = counted(table.continued_after, "record")
+        yield (
+            f"an interrupted read was continued after {before}. It detects no"
+            " deletes; the next full read does."
+        )
     if table.merged:
         events = counted(
             table.merged, "event was merged into another", "events were merged into others"
@@ -240,14 +259,11 @@ def _history_cells(report: RunReport) -> list[str]:
     ]
 
 
-def _reasons(report: RunReport) -> Iterable[str]:
-    """Say why a run failed: each error once, with the tables that it stopped."""
-    stopped: dict[str, list[str]] = {}
-    for table in report.tables:
-        if table.error:
-            stopped.setdefault(table.error, []).append(report.name_of(table))
-    for error, tables in stopped.items():
-        yield f"    {', '.join(tables)}: {error}"
+def _reasons(report: RunReport) -> Iterator[str]:
+    """Say why a run failed: each error with the tables that it stopped, or why the run ended."""
+    for failure in list(report.failures()) or [report.reason or ""]:
+        if failure:
+            yield f"    {' '.join(failure.split())}"
 
 
 def history_as_json(reports: Iterable[dict[str, Any]]) -> str:

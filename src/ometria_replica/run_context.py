@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Loaded
     from ometria_replica.config import AccountSettings
     from ometria_replica.mapping import Staged
+    from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.report import Outcome
     from ometria_replica.schema import Table
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Undocumented names come from the records themselves, and could be anything.
 FIELD_NAME = re.compile(r"@?[A-Za-z_][A-Za-z0-9_ .:-]{0,39}")
 MOST_FIELDS = 20
+
+RUN_TIME = "%Y%m%dT%H%M%S"  # With which the id of a run begins.
 
 LEASE = timedelta(minutes=30)
 """Longer than any batch takes, with its retries, or a slow download."""
@@ -120,7 +123,7 @@ class RunContext:
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.run_id = f"{self.started_at:{RUN_TIME}}-{secrets.token_hex(3)}"
 
     def lease(self, source_id: str) -> Lease:
         """Make a lease of a source that ends a while from now."""
@@ -161,8 +164,8 @@ class RunContext:
                 raise
             logger.info("%s", error)
 
-    def report(self, warehouse: str, outcome: Outcome) -> RunReport:
-        """Report the results of the tables."""
+    def report(self, warehouse: str, outcome: Outcome, reason: str | None = None) -> RunReport:
+        """Report the results of the tables, and why the run did not go through."""
         return RunReport(
             run_id=self.run_id,
             version=__version__,
@@ -176,6 +179,7 @@ class RunContext:
                 f"{', '.join(tables)} of {source_id}: {reason}"
                 for (source_id, reason), tables in self.not_read.items()
             ),
+            reason=reason,
         )
 
 
@@ -188,6 +192,35 @@ def history_of(report: RunReport) -> Run:
         outcome=report.outcome,
         version=report.version,
         report=report.to_json(),
+    )
+
+
+def unended(lease: Lease, warehouse: str) -> Run | None:
+    """
+    Make the row of a run that left its *lease*; None if a command by hand did.
+
+    It ended after it had renewed the lease for the last time.
+    """
+    try:
+        started_at = datetime.strptime(lease.run_id[:15], RUN_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    heard_at = max(started_at, lease.expires_at - LEASE)
+    reason = (
+        f"process {lease.pid} on {lease.host} ended without a report (killed, or the machine"
+        f" stopped), or was silent for too long; last heard of at {heard_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    return history_of(
+        RunReport(
+            run_id=lease.run_id,
+            version="unknown",
+            warehouse=warehouse,
+            started_at=started_at,
+            finished_at=heard_at,
+            outcome="did not end",
+            tables=(),
+            reason=reason,
+        )
     )
 
 
@@ -218,6 +251,11 @@ class TableProgress:
         """Add to the counts of the report, by name."""
         sums = {name: getattr(self.report, name) + count for name, count in counts.items()}
         self.report = replace(self.report, **sums)
+
+    def resumed(self, read: InterruptedRead | None) -> None:
+        """Note which full read was continued; None if the table was read anew."""
+        offset = read.position.offset if read else 0
+        self.report = replace(self.report, continued_after=offset)
 
     def warn(self, text: str) -> None:
         """Add a warning to the run's report."""

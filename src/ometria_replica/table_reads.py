@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableState
 from ometria_replica.batching import file_batches, page_batches, stage_files, stage_pages
 from ometria_replica.failpoints import step
+from ometria_replica.read_position import InterruptedRead
 from ometria_replica.run_context import TableProgress
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.warehouse import Warehouse
 
 TICK = timedelta(microseconds=1)
+
+STARTED_OVER = "an interrupted full read could not be continued, and started over"
 
 LIST_ALL = timedelta(days=1)
 """A file whose name sorts before those of a week ago is found this late at the latest."""
@@ -76,13 +79,18 @@ class TableRead:
 
 
 def api_batches(read: TableRead) -> Iterator[Pending]:
-    """Read pages in batches; the watermark moves with the last of them."""
+    """
+    Read pages in batches; the watermark moves with the last of them.
+
+    The others of a full read note how far it has come, so that the next run can continue it.
+    """
     state, source_id = read.state, read.account.source_id
     is_full = read.run.window.full or _is_due_in_full(read, state)
     window = read.run.window
-    reading = read.source.read(
-        read.table, TableState() if is_full else state, window.since, window.until
-    )
+    known_state = TableState() if is_full else state
+    if known_state.watermark is None:
+        known_state = replace(known_state, interrupted=_to_continue(read, state))
+    reading = read.source.read(read.table, known_state, window.since, window.until)
     known = 0
     if reading.is_full and reading.total is None:
         known = read.warehouse.count(read.table, Selection(source_id))
@@ -94,15 +102,20 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
         batch = replace(read.batch(read.run.clock()), is_full=reading.is_full)
         if is_last:
             batch = _with_state(read, reading, batch)
+            if known_state.interrupted and not reading.resumed:
+                read.progress.warn(STARTED_OVER)
+        elif not window.is_partial:
+            batch = replace(batch, interrupted=_reached(read, reading, pages))
+        read.progress.resumed(reading.resumed)
         yield PendingPages(pages, batch, is_first=is_first)
-        is_first = False
+        is_first = is_first and not batch.is_full
     if reading.failure is not None:
         raise reading.failure  # After the last batch, with what else was read, is committed.
 
 
 @dataclass(frozen=True)
 class PendingPages:
-    """Pages of the API. *is_first* marks the first batch of a read."""
+    """Pages of the API. *is_first* marks the first batch of a full read."""
 
     pages: Sequence[Page]
     batch: Batch
@@ -118,9 +131,33 @@ def _is_due_in_full(read: TableRead, state: TableState) -> bool:
     if read.table.record_id is None:
         return False
     days = read.account.detect_deletes_every_days
-    if read.run.window.detect_deletes or state.full_read_at is None or days is None:
+    if read.run.window.detect_deletes or days is None:
         return read.run.window.detect_deletes
+    if state.full_read_at is None:  # So far a full read was only continued.
+        return not read.run.window.is_partial
     return read.run.started_at - state.full_read_at >= timedelta(days=days)
+
+
+def _to_continue(read: TableRead, state: TableState) -> InterruptedRead | None:
+    """Find the full read that this run can continue; a full read that is asked for is a new one."""
+    window, found = read.run.window, state.interrupted
+    if found is None or window.full or window.detect_deletes or window.is_partial:
+        return None
+    rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    if found.is_credible(read.run.started_at, rows):
+        return found
+    read.progress.warn(STARTED_OVER)
+    return None
+
+
+def _began_at(read: TableRead, reading: Reading) -> datetime:
+    """Give the time up to which the table is complete after the read."""
+    return reading.resumed.began_at if reading.resumed else read.source.read_until
+
+
+def _reached(read: TableRead, reading: Reading, pages: Sequence[Page]) -> InterruptedRead | None:
+    positions = [page.position for page in pages if page.position is not None]
+    return InterruptedRead(positions[-1], _began_at(read, reading)) if positions else None
 
 
 def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
@@ -136,7 +173,7 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
 def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
     """Add the state to commit with the last page."""
     is_partial = read.run.window.is_partial
-    until = None if is_partial else read.source.read_until
+    until = None if is_partial else _began_at(read, reading)
     deletes = None
     if reading.is_full and read.table.record_id is not None and not reading.is_doubtful:
         deletes = DeleteDetection(read.account.deletes == "remove", read.account.max_deleted_share)
@@ -146,6 +183,7 @@ def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
         full_read_at=until if reading.is_full else None,
         deletes=deletes,
         retry=None if is_partial else reading.retry,
+        refreshed={} if is_partial else reading.refreshed,
     )
 
 

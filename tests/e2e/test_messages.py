@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -336,14 +338,15 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
     ]
     assert bad.code == 3
     assert (
-        f"FAILED  ometria-uk: GET {url}/profiles\n        {REFUSED.format('profiles')}" in bad.out
+        f"FAILED  ometria-uk: GET {url}/profiles, lists, unsubscribes\n"
+        f"        {REFUSED.format('profiles')}" in bad.out
     )
     assert "ok      the warehouse" in bad.out
     as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
     assert (as_json.code, as_json.json[0]) == (
         3,
         {
-            "what": f"ometria-uk: GET {url}/profiles",
+            "what": f"ometria-uk: GET {url}/profiles, lists, unsubscribes",
             "error": REFUSED.format("profiles"),
             "warning": None,
         },
@@ -436,3 +439,21 @@ def test_secrets_and_people_stay_out_of_everything_that_is_said(
     assert "of course" in raws
     assert any(person in (raw or "") for raw in raws)
     assert json.dumps(raws).count(key) == 0
+
+
+def test_a_crash_writes_no_memory_to_the_disk(tmp_path: Path) -> None:
+    """A core dump would hold the key, so the program allows itself none."""
+    code = (
+        "import resource, sys\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
+        "from ometria_replica import cli\n"
+        "sys.argv = ['ometria-replica', '--version']\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert ended.stdout.splitlines()[-1] == "0", ended.stderr

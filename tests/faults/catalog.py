@@ -48,6 +48,26 @@ def killed_again_and_again(world: World) -> None:
     world.check()
 
 
+@scenario(ENDS, fresh=True, quirks=SMALL_PAGES, profiles=120)
+def a_first_read_killed_between_batches(world: World) -> None:
+    """
+    The first read of profiles is killed twice, days apart: each run continues the last, although
+    profiles that were read have changed and were deleted, and the changes are read afterwards.
+    """
+    plan = Plan("after commit of the batch", "profiles", batch_records=60)
+    for number in range(2):
+        world.run("sync", "profiles", plan=plan, code=-9)
+        everyone = [profile.id for profile in world.account.profiles]
+        for profile_id in everyone[:20]:
+            world.account.delete_profile(profile_id)
+        world.account.update_profile(everyone[20], lastname=f"Changed {number}")
+        world.account.advance(timedelta(days=3))
+    if "was continued" not in world.run("sync", "profiles").out:
+        raise Finding("profiles: the read started over")
+    world.run()
+    world.check_loosely()
+
+
 @scenario(ENDS)
 def out_of_memory(world: World) -> None:
     """A MemoryError ends the run in the middle of a transaction."""

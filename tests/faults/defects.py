@@ -29,18 +29,21 @@ from ometria_replica.errors import (
 from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging
 from ometria_replica.ometria import (
     account_source,
+    collection,
     decompress,
     endpoint_behaviour,
     export,
     offset_pages,
     page_overlap,
     per_parent,
+    planned_pages,
     read_strategies,
 )
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.response import Answer, Setback
 from ometria_replica.ometria.retries import RetryPolicy
+from ometria_replica.read_position import ReadPosition
 from ometria_replica.records import Unreadable
 from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.comparison import _Comparison
@@ -174,6 +177,18 @@ def watermark_with_first_batch() -> None:
             yield replace(pending, batch=batch)
 
     _patch(replication, "api_batches", api_batches)
+
+
+@defect
+def continued_read_with_its_own_time() -> None:
+    """A read that continues an interrupted one sets the watermark of its own beginning."""
+    _patch(table_reads, "_began_at", lambda read, _reading: read.source.read_until)
+
+
+@defect
+def position_not_checked() -> None:
+    """A read that continues an interrupted one trusts its offset."""
+    _patch(ReadPosition, "is_joined_by", lambda _self, _names: True)
 
 
 @defect
@@ -325,11 +340,11 @@ def offsets_trusted() -> None:
         self._seen.setdefault(first, page_overlap._Seen(offset, never, self._count))
         joined = original(self, offset, found, requested_at)
         assert joined is not None
-        return replace(joined, next_offset=self._end)
+        return replace(joined, next_offset=self.end)
 
     _patch(page_overlap.OverlapCheck, "join", join)
     _patch(offset_pages.OffsetReader, "_is_end", _short_is_the_end)
-    for module in (page_overlap, offset_pages):
+    for module in (page_overlap, planned_pages):
         _patch(module, "overlap_of", lambda _size: 0)
 
 
@@ -341,7 +356,7 @@ def _short_is_the_end(_self: Any, *_page: object, short: bool) -> bool:
 def short_page_is_the_last() -> None:
     """A page that is shorter than requested counts as the last."""
     behaviour = endpoint_behaviour.EndpointBehaviour
-    _patch(behaviour, "is_last", lambda _self, size: size < offset_pages.PAGE_SIZE)
+    _patch(behaviour, "is_last", lambda _self, size: size < collection.PAGE_SIZE)
     _patch(offset_pages.OffsetReader, "_is_end", _short_is_the_end)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 CLOCK = "watermark past the server's clock|rows are lost"
 DUPLICATED, LOST, OLD = "rows are duplicated", "rows are lost", "rows are not as they should be"
 AHEAD, SHRUNK = "state ahead of data", "rows are lost that were there before"
+KILLED_FIRST = "a first read killed between batches"
 KILLED_BETWEEN = "kills between the tables"
 KILLED_IN_LISTS = "kills while lists are synced"
 
@@ -26,6 +27,8 @@ PROOFS = {
     "state before rows": Proof("out of memory", AHEAD),
     "state before reading": Proof(KILLED_IN_LISTS, AHEAD, "before request"),
     "watermark with first batch": Proof(KILLED_BETWEEN, AHEAD, "after commit of the batch"),
+    "continued read with its own time": Proof(KILLED_FIRST, f"profiles: {OLD}, in last_name"),
+    "position not checked": Proof(KILLED_FIRST, f"profiles: \\d+ {LOST}"),
     "errors of writing swallowed": Proof(
         "no room for the file", "exit code 0, not 5|does not say that the disk is full"
     ),

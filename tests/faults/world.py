@@ -343,11 +343,15 @@ requests_per_second = 1000
         self.known = found
 
     def _check_marks(self) -> None:
-        """No watermark is past the clock of the one who was asked. A listing has our own time."""
+        """
+        No watermark is past the clock of the one who was asked. A listing has our own time, and
+        the position of an interrupted read says nothing about what is complete.
+        """
         self._marks = [
             mark
             for mark in self.state("watermarks")
-            if mark["source_id"] == self.source_id and not mark["kind"].startswith("listed ")
+            if mark["source_id"] == self.source_id
+            and not mark["kind"].startswith(("listed ", "position "))
         ]
         for mark in self._marks:
             if mark["reached_at"] > self.account.now + timedelta(seconds=60):

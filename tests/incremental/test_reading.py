@@ -237,6 +237,32 @@ def test_a_round_without_a_refreshed_list_delays_no_full_round(
     assert asked_on == [0, 2, 4]
 
 
+@pytest.mark.parametrize("late", [HOUR, 5 * HOUR, 30 * HOUR], ids=str)
+def test_a_refresh_that_shows_late_is_read_when_it_shows(
+    late: timedelta, shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Its time is hours before the last run then; it is read once, and not in each run."""
+    replicate(warehouse, account(server), at=shop.now)
+    shop.set_time(shop.now + DAY)
+    happened = shop.now - HOUR
+    replicate(warehouse, account(server), at=shop.now)
+    shop.set_time(happened + late + 2 * HOUR)
+    replicate(warehouse, account(server), at=shop.now)
+    shop.add_change("10", "cat", "list_enter", at=happened)
+    shop.update_list("10", refreshed_at=happened)
+
+    asked_on = []
+    for run in range(4):
+        asked = ReceivedRequests(server)
+        shop.set_time(shop.now + 4 * HOUR)
+        replicate(warehouse, account(server), at=shop.now)
+        if "10" in asked.lists():
+            asked_on.append(run)
+
+    assert changes(warehouse) == changes_of(shop)
+    assert asked_on == [0]
+
+
 def test_the_full_round_finds_changes_without_a_refresh(
     shop: Account, server: Server, warehouse: Path
 ) -> None:

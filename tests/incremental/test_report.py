@@ -26,6 +26,7 @@ PROFILES = TableReport(
     "uk", "profiles", requests=1_204, records=300_000, inserted=299_999, updated=1
 )
 LISTS = TableReport("uk", "lists", requests=2, records=30, unchanged=30)
+REFUSED = "Ometria refused the API key."
 
 
 def report(*tables: TableReport, outcome: Outcome = "succeeded", **more: object) -> RunReport:
@@ -66,7 +67,7 @@ Nothing was rejected.""",
     ),
     "failed": (
         report(
-            TableReport("uk", "profiles", requests=1, error="Ometria refused the API key."),
+            TableReport("uk", "profiles", requests=1, error=REFUSED),
             LISTS,
             outcome="failed",
         ),
@@ -226,11 +227,11 @@ def test_the_history_is_a_line_a_run() -> None:
 
     assert (
         history_as_text(runs)
-        == """\
+        == f"""\
 started (UTC)          outcome  seconds  records  inserted  updated  rejected
 2026-03-02 12:00:00  succeeded    301.2        0         5        0     1,003
 2026-03-02 12:00:00     failed    301.2       30         0        0         0
-    profiles: Ometria refused the API key.
+    profiles: {REFUSED}
 2026-03-02 12:00:00  succeeded    301.2  300,030   299,999        1         0"""
     )
     assert history_as_text([]) == "No run has been recorded yet."
@@ -265,3 +266,19 @@ def nothing_new() -> RunReport:
         "succeeded",
         (TableReport("uk", "lists"),),
     )
+
+
+def test_a_wrong_key_is_said_once() -> None:
+    """Each table fails with the name of its own request; another error has a line of its own."""
+    denied = "Ometria refused the API key for GET /{} (403). Check it."
+    failed = report(
+        TableReport("uk", "profiles", error=denied.format("profiles offset=0")),
+        TableReport("uk", "lists", error=denied.format("lists mode=all offset=0")),
+        TableReport("uk", "email_events", error="The bucket is not there."),
+        outcome="failed",
+    )
+
+    assert [line for line in failed.to_text().splitlines() if line.startswith("Failed: ")] == [
+        "Failed: profiles, lists: " + denied.format("profiles offset=0"),
+        "Failed: email_events: The bucket is not there.",
+    ]

@@ -21,7 +21,7 @@ import pytest
 from ometria_replica import batching, replication
 from ometria_replica.batch import Lease, Owner
 from ometria_replica.check import check
-from ometria_replica.config import load_config
+from ometria_replica.config import Secret, load_config
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
@@ -375,6 +375,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
     assert said.endswith("\nStopped. Committed data is safe; the next run continues from there.\n")
     assert list(scratch.iterdir()) == []
     assert state(warehouse, "leases") == []
+    assert [run["outcome"] for run in state(warehouse, "runs")] == ["stopped"]
 
 
 def read_file_names(warehouse: Path) -> list[str]:
@@ -390,6 +391,20 @@ def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
         f"{tmp_path}/nowhere does not exist, or cannot be written."
         " Create the folder, or change warehouse.url."
     )
+
+
+def test_check_says_once_that_a_key_is_wrong(server: Server, warehouse: Path) -> None:
+    """One endpoint that is refused has its own line; if all are, the key is wrong."""
+    wrong = account(server, api_key=Secret("another-key", "the test"))
+
+    found = [finding for finding in check(config(warehouse, wrong)) if finding.error]
+    assert [finding.what for finding in found] == [
+        f"uk: GET {server.url}/profiles, lists, unsubscribes"
+    ]
+
+    server.no_rights = frozenset({"lists"})
+    found = [finding for finding in check(config(warehouse, account(server))) if finding.error]
+    assert [finding.what for finding in found] == [f"uk: GET {server.url}/lists"]
 
 
 @pytest.mark.parametrize(

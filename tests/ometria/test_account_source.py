@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ from ometria_replica.config import AccountSettings, FeedSettings, Secret
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.schema import Column, Feed, Pages, Table, md5
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
+from ometria_simulator import Account, Quirks
+from ometria_simulator.routes import Api, Route
 from tests.ometria.listener import KEY, Asked, Reply, json_reply, listening
 
 if TYPE_CHECKING:
@@ -39,7 +42,10 @@ DELETIONS = Table(
 
 
 def source_of(
-    url: str = "", feed: FeedSettings | None = None, catalog: Catalog = CATALOG
+    url: str = "",
+    feed: FeedSettings | None = None,
+    catalog: Catalog = CATALOG,
+    started_at: datetime = NOW,
 ) -> AccountSource:
     settings = AccountSettings(
         account_id="acme",
@@ -49,7 +55,7 @@ def source_of(
         requests_per_second=1000.0,
         feed=feed,
     )
-    return AccountSource(settings, NOW, catalog)
+    return AccountSource(settings, started_at, catalog)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +73,53 @@ def export_folder(tmp_path: Path, *names: str) -> Path:
 
 def names(source: AccountSource, table: Table) -> list[str]:
     return sorted(file.name for file in source.export(table).list())
+
+
+# --- The day since which profiles are requested ------------------------------------------------
+
+ZONES = [timezone(timedelta(hours=hours)) for hours in range(-12, 15)]
+
+
+def day_asked(url: str, asked: list[str], at: datetime, since: date | None = None) -> str:
+    """Read profiles with a watermark *at*, or *since* a day, and return the ``updateSince``."""
+    with source_of(url, started_at=at + timedelta(hours=1)) as source:
+        list(source.read(PROFILES, TableState(watermark=at), since).pages())
+    return asked[-1]
+
+
+def is_sent(at: datetime, day: str, zone: timezone, *, inclusive: bool) -> bool:
+    """Whether Ometria sends a profile that was updated *at*, if its days are those of *zone*."""
+    shop = Account(now=at)
+    shop.add_profile("ann", email="ann@example.com")
+    offset = zone.utcoffset(None) / timedelta(hours=1)
+    quirks = Quirks(update_since_utc_offset_hours=offset, update_since_inclusive=inclusive)
+    return b"ann" in Api(shop, quirks).answer(Route("profiles"), {"updateSince": day})
+
+
+def test_no_change_is_missed_whatever_a_day_means_to_ometria() -> None:
+    """At each hour, in each zone, with the day included or not: what changed is requested."""
+    asked: list[str] = []
+
+    def answer(request: Asked) -> Reply:
+        asked.append(request.query["updateSince"])
+        return json_reply([])
+
+    with listening(answer) as server:
+        days = {
+            at: day_asked(server.url, asked, at)
+            for at in (
+                *(NOW.replace(hour=hour) for hour in range(24)),
+                NOW.replace(hour=23, minute=59),
+            )
+        }
+        since = day_asked(server.url, asked, NOW, NOW.date())
+
+    for (at, day), zone, inclusive in product(days.items(), ZONES, (True, False)):
+        assert is_sent(at, day, zone, inclusive=inclusive), (at, day, zone, inclusive)
+    for zone, inclusive in product(ZONES, (True, False)):
+        for begins in (UTC, zone):  # The day of `--since`, as we and as Ometria count days.
+            at = datetime.combine(NOW.date(), time(), begins)
+            assert is_sent(at, since, zone, inclusive=inclusive), (at, since, zone, inclusive)
 
 
 # --- Export files ------------------------------------------------------------------------------

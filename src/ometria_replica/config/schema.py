@@ -200,7 +200,7 @@ def _http_url(value: object) -> str:
 def _api_url(value: object) -> str:
     text = _http_url(value)
     url = urlsplit(text)
-    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise Invalid(
             "must be https: over http, the API key would be sent unencrypted"
             " (http is allowed for localhost)"
@@ -208,7 +208,8 @@ def _api_url(value: object) -> str:
     return text
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -66,6 +66,9 @@ def table_state_in(state: State) -> TableState:
         watermark=_moment(state.get("watermark")),
         full_read_at=_moment(state.get("whole_at")),
         retry={name: datetime.fromisoformat(due) for name, due in unread.items()},
+        refreshed={
+            name: datetime.fromisoformat(at) for name, at in state.get("refreshed", {}).items()
+        },
     )
 
 
@@ -73,6 +76,9 @@ def advance(state: State, reading: Reading, until: datetime) -> None:
     """Record that *reading* is complete, so that everything before *until* has been read."""
     state["watermark"] = until.isoformat()
     state["unread"] = {name: due.isoformat() for name, due in reading.retry.items()}
+    if reading.refreshed:
+        seen = {name: at.isoformat() for name, at in reading.refreshed.items()}
+        state["refreshed"] = {**state.get("refreshed", {}), **seen}
     if reading.is_full:
         state["whole_at"] = until.isoformat()
 

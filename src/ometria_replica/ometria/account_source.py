@@ -45,6 +45,8 @@ LOOK_BACK = timedelta(days=8)
 REFRESH_GRACE = timedelta(hours=3)
 """How long a refresh may take to appear in the changes: a list is read again for so long."""
 
+REFRESHED_AT = "timestamp_last_refreshed"
+
 FULL_ROUND = timedelta(days=7)
 """How often the changes of every list are read, refreshed or not."""
 
@@ -163,7 +165,8 @@ class AccountSource:
             case Pages() as collection:
                 start = first_day or watermark
                 overlapping = (start - OVERLAP).date() if start else None
-                return OffsetReading(self.client, collection, overlapping)
+                resumed = None if overlapping else state.interrupted
+                return OffsetReading(self.client, collection, overlapping, resumed)
             case Windows() as windows:
                 start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
@@ -210,12 +213,14 @@ class AccountSource:
         is_full: bool,
     ) -> Reading:
         """Read the parents for which *since* gives a time; BEGINNING asks for everything."""
-        starts = {}
+        starts, seen = {}, {}
         for page in self._read_collection(per_parent.parent):
             for record in page.records:
                 parent_id, start = field_text(record, "id"), since(record)
                 if parent_id and start:
                     starts[parent_id] = start
+                    if (refreshed_at := time_of(record, REFRESHED_AT)) is not None:
+                        seen[parent_id] = refreshed_at
         parents = [
             Parent(parent_id, None if start == BEGINNING else start)
             for parent_id, start in starts.items()
@@ -225,6 +230,7 @@ class AccountSource:
             per_parent,
             parents,
             starts,
+            seen,
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
@@ -246,8 +252,9 @@ class Refreshed:
     """
     Decides from when on to read the changes of a list; not at all if it was not refreshed.
 
-    A dynamic list changes only when it is refreshed. All lists are read once a week even so,
-    in case this is not the full truth. A list that Ometria refused is read in every run, from
+    A dynamic list changes only when it is refreshed. A refresh may show late, so it is compared
+    with the one that was seen when the list was last read. All lists are read once a week even
+    so, in case this is not the full truth. A list that Ometria refused is read in every run, from
     the time from which it is due.
     """
 
@@ -263,15 +270,18 @@ class Refreshed:
     def since(self, record: Record) -> datetime | None:
         """Return the time from which to read a list's changes; None to skip the list."""
         watermark, whole_at = self.state.watermark, self.state.full_read_at
-        due = self.state.retry.get(field_text(record, "id") or "")
+        list_id = field_text(record, "id") or ""
+        due = self.state.retry.get(list_id)
         if due is not None:
             return due
         if watermark is None or whole_at is None:
             return BEGINNING
         if self.is_full_round:
             return min(watermark, whole_at) - LOOK_BACK
-        refreshed_at = time_of(record, "timestamp_last_refreshed")
+        refreshed_at = time_of(record, REFRESHED_AT)
         is_dynamic = field_text(record, "type") == "DYNAMIC"
-        if is_dynamic and refreshed_at is not None and refreshed_at < watermark - REFRESH_GRACE:
-            return None
+        if refreshed_at is not None and is_dynamic:
+            is_known = self.state.refreshed.get(list_id) == refreshed_at
+            if is_known and refreshed_at < watermark - REFRESH_GRACE:
+                return None
         return watermark - LOOK_BACK

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ometria_replica.config.schema import is_loopback
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -30,6 +31,7 @@ from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
     BadRequest,
     Setback,
+    certificate_problem,
     described,
     origin_of,
     read_answer,
@@ -126,6 +128,8 @@ class Client:
             },
             timeout=timeout_seconds,
             follow_redirects=False,  # The key must not travel to another host.
+            # No proxy between this machine and itself: it would receive the key in the clear.
+            trust_env=urlsplit(api_url).scheme == "https" or not is_loopback(self._host),
             # No cookies: a server's text must not return in a later request's header.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
@@ -195,6 +199,11 @@ class Client:
     def now(self) -> datetime:
         """Give our own time, in UTC."""
         return self._now()
+
+    @property
+    def address(self) -> str:
+        """The API's address."""
+        return self._api_url
 
     def has_own_limit(self, path: str) -> bool:
         """Whether *path* has a rate limit of its own, below the account's."""
@@ -271,6 +280,12 @@ class Client:
             ):
                 return response, self._body(response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            if (problem := certificate_problem(error)) is not None:
+                raise UnexpectedResponse(
+                    f"The certificate of {self._host} is not trusted: {problem}. If a proxy of your"
+                    " network issues certificates, set SSL_CERT_FILE to the file with its"
+                    " authority; else check api_url. Nothing was sent."
+                ) from error
             raise Setback("it could not be reached", unreachable=True) from error
         except httpx2.TimeoutException as error:
             if time.monotonic() - began >= self._deadline_seconds:

@@ -7,32 +7,28 @@ the requests that turn out to be unnecessary before they are sent.
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import OmetriaError, UnexpectedResponse
-from ometria_replica.ometria.page_overlap import OverlapCheck, by_id, overlap_of
-from ometria_replica.ometria.prefetch import IN_FLIGHT, Prefetch
-from ometria_replica.ometria.response import BadRequest
+from ometria_replica.ometria.collection import PAGE_SIZE, USUAL_CAPS, Collection, warn_if_cut
+from ometria_replica.ometria.page_overlap import OverlapCheck, by_id
+from ometria_replica.ometria.planned_pages import PlannedPages
+from ometria_replica.ometria.prefetch import Prefetch
+from ometria_replica.read_position import ReadPosition
 from ometria_replica.records import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from concurrent.futures import Future
     from datetime import date
 
     from ometria_replica.ometria.client import Client
-    from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
-    from ometria_replica.ometria.page_overlap import Identity, Joined
+    from ometria_replica.ometria.page_overlap import Joined
     from ometria_replica.ometria.response import Answer
     from ometria_replica.records import Record
     from ometria_replica.schema import Pages
-
-PAGE_SIZE = 250  # Ometria's documented maximum: support.ometria.com, "Profiles API".
-RETURN_TURN_SECONDS = 0.05  # For threads to wake. Requests in flight are not waited for.
 
 # How often the reader yields an empty page while it waits for an answer, so that a run can
 # renew its lease. Ometria may refuse requests for hours (429, Retry-After).
@@ -41,6 +37,10 @@ SIGN_OF_LIFE_SECONDS = 60.0
 # How far to step back to find the overlap again, in pages, for each attempt. Half a page closes
 # the gap of ordinary deletions; 32 pages are 8,000 profiles deleted between two requests.
 STEPS_BACK = (0.5, 1, 2, 4, 8, 16, 32)
+
+# How far to step back to find the tail of an interrupted read, in pages: hours have passed. The
+# pages lie side by side, since only the tail is remembered; it reaches 4,000 deletions.
+STEPS_BACK_TO_TAIL = tuple(range(1, 17))
 
 # Consecutive answers without a new record, and those of them that did not join. The way back
 # from the furthest step takes 32, and records that are inserted at the front push known ones
@@ -54,20 +54,29 @@ GROWING_PAGES = 3
 
 SMALLEST_PAGE = 2  # Pages of one record cannot overlap, so such a page is proven to be the whole.
 
-# Servers that end a collection early do so at a round number of records. By chance, one of a
-# thousand collections has such a size.
-ROUND_TOTAL = 1000
-
-# Sizes at which servers usually cut an answer.
-USUAL_CAPS = frozenset({10, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10_000})
+# How far beyond the end of a page to look whether the server ignores ``offset``, in pages: no
+# account grows by so many between two requests.
+FAR = 100
+REPEATS = 2  # The same page in a row, after which to look.
 
 
-def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> Iterator[Page]:
+class PositionLostError(Exception):  # Not an error of the run: the read starts over.
+    """The position of an interrupted read cannot be found again."""
+
+
+def read_pages(
+    client: Client,
+    pages: Pages,
+    *,
+    since: date | None = None,
+    position: ReadPosition | None = None,
+) -> Iterator[Page]:
     """
     Read a collection in the order of its pages. If a record is read twice, the later copy is newer.
 
     With *since*, read only the records that were updated on that day or later, and add the day
-    to each of them. Raises UnexpectedResponse if records would be lost.
+    to each of them. With *position*, read what follows it; raises PositionLostError, before any
+    record, if it cannot be found. Raises UnexpectedResponse if records would be lost.
 
     The default order, by id, is kept. In the order of update, a record that changes during the
     read moves to the end, and all records after it shift left: every update would open a gap.
@@ -84,32 +93,14 @@ def read_pages(client: Client, pages: Pages, *, since: date | None = None) -> It
             client.behaviour(pages.endpoint),
             must_page=pages.pages,
             one_at_a_time=client.has_own_limit(pages.endpoint),
+            address=client.address if pages.pages and since is None else None,
         )
-        reader = OffsetReader(prefetch, collection)
+        if position is not None and position.collection != collection.id:
+            raise PositionLostError
+        reader = OffsetReader(prefetch, collection, position)
         for page in reader.pages():
             yield _stamped(page, pages.stamp, since)
-        warn_if_cut(client, reader)
-
-
-@dataclass(frozen=True)
-class Collection:
-    """
-    A collection to read, by requests for *path* with *query*.
-
-    *behaviour* is shared by all collections of one endpoint. *must_page* says that paging is
-    documented, so that ignoring ``offset`` is an error. *parted_first* says that a first page
-    smaller than requested stays unproven, because the caller splits it by time.
-    *one_at_a_time* requests at most one page ahead: an endpoint with a rate limit of its own
-    is slower than any caller.
-    """
-
-    path: str
-    query: Mapping[str, str]
-    identity: Callable[[Record], Identity]
-    behaviour: EndpointBehaviour
-    must_page: bool = False
-    parted_first: bool = False
-    one_at_a_time: bool = False
+        warn_if_cut(client, collection, reader.total, reader.unproven)
 
 
 class OffsetReader:
@@ -126,15 +117,19 @@ class OffsetReader:
     While records are added at the end, no page proves the end. Then a page beyond it is
     requested: if it is empty, the collection ends before that offset now, and the read ends
     with the next short page that reaches it. Records that are added later belong to the next run.
+
+    From *position* on, the first page must hold the tail of the records before it.
     """
 
-    def __init__(self, prefetch: Prefetch, collection: Collection) -> None:
+    def __init__(
+        self, prefetch: Prefetch, collection: Collection, position: ReadPosition | None = None
+    ) -> None:
         self.collection = collection
         self.unproven: Sequence[Record] | None = None
         self._prefetch = prefetch
-        self._overlap = OverlapCheck(collection.identity)
-        self._planned: deque[tuple[int, Future[Answer]]] = deque()
-        self._depth = 1
+        self._position = position
+        self._overlap = OverlapCheck(collection.identity, position)
+        self._planned = PlannedPages(prefetch, collection, position.start if position else 0)
         self._idle = self._missed = 0
         self._gap_at = self._steps_back = 0
         self.total = 0  # The position of the end, once everything was read.
@@ -142,33 +137,43 @@ class OffsetReader:
         self._answers = self._growing = 0
         self._most_growing = GROWING_PAGES
         self._ends_before: int | None = None  # An offset that was beyond the end.
-        self._planned.append((0, self._request(0)))
 
     def pages(self) -> Iterator[Page]:
         """
         Read to the end.
 
-        Raises UnexpectedResponse rather than lose a record or run without end.
+        Raises UnexpectedResponse rather than lose a record or run without end, and
+        PositionLostError in its place until the position was found.
         """
         try:
             yield from self._pages()
+        except UnexpectedResponse as error:
+            if self._is_searching:
+                raise PositionLostError from error
+            raise
         finally:
-            self._cancel_planned()
+            self._planned.cancel()
+
+    @property
+    def _is_searching(self) -> bool:
+        """Whether the position of an interrupted read was not found yet."""
+        return self._position is not None and not self._overlap.has_begun
 
     def _pages(self) -> Iterator[Page]:
-        offset = 0
+        offset = self._position.start if self._position else 0
         while True:
             at, answer = yield from self._next_answer(offset)
             short = self.collection.behaviour.is_last(len(answer.records))
             joined = self._overlap.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined)
             if joined is None:
+                self._planned.cancel()  # They were requested for a collection that was shorter.
                 yield from self._refuse_empty_pages(at, answer)
                 offset = self._step_back(at)
                 continue
             self._steps_back = 0
             if joined.news and not self._is_repeated(joined):
-                yield Page(joined.news, answer.requested_at, answer.origin)
+                yield Page(joined.news, answer.requested_at, answer.origin, self._reached())
             if at == 0 and len(answer.records) == 1 and self._must_prove_one:
                 if (yield from self._is_alone(answer.records)):
                     return
@@ -177,6 +182,7 @@ class OffsetReader:
             self.total = at + len(answer.records)
             if self._is_end(at, answer, joined, short=short) or self._is_whole(at, answer, joined):
                 return
+            yield from self._refuse_ignored_offset(at, answer, joined)
             may_grow = self._may_grow(answer, short=short)
             reached = self._ends_before is not None and at + self._page_size >= self._ends_before
             if may_grow and reached:
@@ -185,15 +191,24 @@ class OffsetReader:
             if may_grow and joined.unread:
                 yield from self._bound_growth(offset)
             if short:
-                self._cancel_planned()  # There is probably no further page.
+                self._planned.cancel()  # There is probably no further page.
             else:
-                self._look_ahead(offset, joined)
+                grows = self._growing > 0 or self._most_growing > GROWING_PAGES
+                self._planned.look_ahead(offset, has_news=joined.unread > 0, may_grow=grows)
+
+    def _reached(self) -> ReadPosition | None:
+        """Give the position at which another read can continue."""
+        if self.collection.id is None or not self._overlap.tail:
+            return None
+        tail, page_size = self._overlap.tail, self.collection.behaviour.longest
+        return ReadPosition.of(self.collection.id, self._overlap.end, page_size, tail)
 
     def _bound_growth(self, offset: int) -> Iterator[Page]:
         """
         Find an offset beyond the end, once each of some short pages held something new.
 
-        It is half a page beyond *offset*, so that the page there reaches it. A server that
+        It is a page beyond *offset*, so that the page there just reaches it, and the collection
+        may grow by nearly a page until the answer. A server that
         removes records from its pages makes them short too, and answers with records there; so
         it is asked ever less often.
         """
@@ -201,9 +216,9 @@ class OffsetReader:
         if self._ends_before is not None or self._growing < self._most_growing:
             return
         self._growing, self._most_growing = 0, 2 * self._most_growing
-        self._cancel_planned()  # Only a page requested after this one may be the last.
-        beyond = offset + max(1, self._page_size // 2)
-        future = self._request(beyond)
+        self._planned.cancel()  # Only a page requested after this one may be the last.
+        beyond = offset + self._page_size
+        future = self._planned.request(beyond)
         yield from self._signs_of_life(future)
         with suppress(OmetriaError):  # It proves nothing; the next page shows whether it matters.
             if not self._prefetch.answer(future).records:
@@ -229,9 +244,9 @@ class OffsetReader:
 
     def _records_at(self, offset: int) -> Generator[Page, None, list[Record]]:
         """Request a page only to see what it holds."""
-        future = self._request(offset)
+        future = self._planned.request(offset)
         yield from self._signs_of_life(future)
-        return self._answer(offset, future).records
+        return self._planned.answer(offset, future).records
 
     def _refuse_empty_pages(self, at: int, answer: Answer) -> Iterator[Page]:
         """
@@ -239,7 +254,9 @@ class OffsetReader:
 
         It is requested again first: records may have been added since its answer.
         """
-        if answer.records or not (yield from self._records_at(at + self._page_size)):
+        if answer.records or self._is_searching:
+            return
+        if not (yield from self._records_at(at + self._page_size)):
             return
         if not (yield from self._records_at(at)):
             raise self._endless(f"the page at offset {at} is empty, and records follow it")
@@ -252,39 +269,15 @@ class OffsetReader:
 
     def _next_answer(self, offset: int) -> Generator[Page, None, tuple[int, Answer]]:
         """Wait for the page at *offset*, or a planned one just before it, with signs of life."""
-        at, future = self._take(offset)
+        at, future = self._planned.take(offset)
         yield from self._signs_of_life(future)
-        answer = self._answer(at, future)
+        answer = self._planned.answer(at, future)
         if answer.single:
             raise UnexpectedResponse(
                 f"Ometria's answer to {answer.origin} is one object, where an array is"
                 " documented. Run `ometria-replica check`."
             )
         return at, answer
-
-    def _request(self, offset: int) -> Future[Answer]:
-        page = {"limit": str(PAGE_SIZE), "offset": str(offset)}
-        if self.collection.behaviour.refuses_paging:
-            page = {}
-        return self._prefetch.request(self.collection.path, {**self.collection.query, **page})
-
-    def _take(self, offset: int) -> tuple[int, Future[Answer]]:
-        while self._planned and self._planned[0][0] + self._stride <= offset:
-            self._prefetch.cancel(self._planned.popleft()[1])
-        if self._planned and self._planned[0][0] <= offset:
-            return self._planned.popleft()
-        return offset, self._request(offset)
-
-    def _answer(self, offset: int, future: Future[Answer]) -> Answer:
-        """Wait. If paging is not documented and is refused, request once more without it."""
-        try:
-            return self._prefetch.answer(future)
-        except BadRequest:
-            if offset > 0 or self.collection.must_page:
-                raise
-        behaviour = self.collection.behaviour
-        behaviour.refuses_paging, behaviour.pages = True, False
-        return self._prefetch.answer(self._request(0))
 
     @property
     def _must_prove_one(self) -> bool:
@@ -294,42 +287,17 @@ class OffsetReader:
     @property
     def _page_size(self) -> int:
         """The server's page size, as far as it is known."""
-        return self.collection.behaviour.longest
-
-    @property
-    def _stride(self) -> int:
-        return max(1, self._page_size - overlap_of(self._page_size))
-
-    def _look_ahead(self, offset: int, joined: Joined) -> None:
-        """
-        Plan the pages from *offset* on, as many as the latency of answers makes worthwhile.
-
-        The number doubles after each page with news, to cover a busy consumer. A short
-        collection costs hardly a request too many: planned requests that have not had their
-        turn when the last page arrives are never sent. From an endpoint without documented
-        paging, one page at a time is requested until it is known to page: each answer may
-        be the whole collection. After a short page with news, each page may be the last.
-        """
-        does_page = self.collection.must_page or self.collection.behaviour.pages
-        may_grow = self._growing > 0 or self._most_growing > GROWING_PAGES
-        if self.collection.one_at_a_time or may_grow or not does_page:
-            self._planned.append((offset, self._request(offset)))
-            return
-        self._depth = max(self._depth, min(IN_FLIGHT, self._prefetch.worth_in_flight()))
-        while len(self._planned) < self._depth:
-            following = self._planned[-1][0] + self._stride if self._planned else offset
-            self._planned.append((following, self._request(following)))
-        if joined.unread:
-            self._depth = min(IN_FLIGHT, self._depth * 2)
+        known = self._position.page_size if self._position and self._is_searching else 0
+        return max(known, self.collection.behaviour.longest)
 
     def _step_back(self, at: int) -> int:
         """Choose an earlier offset after the page *at* did not join."""
         if self._steps_back == 0:
             self._gap_at = at
-        if self._steps_back == len(STEPS_BACK):
+        steps = STEPS_BACK_TO_TAIL if self._is_searching else STEPS_BACK
+        if self._steps_back == len(steps) or at == 0:  # The start joins, except to a tail.
             raise self._endless("records vanish faster than pages can be read")
-        size = self._page_size
-        step = max(1, int(STEPS_BACK[self._steps_back] * size))
+        step = max(1, int(steps[self._steps_back] * self._page_size))
         self._steps_back += 1
         return max(0, self._gap_at - step)
 
@@ -343,14 +311,6 @@ class OffsetReader:
                 f"the pages after offset {offset} hold nothing new and do not end;"
                 " perhaps there is a highest offset"
             )
-
-    def _cancel_planned(self) -> None:
-        planned = [future for _, future in self._planned]
-        self._planned.clear()
-        for future in planned:
-            self._prefetch.cancel(future)
-        # A request that waits for its turn returns it at once, and the next request takes it.
-        wait(planned, timeout=RETURN_TURN_SECONDS)
 
     def _is_end(self, offset: int, answer: Answer, joined: Joined, *, short: bool) -> bool:
         """Whether no page follows: proven where it can be, else judged by the size."""
@@ -368,9 +328,6 @@ class OffsetReader:
         if offset > 0 and not joined.repeats:
             behaviour.pages = True
         if self.collection.must_page:
-            # Two repeats: records that are inserted at the front can cause one.
-            if joined.repeats > 1:
-                raise self._endless("every offset returns the same page, so offset is ignored")
             return False
         if joined.repeats:
             behaviour.pages = False
@@ -380,37 +337,30 @@ class OffsetReader:
             return True
         return False
 
+    def _refuse_ignored_offset(
+        self, at: int, answer: Answer, joined: Joined
+    ) -> Generator[Page, None, None]:
+        """
+        Raise if the server sends the same page for every offset.
+
+        Records that are inserted at the front shift a page by as much as the read goes on, but
+        not by so much as to a page far beyond it.
+        """
+        if not self.collection.must_page or joined.repeats < REPEATS:
+            return
+        identity = self.collection.identity
+        try:
+            far = yield from self._records_at(at + FAR * self._page_size)
+        except UnexpectedResponse:  # Refused there: so the server reads the offset.
+            return
+        if sorted(map(identity, far)) == sorted(map(identity, answer.records)):
+            raise self._endless("every offset returns the same page, so offset is ignored")
+
     def _endless(self, reason: str) -> UnexpectedResponse:
         return UnexpectedResponse(
             f"GET /{self.collection.path} cannot be read to its end: {reason}."
             " The watermark stays where it is. Run again; if it fails again,"
             " run `ometria-replica check`."
-        )
-
-
-def warn_if_cut(client: Client, reader: OffsetReader) -> None:
-    """
-    Warn if an answer that cannot be proven whole looks cut.
-
-    It does if its size is a usual cap, or if another collection of the endpoint had exactly
-    as many records and no page was longer. A collection that ends after a round number of
-    records may be cut there.
-    """
-    if reader.total >= ROUND_TOTAL and reader.total % ROUND_TOTAL == 0 and not reader.unproven:
-        reader.collection.behaviour.is_doubtful = True
-        client.warn(
-            f"{reader.collection.path} ended after exactly {reader.total:,} records; Ometria may"
-            " have cut the collection there"
-        )
-    if reader.unproven is None:
-        return
-    path, behaviour = reader.collection.path, reader.collection.behaviour
-    size = len(reader.unproven)
-    same_as = behaviour.unproven.setdefault(size, path)
-    if size in USUAL_CAPS or (size > min(USUAL_CAPS) and same_as != path):
-        behaviour.is_doubtful = True
-        client.warn(
-            f"{path} does not page and sent exactly {size} records; Ometria may have cut the answer"
         )
 
 

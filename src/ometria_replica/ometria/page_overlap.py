@@ -16,6 +16,10 @@ after the first record of B, so it lies within B. In both cases it is read: U an
 have no holes up to the later of their ends. This holds whichever request was served first, so
 pages can be requested concurrently.
 A page at offset 0 needs no shared record: it begins at the start.
+
+A read that continues an interrupted one has U from another run, and remembers its last records
+only by their hashes. Its first page must hold many of them, in their order and with no other
+record between, since the order itself may have changed in the meantime.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from ometria_replica.read_position import ReadPosition
     from ometria_replica.records import Record
 
 OVERLAP = 5  # Survives four deletions between two pages without an extra request.
@@ -87,15 +92,23 @@ class _Seen:
 
 
 class OverlapCheck:
-    """The records read so far of one collection, as far back as a page may still overlap them."""
+    """
+    The records read so far of one collection, as far back as a page may still overlap them.
 
-    def __init__(self, identity: Callable[[Record], Identity]) -> None:
+    With *position*, an earlier run has read those before it.
+    """
+
+    def __init__(
+        self, identity: Callable[[Record], Identity], position: ReadPosition | None = None
+    ) -> None:
         self._identity = identity
+        self._position = position
+        self.tail: list[Identity] = []  # The page with the last record read, in its order.
         self._can_change = identity is not by_all
         self._seen: dict[Identity, _Seen] = {}
         self._pages: deque[list[Identity]] = deque()
         self._count = 0
-        self._end = 0  # The position just after the last record read.
+        self.end = 0  # The position just after the last record read.
         self._missed = False  # Whether a page failed to join since the last new record.
         self._next = 0
         self._repeats = 0
@@ -109,7 +122,7 @@ class OverlapCheck:
         be missing in between.
         """
         names = [self._identity(record) for record in found]
-        if offset > 0 and not any(name in self._seen for name in names):
+        if not self._shares(offset, names):
             self._missed = True
             return None
         news = [
@@ -128,6 +141,16 @@ class OverlapCheck:
         self._remember(offset, names, requested_at)
         ends = is_further and offset >= due and not unread and self._ends_alike(names, last_names)
         return Joined(news, unread, self._next, self._repeats, ends)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a page has joined."""
+        return self._count > 0
+
+    def _shares(self, offset: int, names: list[Identity]) -> bool:
+        if self._position is not None and not self.has_begun:
+            return self._position.is_joined_by(names)
+        return offset == 0 or any(name in self._seen for name in names)
 
     def _ends_alike(self, names: list[Identity], last_names: list[Identity]) -> bool:
         """
@@ -151,9 +174,10 @@ class OverlapCheck:
         """
         page_end = offset + len(names)
         last = self._seen.get(names[-1]) if names else None
-        self._end = page_end if last is None else self._end + (page_end - 1) - last.position
+        self.end = page_end if last is None else self.end + (page_end - 1) - last.position
+        self.tail = names if names and last is None else self.tail
         self._missed = self._missed and not unread
-        end = page_end if self._missed else max(self._end, page_end)
+        end = page_end if self._missed else max(self.end, page_end)
         return max(end - overlap_of(len(names)), offset + 1)
 
     def _remember(self, offset: int, names: list[Identity], requested_at: datetime) -> None:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ometria_replica.errors import AccessDenied, NotFound
-from ometria_replica.ometria.offset_pages import read_pages
+from ometria_replica.ometria.offset_pages import PositionLostError, read_pages
 from ometria_replica.ometria.per_parent import read_per_parent
 from ometria_replica.ometria.time_windows import read_windows
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.per_parent import Parent
+    from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import Page
     from ometria_replica.schema import Pages, PerParent, Windows
 
@@ -45,12 +46,29 @@ class Reading(Protocol):
         Whether this is a full read.
 
         A table that is read per parent is full when the changes of every parent are requested.
+        Known for certain after the first record.
+        """
+
+    @property
+    def resumed(self) -> InterruptedRead | None:
+        """
+        The full read of an earlier run that this read continues; None if it begins anew.
+
+        Known for certain after the first record.
         """
 
     @property
     def retry(self) -> Mapping[str, datetime]:
         """
         Parents that Ometria refused or failed to read, each with the time from which it is due.
+
+        Complete after the last page.
+        """
+
+    @property
+    def refreshed(self) -> Mapping[str, datetime]:
+        """
+        Parents that were read, each with its last refresh as it was seen, if it has one.
 
         Complete after the last page.
         """
@@ -81,7 +99,9 @@ class _RecordReading(ABC):
     total: int | None = None
     unit: Unit = "records"
     retry: Mapping[str, datetime] = MappingProxyType({})
+    refreshed: Mapping[str, datetime] = MappingProxyType({})
     failure: OmetriaError | None = None
+    resumed: InterruptedRead | None = None
 
     def __init__(self, client: Client, endpoint: str, *, is_full: bool) -> None:
         self.is_full = is_full
@@ -105,15 +125,35 @@ class _RecordReading(ABC):
 
 
 class OffsetReading(_RecordReading):
-    """Reads the records that were updated on the day *since* or later; None reads all."""
+    """
+    Reads the records that were updated on the day *since* or later; None reads all.
 
-    def __init__(self, client: Client, collection: Pages, since: date | None) -> None:
-        super().__init__(client, collection.endpoint, is_full=since is None)
+    With *resumed*, it reads what follows its position; if that is not found again, it reads all.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        collection: Pages,
+        since: date | None,
+        resumed: InterruptedRead | None = None,
+    ) -> None:
+        is_full = since is None and resumed is None
+        super().__init__(client, collection.endpoint, is_full=is_full)
         self._collection = collection
         self._since = since
+        self.resumed = resumed
 
     def _read(self) -> Iterator[Page]:
-        return read_pages(self._client, self._collection, since=self._since)
+        if self.resumed is not None:
+            position = self.resumed.position
+            try:
+                yield from read_pages(self._client, self._collection, position=position)
+            except PositionLostError:
+                self.resumed, self.is_full = None, True
+            else:
+                return
+        yield from read_pages(self._client, self._collection, since=self._since)
 
 
 class CollectionReading(_RecordReading):
@@ -149,10 +189,12 @@ class PerParentReading:
     """
     Reads a collection for each of *parents*.
 
-    *due* is the time from which a parent is due if it cannot be read now.
+    *due* is the time from which a parent is due if it cannot be read now, *seen* its last
+    refresh, if it has one.
     """
 
     unit: Unit = "lists"
+    resumed: InterruptedRead | None = None
 
     def __init__(
         self,
@@ -160,6 +202,7 @@ class PerParentReading:
         per_parent: PerParent,
         parents: list[Parent],
         due: Mapping[str, datetime],
+        seen: Mapping[str, datetime],
         *,
         since_parameter: str,
         is_full: bool,
@@ -173,6 +216,7 @@ class PerParentReading:
         self._per_parent = per_parent
         self._parents = parents
         self._due = due
+        self._seen = seen
         self._since_parameter = since_parameter
 
     @property
@@ -180,6 +224,11 @@ class PerParentReading:
         """Whether an answer may be cut, or a parent was not read."""
         cut = self._client.behaviour(self._per_parent.endpoint).is_doubtful
         return cut or bool(self.retry)
+
+    @property
+    def refreshed(self) -> Mapping[str, datetime]:
+        """The refreshes of the parents that were read."""
+        return {name: at for name, at in self._seen.items() if name not in self.retry}
 
     def pages(self) -> Iterator[Page]:
         """Read each parent's pages."""

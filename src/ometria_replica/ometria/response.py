@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -72,6 +73,16 @@ class Setback(Exception):  # Not yet an error: the next attempt may succeed.
         self.busy = busy
         self.unreachable = unreachable
         self.damaged = damaged
+
+
+def certificate_problem(error: BaseException) -> str | None:
+    """Say why a server's certificate is not trusted; None if *error* has another cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message.rstrip(".")
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def origin_of(path: str, query: Mapping[str, str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ometria_replica.ometria.offset_pages import Collection, OffsetReader
+from ometria_replica.ometria.collection import Collection
+from ometria_replica.ometria.offset_pages import OffsetReader
 from ometria_replica.ometria.page_overlap import by_all
 from ometria_replica.ometria.prefetch import Prefetch
 from ometria_replica.ometria.times import time_of, utc_text

@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 class Leases(Part):
     """The leases in one warehouse."""
 
-    def acquire(self, lease: Lease, now: datetime) -> None:
+    def acquire(self, lease: Lease, now: datetime) -> list[Lease]:
         """
         Let one run write the rows of a source; take over the lease of a dead or silent run.
 
+        Returns the leases that were taken over: their runs did not end as they should.
         Raises Busy, naming the holder, while another run that may be alive holds it. Where
         nothing can be locked, two runs that acquire it at the same moment both give it up.
         """
-        self._take(lease, now)
-        if self._engine.locks or self.sessions.dry_run:
-            return
-        try:
-            self._refuse_unless_alone(lease, now)
-        except Busy:
-            self.release(lease)
-            raise
+        ended: list[Lease] = []
+        self._take(lease, now, ended)
+        if not self._engine.locks and not self.sessions.dry_run:
+            try:
+                self._refuse_unless_alone(lease, now)
+            except Busy:
+                self.release(lease)
+                raise
+        return ended
 
     @writes("releasing the lease")
     def release(self, lease: Lease) -> None:
@@ -49,22 +51,28 @@ class Leases(Part):
         return next(iter(self._of(source_id)), None)
 
     @writes("acquiring the lease", "the lease")
-    def _take(self, lease: Lease, now: datetime) -> None:
+    def _take(self, lease: Lease, now: datetime, ended: list[Lease]) -> None:
         self._engine.lock(LEASES)
-        self._refuse_beside_others(lease, now)
+        ended += self._refuse_beside_others(lease, now)
         self._delete(lease.source_id)
         row = [lease.source_id, lease.run_id, lease.host, lease.pid, lease.process]
         with step("lease"):
             self._engine.insert(LEASES, [*row, now, lease.expires_at])
 
-    def _refuse_beside_others(self, lease: Lease, now: datetime) -> None:
-        """Raise Busy while another run that may be alive holds a lease of the same source."""
-        for held in self._of(lease.source_id):
-            if held.run_id != lease.run_id and held.expires_at > now and _is_alive(held):
+    def _refuse_beside_others(self, lease: Lease, now: datetime) -> list[Lease]:
+        """
+        Raise Busy while another run that may be alive holds a lease of the same source.
+
+        Returns the leases of runs that are not alive.
+        """
+        found = [held for held in self._of(lease.source_id) if held.run_id != lease.run_id]
+        for held in found:
+            if held.expires_at > now and _is_alive(held):
                 raise Busy(
                     f"{held} is loading '{lease.source_id}' into {self._engine.place}, until"
                     f" {held.expires_at:%H:%M:%S} UTC at the latest. Run again when it is done."
                 )
+        return found
 
     @reads("reading the leases")
     def _refuse_unless_alone(self, lease: Lease, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse.sessions import Part
-from ometria_replica.warehouse.state_tables import FILES, FULL_READ, RUNS, WATERMARKS
+from ometria_replica.warehouse.state_tables import FILES, FULL_READ, POSITION, RUNS, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,14 +71,18 @@ class LostRows(Part):
         Return whether a run loaded a row that should still be there.
 
         That is any row of events, which are never removed, and of other tables one that the last
-        full read found, or a later run. Ids of runs sort by time.
+        full read found, or a later run, or an interrupted read. Ids of runs sort by time.
         """
-        full_read_by = self._engine.rows(
-            f"SELECT run_id FROM {self._readable(WATERMARKS)}"
-            " WHERE source_id = ? AND table_name = ? AND kind = ?",
-            [source_id, table.name, FULL_READ],
+        run_ids = dict(
+            self._engine.rows(
+                f"SELECT kind, run_id FROM {self._readable(WATERMARKS)}"
+                " WHERE source_id = ? AND table_name = ?",
+                [source_id, table.name],
+            )
         )
-        first = full_read_by[0][0] if full_read_by else ""
+        if any(kind.startswith(POSITION) for kind in run_ids):
+            return True
+        first = run_ids.get(FULL_READ, "")
         runs = self._engine.rows(
             f"SELECT run_id, report FROM {self._readable(RUNS)}"
             f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}"

@@ -9,6 +9,7 @@ from ometria_replica.batch import Owner, Run, TableState
 from ometria_replica.errors import ConfigError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS
+from ometria_replica.read_position import InterruptedRead, ReadPosition
 from ometria_replica.source_ids import keys_may_meet
 from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
@@ -17,6 +18,8 @@ from ometria_replica.warehouse.state_tables import (
     FILES,
     FULL_READ,
     LISTED,
+    POSITION,
+    REFRESHED,
     REJECTS,
     RETRY,
     RUNS,
@@ -117,11 +120,13 @@ class StateStore(Part):
             full_read_at=marks.get(FULL_READ),
             retry=_with_prefix(marks, RETRY),
             listed=_with_prefix(marks, LISTED),
+            refreshed=_with_prefix(marks, REFRESHED),
             loaded_at=loaded_at,
             files=files,
             unreadable=unreadable,
             rejects=self._count(REJECTS, key),
             deleted_upstream=self._count(DELETED_UPSTREAM, key),
+            interrupted=_interrupted(marks),
         )
 
     @reads("reading the file log")
@@ -192,6 +197,9 @@ class StateStore(Part):
             self._engine.execute(f"UPDATE {files} SET read_again = true {of_table}", key)
             return
         self._engine.execute(
+            f"DELETE FROM {marks} {of_table} AND starts_with(kind, ?)", [*key, POSITION]
+        )
+        self._engine.execute(
             f"UPDATE {marks} SET reached_at = ? {of_table} AND reached_at > ?", [to, *key, to]
         )
         self._engine.execute(
@@ -258,13 +266,17 @@ class StateStore(Part):
         key = [batch.source_id, batch.table.name]
         marks = {WATERMARK: batch.watermark, FULL_READ: batch.full_read_at}
         with step("watermarks"):
-            if batch.retry is not None:
+            if batch.retry is not None or batch.interrupted is not None:
                 self._engine.execute(
-                    f"DELETE FROM {self._engine.name(WATERMARKS)}"
-                    " WHERE source_id = ? AND table_name = ? AND starts_with(kind, ?)",
-                    [*key, RETRY],
+                    f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
+                    " AND table_name = ? AND (starts_with(kind, ?) OR starts_with(kind, ?))",
+                    [*key, POSITION, POSITION if batch.retry is None else RETRY],
                 )
+            if batch.retry is not None:
                 marks |= {f"{RETRY}{name}": due for name, due in batch.retry.items()}
+            marks |= {f"{REFRESHED}{name}": seen for name, seen in batch.refreshed.items()}
+            if batch.interrupted is not None:
+                marks[f"{POSITION}{batch.interrupted.position}"] = batch.interrupted.began_at
             rows = [[*key, kind, at, batch.run_id] for kind, at in marks.items() if at is not None]
             self._engine.replace(WATERMARKS, *rows)
 
@@ -273,9 +285,19 @@ class StateStore(Part):
     @writes("recording the run", "the history")
     def record(self, run: Run) -> None:
         """Add a run to the history, or replace it."""
+        self._add(run)
+
+    def _add(self, run: Run) -> None:
         row = [run.run_id, run.started_at, run.finished_at, run.outcome, run.version, run.report]
         with step("history"):
             self._engine.replace(RUNS, row)
+
+    @writes("recording a run that did not end", "the history")
+    def record_unended(self, run: Run) -> None:
+        """Add a run to the history, unless it is there: then it ended, except for its lease."""
+        known = f"SELECT 1 FROM {self._readable(RUNS)} WHERE run_id = ?"
+        if not self._engine.rows(known, [run.run_id]):
+            self._add(run)
 
     @reads("reading the run history")
     def runs(self, limit: int) -> list[Run]:
@@ -306,6 +328,13 @@ def _with_prefix(marks: Mapping[str, datetime], prefix: str) -> dict[str, dateti
         for kind, reached in marks.items()
         if kind.startswith(prefix)
     }
+
+
+def _interrupted(marks: Mapping[str, datetime]) -> InterruptedRead | None:
+    for text, began_at in _with_prefix(marks, POSITION).items():
+        if (position := ReadPosition.parse(text)) is not None:
+            return InterruptedRead(position, began_at)
+    return None
 
 
 def _refuse_to_mix(owner: Owner, known: Owner, place: str) -> None:

@@ -39,9 +39,13 @@ How far a table has been read, in Ometria's own time.
 ``watermark``: everything before it is read. ``full_read``: the time of the last full read.
 ``retry LIST``: an exception, a list whose changes are due from then on. ``listed FEED``: the
 time of the last complete listing of a feed after which no file was left to read.
+``refreshed LIST``: the refresh of a list that was seen when its changes were last read.
+``position POSITION``: how far a full read has come that has not ended, with the watermark at
+which it began.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
+POSITION, REFRESHED = "position ", "refreshed "
 
 LEASES = StateTable(
     "leases",
