@@ -35,8 +35,8 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *error* is None
-    if the table was read to its end.
+    here. *records_rejected* and *values_rejected* are in the rejects table. *remarks* are
+    what else a reader may want to know. *error* is None if the table was read to its end.
     """
 
     source_id: str
@@ -56,6 +56,7 @@ class TableReport:
     values_rejected: int = 0
     nuls_removed: int = 0
     unknown_fields: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     seconds: float = 0.0
     error: str | None = None
 
@@ -200,6 +201,7 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         yield f"{table.table}: NUL characters were removed from {texts}."
     if table.unknown_fields:
         yield f"{table.table}: undocumented fields in the data: {', '.join(table.unknown_fields)}."
+    yield from (f"{table.table}: {remark}." for remark in table.remarks)
 
 
 def _duration(seconds: float) -> str:

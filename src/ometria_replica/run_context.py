@@ -196,6 +196,10 @@ class TableProgress:
         """Add a warning to the run's report."""
         self._run.warnings.append(f"{self.report.table}: {text}")
 
+    def remark(self, text: str) -> None:
+        """Add a remark to the table's report."""
+        self.report = replace(self.report, remarks=(*self.report.remarks, text))
+
     def add(self, staged: Staged, loaded: Loaded) -> None:
         """Add a batch."""
         self.count(

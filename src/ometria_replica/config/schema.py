@@ -31,6 +31,7 @@ STORAGE_VERSION: Final = "v1.4.0"
 """The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""
 STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
+DAY: Final = 86_400
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -160,6 +161,12 @@ def _bytes(value: object) -> int:
     return value
 
 
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= DAY:
+        raise Invalid(f"must be a number of seconds, from 0 to {DAY}")
+    return float(value)
+
+
 def _share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise Invalid("must be a number from 0 to 1")
@@ -200,7 +207,7 @@ def _http_url(value: object) -> str:
 def _api_url(value: object) -> str:
     text = _http_url(value)
     url = urlsplit(text)
-    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise Invalid(
             "must be https: over http, the API key would be sent unencrypted"
             " (http is allowed for localhost)"
@@ -208,7 +215,8 @@ def _api_url(value: object) -> str:
     return text
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -359,6 +367,20 @@ class FeedSettings:
     )
     role_arn: str | None = _setting(
         _arn, "ARN", "A role to assume with the credentials above.", None
+    )
+    settle_seconds: float | None = _setting(
+        _seconds,
+        "number",
+        "Leave a file that changed within so many seconds to the next run: another program may"
+        " still be writing it.",
+        None,
+        unset="60 for a folder, 0 for a bucket",
+    )
+    follow_symlinks: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Follow links that lead out of the feed's folder.",
+        False,
     )
     pattern: str | None = _setting(
         _text,

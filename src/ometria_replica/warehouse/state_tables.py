@@ -39,9 +39,11 @@ How far a table has been read, in Ometria's own time.
 ``watermark``: everything before it is read. ``full_read``: the time of the last full read.
 ``retry LIST``: an exception, a list whose changes are due from then on. ``listed FEED``: the
 time of the last complete listing of a feed after which no file was left to read.
+``retry_file NAME``: a file that could not be read is tried again from then on.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
+RETRY_FILE = "retry_file "
 
 LEASES = StateTable(
     "leases",
@@ -94,7 +96,8 @@ FILES = StateTable(
 The file log: every version of every export file that was read, or could not be read.
 
 *loaded_at* is the ``__synced_at`` of the file's rows, and of no other file's.
-*read_again* asks the next run to read the file as if it were new.
+*read_again* asks the next run to read the file as if it were new, unless the watermarks hold a
+time from which it is tried again.
 """
 
 REJECTS = StateTable(
