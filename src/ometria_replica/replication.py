@@ -121,7 +121,16 @@ def _sync_account(
                     sync_table(TableRead(run, warehouse, account, source, table))
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
+        except BaseException as error:
+            if not _is_of_a_library(error):
+                raise
+            run.bugs.append(error)  # The other accounts may well be read.
         run.warnings += source.warnings
+
+
+def _is_of_a_library(error: BaseException) -> bool:
+    """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
 def sync_table(read: TableRead) -> None:
@@ -182,10 +191,19 @@ def _leased(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> 
 
 def _finish(run: RunContext, warehouse: Warehouse, config: Config, *, dry_run: bool) -> RunReport:
     """Record the run in the history, and raise its worst error."""
-    outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
+    outcome: Outcome = "failed" if run.errors or run.bugs else "dry run" if dry_run else "succeeded"
     report = run.report(masked(config.warehouse.url), outcome)
     with run.after_failure():
         warehouse.state.record(history_of(report))
+    for bug in run.bugs:
+        if isinstance(bug, Exception):
+            raise bug
+        failure = ReplicaError(
+            f"A library failed with {type(bug).__name__}; what it says is above. Committed data is"
+            " safe, and the other accounts were read. Please report this as a bug."
+        )
+        failure.report = report
+        raise failure from bug
     if run.errors:
         # The first that another run would not mend, if there is one.
         worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER)

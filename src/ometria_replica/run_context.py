@@ -111,6 +111,7 @@ class RunContext:
     warnings: list[str] = field(default_factory=list)
     not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     errors: list[ReplicaError] = field(default_factory=list)
+    bugs: list[BaseException] = field(default_factory=list)
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
