@@ -42,7 +42,7 @@ def account(
         api_key=Secret(server.key, "the test") if server else None,
         api_url=server.url if server else "https://api.ometria.com/v2",
         requests_per_second=1000,
-        feed=FeedSettings(url=str(folder)) if folder else None,
+        feed=FeedSettings(url=str(folder), settle_seconds=0) if folder else None,
     )
 
 

@@ -26,13 +26,26 @@ class FileLogEntry:
     """
     A version of an export file that a batch loads. *loaded_at* is its rows' ``__synced_at``.
 
-    *unreadable_because* is None for a file that could be read.
+    *unreadable_because* is None for a file that could be read. *retry_at* is the time from which
+    it is tried again; None means never. *was_waiting* says that it had such a time.
     """
 
     file: FeedObject
     loaded_at: datetime
     records: int
     unreadable_because: str | None = None
+    retry_at: datetime | None = None
+    was_waiting: bool = False
+
+
+@dataclass(frozen=True)
+class WaitingFile:
+    """A version of an export file that could not be read, and is tried again from *retry_at* on."""
+
+    file: FeedObject
+    tried_at: datetime
+    reason: str
+    retry_at: datetime
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,8 @@ class TableState:
     not answer for to the time from which its changes are due. *listed* maps each feed to the
     time of its last complete listing. *refreshed* maps each list to its refresh
     when its changes were last read. *interrupted* is a full read that did not end, to be
-    continued; None if there is none.
+    continued; None if there is none. *retry_files* maps the name of each file that could not be
+    read to the time from which it is tried again.
     """
 
     watermark: datetime | None = None
@@ -95,6 +109,7 @@ class TableState:
     listed: Mapping[str, datetime] = field(default_factory=dict)
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
+    retry_files: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

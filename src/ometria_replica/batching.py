@@ -60,8 +60,8 @@ def stage_files(
     """
     Stage export files in their order, each with its ``__synced_at``, and discard them.
 
-    Returns the entry of each for the file log, or, for a file that a later run reads again, why
-    it could not be read. A run fetches files, or files that others have staged, and never both.
+    Returns the entry of each for the file log, or, for a file that another run may read, why it
+    could not be read. A run fetches files, or files that others have staged, and never both.
     """
     timed = list(zip(files, synced_at, strict=True))
     unstaged = [(file, at) for file, at in timed if isinstance(file, FeedFile)]
@@ -87,7 +87,7 @@ def _outcome(
     file: FetchedFile, records: int | Unreadable, loaded_at: datetime
 ) -> FileLogEntry | Unreadable:
     if isinstance(records, Unreadable):
-        if records.again:
+        if records.again or records.later:
             return records
         return FileLogEntry(file.origin, loaded_at, 0, records.reason)
     return FileLogEntry(file.origin, loaded_at, records)

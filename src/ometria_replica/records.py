@@ -126,13 +126,15 @@ class Unreadable:
     """
     An export file that cannot be read, with the *reason*, which quotes none of its contents.
 
-    *again* says that the next run may succeed: this version no longer exists, or the store
-    denies it for now. Such a file is not recorded in the file log.
+    *again* says that the next run may succeed, because this version no longer exists. Such a file
+    is not recorded in the file log. *later* says that some run may: the file is archived, or this
+    user may not read it. It is recorded, with the time from which it is tried again.
     """
 
     origin: FeedObject
     reason: str
     again: bool = False
+    later: bool = False
 
 
 FetchedFile = FeedFile | StagedFile | Unreadable

@@ -143,7 +143,16 @@ def _sync_account(
                     sync_table(TableRead(run, warehouse, account, source, table))
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
+        except BaseException as error:
+            if not _is_of_a_library(error):
+                raise
+            run.bugs.append(error)  # The other accounts may well be read.
         run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
+
+
+def _is_of_a_library(error: BaseException) -> bool:
+    """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
 def sync_table(read: TableRead) -> None:
@@ -190,7 +199,7 @@ def _recorded_if_stopped(run: RunContext, warehouse: Warehouse, place: str) -> I
     except ReplicaError:
         raise  # The warehouse refuses: it can hold no history.
     except BaseException as error:
-        outcome: Outcome = "failed" if isinstance(error, Exception) else "stopped"
+        outcome: Outcome = "failed" if _is_of_a_library(error) else "stopped"
         report = run.report(place, outcome, _why_stopped(error))
         with suppress(WarehouseError):  # The first failure is the one to report.
             warehouse.state.record(history_of(report))
@@ -201,7 +210,7 @@ def _why_stopped(error: BaseException) -> str:
     match error:
         case Stopped(number=number):
             return f"stopped by {signal.Signals(number).name}"
-        case Exception():  # Its message may quote personal data.
+        case _ if _is_of_a_library(error):  # Its message may quote personal data.
             return f"bug in ometria-replica: {type(error).__name__}"
     return f"stopped by {type(error).__name__}"
 
@@ -232,12 +241,22 @@ def _leased(
 
 def _finish(run: RunContext, warehouse: Warehouse, place: str, *, dry_run: bool) -> RunReport:
     """Record the run in the history, and raise its worst error."""
-    outcome: Outcome = "failed" if run.errors else "dry run" if dry_run else "succeeded"
+    outcome: Outcome = "failed" if run.errors or run.bugs else "dry run" if dry_run else "succeeded"
     # The first that another run would not mend, if there is one.
     worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
-    report = run.report(place, outcome, str(worst) if worst else None)
+    reason = _why_stopped(run.bugs[0]) if run.bugs else str(worst) if worst else None
+    report = run.report(place, outcome, reason)
     with run.after_failure():
         warehouse.state.record(history_of(report))
+    for bug in run.bugs:
+        if isinstance(bug, Exception):
+            raise bug
+        failure = ReplicaError(
+            f"A library failed with {type(bug).__name__}; what it says is above. Committed data is"
+            " safe, and the other accounts were read. Please report this as a bug."
+        )
+        failure.report = report
+        raise failure from bug
     if worst is not None:
         worst.report = report
         raise worst

@@ -39,7 +39,8 @@ class TableReport:
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
     here. *records_rejected* and *values_rejected* are in the rejects table. *continued_after*
     is the number of records that an interrupted run had read before, if this run continued
-    it. *error* is None if the table was read to its end.
+    it. *remarks* are what else a reader may want to know. *error* is None if the table was
+    read to its end.
     """
 
     source_id: str
@@ -60,6 +61,7 @@ class TableReport:
     nuls_removed: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     seconds: float = 0.0
     error: str | None = None
 
@@ -227,6 +229,7 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         yield f"NUL characters were removed from {texts}."
     if table.unknown_fields:
         yield f"undocumented fields in the data: {', '.join(table.unknown_fields)}."
+    yield from (f"{remark}." for remark in table.remarks)
 
 
 def _duration(seconds: float) -> str:

@@ -120,6 +120,7 @@ class RunContext:
     not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     errors: list[ReplicaError] = field(default_factory=list)
     several: bool = False
+    bugs: list[BaseException] = field(default_factory=list)
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -262,6 +263,10 @@ class TableProgress:
         table = self.report.table
         place = f"{self.report.source_id} {table}" if self._run.several else table
         self._run.warnings.append(f"{place}: {text}")
+
+    def remark(self, text: str) -> None:
+        """Add a remark to the table's report."""
+        self.report = replace(self.report, remarks=(*self.report.remarks, text))
 
     def add(self, staged: Staged, loaded: Loaded) -> None:
         """Add a batch."""

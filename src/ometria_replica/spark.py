@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from ometria_replica import errors
 from ometria_replica.config import FeedSettings, masked
-from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
+from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
@@ -167,12 +167,10 @@ class _Cluster:
         )
         works = (replace(work, files=files) for files in _in_waves(files, self.at_once))
         waves = in_order(self._jobs, self._stage, works, WAVES_AHEAD)
-        denials = _Denials(len(files))
-        staged = chain.from_iterable(map(denials.split_off, waves))
+        staged = chain.from_iterable(waves)
         yield from in_order(self._downloads, partial(self._download, folder), staged, FILES_AHEAD)
-        denials.raise_if_all()
 
-    def _stage(self, work: _Work) -> _Wave:
+    def _stage(self, work: _Work) -> list[tuple[FeedObject, Staged | Unreadable]]:
         """Run one job and return the outcomes of its tasks."""
 
         def stage(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -198,7 +196,7 @@ class _Cluster:
         """Download the staged rows of one file to this machine."""
         origin, outcome = staged
         if isinstance(outcome, Unreadable):
-            return UnreadableFile(origin, outcome.reason, again=outcome.again)
+            return UnreadableFile(origin, outcome.reason, again=outcome.again, later=outcome.later)
         rows = self.staging.download(outcome.rows, folder)
         lines = self.staging.download(outcome.lines, folder)
         return StagedFile(origin, rows, lines, frozenset(outcome.unknown_fields))
@@ -219,15 +217,9 @@ def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedO
         yield tuple(wave)
 
 
-@dataclass(frozen=True)
-class _Wave:
-    """The outcomes of one job: those of its files, in the order of the feed, and its denials."""
-
-    files: list[tuple[FeedObject, Staged | Unreadable]]
-    denials: list[Denied]
-
-
-def _to_wave(outcomes: Sequence[Outcome], files: Sequence[FeedObject]) -> _Wave:
+def _to_wave(
+    outcomes: Sequence[Outcome], files: Sequence[FeedObject]
+) -> list[tuple[FeedObject, Staged | Unreadable]]:
     """Sort *outcomes* by file. Raises the error of a task that failed."""
     for outcome in outcomes:
         if isinstance(outcome, Failed):
@@ -238,31 +230,7 @@ def _to_wave(outcomes: Sequence[Outcome], files: Sequence[FeedObject]) -> _Wave:
             f"The Spark tasks returned {len(by_number)} files instead of {len(files)}."
             " None of them was loaded; run again."
         )
-    return _Wave(
-        [(file, by_number[number]) for number, file in enumerate(files)],
-        [outcome for outcome in outcomes if isinstance(outcome, Denied)],
-    )
-
-
-@dataclass
-class _Denials:
-    """Counts the files that the store denies: if it denies all of them, the run must say so."""
-
-    files: int
-    denied: int = 0
-    message: str = ""
-
-    def split_off(self, wave: _Wave) -> list[tuple[FeedObject, Staged | Unreadable]]:
-        """Count the denials of *wave* and return its files."""
-        for denial in wave.denials:
-            self.denied += denial.files
-            self.message = self.message or denial.message
-        return wave.files
-
-    def raise_if_all(self) -> None:
-        """Raise AccessDenied if no file could be read."""
-        if self.message and self.denied == self.files:
-            raise AccessDenied(self.message)
+    return [(file, by_number[number]) for number, file in enumerate(files)]
 
 
 # --- The staging folder ------------------------------------------------------------------------
@@ -381,19 +349,12 @@ class Staged(_Json):
 
 @dataclass(frozen=True)
 class Unreadable(_Json):
-    """A file could not be read; *again* says that the next run may succeed."""
+    """A file could not be read; *again* and *later* say which run may succeed."""
 
     number: int
     reason: str
     again: bool
-
-
-@dataclass(frozen=True)
-class Denied(_Json):
-    """The store denied all *files* of a task, each of which has an outcome of its own."""
-
-    message: str
-    files: int
+    later: bool
 
 
 @dataclass(frozen=True)
@@ -409,12 +370,10 @@ class Failed(_Json):
         return kind(f"On an executor: {self.message}")
 
 
-Outcome: TypeAlias = Staged | Unreadable | Denied | Failed
+Outcome: TypeAlias = Staged | Unreadable | Failed
 """The result that a task returns to the driver."""
 
-_OUTCOMES: dict[str, type[Outcome]] = {
-    kind.__name__: kind for kind in (Staged, Unreadable, Denied, Failed)
-}
+_OUTCOMES: dict[str, type[Outcome]] = {kind.__name__: kind for kind in (Staged, Unreadable, Failed)}
 
 
 def outcome_from_json(text: str) -> Outcome:
@@ -465,17 +424,9 @@ def _run_task(work: _Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Rec
 
 def _outcomes(work: _Work, numbers: Sequence[int]) -> Iterator[Outcome]:
     """Yield the outcome of each file; permanent errors too, as Spark would retry a raised one."""
-    done = 0
     try:
         _check_versions(work)
-        for outcome in _staged_files(work, numbers):
-            yield outcome
-            done += 1
-    except AccessDenied as denied:
-        if done == len(numbers):
-            yield Denied(str(denied), done)
-        else:
-            yield Failed(type(denied).__name__, str(denied))
+        yield from _staged_files(work, numbers)
     except ReplicaError as error:
         if type(error) is ReplicaError:
             raise  # Perhaps a problem of this machine: Spark retries on another.
@@ -494,7 +445,7 @@ def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unre
     bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
     with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
-        fetched = inputs.export(work.table).fetch(files, folder)
+        fetched = inputs.export(work.table).fetch(files, folder, work.files)
         for number, file in zip(numbers, fetched, strict=True):
             yield _staged(work, bucket, number, file)
 
@@ -504,7 +455,7 @@ def _staged(
 ) -> Staged | Unreadable:
     """Map one file, and upload the result to the staging folder."""
     if isinstance(file, UnreadableFile):
-        return Unreadable(number, file.reason, file.again)
+        return Unreadable(number, file.reason, file.again, file.later)
     rows, lines = file.path.with_suffix(".rows"), file.path.with_suffix(".lines")
     with _open_duckdb(work, file.path.parent) as connection:
         account = work.account
@@ -512,7 +463,7 @@ def _staged(
         mapped = staging.add_file(file, EPOCH)
         file.discard()
         if isinstance(mapped, UnreadableFile):
-            return Unreadable(number, mapped.reason, mapped.again)
+            return Unreadable(number, mapped.reason, mapped.again, mapped.later)
         unknown = staging.save(rows, lines)
     name = f"{work.folder}{number:06}-{uuid4().hex}"
     return Staged(

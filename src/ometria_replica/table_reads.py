@@ -12,19 +12,22 @@ from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableSta
 from ometria_replica.batching import file_batches, page_batches, stage_files, stage_pages
 from ometria_replica.failpoints import step
 from ometria_replica.read_position import InterruptedRead
+from ometria_replica.records import Unreadable
 from ometria_replica.run_context import TableProgress
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
+from ometria_replica.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from ometria_replica.batch import WaitingFile
     from ometria_replica.config import AccountSettings
     from ometria_replica.mapping import Staging
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.ometria.read_strategies import Reading
-    from ometria_replica.records import FeedObject, FetchedFile, Page, Unreadable
+    from ometria_replica.records import FeedObject, FetchedFile, Page
     from ometria_replica.run_context import RunContext
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
@@ -35,6 +38,10 @@ STARTED_OVER = "an interrupted full read could not be continued, and started ove
 
 LIST_ALL = timedelta(days=1)
 """A file whose name sorts before those of a week ago is found this late at the latest."""
+
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(hours=1), timedelta(days=7)
+"""Between two attempts to read a file that the store does not give; each is twice the last."""
 
 
 class Pending(Protocol):
@@ -192,14 +199,21 @@ def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
 
 def export_batches(read: TableRead) -> Iterator[Pending]:
     """Read the files whose version the file log lacks, oldest first, in batches."""
-    state = read.state
-    start_after = _list_after(read, state)
-    files = _files_to_read(read, start_after)
-    if not files and not state.files and not read.run.window.is_partial:
-        read.progress.warn(read.source.export(read.table).nothing_found())
+    state, export = read.state, read.source.export(read.table)
+    if export.warning:
+        read.progress.warn(export.warning)
+    waiting = _waiting(read, state)
+    start_after = _list_after(read, state, len(waiting))
+    with step("listing"):
+        listed = list(export.list(start_after))
+    files = _files_to_read(read, listed, waiting)
+    if not files and not state.files and not export.waiting and not read.run.window.is_partial:
+        read.progress.warn(export.nothing_found())
+    if export.waiting:
+        read.progress.remark(_too_young(export.waiting, export.settle_seconds))
     size = sum(file.size for file in files)
     read.run.progress.start(read.account.source_id, read.table.name, size, "bytes")
-    loaded_at, counter = state.loaded_at, _FileCounter(read)
+    loaded_at, counter = state.loaded_at, _FileCounter(read, waiting, left=bool(export.waiting))
     with _fetched(read, files) as fetched:
         for batch in file_batches(fetched, read.warehouse.batch_size):
             now = read.run.clock()
@@ -208,11 +222,23 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
             moments = [first + place * TICK for place in range(len(batch))]
             loaded_at = moments[-1]
             yield PendingFiles(batch, moments, read.batch(now), counter)
-    if start_after is None and not counter.left and not read.run.window.is_partial:
-        read.warehouse.state.set_listed(
-            read.account.source_id, read.table.name, read.source.feed_name(read.table),
-            read.run.started_at, read.run.run_id,
-        )  # fmt: skip
+    _note_listing(read, state, listed if start_after is None else None, counter)
+
+
+def _note_listing(
+    read: TableRead, state: TableState, whole: Sequence[FeedObject] | None, counter: _FileCounter
+) -> None:
+    """Note that the *whole* feed was listed, if it was; or that the next run has to list it."""
+    source_id, table_name = read.account.source_id, read.table.name
+    feed, store = read.source.feed_name(read.table), read.warehouse.state
+    if counter.left:
+        if feed in state.listed:
+            store.forget_listed(source_id, table_name, feed)
+    elif whole is not None and not read.run.window.is_partial:
+        there = {file.name for file in whole}
+        if gone := [name for name in counter.waiting if name not in there]:
+            store.forget_waiting(source_id, table_name, gone)
+        store.set_listed(source_id, table_name, feed, read.run.started_at, read.run.run_id)
 
 
 @dataclass(frozen=True)
@@ -226,8 +252,13 @@ class PendingFiles:
     is_first: bool = False
 
     def stage(self, staging: Staging) -> Batch:
-        """Stage the files; those that can be read, or never can, go into the file log."""
-        outcomes = stage_files(staging, self.files, self.synced_at)
+        """Stage the files; those that can be read, or cannot, go into the file log."""
+        outcomes = [
+            self.counter.logged(outcome, at)
+            for outcome, at in zip(
+                stage_files(staging, self.files, self.synced_at), self.synced_at, strict=True
+            )
+        ]
         entries = [each for each in outcomes if isinstance(each, FileLogEntry)]
         self.counter.add(self.files, outcomes)
         return replace(self.batch, files=tuple(entries))
@@ -235,12 +266,28 @@ class PendingFiles:
 
 @dataclass
 class _FileCounter:
-    """Counts the files of a table. *left* says that a later run has to read one of them."""
+    """
+    Counts the files of a table. *left* says that the next run has to read one of them.
+
+    *waiting* are the files that could not be read by an earlier run.
+    """
 
     read: TableRead
+    waiting: Mapping[str, WaitingFile]
     records: int = 0
     size: int = 0
     left: bool = False
+
+    def logged(self, outcome: FileLogEntry | Unreadable, at: datetime) -> FileLogEntry | Unreadable:
+        """Return the entry of a file that may be readable *later*, and of any other its own."""
+        if isinstance(outcome, Unreadable):
+            if not outcome.later:
+                return outcome
+            retry_at = self.read.run.clock() + _wait(
+                self.waiting.get(outcome.origin.name), outcome.origin
+            )
+            outcome = FileLogEntry(outcome.origin, at, 0, outcome.reason, retry_at)
+        return replace(outcome, was_waiting=outcome.file.name in self.waiting)
 
     def add(
         self, files: Sequence[FetchedFile], outcomes: Sequence[FileLogEntry | Unreadable]
@@ -250,12 +297,38 @@ class _FileCounter:
             if isinstance(outcome, FileLogEntry):
                 self.records += outcome.records
                 reason = outcome.unreadable_because
+                if outcome.retry_at is not None:
+                    if self._is_known(outcome):
+                        continue
+                    reason = f"{reason}; it is tried again in an hour, and then ever more rarely"
             else:
                 self.left, reason = True, outcome.reason
             self.read.progress.count(**{"files" if reason is None else "files_unreadable": 1})
             if reason is not None:
                 self.read.progress.warn(f"{file.origin.name}: {reason}")
         self.read.run.progress.advance(self.records, 0, self.size)
+
+    def _is_known(self, entry: FileLogEntry) -> bool:
+        """Whether an earlier run has warned of the same."""
+        known = self.waiting.get(entry.file.name)
+        return known is not None and (known.file, known.reason) == (
+            entry.file,
+            entry.unreadable_because,
+        )
+
+
+def _wait(known: WaitingFile | None, file: FeedObject) -> timedelta:
+    """Double the last wait for this version of a file."""
+    if known is None or known.file != file:
+        return FIRST_WAIT
+    last = timedelta(seconds=round((known.retry_at - known.tried_at).total_seconds()))
+    return min(max(2 * last, FIRST_WAIT), LONGEST_WAIT)
+
+
+def _too_young(count: int, settle_seconds: float) -> str:
+    files = counted(count, "file is", "files are")
+    waits = "waits" if count == 1 else "wait"
+    return f"{files} younger than {settle_seconds:g} s and {waits} for the next run"
 
 
 @contextmanager
@@ -267,24 +340,41 @@ def _fetched(read: TableRead, files: Sequence[FeedObject]) -> Iterator[Iterator[
             yield read.run.fetch(read.account, read.table, files, folder)
 
 
-def _list_after(read: TableRead, state: TableState) -> str | None:
+def _waiting(read: TableRead, state: TableState) -> Mapping[str, WaitingFile]:
+    return read.warehouse.state.waiting_files(
+        read.account.source_id, read.table.name, state.retry_files
+    )
+
+
+def _list_after(read: TableRead, state: TableState, waiting: int) -> str | None:
     """Find the name after which to list; None for all, which is due each day."""
     if read.run.window.full or read.run.window.is_partial:
         return None
     listed_at = state.listed.get(read.source.feed_name(read.table))
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
         return None
-    return read.warehouse.state.list_after(read.account.source_id, read.table.name)
+    return read.warehouse.state.list_after(read.account.source_id, read.table.name, waiting)
 
 
-def _files_to_read(read: TableRead, start_after: str | None) -> list[FeedObject]:
+def _files_to_read(
+    read: TableRead, listed: Sequence[FeedObject], waiting: Mapping[str, WaitingFile]
+) -> list[FeedObject]:
     """Choose files by the file log, or by the days on which they were written."""
-    with step("listing"):
-        files = list(read.source.export(read.table).list(start_after))
     window = read.run.window
     if window.is_partial:
         first, last = window.since or date.min, window.until or date.max
-        files = [file for file in files if first <= file.modified_at.date() <= last]
-    elif not window.full:
-        files = read.warehouse.state.new_files(read.account.source_id, read.table.name, files)
-    return sorted(files)
+        return sorted(file for file in listed if first <= file.modified_at.date() <= last)
+    if window.full:
+        return sorted(listed)
+    files = read.warehouse.state.new_files(read.account.source_id, read.table.name, listed)
+    now = read.run.started_at
+    return sorted(file for file in files if not _has_to_wait(waiting.get(file.name), file, now))
+
+
+def _has_to_wait(known: WaitingFile | None, file: FeedObject, now: datetime) -> bool:
+    """
+    Whether this version of a file could not be read, and is not due again.
+
+    After a clock that was ahead, no wait is longer than the longest.
+    """
+    return known is not None and known.file == file and now < known.retry_at <= now + LONGEST_WAIT

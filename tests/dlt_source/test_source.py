@@ -275,7 +275,8 @@ def test_rejects_have_a_table_of_their_own(destination: Destination, tmp_path: P
     (folder / "b.csv.gz").write_bytes(b"\x1f\x8b no gzip")
 
     for _ in range(2):
-        destination.pipeline().run(ometria(feed_url=str(folder)))
+        source = ometria(feed_url=str(folder), feed={"settle_seconds": 0})
+        destination.pipeline().run(source)
 
     assert [row["event_at"] for row in destination.rows("email_events")] == [None]
     found: dict[str, list[Any]] = {"a.jsonl": [], "b.csv.gz": []}

@@ -361,6 +361,7 @@ def test_no_name_of_a_file_steers_the_terminal(options: tuple[str, ...], tmp_pat
     feed.mkdir()
     for name in ("C1 \x9b31m.csv", "right \u202egnp.csv"):
         (feed / name).write_bytes(b"<html>")
+        os.utime(feed / name, (0, 0))
     verbose = [option for option in options if option == "-v"]
     others = [option for option in options if option != "-v"]
     env = {"OMETRIA_FEED_URL": str(feed), "OMETRIA_WAREHOUSE_URL": f"{tmp_path}/w.duckdb"}

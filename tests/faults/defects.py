@@ -33,6 +33,7 @@ from ometria_replica.ometria import (
     decompress,
     endpoint_behaviour,
     export,
+    folder,
     offset_pages,
     page_overlap,
     per_parent,
@@ -152,11 +153,12 @@ def state_before_reading() -> None:
         engine = read.warehouse._engine
         files = None
         if read.table.name == "email_events":
-            files = table_reads._files_to_read(read, None)
+            listed = list(read.source.export(read.table).list())
+            files = table_reads._files_to_read(read, listed, {})
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
             with engine.session("a defect"):
                 read.warehouse.state._write_files(replace(batch, files=entries))
-            _patch(table_reads, "_files_to_read", lambda _read, _start_after: files)
+            _patch(table_reads, "_files_to_read", lambda _read, _listed, _waiting: files)
         else:
             row = [batch.source_id, read.table.name, "watermark", now - timedelta(minutes=1)]
             with engine.session("a defect"):
@@ -300,31 +302,7 @@ def file_log_by_time() -> None:
 @defect
 def listed_version_not_checked() -> None:
     """A file that changed between listing and download is recorded as the listed version."""
-
-    def get(self: export.ExportFiles, origin: Any) -> Any:
-        return self.bucket.store.get(origin.name)
-
-    _patch(export.ExportFiles, "_get", get)
-    original = export._write
-
-    def write(found: Any, path: Any) -> int:
-        original(found, path)
-        return _AnySize(0)
-
-    _patch(export, "_write", write)
-
-
-class _AnySize(int):
-    def __eq__(self, _other: object) -> bool:
-        return True
-
-    def __ne__(self, _other: object) -> bool:
-        return False
-
-    __hash__ = int.__hash__
-
-
-# --- Reading -----------------------------------------------------------------------------------
+    _patch(folder.FolderFiles, "_compare", lambda _self, _origin, _found: None)
 
 
 @defect

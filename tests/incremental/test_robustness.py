@@ -349,6 +349,29 @@ def test_the_next_run_removes_files_of_ended_runs(tmp_path: Path) -> None:
     other.rmdir()
 
 
+def test_a_run_whose_process_number_is_unknown_here_keeps_its_files() -> None:
+    """Two containers share a volume, and each has its own numbers: a lock shows who is alive."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    with temp_folder() as mine:
+        elsewhere = mine.rename(mine.with_name(f"ometria-replica-{process.pid}-elsewhere"))
+        (elsewhere / "events.csv").write_text("personal")
+        remove_leftovers()
+        assert (elsewhere / "events.csv").exists()
+    remove_leftovers()
+
+    assert not elsewhere.exists()
+
+
+def test_a_dead_run_whose_process_number_is_in_use_leaves_no_files() -> None:
+    """In a container each run has the same number."""
+    dead = Path(tempfile.mkdtemp(prefix=f"ometria-replica-{os.getpid()}-"))
+
+    remove_leftovers()
+
+    assert not dead.exists()
+
+
 def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, warehouse: Path) -> None:
     """
     Schedulers send SIGTERM, and SIGKILL ten seconds later. The run exits with 143 before the

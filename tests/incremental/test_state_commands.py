@@ -373,7 +373,7 @@ def test_replay_reads_an_unreadable_file_again(warehouse: Path, feed: Path) -> N
     path.write_text("to_address;event_type;dt_occurred\neve@example.com;open;2026-01-01\n")
     os.utime(path, (NOON.timestamp(), NOON.timestamp()))
     right = account(folder=feed)
-    wrong = replace(right, feed=FeedSettings(url=str(feed), encoding="utf-16"))
+    wrong = replace(right, feed=FeedSettings(url=str(feed), settle_seconds=0, encoding="utf-16"))
     broken = of(replicate(warehouse, wrong, at=NOON), "email_events")
     assert broken.files_unreadable == 4
     assert of(replicate(warehouse, right, at=NOON), "email_events").files == 0

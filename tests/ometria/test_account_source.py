@@ -130,13 +130,15 @@ def test_a_table_with_a_pattern_reads_the_files_that_match_it(tmp_path: Path) ->
     folder = export_folder(tmp_path, "orders/1.csv", "events/1.csv", "events/2.txt", "other.csv")
     catalog = CATALOG + ORDERS
 
-    with source_of(feed=FeedSettings(str(folder)), catalog=catalog) as source:
+    with source_of(feed=FeedSettings(str(folder), settle_seconds=0), catalog=catalog) as source:
         assert names(source, ORDERS) == ["orders/1.csv"]
         assert names(source, EMAIL_EVENTS) == ["events/1.csv", "events/2.txt", "other.csv"]
-    with source_of(feed=FeedSettings(str(folder), pattern="*.csv"), catalog=catalog) as source:
+    with source_of(
+        feed=FeedSettings(str(folder), settle_seconds=0, pattern="*.csv"), catalog=catalog
+    ) as source:
         assert names(source, ORDERS) == ["orders/1.csv"]
         assert names(source, EMAIL_EVENTS) == ["events/1.csv", "other.csv"]
-    with source_of(feed=FeedSettings(str(folder))) as source:
+    with source_of(feed=FeedSettings(str(folder), settle_seconds=0)) as source:
         assert len(names(source, EMAIL_EVENTS)) == 4
 
 
@@ -151,7 +153,7 @@ def test_the_name_of_a_feed_holds_the_pattern_that_selects_its_files() -> None:
 
 def test_export_files_are_opened_once_for_each_table(tmp_path: Path) -> None:
     """They hold the fields and the key fields of their table; wide keys require no more."""
-    feed = FeedSettings(str(export_folder(tmp_path, "a.csv")))
+    feed = FeedSettings(str(export_folder(tmp_path, "a.csv")), settle_seconds=0)
     with source_of(feed=feed, catalog=CATALOG + ORDERS) as source:
         events, orders = source.export(EMAIL_EVENTS), source.export(ORDERS)
 

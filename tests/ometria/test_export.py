@@ -25,7 +25,9 @@ from ometria_replica.errors import (
     ReplicaError,
     Unavailable,
 )
+from ometria_replica.ometria.bucket_files import BucketFiles
 from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.ometria.refusals import MovedOn
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
+
+    from ometria_replica.ometria.bucket import Bucket
 
 KEY = ("to_address", "event_type", "dt_occurred")
 CSV = b"to_address,event_type,dt_occurred\na@x.test,open,2026-01-01\n"
@@ -102,6 +106,11 @@ def folder_feed(folder: Path, *, settle_seconds: float = 0, **options: str) -> E
         EMAIL_EVENTS,
         settle_seconds=settle_seconds,
     )
+
+
+def bucket_of(feed: ExportFiles) -> Bucket:
+    assert isinstance(feed.files, BucketFiles)
+    return feed.files.bucket
 
 
 def names(feed: ExportFiles, start_after: str | None = None) -> list[str]:
@@ -185,7 +194,7 @@ def test_a_folder_lists_as_a_bucket_does(tmp_path: Path) -> None:
     expected = ["1.csv", "2026/2 %20.csv", "_3"]
     assert names(folder_feed(folder)) == expected
     assert names(folder_feed(folder), "1.csv") == expected[1:]
-    feed = ExportFiles(FeedSettings(folder.as_uri()), EMAIL_EVENTS)
+    feed = ExportFiles(FeedSettings(folder.as_uri(), settle_seconds=0), EMAIL_EVENTS)
     assert names(feed) == expected
 
 
@@ -327,7 +336,7 @@ def test_a_large_file_is_downloaded_in_parts(
     s3: S3Client, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each request reads a part of the listed version; together they are the whole file."""
-    monkeypatch.setattr("ometria_replica.ometria.export.PART", 1000)
+    monkeypatch.setattr("ometria_replica.ometria.bucket_files.PART", 1000)
     body = CSV + b"".join(b"a@x.test,open,2026-01-%02d\n" % (day % 28 + 1) for day in range(300))
     s3.put_object(Bucket="exports", Key="acme/1.csv", Body=body)
     s3.put_object(Bucket="exports", Key="acme/2.csv", Body=body)
@@ -378,47 +387,57 @@ def test_a_file_that_was_changed_or_deleted_is_left_for_the_next_run(
     assert "deleted" in gone.reason
 
 
-def test_a_new_file_in_a_folder_is_read_after_a_delay(tmp_path: Path) -> None:
-    """A new file may still grow. An old one, or one from the future, is read at once."""
+def test_a_young_file_in_a_folder_waits_for_the_next_run(tmp_path: Path) -> None:
+    """It may still grow. An old one, or one from the future, is listed at once."""
     now = datetime.now(UTC)
-    for name, age in (("young", 0.25), ("old", 60), ("ahead", -60)):
+    for name, age in (("young", 59), ("new", 0), ("old", 60), ("ahead", -60)):
         path = tmp_path / name
         path.write_bytes(CSV)
         os.utime(path, ((now.timestamp() - age),) * 2)
-    waits: list[float] = []
-    feed = ExportFiles(
-        FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS,
-        settle_seconds=1,
-        clock=lambda: now,
-        sleep=waits.append,
-    )
-    with feed:
-        files = list(feed.fetch(list(feed.list()), tmp_path / "in"))
 
-    assert all(isinstance(file, FeedFile) for file in files)
-    assert waits == [pytest.approx(0.75, abs=0.01)]
+    def waiting(at: datetime, **options: float) -> tuple[list[str], int]:
+        settings = FeedSettings(str(tmp_path), **options)  # type: ignore[arg-type]
+        feed = ExportFiles(settings, EMAIL_EVENTS, clock=lambda: at)
+        return names(feed), feed.waiting
+
+    assert waiting(now) == (["ahead", "old"], 2)
+    assert waiting(now + timedelta(seconds=1)) == (["ahead", "old", "young"], 1)
+    assert waiting(now, settle_seconds=0) == (["ahead", "new", "old", "young"], 0)
+    assert waiting(now, settle_seconds=3600) == (["ahead"], 3)
 
 
-def test_a_file_that_grows_while_we_wait_is_left_for_the_next_run(tmp_path: Path) -> None:
-    """Another program is still writing, so the file is not complete yet."""
+def test_an_object_in_a_bucket_does_not_wait(s3: S3Client, endpoint: str) -> None:
+    """It appears complete or not at all."""
+    s3.put_object(Bucket="exports", Key="acme/1.csv", Body=CSV)
+
+    assert names(s3_feed(endpoint)) == ["1.csv"]
+
+
+@pytest.mark.parametrize("how", ["before", "during", "replaced"])
+def test_a_file_that_changes_after_the_listing_is_left_for_the_next_run(
+    how: str, tmp_path: Path
+) -> None:
+    """Before or while it is read, in its size or only its time, or as another file."""
     path = tmp_path / "growing"
     path.write_bytes(CSV)
-
-    def go_on_writing(_: float) -> None:
-        path.write_bytes(CSV + CSV)
-
-    feed = ExportFiles(
-        FeedSettings(str(tmp_path)),
-        EMAIL_EVENTS,
-        settle_seconds=5,
-        sleep=go_on_writing,
-    )
-    with feed:
-        (file,) = feed.fetch(list(feed.list()), tmp_path / "in")
+    with folder_feed(tmp_path) as feed:
+        listed = list(feed.list())
+        pieces = feed.files.pieces(listed[0])
+        if how == "during":
+            assert next(pieces) == CSV
+            os.utime(path, (1, 1))
+        elif how == "before":
+            path.write_bytes(CSV + CSV)
+        else:
+            assert next(pieces) == CSV
+            (tmp_path / "other").write_bytes(CSV)
+            (tmp_path / "other").replace(path)
+        with pytest.raises(MovedOn, match="changed since it was listed"):
+            list(pieces)
+        (file,) = feed.fetch(listed, tmp_path / "in")
 
     assert isinstance(file, Unreadable)
-    assert file.again
+    assert (file.again, file.later) == (True, False)
 
 
 def test_a_large_file_is_decompressed_in_pieces(tmp_path: Path) -> None:
@@ -465,97 +484,60 @@ def test_a_bucket_that_does_not_exist(endpoint: str) -> None:
     )
 
 
-def test_a_name_that_cannot_be_requested(s3: S3Client, endpoint: str) -> None:
-    """S3 allows names that no path can have; an error is better than a file that is missed."""
-    s3.put_object(Bucket="exports", Key="acme//1.csv", Body=CSV)
-
-    message = refusal(s3_feed(endpoint), OmetriaError)
-
-    assert "an empty part" in message
-    assert "'acme//1.csv'" in message
-
-
-def test_one_object_that_is_denied_does_not_stop_the_others(
+def test_one_object_that_is_archived_does_not_stop_the_others(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
-    """An archived file is left for the next run, with the store's reason; the others are read."""
+    """It is tried again later, with the store's reason, even if there is no other object."""
     for name in ("1", "2", "3"):
         storage = "GLACIER" if name == "2" else "STANDARD"
         s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass=storage)  # type: ignore[arg-type]
     with s3_feed(endpoint) as feed:
         asked = sorted(feed.list(), key=lambda file: file.name)
         files = list(feed.fetch(asked, tmp_path / "in"))
+        (alone,) = feed.fetch([asked[1]], tmp_path / "in")
 
     assert [type(file) for file in files] == [FeedFile, Unreadable, FeedFile]
-    denied = files[1]
-    assert isinstance(denied, Unreadable)
-    assert denied.again
-    assert denied.reason == (
-        "the store denies access (InvalidObjectState); the next run tries again"
-    )
+    assert files[1] == alone
+    assert isinstance(alone, Unreadable)
+    assert (alone.again, alone.later) == (False, True)
+    assert alone.reason == "it is archived, and has to be restored first (InvalidObjectState)"
     assert len(list((tmp_path / "in").iterdir())) == 2
 
 
-@pytest.mark.parametrize("status", [400, 416, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("status", [400, 403, 416, pytest.param(500, marks=pytest.mark.slow)])
 def test_one_object_that_the_store_cannot_give_does_not_stop_the_others(
     status: int, tmp_path: Path
 ) -> None:
-    """It is left for the next run; if the store gives none, the run ends with an error."""
+    """It is tried again later, if another can be read, in this run or of those listed."""
     good_one, bad_one = (
         FeedObject(name, '"1"', len(CSV), datetime(2026, 1, 1, tzinfo=UTC))
         for name in ("good", "bad")
     )
     Spotty.status = status
     with store_of(Spotty) as endpoint, s3_feed(endpoint) as feed:
-        files = list(feed.fetch([good_one, bad_one], tmp_path / "in"))
-        missed = feed.fetch([bad_one], tmp_path / "in")
-        next(missed)
-        with pytest.raises(OmetriaError):
-            next(missed)
+        good, bad = feed.fetch([good_one, bad_one], tmp_path / "in")
+        (known,) = feed.fetch([bad_one], tmp_path / "in", [good_one])
 
-    good, bad = files
     assert isinstance(good, FeedFile)
+    assert bad == known
     assert isinstance(bad, Unreadable)
-    assert (bad.again, bad.reason) == (
-        True, f"the store answers {status}; the next run tries again"
-    )  # fmt: skip
+    assert (bad.again, bad.later) == (False, True)
+    assert bad.reason in {f"the store answers {status}", f"the store denies access ({status})"}
 
 
-def test_one_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
-    """It is left for the next run, with the system's reason."""
-    folder = tmp_path / "feed"
-    folder.mkdir()
-    for name in ("1", "2"):
-        (folder / name).write_bytes(CSV)
-    with folder_feed(folder) as feed:
-        asked = sorted(feed.list())
-        (folder / "1").unlink()
-        (folder / "1").symlink_to("1")
-        first, second = feed.fetch(asked, tmp_path / "in")
+def test_if_every_object_is_denied_the_credentials_are_the_cause(tmp_path: Path) -> None:
+    """The first denial ends the feed, and the error says which access to allow."""
+    asked = [
+        FeedObject(f"bad/{number}", '"1"', len(CSV), datetime(2026, 1, 1, tzinfo=UTC))
+        for number in range(20)
+    ]
+    Spotty.status = 403
+    for objects in (asked, asked[:1]):
+        with store_of(Spotty) as endpoint, s3_feed(endpoint) as feed:
+            files = feed.fetch(objects, tmp_path / "in")
+            with pytest.raises(AccessDenied, match="s3:GetObject") as caught:
+                next(files)
 
-    assert isinstance(second, FeedFile)
-    assert isinstance(first, Unreadable)
-    assert first.reason == (
-        "it cannot be opened (too many levels of symbolic links); the next run tries again"
-    )
-
-
-def test_if_every_object_is_denied_the_credentials_are_the_cause(
-    s3: S3Client, endpoint: str, tmp_path: Path
-) -> None:
-    """Each file yields its reason, and the error then says which access to allow."""
-    for name in ("1", "2"):
-        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV, StorageClass="GLACIER")
-    with s3_feed(endpoint) as feed:
-        files = feed.fetch(list(feed.list()), tmp_path / "in")
-        first, second = next(files), next(files)
-        with pytest.raises(AccessDenied, match="s3:GetObject") as caught:
-            next(files)
-
-    assert isinstance(first, Unreadable)
-    assert isinstance(second, Unreadable)
-    assert first.again
-    assert second.again
     assert SECRET not in repr((caught.value, caught.value.__cause__))
     assert list((tmp_path / "in").iterdir()) == []
 
@@ -635,22 +617,40 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     assert message == f"{tmp_path}/nowhere: there is no such folder. Check the feed's url."
 
 
-def test_a_disk_that_is_full_is_not_the_files_fault(tmp_path: Path) -> None:
-    """The file is not rejected; the run stops with the reason."""
+def test_a_file_that_does_not_fit_on_the_disk_does_not_stop_the_others(tmp_path: Path) -> None:
+    """It is tried again later. The limit here is the largest size of a file."""
     resource = pytest.importorskip("resource")
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV * 10_000))
+    feed_folder = tmp_path / "feed"
+    feed_folder.mkdir()
+    (feed_folder / "a.csv.gz").write_bytes(gzip.compress(CSV * 10_000))
+    (feed_folder / "b.csv.gz").write_bytes(gzip.compress(CSV))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        full = pytest.raises(ReplicaError, match="Check the free disk space")
-        with folder_feed(tmp_path) as feed, full:
-            list(feed.fetch(list(feed.list()), tmp_path / "in"))
+        with folder_feed(feed_folder) as feed:
+            large, small = feed.fetch(sorted(feed.list()), tmp_path / "in")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
 
-    assert list((tmp_path / "in").iterdir()) == []
+    assert isinstance(small, FeedFile)
+    assert isinstance(large, Unreadable)
+    assert large.later
+    assert "TMPDIR" in large.reason
+    assert list((tmp_path / "in").iterdir()) == [small.path]
+
+
+def test_a_disk_that_cannot_be_written_is_not_the_files_fault(tmp_path: Path) -> None:
+    """No file is set aside; the run stops with the reason."""
+    for number in range(9):
+        (tmp_path / f"{number}.csv").write_bytes(CSV)
+    with folder_feed(tmp_path) as feed:
+        files = feed.fetch(list(feed.list()), tmp_path / "in")
+        next(files)
+        (tmp_path / "in").rename(tmp_path / "gone")
+        with pytest.raises(ReplicaError, match="Check the free disk space"):
+            list(files)
 
 
 # --- Credentials -------------------------------------------------------------------------------
@@ -682,8 +682,8 @@ def test_a_metadata_service_that_does_not_answer_causes_no_wait(
 
 def signed_by(feed: ExportFiles) -> tuple[str, str]:
     """Give the source of the credentials, and the key id that signs."""
-    provider = feed.bucket.store.credential_provider  # type: ignore[union-attr]
-    return feed.bucket.signed_by, provider()["access_key_id"]  # type: ignore[index, misc]
+    provider = bucket_of(feed).store.credential_provider  # type: ignore[union-attr]
+    return bucket_of(feed).signed_by, provider()["access_key_id"]  # type: ignore[index, misc]
 
 
 def test_credentials_are_found_in_the_order_of_the_chain(
@@ -706,7 +706,7 @@ def test_credentials_are_found_in_the_order_of_the_chain(
     assert signed_by(feed()) == ("the profile (default)", "of-default")
     monkeypatch.setenv("AWS_PROFILE", "acme")
     assert signed_by(feed()) == ("AWS_PROFILE (acme)", "of-acme")
-    assert feed().bucket.store.config["region"] == "eu-west-1"  # type: ignore[union-attr]
+    assert bucket_of(feed()).store.config["region"] == "eu-west-1"  # type: ignore[union-attr]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-env")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "x")

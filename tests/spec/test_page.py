@@ -62,7 +62,7 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBP
             api_key=Secret(server.key, "the test"),
             api_url=server.url,
             requests_per_second=1000,
-            feed=FeedSettings(url=str(folder / "feed")),
+            feed=FeedSettings(url=str(folder / "feed"), settle_seconds=0),
         )
         warehouse = WarehouseSettings(url=f"duckdb:///{folder / 'replica.duckdb'}")
         sync(Config(accounts=(settings,), warehouse=warehouse), clock=lambda: STARTED_AT)

@@ -879,6 +879,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].feed.session_token", "not set", "default"),
         ("accounts[0].feed.profile", "not set", "default"),
         ("accounts[0].feed.role_arn", "not set", "default"),
+        ("accounts[0].feed.settle_seconds", "not set", "default"),
+        ("accounts[0].feed.follow_symlinks", "false", "default"),
         ("accounts[0].feed.pattern", "not set", "default"),
         ("accounts[0].feed.format", "not set", "default"),
         ("accounts[0].feed.compression", "not set", "default"),

@@ -9,6 +9,7 @@ from ometria_replica.config.schema import (
     Config,
     FeedSettings,
     WarehouseSettings,
+    is_loopback,
 )
 from ometria_replica.config.secrets import Secret, masked
 
@@ -19,6 +20,7 @@ __all__ = [
     "Secret",
     "WarehouseSettings",
     "explain",
+    "is_loopback",
     "load_config",
     "masked",
 ]

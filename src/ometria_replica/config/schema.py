@@ -31,6 +31,7 @@ STORAGE_VERSION: Final = "v1.4.0"
 """The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""
 STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
+DAY: Final = 86_400
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -158,6 +159,12 @@ def _bytes(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
     return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= DAY:
+        raise Invalid(f"must be a number of seconds, from 0 to {DAY}")
+    return float(value)
 
 
 def _share(value: object) -> float:
@@ -385,6 +392,20 @@ class FeedSettings:
     )
     role_arn: str | None = _setting(
         _arn, "ARN", "A role to assume with the credentials above.", None
+    )
+    settle_seconds: float | None = _setting(
+        _seconds,
+        "number",
+        "Leave a file that changed within so many seconds to the next run: another program may"
+        " still be writing it.",
+        None,
+        unset="60 for a folder, 0 for a bucket",
+    )
+    follow_symlinks: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Follow links that lead out of the feed's folder.",
+        False,
     )
     pattern: str | None = _setting(
         _text,

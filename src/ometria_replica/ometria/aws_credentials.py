@@ -7,16 +7,16 @@ that need a sign-in.
 
 from __future__ import annotations
 
-import configparser
 import re
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ometria_replica.errors import AccessDenied, ConfigError
+from ometria_replica.ometria import aws_config
+from ometria_replica.ometria.aws_config import shared_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,12 +42,11 @@ class Credentials:
     """
     Credentials that sign requests. *provider* None means that the driver finds them.
 
-    *signed_by* names their source in messages. *region* is the profile's; None if it has none.
+    *signed_by* names their source in messages.
     """
 
     signed_by: str
     provider: Callable[[], S3Credential] | None = None
-    region: str | None = None
 
 
 def find_credentials(options: FeedSettings, environ: Mapping[str, str], place: str) -> Credentials:
@@ -58,7 +57,8 @@ def find_credentials(options: FeedSettings, environ: Mapping[str, str], place: s
     """
     base = _base_credentials(options, environ, place)
     if options.role_arn:
-        return _assumed(options, base, options.role_arn)
+        region = aws_config.region(options, environ) or "us-east-1"
+        return _assumed(base, options.role_arn, region)
     return base
 
 
@@ -101,7 +101,7 @@ def _of_the_environment(environ: Mapping[str, str]) -> Credentials | None:
 
 
 def _of_the_default_profile(environ: Mapping[str, str]) -> Credentials | None:
-    section = _shared_files(environ).get("default", {})
+    section = shared_files(environ).get("default", {})
     if _is_static(section) or _needs_boto3(section):
         return _profile("default", environ, "the profile")
     return None  # The section may exist only to name a region.
@@ -163,7 +163,7 @@ def _instance_answers(environ: Mapping[str, str]) -> bool:
 
 def _profile(name: str, environ: Mapping[str, str], where: str) -> Credentials:
     """Use a profile. Its access key is read here; any other sign-in needs boto3."""
-    section = _shared_files(environ).get(name)
+    section = shared_files(environ).get(name)
     signed_by = f"{where} ({name})"
     if section is None:
         raise ConfigError(
@@ -171,28 +171,10 @@ def _profile(name: str, environ: Mapping[str, str], where: str) -> Credentials:
             " Check its name, or `aws configure list-profiles`."
         )
     if not _is_static(section):
-        return _by_boto3(name, section, signed_by)
+        return _by_boto3(name, signed_by)
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
     provider = _constant({f"{word} of {signed_by}": section.get(word, "") for word in names})
-    return Credentials(signed_by, provider, section.get("region"))
-
-
-def _shared_files(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Read the profiles of ``~/.aws/config`` and ``~/.aws/credentials``, the latter first."""
-    home = Path(environ.get("HOME") or Path.home()) / ".aws"
-    config = Path(environ.get("AWS_CONFIG_FILE") or home / "config").expanduser()
-    keys = Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials").expanduser()
-    profiles: dict[str, dict[str, str]] = {}
-    for file in (config, keys):
-        parser = configparser.RawConfigParser(default_section="")
-        try:
-            parser.read(file, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError, OSError):
-            raise ConfigError(f"{file}: cannot be read as an AWS configuration file.") from None
-        for section in parser.sections():
-            name = section.removeprefix("profile ").strip()
-            profiles.setdefault(name, {}).update(parser[section])
-    return profiles
+    return Credentials(signed_by, provider)
 
 
 def _is_static(section: Mapping[str, str]) -> bool:
@@ -205,7 +187,7 @@ def _needs_boto3(section: Mapping[str, str]) -> bool:
     return bool({"role_arn", "sso_session", "sso_start_url", "credential_process"} & set(section))
 
 
-def _by_boto3(name: str, section: Mapping[str, str], signed_by: str) -> Credentials:
+def _by_boto3(name: str, signed_by: str) -> Credentials:
     boto3 = _boto3(f"The profile {name!r} holds no access key")
     credentials = boto3.Session(profile_name=name).get_credentials()
     if credentials is None:
@@ -220,10 +202,10 @@ def _by_boto3(name: str, section: Mapping[str, str], signed_by: str) -> Credenti
             "expires_at": datetime.now(UTC) + ASK_AGAIN_AFTER,
         }
 
-    return Credentials(signed_by, _tried(provide, signed_by), section.get("region"))
+    return Credentials(signed_by, _tried(provide, signed_by))
 
 
-def _assumed(options: FeedSettings, base: Credentials, role: str) -> Credentials:
+def _assumed(base: Credentials, role: str, region: str) -> Credentials:
     """Assume *role* at the token service, with the credentials found so far."""
     boto3 = _boto3("The feed's role_arn needs the token service")
 
@@ -233,7 +215,7 @@ def _assumed(options: FeedSettings, base: Credentials, role: str) -> Credentials
             aws_access_key_id=keys["access_key_id"] if keys else None,
             aws_secret_access_key=keys["secret_access_key"] if keys else None,
             aws_session_token=keys.get("token") if keys else None,
-            region_name=options.region or base.region or "us-east-1",
+            region_name=region,
         )
         answer = session.client("sts").assume_role(RoleArn=role, RoleSessionName=SESSION)
         given = answer["Credentials"]
@@ -245,7 +227,7 @@ def _assumed(options: FeedSettings, base: Credentials, role: str) -> Credentials
         }
 
     signed_by = f"the role {role}, assumed with {base.signed_by}"
-    return Credentials(signed_by, _tried(provide, signed_by), base.region)
+    return Credentials(signed_by, _tried(provide, signed_by))
 
 
 def _tried(provide: Callable[[], S3Credential], signed_by: str) -> Callable[[], S3Credential]:

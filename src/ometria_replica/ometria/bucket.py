@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from ometria_replica.config import is_loopback
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -18,7 +19,9 @@ from ometria_replica.errors import (
     Unavailable,
     UnexpectedResponse,
 )
+from ometria_replica.ometria import aws_config
 from ometria_replica.ometria.aws_credentials import NO_CREDENTIALS, find_credentials, sendable
+from ometria_replica.ometria.odd_keys import VALID, OddKeys, has_dots, is_odd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bucket:
-    """An open bucket or folder. *place* names it in messages, *signed_by* its credentials."""
+    """
+    An open bucket or folder. *place* names it in messages, *signed_by* its credentials.
+
+    *odd_keys* are the keys of a bucket that *store* cannot name.
+    """
 
     store: S3Store | LocalStore
     place: str
     signed_by: str = ""
     local: bool = False
+    odd_keys: OddKeys | None = None
+    warning: str | None = None
 
     def refusal(self, error: Exception, doing: str) -> ReplicaError:
         """
@@ -44,8 +53,7 @@ class Bucket:
         The driver's text and the cause are left out: they quote the store's answer, which may
         contain the access key and the signed text.
         """
-        text = str(error)
-        code, status = _found(r"<Code>(\w+)</Code>", text), _found(r"status code: (\d+)", text)
+        text, answer = str(error), Answer.of(error)
         what = f"{self.place}: {doing} failed"
         if self.local:
             return OmetriaError(f"{what}. Check that the folder can be read.")
@@ -53,32 +61,11 @@ class Bucket:
             return AccessDenied(f"{what}: {NO_CREDENTIALS}")
         if "External AWS credential provider" in text:
             return AccessDenied(f"{what}: no session for {self.signed_by}. Sign in again.")
-        if code in _ELSEWHERE or status == "301":
-            return OmetriaError(f"{what}: {self._where_else(code, text)}")
-        if code in _KEYS or status in {"401", "403"}:
-            return AccessDenied(f"{what}: {self._denial(code, status)}")
-        return self._trouble(what, code, status)
-
-    def trouble_with_one(self, error: Exception) -> str | None:
-        """
-        Say why the store does not give one object, although it may give others.
-
-        The object may be archived, damaged, or encrypted with a key that we may not use; a file
-        may have no permission to read it. None if *error* concerns all objects: our credentials,
-        the bucket, the network.
-        """
-        text = str(error)
-        if self.local:
-            found = _found(rf"({'|'.join(_OF_ONE_FILE)})", text)
-            return None if found is None else f"it cannot be opened ({found.lower()})"
-        code, status = _found(r"<Code>(\w+)</Code>", text), _found(r"status code: (\d+)", text)
-        if status is None or status in {"301", "401", "429"} or "/latest/" in text:
-            return None
-        if code in _KEYS | _SESSION | _ELSEWHERE:
-            return None
-        if status == "403":
-            return f"the store denies access ({code or status})"
-        return f"the store answers {status}" + (f" ({code})" if code else "")
+        if answer.code in _ELSEWHERE or answer.status == "301":
+            return OmetriaError(f"{what}: {self._where_else(answer.code, text)}")
+        if answer.code in _KEYS or answer.status in {"401", "403"}:
+            return AccessDenied(f"{what}: {self._denial(answer.code, answer.status)}")
+        return self._trouble(what, answer.code, answer.status)
 
     def _trouble(self, what: str, code: str | None, status: str | None) -> ReplicaError:
         if status is None or status == "429" or status.startswith("5"):
@@ -109,12 +96,55 @@ class Bucket:
                 return "this machine's clock is wrong by more than 15 minutes. Set it."
         return (
             f"access denied ({status}, {signed})."
-            " Allow s3:ListBucket on the bucket and s3:GetObject below the prefix."
+            " Allow s3:ListBucket on the bucket, s3:GetObject below the prefix, and kms:Decrypt if"
+            " the objects are encrypted with a key of your own."
         )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The status and S3's code in the answer that the driver's error quotes. None: no answer."""
+
+    status: str | None
+    code: str | None
+    asked_for_credentials: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> Answer:
+        """Find them in the text of *error*."""
+        text = str(error)
+        code, status = _found(r"<Code>([\w.]+)</Code>", text), _found(r"status code: (\d+)", text)
+        return cls(status, code, "/latest/" in text)
+
+    @property
+    def concerns_all(self) -> bool:
+        """Whether it is about our credentials, the bucket or the network, not about one object."""
+        if self.status in {None, "301", "401", "429"} or self.asked_for_credentials:
+            return True
+        return self.code in _KEYS | _SESSION | _ELSEWHERE
+
+    @property
+    def may_concern_all(self) -> bool:
+        """
+        Whether the store could answer so for each object: a denial, or an error of its own.
+
+        For an archived object it has a code of its own.
+        """
+        if self.status == "403":
+            return self.code != "InvalidObjectState"
+        return self.concerns_all or (self.status or "").startswith("5")
+
+    @property
+    def reason(self) -> str:
+        """Say why an object is not given."""
+        if self.code == "InvalidObjectState":
+            return "it is archived, and has to be restored first (InvalidObjectState)"
+        if self.status == "403":
+            return f"the store denies access ({self.code or self.status})"
+        return f"the store answers {self.status}" + (f" ({self.code})" if self.code else "")
+
+
 _FILE_NAME = re.compile(r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|gz|zst|zip)$", re.IGNORECASE)
-_OF_ONE_FILE = ("Permission denied", "Too many levels of symbolic links", "Is a directory")
 _ELSEWHERE = {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _SESSION = {"TokenRefreshRequired", "RequestTimeTooSkewed"}
@@ -141,13 +171,16 @@ def naming_a_folder(options: FeedSettings) -> FeedSettings:
 
 def open_bucket(options: FeedSettings, environ: Mapping[str, str] = os.environ) -> Bucket:
     """
-    Open the bucket or folder at ``options.url``.
+    Open the bucket or folder at ``options.url``, to read and to write.
 
     Raises ConfigError if the folder does not exist. A bucket is not contacted yet.
     """
     if options.url.startswith("s3://"):
         return _open_s3(options, environ)
-    return _open_folder(_folder(options.url))
+    from obstore.store import LocalStore  # noqa: PLC0415 -- Only a backfill on Spark needs it.
+
+    folder = existing_folder(options.url)
+    return Bucket(LocalStore(folder), f"{folder}", local=True)
 
 
 def _folder(url: str) -> Path:
@@ -155,54 +188,79 @@ def _folder(url: str) -> Path:
     return Path(path).expanduser()
 
 
-def _open_folder(folder: Path) -> Bucket:
-    from obstore.store import LocalStore  # noqa: PLC0415 -- Only a sync needs it.
-
+def existing_folder(url: str) -> Path:
+    """Return the folder at *url*; raises ConfigError if there is none."""
+    folder = _folder(url)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Check the feed's url.")
-    return Bucket(LocalStore(folder), f"{folder}", local=True)
+    return folder
 
 
 # --- S3 ----------------------------------------------------------------------------------------
 
 
 def _open_s3(options: FeedSettings, environ: Mapping[str, str]) -> Bucket:
-    from obstore.store import S3Store  # noqa: PLC0415 -- Only a sync needs it.
+    import obstore  # noqa: PLC0415 -- Only a sync needs it.
+    from obstore.store import S3Store  # noqa: PLC0415 -- As above.
 
-    name, _, prefix = options.url.removeprefix("s3://").partition("/")
-    endpoint = (
-        options.endpoint_url
-        or environ.get("AWS_ENDPOINT_URL_S3")
-        or environ.get("AWS_ENDPOINT_URL")
-        or None
-    )
+    name, _, below = options.url.removeprefix("s3://").partition("/")
+    prefix = below.strip("/")
+    if prefix and has_dots(prefix):
+        raise ConfigError(f"{options.url}: '.' and '..' between slashes are no S3 prefix.")
+    endpoint = aws_config.endpoint(options, environ)
     if endpoint:
         endpoint = sendable("the feed's endpoint_url, or AWS_ENDPOINT_URL", endpoint)
-    place = f"s3://{name}/{prefix}" + (f" at {urlsplit(endpoint).netloc}" if endpoint else "")
+    place = f"s3://{name}/{below}" + (f" at {urlsplit(endpoint).netloc}" if endpoint else "")
     found = find_credentials(options, environ, place)
-    region = options.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    region = sendable("the feed's region, or AWS_REGION", region or found.region or "us-east-1")
-    config: S3Config = {
-        "region": region,
-        "virtual_hosted_style_request": False,  # Other stores have no host name per bucket.
-    }
-    if endpoint:
-        config["aws_endpoint_url_s3"] = endpoint  # Takes precedence over the driver's own search.
-    store = S3Store(
-        name,
-        # The driver matches a prefix by whole segments: `acme` never opens `acme-2/`.
-        prefix=prefix.strip("/") or None,
-        config=config,
-        client_options={
-            "allow_http": bool(endpoint and endpoint.startswith("http://")),
-            "connect_timeout": "10s",
-            "read_timeout": "30s",
-            "timeout": "15m",  # For one part of a file (export.PART): at least 75 kB a second.
-        },
-        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
-        credential_provider=found.provider,
+    region = aws_config.region(options, environ) or "us-east-1"
+    region = sendable("the feed's region, or AWS_REGION", region)
+
+    def open_store(address: str | None, prefix: str = "", *, names_bucket: bool = False) -> S3Store:
+        config: S3Config = {"region": region, "virtual_hosted_style_request": names_bucket}
+        if address:  # Takes precedence over the driver's own search.
+            config["aws_endpoint_url_s3"] = address
+        return S3Store(
+            name,
+            # The driver matches a prefix by whole segments: `acme` never opens `acme-2/`.
+            prefix=prefix or None,
+            config=config,
+            client_options={
+                "allow_http": bool(address and address.startswith("http://")),
+                "connect_timeout": "10s",
+                "read_timeout": "30s",
+                "timeout": "15m",  # For one part of a file (PART): at least 75 kB a second.
+            },
+            retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
+            credential_provider=found.provider,
+        )
+
+    def sign(path: str) -> str:
+        """Sign an address, to the end of which the driver adds a key of its own."""
+        host = endpoint or f"https://s3.{region}.amazonaws.com"
+        slash = "" if path.startswith("?") else "/"
+        signing = open_store(f"{host}/{name}{slash}{path}&x-feed=", names_bucket=True)
+        return obstore.sign(signing, "GET", "1", VALID)
+
+    odd = is_odd(prefix) if prefix else False
+    return Bucket(
+        # Path style: other stores have no host name for each bucket.
+        open_store(endpoint, "" if odd else prefix),
+        place,
+        found.signed_by,
+        odd_keys=OddKeys(f"{prefix}/" if prefix else "", sign, all_are_odd=odd),
+        warning=_unencrypted(endpoint),
     )
-    return Bucket(store, place, found.signed_by)
+
+
+def _unencrypted(endpoint: str | None) -> str | None:
+    """Warn of an address that is neither encrypted nor on this machine."""
+    address = urlsplit(endpoint or "")
+    if address.scheme != "http" or is_loopback(address.hostname or ""):
+        return None
+    return (
+        f"the store at {address.netloc} is asked over http: names and contents of the files can be"
+        " read and changed on the way. Use https in endpoint_url."
+    )
 
 
 def _found(pattern: str, text: str) -> str | None:

@@ -7,49 +7,49 @@ that the file log stays valid if the bucket moves.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
-import re
+import shutil
 import tempfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
+from ometria_replica.errors import AccessDenied, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
-from ometria_replica.ometria.bucket import naming_a_folder, open_bucket
+from ometria_replica.ometria.bucket import existing_folder, naming_a_folder, open_bucket
+from ometria_replica.ometria.bucket_files import BucketFiles
 from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
 from ometria_replica.ometria.dialect import choose_dialect
+from ometria_replica.ometria.folder import FolderFiles
 from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
+from ometria_replica.ometria.refusals import MovedOn, NoRoom, NotGiven
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from obstore import GetOptions, GetResult, ObjectMeta
-
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import FeedSettings
-    from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import Dialect
     from ometria_replica.schema import Table
 
 AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
-PART = 64 << 20  # Bytes per request, so that a request can have a time limit.
-PIECE = 16 << 10  # Bytes after which a download checks whether it was cancelled.
 SHOWN = 3  # Names of files that do not match the pattern.
-LISTED_AT_ONCE = 1000  # S3's own page.
-# Names of files that another program is still writing.
-_UNFINISHED = re.compile(
-    r"(^|/)\.|(\.(part|partial|tmp|temp|filepart|crdownload)|~)$", re.IGNORECASE
+SETTLE_SECONDS = 60.0  # Of files in a folder. In a bucket an object appears complete or not at all.
+NO_ROOM_FOR_IT = (
+    "it does not fit into the temporary folder; set TMPDIR to a folder on a larger disk"
 )
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_IS_FULL = 1 << 20  # Bytes: with less room than that, no file fits, and none is to blame.
 
 
 class ExportFiles:
@@ -57,8 +57,7 @@ class ExportFiles:
     The export files of one account. A context manager; leaving it cancels all downloads.
 
     It holds the files of one *table*; *catalog* are all tables, which divide the files by name.
-    A file in a folder may still be incomplete, so a download waits until the file is
-    *settle_seconds* old. In S3 an object appears complete or not at all.
+    *settle_seconds* replaces the setting.
     """
 
     def __init__(
@@ -68,20 +67,20 @@ class ExportFiles:
         catalog: Catalog = CATALOG,
         *,
         max_bytes: int = MAX_BYTES,
-        settle_seconds: float = 1.0,
+        settle_seconds: float | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.options = options = naming_a_folder(options)
         self.columns = table.fields
         self.required = _key_fields(table)
         self.max_bytes = max_bytes
-        self.settle_seconds = settle_seconds
+        self.settle_seconds = _settle_seconds(options) if settle_seconds is None else settle_seconds
+        self.waiting = 0
         self._clock = clock
-        self._sleep = sleep
         self._pattern, self._others = _patterns(options, table, catalog)
-        self._bucket: Bucket | None = None
+        self._files: FolderFiles | BucketFiles | None = None
         self._others_seen: list[str] = []
+        self._listed: list[FeedObject] = []
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
 
@@ -93,11 +92,16 @@ class ExportFiles:
         self._workers.shutdown(cancel_futures=True)
 
     @property
-    def bucket(self) -> Bucket:
-        """The bucket. It is opened at first use, because it needs credentials."""
-        if self._bucket is None:
-            self._bucket = open_bucket(self.options)
-        return self._bucket
+    def files(self) -> FolderFiles | BucketFiles:
+        """The files of the bucket, which is opened at first use: it needs credentials."""
+        if self._files is None:
+            self._files = _open(self.options)
+        return self._files
+
+    @property
+    def warning(self) -> str | None:
+        """What is unsafe about the way to the files; None if nothing is."""
+        return self.files.warning
 
     def list(self, start_after: str | None = None) -> Iterator[FeedObject]:
         """
@@ -105,159 +109,163 @@ class ExportFiles:
 
         *start_after* excludes the names up to it, in the order of their characters.
         Empty files are excluded, and with them the markers of folders: they hold no rows,
-        and a file that is filled later has another version.
+        and a file that is filled later has another version. Files younger than *settle_seconds*
+        are excluded too, and counted in *waiting*: another program may still be writing them.
         """
-        from obstore.exceptions import BaseError, InvalidPathError  # noqa: PLC0415 -- 30 ms.
-
-        self._others_seen = []
-        try:
-            stream = self.bucket.store.list(offset=start_after, chunk_size=LISTED_AT_ONCE)
-            for chunk in stream:
-                yield from (_object(meta) for meta in chunk if self._wanted(meta))
-        except InvalidPathError as error:
-            # The driver drops the whole page of the listing for it, so it cannot be skipped.
-            found = re.search(r'Path "([^"\n]*)"', str(error))
-            raise OmetriaError(
-                f"{self.bucket.place}: a file below it"
-                + (f" ({found.group(1)!r})" if found else "")
-                + " has a name that cannot be requested: with an empty part, '.', '..'"
-                " or a control character."
-                " Rename it, or narrow the feed's url."
-            ) from None
-        except (BaseError, OSError) as error:
-            raise self.bucket.refusal(error, "listing its files") from None
+        self._others_seen, self._listed, self.waiting = [], [], 0
+        for found in self.files.list(start_after):
+            if not self._is_wanted(found):
+                if len(self._others_seen) < SHOWN:
+                    self._others_seen.append(found.name)
+            elif self._is_young(found):
+                self.waiting += 1
+            else:
+                self._listed.append(found)
+                yield found
 
     def nothing_found(self) -> str:
         """Say where and for what the last listing looked, and what it saw instead."""
         seen = ", ".join(self._others_seen)
         instead = f"There are other files, such as {seen}." if seen else "It holds no file at all."
         return (
-            f"{self.bucket.place}: no file has a name that matches '{self._pattern}'. {instead}"
+            f"{self.files.place}: no file has a name that matches '{self._pattern}'. {instead}"
             " Check the feed's url and pattern."
         )
 
-    def _wanted(self, meta: ObjectMeta) -> bool:
-        is_wanted = self._is_wanted(meta)
-        if not is_wanted and len(self._others_seen) < SHOWN:
-            self._others_seen.append(meta["path"])
-        return is_wanted
-
-    def _is_wanted(self, meta: ObjectMeta) -> bool:
-        name = meta["path"]
-        if meta["size"] == 0 or (self.bucket.local and _UNFINISHED.search(name)):
+    def _is_wanted(self, found: FeedObject) -> bool:
+        if found.size == 0:
             return False
-        if any(fnmatch.fnmatchcase(name, other) for other in self._others):
+        if found.name.endswith("/"):  # A folder that cannot be read may hold any file.
+            return True
+        if any(fnmatch.fnmatchcase(found.name, other) for other in self._others):
             return False
-        return fnmatch.fnmatchcase(name, self._pattern)
+        return fnmatch.fnmatchcase(found.name, self._pattern)
 
-    def fetch(self, objects: Sequence[FeedObject], folder: Path) -> Iterator[FeedFile | Unreadable]:
+    def _is_young(self, found: FeedObject) -> bool:
+        """Whether it may still grow. A time in the future is a wrong clock's, and no reason."""
+        age = (self._clock() - found.modified_at).total_seconds()
+        return 0 <= age < self.settle_seconds
+
+    def fetch(
+        self, objects: Sequence[FeedObject], folder: Path, others: Sequence[FeedObject] = ()
+    ) -> Iterator[FeedFile | Unreadable]:
         """
         Download *objects* into *folder*, as plain text with their dialect, in the order given.
 
         The next few are downloaded while the caller works on one. The caller deletes the files
-        that it takes; the others are deleted here. An object that the store does not give, as it
-        gives others, is Unreadable, and the next run tries again. If it gives none, the error is
-        raised after the last, or after the first few if the store is in trouble.
+        that it takes; the others are deleted here. A file that the store does not give, or that
+        does not fit on the disk, is Unreadable. If the store gives no other file either, of those
+        that were listed and of *others*, its error is raised.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        _ = self.bucket  # Opened here, once, before several threads use it.
+        _ = self.files  # Opened here, once, before several threads use it.
         self._stop = threading.Event()
-        refusals: dict[str, ReplicaError] = {}  # By name: downloads end in any order.
         given: list[str] = []
 
-        def bring(origin: FeedObject) -> FeedFile | Unreadable:
+        def bring(origin: FeedObject) -> FeedFile | Unreadable | NotGiven | NoRoom:
             try:
                 file = self._bring(origin, folder)
-            except _NotGivenError as missed:
-                refusals[origin.name] = missed.refusal
-                if isinstance(missed.refusal, Unavailable) and len(refusals) > AHEAD and not given:
-                    raise missed.refusal from None
-                return Unreadable(origin, str(missed), again=True)
+            except (NotGiven, NoRoom) as reason:
+                return reason
             given.append(origin.name)
             return file
 
-        yield from in_order(
+        refused: set[str] = set()
+        found = in_order(
             self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
         )
-        if refusals and not given:
-            raise refusals[objects[0].name]
+        with closing(found):
+            for origin, outcome in zip(objects, found, strict=True):
+                match outcome:
+                    case NotGiven():
+                        refused.add(origin.name)
+                        if outcome.refusal and not given:
+                            self._find_another([*objects, *others], refused, outcome.refusal)
+                            given.append("another")
+                        yield Unreadable(origin, str(outcome), later=True)
+                    case NoRoom():
+                        yield self._bring_alone(origin, folder)
+                    case _:
+                        yield outcome
+
+    def _find_another(
+        self, objects: Sequence[FeedObject], refused: set[str], refusal: ReplicaError
+    ) -> None:
+        """
+        Raise *refusal* unless the store gives another file: then it concerns those *refused*.
+
+        Where there is no other file, an error of the store is the file's if the store still
+        lists, and a denial is that of our credentials.
+        """
+        others = sorted(file for file in {*self._listed, *objects} if file.name not in refused)
+        if not others and isinstance(refusal, Unavailable):
+            next(self.files.list(), None)
+            return
+        for other in dict.fromkeys(others[at] for at in (-1, 0, len(others) // 2) if others):
+            try:
+                next(self.files.pieces(other), None)
+            except (NotGiven, MovedOn, Unavailable, AccessDenied):
+                continue
+            return
+        raise refusal from None
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
-        handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
-        os.close(handle)
-        path = Path(name)
+        path: Path | None = None
         try:
             with step("fetch"):
-                self._let_settle(origin)
+                handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
+                os.close(handle)
+                path = Path(name)
                 self._download(origin, path)
                 return FeedFile(origin, path, self._prepare(path))
         except BaseException as error:
-            path.unlink(missing_ok=True)
+            if path is not None:
+                path.unlink(missing_ok=True)
             match error:
                 case UnfitError():
                     return Unreadable(origin, str(error))
-                case _MovedOnError():
+                case MovedOn():
                     return Unreadable(origin, str(error), again=True)
+                case OSError() if error.errno in NO_ROOM:
+                    raise NoRoom from None
                 case OSError():
-                    raise ReplicaError(
-                        f"{folder}: writing a file of the feed failed ({error.strerror})."
-                        " Check the free disk space and the folder's permissions."
-                    ) from None
+                    raise _disk_error(folder, error) from None
             raise
 
-    def _let_settle(self, origin: FeedObject) -> None:
-        """Wait at most *settle_seconds*, in case another program is still writing the file."""
-        age = (self._clock() - origin.modified_at).total_seconds()
-        if self.bucket.local and 0 <= age < self.settle_seconds:
-            self._sleep(self.settle_seconds - age)
+    def _bring_alone(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
+        """Bring a file once more that did not fit beside those under way."""
+        try:
+            return self._bring(origin, folder)
+        except NotGiven as reason:
+            return Unreadable(origin, str(reason), later=True)
+        except NoRoom as full:
+            if shutil.disk_usage(folder).free < DISK_IS_FULL:
+                raise _disk_error(
+                    folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                ) from full
+            return Unreadable(origin, NO_ROOM_FOR_IT, later=True)
 
     def _download(self, origin: FeedObject, path: Path) -> None:
         """Download the version that was listed; never parts of two versions."""
-        from obstore.exceptions import BaseError  # noqa: PLC0415 -- 30 ms, and only a sync needs it.
-
         for tries_left in reversed(range(TRIES)):
             try:
-                size = _write(self._pieces(origin), path)
-                if self.bucket.local:
-                    self._get(origin)  # Another program may have written to it during the read.
-            except BaseError as error:
-                refusal = self.bucket.refusal(error, f"reading {origin.name}")
-                if tries_left and isinstance(refusal, Unavailable):
-                    continue
-                if (trouble := self.bucket.trouble_with_one(error)) is not None:
-                    raise _NotGivenError(trouble, refusal) from None
-                raise refusal from None
-            if size != origin.size:
-                raise _MovedOnError(CHANGED)
-            return
+                _write(self._pieces(origin), path)
+            except NotGiven as missed:
+                if not (tries_left and isinstance(missed.refusal, Unavailable)):
+                    raise
+            except Unavailable:
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def _pieces(self, origin: FeedObject) -> Iterator[bytes]:
-        """Yield the object in pieces, until the download is cancelled."""
+        """Yield the file in pieces, until the download is cancelled."""
         stop = self._stop
-        for start in range(0, origin.size, PART):
-            part = (start, min(start + PART, origin.size))
-            found = self._get(origin) if origin.size <= PART else self._get(origin, part)
-            for piece in found.stream(min_chunk_size=PIECE):
-                if stop.is_set():
-                    raise _CancelledError
-                yield piece
-
-    def _get(self, origin: FeedObject, part: tuple[int, int] | None = None) -> GetResult:
-        from obstore.exceptions import PreconditionError  # noqa: PLC0415 -- As above.
-
-        options: GetOptions = {"if_match": origin.etag or None}
-        if part is not None:
-            options["range"] = part
-        try:
-            found = self.bucket.store.get(origin.name, options=options)
-        except FileNotFoundError:
-            raise _MovedOnError(GONE) from None
-        except PreconditionError:
-            raise _MovedOnError(CHANGED) from None
-        # Not every store supports If-Match; without ETags, the size is compared.
-        if ((found.meta["e_tag"] or ""), found.meta["size"]) != (origin.etag, origin.size):
-            raise _MovedOnError(CHANGED)
-        return found
+        for piece in self.files.pieces(origin):
+            if stop.is_set():
+                raise _CancelledError
+            yield piece
 
     def _prepare(self, path: Path) -> Dialect:
         options = self.options
@@ -272,24 +280,27 @@ class ExportFiles:
         return dialect
 
 
-class _MovedOnError(Exception):
-    """The bucket no longer holds the version that was listed. The next run lists it again."""
-
-
 class _CancelledError(Exception):
     """The caller needs no more files."""
 
 
-class _NotGivenError(Exception):
-    """The store does not give one object. *refusal* is the error if it gives none."""
-
-    def __init__(self, trouble: str, refusal: ReplicaError) -> None:
-        super().__init__(f"{trouble}; the next run tries again")
-        self.refusal = refusal
+def _open(options: FeedSettings) -> FolderFiles | BucketFiles:
+    if options.url.startswith("s3://"):
+        return BucketFiles(open_bucket(options))
+    return FolderFiles(existing_folder(options.url), follow_symlinks=options.follow_symlinks)
 
 
-GONE = "deleted since it was listed"
-CHANGED = "changed since it was listed; the next run reads the new version"
+def _disk_error(folder: Path, error: OSError) -> ReplicaError:
+    return ReplicaError(
+        f"{folder}: writing a file of the feed failed ({error.strerror})."
+        " Check the free disk space and the folder's permissions."
+    )
+
+
+def _settle_seconds(options: FeedSettings) -> float:
+    if options.settle_seconds is not None:
+        return options.settle_seconds
+    return 0.0 if options.url.startswith("s3://") else SETTLE_SECONDS
 
 
 def _patterns(options: FeedSettings, table: Table, catalog: Catalog) -> tuple[str, tuple[str, ...]]:
@@ -312,15 +323,12 @@ def _key_fields(table: Table) -> tuple[str, ...]:
     return tuple(part for part in table.sync_key.parts if part not in optional)
 
 
-def _object(meta: ObjectMeta) -> FeedObject:
-    return FeedObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
-
-
-def _write(pieces: Iterable[bytes], path: Path) -> int:
+def _write(pieces: Iterable[bytes], path: Path) -> None:
     with path.open("wb", buffering=CHUNK) as file:
-        return sum(file.write(piece) for piece in pieces)
+        for piece in pieces:
+            file.write(piece)
 
 
-def _discard(file: FeedFile | Unreadable) -> None:
+def _discard(file: FeedFile | Unreadable | NotGiven | NoRoom) -> None:
     if isinstance(file, FeedFile):
         file.discard()

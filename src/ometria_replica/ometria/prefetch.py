@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from concurrent.futures import Future
     from datetime import datetime
 
@@ -100,7 +100,7 @@ def in_order(
     *,
     stop: Callable[[], object] = lambda: None,
     discard: Callable[[Done], object] | None = None,
-) -> Iterator[Done]:
+) -> Generator[Done]:
     """
     Do *items* in order, with *ahead* of the next ones under way while the caller works.
 

@@ -12,7 +12,7 @@ from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_r
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
-from ometria_replica.warehouse.state_tables import FILES, REJECTS
+from ometria_replica.warehouse.state_tables import FILES, REJECTS, RETRY_FILE, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -105,6 +105,11 @@ class Rejects(Part):
             f" AND r.table_name = {files}.table_name AND r.origin = {files}.name"
             " AND r.sync_key IS NULL))",
             [source_id],
+        )
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
+            " AND starts_with(kind, ?)",
+            [source_id, RETRY_FILE],
         )
         return sum(
             self._convert_again(source_id, table, column)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica.batch import Owner, Run, TableState
+from ometria_replica.batch import Owner, Run, TableState, WaitingFile
 from ometria_replica.errors import ConfigError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS
 from ometria_replica.read_position import InterruptedRead, ReadPosition
+from ometria_replica.records import FeedObject
 from ometria_replica.source_ids import keys_may_meet
 from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
@@ -22,6 +23,7 @@ from ometria_replica.warehouse.state_tables import (
     REFRESHED,
     REJECTS,
     RETRY,
+    RETRY_FILE,
     RUNS,
     WATERMARK,
     WATERMARKS,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.batch import Batch, FileLogEntry
-    from ometria_replica.records import FeedObject
     from ometria_replica.schema import StateTable
     from ometria_replica.warehouse.changes import Changes
 
@@ -121,6 +122,7 @@ class StateStore(Part):
             retry=_with_prefix(marks, RETRY),
             listed=_with_prefix(marks, LISTED),
             refreshed=_with_prefix(marks, REFRESHED),
+            retry_files=_with_prefix(marks, RETRY_FILE),
             loaded_at=loaded_at,
             files=files,
             unreadable=unreadable,
@@ -148,18 +150,37 @@ class StateStore(Part):
         return [file for file in files if (file.name, file.etag, file.size) not in seen]
 
     @reads("reading the file log")
-    def list_after(self, source_id: str, table_name: str) -> str | None:
+    def waiting_files(
+        self, source_id: str, table_name: str, retry: Mapping[str, datetime]
+    ) -> dict[str, WaitingFile]:
+        """Find the files, by name, that are tried again from the times in *retry* on."""
+        if not retry:
+            return {}
+        rows = self._engine.rows(
+            "SELECT name, etag, size, modified_at, loaded_at, unreadable_because"
+            f" FROM {self._readable(FILES)} WHERE source_id = ? AND table_name = ?"
+            " AND read_again AND unreadable_because IS NOT NULL ORDER BY loaded_at",
+            [source_id, table_name],
+        )
+        return {
+            name: WaitingFile(FeedObject(name, etag, size, at), tried_at, reason, retry[name])
+            for name, etag, size, at, tried_at, reason in rows
+            if name in retry
+        }
+
+    @reads("reading the file log")
+    def list_after(self, source_id: str, table_name: str, waiting: int = 0) -> str | None:
         """
         Find the name after which new export files come; None if they can have any name.
 
         None unless each name in the log sorts after all that are older by a week, and while the
-        log wants a file to be read again.
+        log wants a file to be read again, apart from those *waiting*.
         """
         query = _NAMES_BY_TIME.format(files=self._readable(FILES), bytewise=self._engine.bytewise)
         ((last_old, sorted_names, broken, read_again),) = self._engine.rows(
             query, [source_id, table_name]
         )
-        if broken or read_again or sorted_names < ENOUGH_NAMES:
+        if broken or read_again > waiting or sorted_names < ENOUGH_NAMES:
             return None
         return str(last_old) if last_old is not None else None
 
@@ -169,6 +190,36 @@ class StateStore(Part):
     ) -> None:
         """Note that all files of *feed* were listed, and none of them is left to read."""
         self._engine.replace(WATERMARKS, [source_id, table_name, f"{LISTED}{feed}", at, run_id])
+
+    @writes("noting the listing")
+    def forget_listed(self, source_id: str, table_name: str, feed: str) -> None:
+        """Make the next run list all files of *feed*."""
+        self._forget_marks([source_id, table_name], [f"{LISTED}{feed}"])
+
+    @writes("forgetting files")
+    def forget_waiting(self, source_id: str, table_name: str, names: Sequence[str]) -> None:
+        """Forget files that could not be read and are no longer there."""
+        self._forget_waiting([source_id, table_name], names)
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?"
+            f" AND origin IN ({', '.join('?' for _ in names)})",
+            [source_id, table_name, *names],
+        )
+
+    def _forget_waiting(self, key: Sequence[str], names: Sequence[str]) -> None:
+        self._forget_marks(key, [f"{RETRY_FILE}{name}" for name in names])
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(FILES)} WHERE source_id = ? AND table_name = ?"
+            f" AND read_again AND name IN ({', '.join('?' for _ in names)})",
+            [*key, *names],
+        )
+
+    def _forget_marks(self, key: Sequence[str], kinds: Sequence[str]) -> None:
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ? AND table_name = ?"
+            f" AND kind IN ({', '.join('?' for _ in kinds)})",
+            [*key, *kinds],
+        )
 
     @writes("rewinding")
     def rewind(self, source_id: str, table_name: str, to: datetime | None) -> None:
@@ -222,7 +273,13 @@ class StateStore(Part):
 
     def _write_files(self, batch: Batch) -> None:
         with step("file log"):
+            key = [batch.source_id, batch.table.name]
+            if tried := [entry.file.name for entry in batch.files if entry.was_waiting]:
+                self._forget_waiting(key, tried)  # Another version of the file, perhaps.
             self._engine.replace(FILES, *(_file_row(batch, entry) for entry in batch.files))
+            waiting = [entry for entry in batch.files if entry.retry_at is not None]
+            marks = [[*key, f"{RETRY_FILE}{entry.file.name}", entry.retry_at] for entry in waiting]
+            self._engine.replace(WATERMARKS, *([*mark, batch.run_id] for mark in marks))
 
     def _write_deleted(self, changes: Changes, batch: Batch) -> None:
         """Add the rows that a full read did not find; drop those whose records came back."""
@@ -318,7 +375,7 @@ def _file_row(batch: Batch, entry: FileLogEntry) -> list[object]:
     return [
         *(batch.source_id, batch.table.name, file.name, file.etag, file.size),
         *(file.modified_at, entry.loaded_at, entry.records),
-        *(entry.unreadable_because, False, batch.run_id),
+        *(entry.unreadable_because, entry.retry_at is not None, batch.run_id),
     ]
 
 

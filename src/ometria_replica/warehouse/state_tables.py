@@ -41,11 +41,11 @@ How far a table has been read, in Ometria's own time.
 time of the last complete listing of a feed after which no file was left to read.
 ``refreshed LIST``: the refresh of a list that was seen when its changes were last read.
 ``position POSITION``: how far a full read has come that has not ended, with the watermark at
-which it began.
+which it began. ``retry_file NAME``: a file that could not be read is tried again from then on.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
-POSITION, REFRESHED = "position ", "refreshed "
+POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
 
 LEASES = StateTable(
     "leases",
@@ -98,7 +98,8 @@ FILES = StateTable(
 The file log: every version of every export file that was read, or could not be read.
 
 *loaded_at* is the ``__synced_at`` of the file's rows, and of no other file's.
-*read_again* asks the next run to read the file as if it were new.
+*read_again* asks the next run to read the file as if it were new, unless the watermarks hold a
+time from which it is tried again.
 """
 
 REJECTS = StateTable(
