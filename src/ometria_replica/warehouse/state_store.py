@@ -158,7 +158,7 @@ class StateStore(Part):
             return None
         return str(last_old) if last_old is not None else None
 
-    @writes("noting the listing")
+    @writes("noting the listing", "the listing")
     def set_listed(
         self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
     ) -> None:
@@ -271,10 +271,10 @@ class StateStore(Part):
 
     @writes("recording the run", "the history")
     def record(self, run: Run) -> None:
-        """Add a run to the history, or replace it."""
+        """Add a run to the history."""
         row = [run.run_id, run.started_at, run.finished_at, run.outcome, run.version, run.report]
         with step("history"):
-            self._engine.replace(RUNS, row)
+            self._engine.insert(RUNS, row)
 
     @reads("reading the run history")
     def runs(self, limit: int) -> list[Run]:
