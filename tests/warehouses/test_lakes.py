@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ometria_replica.batch import DeleteDetection, Loaded
+from ometria_replica.batch import DeleteDetection, Loaded, Owner
 from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
@@ -29,6 +29,7 @@ from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BucketPlace, DeltaPlace
+from tests.postgres import postgres
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
 
 if TYPE_CHECKING:
@@ -504,3 +505,20 @@ def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
         warehouse.check_access()
     with pytest.raises(WarehouseError, match="cannot be read or written"), opened(place):
         pass
+
+
+def test_a_catalog_of_iceberg_is_in_postgres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the driver that the page names, whichever one SQLAlchemy prefers."""
+    database = postgres().new_database()
+    monkeypatch.setenv("PGHOST", str(postgres().folder))
+    url = f"iceberg+postgresql://postgres@/{database}?warehouse=file://{tmp_path}"
+    for name, expected in (("Ann", Loaded(inserted=1)), ("Anna", Loaded(updated=1))):
+        with open_warehouse(url) as warehouse:
+            warehouse.prepare(Owner("account of uk", "uk"), NOON)
+            record = json.dumps({"id": "a", "name": name})
+            assert Load(PROFILES, [record], watermark=NOON).into(warehouse) == expected
+    with open_warehouse(url, dry_run=True) as warehouse:
+        assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+    postgres().drop(database)

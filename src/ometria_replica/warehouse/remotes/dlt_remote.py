@@ -55,7 +55,10 @@ def open_destination(destination: Destination, url: str, *, dry_run: bool = Fals
     options = destination.options(address)
     with ExitStack() as opening:
         loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
-        is_there = not dry_run or destination.is_there(address)
+        is_there = destination.is_there(address)
+        if not is_there and not dry_run:
+            destination.create(address)
+            is_there = True
         return DltRemote(
             destination, loader, destination.place(address), opening.pop_all(), is_there=is_there
         )

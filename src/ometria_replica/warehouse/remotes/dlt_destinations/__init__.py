@@ -107,7 +107,8 @@ class Destination:
     touches only the days of the batch. *longest_text* limits the text of rejects, in bytes,
     if the warehouse limits the length of a text. *lets_go* closes the connection between
     batches, for a warehouse that allows one program at a time. *is_there* returns False if
-    a connection would create the warehouse, as a connection to a file may.
+    a connection would create the warehouse, as a connection to a file may. *create* then
+    creates it, where dlt's way is not ours.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Destination:
     transactions: bool = True
     layout: Callable[[Table], Layout] = lambda _: Layout()
     is_there: Callable[[Address], bool] = lambda _: True
+    create: Callable[[Address], None] = lambda _: None
     longest_text: int | None = None
     lets_go: bool = False
     batch_size: BatchSize = LARGE
