@@ -202,7 +202,7 @@ def _recorded_if_stopped(run: RunContext, warehouse: Warehouse, place: str) -> I
         outcome: Outcome = "failed" if _is_of_a_library(error) else "stopped"
         report = run.report(place, outcome, _why_stopped(error))
         with suppress(WarehouseError):  # The first failure is the one to report.
-            warehouse.state.record(history_of(report))
+            warehouse.state.record(history_of(report), may_be_known=True)
         raise
 
 
@@ -246,8 +246,9 @@ def _finish(run: RunContext, warehouse: Warehouse, place: str, *, dry_run: bool)
     worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
     reason = _why_stopped(run.bugs[0]) if run.bugs else str(worst) if worst else None
     report = run.report(place, outcome, reason)
+    lost = any(isinstance(error, Busy) for error in run.errors)  # Its lease, perhaps.
     with run.after_failure():
-        warehouse.state.record(history_of(report))
+        warehouse.state.record(history_of(report), may_be_known=lost)
     for bug in run.bugs:
         if isinstance(bug, Exception):
             raise bug

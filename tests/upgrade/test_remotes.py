@@ -12,6 +12,7 @@ from ometria_replica.batch import Owner
 from ometria_replica.errors import Busy
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.remotes.base import StateChange
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     DELETED_UPSTREAM,
@@ -54,10 +55,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
             for table, rows in LEFT.items():
                 columns = [list(values) for values in zip(*rows, strict=True)]
                 new = pa.table(columns, schema=arrow_schema(table.columns))
-                remote.write_state(table, new.select(table.key).slice(0, 0), new)
+                none = new.select(table.key).slice(0, 0)
+                remote.write_state([StateChange(table, none, new)])
             for table in (VERSION, WATERMARKS):
-                there = remote.read_state(table)
-                remote.write_state(table, there.select(table.key), there.slice(0, 0))
+                (there,) = remote.read_state([table])
+                change = StateChange(table, there.select(table.key), there.slice(0, 0))
+                remote.write_state([change])
     return made
 
 

@@ -17,6 +17,7 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from ometria_replica import load_config, sync
 from ometria_replica.batch import Batch, FileLogEntry, Owner
 from ometria_replica.catalog import Catalog
+from ometria_replica.config.schema import STORAGE_VERSION
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
@@ -114,6 +115,18 @@ def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> 
         for schema, name, size in tables
         if size and (schema.startswith("ometria_staging") or name.startswith("_dlt"))
     } == set()
+
+
+def test_a_file_is_made_as_without_dlt(file: BridgedDuckDBPlace) -> None:
+    """DuckDB 1.4 opens it, and only its owner reads it."""
+    with opened(file):
+        pass
+
+    with duckdb.connect(str(file.path), read_only=True) as connection:
+        query = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE NOT internal"
+        ((version,),) = connection.sql(query).fetchall()
+    assert version.startswith(STORAGE_VERSION)
+    assert file.path.stat().st_mode & 0o077 == 0
 
 
 def test_dlt_notes_nothing_beside_a_table_in_another_schema(file: BridgedDuckDBPlace) -> None:

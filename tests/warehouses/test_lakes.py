@@ -18,19 +18,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ometria_replica.batch import DeleteDetection, Loaded
+from ometria_replica.batch import DeleteDetection, Loaded, Owner
 from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.remotes.lake import (
-    MOST_SPANS,
-)
+from ometria_replica.warehouse.remotes.lake import MOST_KEYS, MOST_SPANS
 from tests.faults.child import ROOT
 from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import World
 from tests.places import KINDS, BucketPlace, DeltaPlace
+from tests.postgres import postgres
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
 
 if TYPE_CHECKING:
@@ -183,6 +182,41 @@ def test_only_the_days_of_a_batch_are_written_anew(lake: Place) -> None:
     assert len(rows(lake, "email_events")) == 9
 
 
+ODD = ("o'neil", "a\\'b", "--", '"', "%_", "é\u202e", "NULL", "x" * 300)
+
+
+def test_a_changed_profile_changes_its_file_alone(lake: Place) -> None:
+    """Whatever its id is, and profiles that come unchanged change none."""
+    with opened(lake) as warehouse:
+        for batch in (ODD, ("bob", "cat")):
+            Load(PROFILES, [json.dumps({"id": name}) for name in batch]).into(warehouse)
+        before = set(lake.files("profiles"))  # type: ignore[attr-defined]  # Of lakes.
+        same = Load(PROFILES, [json.dumps({"id": name}) for name in (*ODD, "bob")], at=NOON + HOUR)
+        assert same.into(warehouse) == Loaded(unchanged=len(ODD) + 1)
+        assert set(lake.files("profiles")) == before  # type: ignore[attr-defined]  # Of lakes.
+        changed = [json.dumps({"id": name, "name": "new"}) for name in (*ODD[1:], "dan")]
+        loaded = Load(PROFILES, changed, at=NOON + HOUR).into(warehouse)
+    after = set(lake.files("profiles"))  # type: ignore[attr-defined]  # Of lakes.
+
+    assert loaded == Loaded(inserted=1, updated=len(ODD) - 1)
+    assert len(before & after) == 1
+    names = {row["profile_id"]: row["customer_name"] for row in rows(lake, "profiles")}
+    old = dict.fromkeys((ODD[0], "bob", "cat"))
+    assert names == old | dict.fromkeys((*ODD[1:], "dan"), "new")
+
+
+@pytest.mark.slow
+def test_more_changed_rows_than_a_filter_lists_are_written(lake: Place) -> None:
+    """At the limit of the filter, and one row beyond it."""
+    with opened(lake) as warehouse:
+        for count in (MOST_KEYS, MOST_KEYS + 1):
+            for name in ("old", str(count)):
+                changed = [json.dumps({"id": str(n), "name": name}) for n in range(count)]
+                Load(PROFILES, changed).into(warehouse)
+            names = [row["customer_name"] for row in rows(lake, "profiles")]
+            assert names == [str(count)] * count
+
+
 def test_the_edges_of_a_stretch_belong_to_it(lake: Place) -> None:
     """Rows a microsecond apart are kept apart, at a batch's first and last moment and outside."""
     tick = timedelta(microseconds=1)
@@ -203,11 +237,10 @@ def test_a_stretch_takes_no_row_of_another_source(lake: Place) -> None:
     with opened(lake, "uk", "o'neil") as warehouse:
         for source_id in ("uk", "o'neil"):
             Load(EMAIL_EVENTS, [event(NOON), event(None)], source_id).into(warehouse)
-        again = Load(EMAIL_EVENTS, [event(NOON), event(None)], "o'neil", NOON + HOUR).into(
-            warehouse
-        )
+        changed = [event(NOON, title="Sale"), event(None, title="Sale")]
+        again = Load(EMAIL_EVENTS, changed, "o'neil", NOON + HOUR).into(warehouse)
 
-    assert again == Loaded(unchanged=2)
+    assert again == Loaded(merged=2)
     loaded_at = [(row["__source_id"], row["__synced_at"]) for row in rows(lake, "email_events")]
     assert sorted(loaded_at) == [("o'neil", NOON + HOUR)] * 2 + [("uk", NOON)] * 2
 
@@ -472,3 +505,20 @@ def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
         warehouse.check_access()
     with pytest.raises(WarehouseError, match="cannot be read or written"), opened(place):
         pass
+
+
+def test_a_catalog_of_iceberg_is_in_postgres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the driver that the page names, whichever one SQLAlchemy prefers."""
+    database = postgres().new_database()
+    monkeypatch.setenv("PGHOST", str(postgres().folder))
+    url = f"iceberg+postgresql://postgres@/{database}?warehouse=file://{tmp_path}"
+    for name, expected in (("Ann", Loaded(inserted=1)), ("Anna", Loaded(updated=1))):
+        with open_warehouse(url) as warehouse:
+            warehouse.prepare(Owner("account of uk", "uk"), NOON)
+            record = json.dumps({"id": "a", "name": name})
+            assert Load(PROFILES, [record], watermark=NOON).into(warehouse) == expected
+    with open_warehouse(url, dry_run=True) as warehouse:
+        assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+    postgres().drop(database)

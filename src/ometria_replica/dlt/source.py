@@ -18,6 +18,7 @@ from dlt.destinations.impl.bigquery.bigquery_adapter import (
 
 from ometria_replica.comments import comments
 from ometria_replica.dlt.config import SECTION, account_of
+from ometria_replica.dlt.destination import refuse_unless_it_fits
 from ometria_replica.dlt.reading import NEVER_NULL, read
 from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
@@ -142,6 +143,7 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
 def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltResource:
     def rows() -> Iterator[Any]:
         _warn_of_csv()
+        refuse_unless_it_fits(table)
         state = state_of(dlt.current.resource_state(), account)
         for batch in read(account, table, state):
             if not batch.rejected:

@@ -36,6 +36,22 @@ class Changes:
         return self.counts.updated + self.counts.unchanged + self.counts.merged > 0
 
     @property
+    def is_idle(self) -> bool:
+        """
+        Whether no row differs afterwards but for its load time, which nothing depends on.
+
+        The load time of a row of the export tells which file it is from.
+        """
+        counts = self.counts
+        written = counts.inserted + counts.updated + counts.merged
+        return not written and not self.removes and not self.from_files
+
+    @property
+    def from_files(self) -> bool:
+        """Whether the rows are from files of the export."""
+        return bool(self.state and self.state.files)
+
+    @property
     def removes(self) -> bool:
         """Whether the rows that are gone are removed."""
         return self.gone is not None and self.counts.removed > 0

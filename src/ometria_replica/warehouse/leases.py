@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Lease
@@ -15,6 +16,8 @@ from ometria_replica.warehouse.state_tables import LEASES
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_RENEWED_AFTER = timedelta(minutes=5)  # Of thirty, by batches that write no rows.
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ class Leases(Part):
                 f"Another run took over '{lease.source_id}' in the warehouse, because this run was"
                 " silent for too long. Nothing of this batch was written. Run again."
             )
+
+    def is_due(self, lease: Lease) -> bool:
+        """Return whether so much of the lease that is held is over that it needs to be renewed."""
+        held = self._of(lease.source_id)
+        return not held or lease.expires_at - held[0].expires_at >= _RENEWED_AFTER
 
     def _of(self, source_id: str | None) -> list[Lease]:
         of_source, source = (" WHERE source_id = ?", [source_id]) if source_id else ("", [])

@@ -2,15 +2,17 @@
 Merges for targets that cannot run the merge statements: lakes, and warehouses loaded by dlt.
 
 The rows that a batch may replace are copied into a DuckDB in memory and compared there, by the
-statements that other engines run. Then the rows are written to the remote. The state tables are
-read when a run begins and written after each transaction. Rows are written first and state
-second, since no remote writes both at once: a crash between the two repeats a batch, and by the
-key a repetition changes nothing.
+statements that other engines run. Then the rows that differ are written to the remote. The state
+tables are read when a run begins and written after each transaction that needs it. Rows are
+written first and state second, since no remote writes both at once: a crash between the two
+repeats a batch, and by the key a repetition changes nothing.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,14 +20,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from ometria_replica import sql
+from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import STAGED
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
-from ometria_replica.warehouse.remotes.base import Relation
-from ometria_replica.warehouse.state_tables import FILES, REJECTS, RUNS, STATE_TABLES, VERSION
+from ometria_replica.warehouse.remotes.base import Relation, StateChange
+from ometria_replica.warehouse.state_tables import (
+    FILES,
+    LEASES,
+    REJECTS,
+    RUNS,
+    STATE_TABLES,
+    VERSION,
+    WATERMARKS,
+)
 from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 
 if TYPE_CHECKING:
@@ -40,9 +51,17 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.remotes.base import Remote
 
-_SENT = "sent_rows"
-_OF_ONE_RUN = (REJECTS, FILES, RUNS)
+logger = logging.getLogger(__name__)
+
+_SENT, _DIFFERING = "sent_rows", "differing"
+_OF_ONE_RUN = (REJECTS, FILES, RUNS, LEASES)
 """Other runs do not write the same keys there, so that new rows are only added."""
+
+_READ_LATER = (RUNS, LEASES)
+"""Not read when a run begins: the history is only added to, and leases are always read anew."""
+
+_MAY_WAIT = ("the batch", "the listing")
+"""Commits whose watermarks may be written with what a run writes next, if they are all."""
 
 
 def local_merge(connection: DuckDBPyConnection, remote: Remote) -> LocalMergeEngine:
@@ -63,6 +82,7 @@ class LocalMergeEngine(Engine):
     row_id = DuckDBEngine.row_id
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
+    rewrites_unchanged = False
 
     def __init__(self, local: DuckDBEngine, remote: Remote) -> None:
         self.place = remote.place
@@ -71,6 +91,8 @@ class LocalMergeEngine(Engine):
         self._local = local
         self._remote = remote
         self._has_state = False
+        self._read: set[str] = set()
+        self._wrote_rows = False
         self._full_copy: tuple[str, str] | None = None
 
     # --- statements run in memory ---
@@ -80,17 +102,30 @@ class LocalMergeEngine(Engine):
     def session(self, doing: str) -> Iterator[None]:
         with self._remote.explaining(doing), self._local.session(doing):
             if not self._has_state:
-                self._read_state()
+                self._set_up_state()
+                self._has_state = True
             yield
 
     @override
     @contextmanager
     def transaction(self, name: str = "state") -> Iterator[None]:
-        """Commit in memory, then write the state that has changed. Rows were written before."""
-        with self._local.transaction(name):
-            yield
-        for table in STATE_TABLES:
-            self._write_state(table)
+        """
+        Commit in memory, then write the state that has changed. Rows were written before.
+
+        Watermarks that moved past no new row wait: a crash only repeats the reading. They are
+        written with the next change, the end of the lease at the latest.
+        """
+        self._wrote_rows, read = False, set(self._read)
+        try:
+            with self._local.transaction(name):
+                yield
+        except BaseException:
+            self._read = read  # What was read since is rolled back with the rest.
+            raise
+        changes = self._state_changes()
+        if not self._wrote_rows and name in _MAY_WAIT:
+            changes = [] if all(each.table is WATERMARKS for each in changes) else changes
+        self._write_state(changes)
 
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
@@ -114,6 +149,10 @@ class LocalMergeEngine(Engine):
         if isinstance(table, StateTable):
             return self._local.columns(table)
         return self._remote.columns(table)
+
+    @override
+    def look_up(self, tables: Sequence[Table]) -> None:
+        self._remote.look_up(tables)
 
     @override
     def create_schema(self, name: str) -> None:
@@ -150,17 +189,22 @@ class LocalMergeEngine(Engine):
     @override
     def apply(self, changes: Changes) -> None:
         """
-        Write the rows to the remote, and keep the copy of a full read up to date.
+        Write the rows that differ to the remote, and keep the copy of a full read up to date.
 
         If writing fails the remote may have the rows or not, so the copy is dropped.
         """
         full_copy, self._full_copy = self._full_copy, None
-        table, names = changes.table, sql.names(changes.table)
-        if self.count_of(changes.rows):
-            rows = Relation(self._local.connection, f"SELECT {names} FROM {changes.rows}")
+        table = changes.table
+        differing = self._differing(changes)
+        if self.count_of(differing.rows):
+            self._wrote_rows = True
+            names = sql.names(table)
+            rows = Relation(self._local.connection, f"SELECT {names} FROM {differing.rows}")
+            touched, adds = self._touched(differing), not differing.replaces
             with step("remote rows"):
-                self._remote.replace(table, self._touched(changes), rows, adds=not changes.replaces)
+                self._remote.replace(table, touched, rows, adds=adds)
         if changes.removes:
+            self._wrote_rows = True
             keys = self._texts(f"SELECT __sync_key FROM {changes.gone}")
             with step("remote removal"):
                 self._remote.delete(table, Selection(changes.source_id, Values("__sync_key", keys)))
@@ -178,8 +222,8 @@ class LocalMergeEngine(Engine):
         return self._remote.count(table, selection)
 
     @override
-    def holds(self, table: Table, selection: Selection) -> bool:
-        return self.count(table, selection) > 0
+    def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
+        return self._remote.holding(tables, source_id)
 
     @override
     def delete(self, table: Table, selection: Selection) -> int:
@@ -196,9 +240,9 @@ class LocalMergeEngine(Engine):
 
     @override
     def refresh(self, table: StateTable) -> None:
-        found = self._remote.read_state(table)
-        for name in (self.name(table), _remote(table)):
-            self._fill(name, table, found)
+        if table is WATERMARKS:
+            self._write_state(self._state_changes())  # Some may wait.
+        self._read_state([table])
 
     @override
     def check_access(self) -> None:
@@ -210,6 +254,12 @@ class LocalMergeEngine(Engine):
 
     @override
     def close(self) -> None:
+        """Write watermarks that wait, which at the end of a run none does, and disconnect."""
+        try:
+            with self._remote.explaining("writing the state"):
+                self._write_state(self._state_changes() if self._has_state else [])
+        except WarehouseError as error:
+            logger.info("the next run reads again what this one read: %s", error)
         self._remote.close()
 
     # --- which rows ---
@@ -254,6 +304,22 @@ class LocalMergeEngine(Engine):
         spans = tuple(Span(first, last) for first, last in bounds)
         return Selection(changes.source_id, times=Times(table.time, spans, untimed))
 
+    def _differing(self, changes: Changes) -> Changes:
+        """
+        Leave out rows that are the same but for their load time: to write a row costs.
+
+        Rows of the export stay, since the load time says which file they are from.
+        """
+        counts = changes.counts
+        if changes.from_files or changes.state is None or not counts.unchanged:
+            return changes
+        self.temporary(
+            _DIFFERING,
+            f"SELECT * FROM {changes.rows} WHERE NOT EXISTS (SELECT 1 FROM {changes.replaced}"
+            f" WHERE same AND staged_row = {changes.rows}.{self.row_id})",
+        )
+        return replace(changes, rows=_DIFFERING, counts=replace(counts, unchanged=0))
+
     def _staged_keys(self, where: str = "") -> tuple[str, ...]:
         return self._texts(f"SELECT __sync_key FROM {STAGED} {where}")
 
@@ -287,38 +353,68 @@ class LocalMergeEngine(Engine):
 
     # --- state ---
 
-    def _read_state(self) -> None:
+    @override
+    def name(self, table: Table | StateTable) -> str:
+        """Name a table in full; the history and the leases are read when they are first named."""
+        if isinstance(table, StateTable) and table in _READ_LATER and table.name not in self._read:
+            self._read_state([table])
+        return self._local.name(table)
+
+    @override
+    def insert(self, table: StateTable, *rows: Sequence[object]) -> None:
+        """Add rows, which for the history needs no look at those that are there."""
+        self._local.insert(table, *rows)
+
+    def _set_up_state(self) -> None:
         self._local.create_schema(STATE_SCHEMA)
         for table in STATE_TABLES:
             self._local.create_table(table)
-            self.execute(f"CREATE TEMP TABLE {_remote(table)} AS FROM {self.name(table)}")
-            self.refresh(table)
+            here = self._local.name(table)
+            self.execute(f"CREATE TEMP TABLE {_remote(table)} AS FROM {here}")
+        self._read_state([table for table in STATE_TABLES if table not in _READ_LATER])
         if not self.count_of(self.name(VERSION)):  # Then it may be of an earlier version.
             for table in OLD_TABLES:
                 if self._remote.columns(table):
                     self._local.create_table(table)
-                    self._fill(self.name(table), table, self._remote.read_state(table))
-        self._has_state = True
+                    (found,) = self._remote.read_state([table])
+                    self._fill(self.name(table), table, found)
+
+    def _read_state(self, tables: Sequence[StateTable]) -> None:
+        """Read state tables anew. What was added here and is not written yet stays."""
+        for table, found in zip(tables, self._remote.read_state(tables), strict=True):
+            added = self._arrow(self._added(table)) if table.name not in self._read else None
+            self._read.add(table.name)
+            for name in (self._local.name(table), _remote(table)):
+                self.execute(f"DELETE FROM {name}")
+                self._fill(name, table, found)
+            self._fill(self._local.name(table), table, added)
 
     def _fill(self, name: str, table: StateTable, found: pa.Table | None) -> None:
-        self.execute(f"DELETE FROM {name}")
         if found is not None and found.num_rows:
             columns = ", ".join(sql.quoted(column) for column in table.column_names)
             self._insert(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {_SENT}", found)
 
-    def _write_state(self, table: StateTable) -> None:
-        here, there = self.name(table), _remote(table)
-        new = self._arrow(f"FROM {here} EXCEPT FROM {there}")
-        key = ", ".join(sql.quoted(name) for name in table.key)
-        replaced = "" if table in _OF_ONE_RUN else f" UNION ALL (FROM {here} EXCEPT FROM {there})"
-        gone = self._arrow(
-            f"SELECT DISTINCT {key} FROM ((FROM {there} EXCEPT FROM {here}){replaced})"
-        )
-        if new.num_rows or gone.num_rows:
-            with step("remote state"):
-                self._remote.write_state(table, gone, new)
-            self.execute(f"DELETE FROM {there}")
-            self.execute(f"INSERT INTO {there} FROM {here}")
+    def _added(self, table: StateTable) -> str:
+        return f"FROM {self._local.name(table)} EXCEPT FROM {_remote(table)}"
+
+    def _state_changes(self) -> list[StateChange]:
+        changes = (self._state_change(table) for table in STATE_TABLES)
+        return [each for each in changes if each.new.num_rows or each.gone.num_rows]
+
+    def _state_change(self, table: StateTable) -> StateChange:
+        added, key = self._added(table), ", ".join(sql.quoted(name) for name in table.key)
+        removed = f"FROM {_remote(table)} EXCEPT FROM {self._local.name(table)}"
+        replaced = "" if table in _OF_ONE_RUN else f" UNION ALL ({added})"
+        gone = f"SELECT DISTINCT {key} FROM (({removed}){replaced})"
+        return StateChange(table, self._arrow(gone), self._arrow(added))
+
+    def _write_state(self, changes: Sequence[StateChange]) -> None:
+        if not changes:
+            return
+        self._remote.write_state(changes)
+        for table in (each.table for each in changes):
+            self.execute(f"DELETE FROM {_remote(table)}")
+            self.execute(f"INSERT INTO {_remote(table)} FROM {self._local.name(table)}")
 
     def _arrow(self, query: str) -> pa.Table:
         found: pa.Table = self._local.connection.sql(query).to_arrow_table()

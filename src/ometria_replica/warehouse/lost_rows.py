@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica.selection import Selection
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import FILES, FULL_READ, POSITION, RUNS, WATERMARKS
 
@@ -45,14 +44,15 @@ class LostRows(Part):
 
     def of(self, tables: Catalog, source_id: str) -> Iterator[Lost]:
         """Find tables that are missing, for all sources, and those without rows of *source_id*."""
+        sources = {table.name: self._sources(table) for table in tables}
+        there = [table for table in tables if self._engine.exists(table)]
+        read = [table for table in there if source_id in sources[table.name]]
+        holding = self._engine.holding(read, source_id) if read else set()
         for table in tables:
-            sources = self._sources(table)
-            if sources and not self._engine.exists(table):
-                yield Lost(table, sources, is_missing=True)
+            if table not in there and sources[table.name]:
+                yield Lost(table, sources[table.name], is_missing=True)
             elif (
-                source_id in sources
-                and not self._engine.holds(table, Selection(source_id))
-                and self._were_loaded(table, source_id)
+                table in read and table.name not in holding and self._were_loaded(table, source_id)
             ):
                 yield Lost(table, (source_id,), is_missing=False)
 

@@ -184,7 +184,7 @@ class StateStore(Part):
             return None
         return str(last_old) if last_old is not None else None
 
-    @writes("noting the listing")
+    @writes("noting the listing", "the listing")
     def set_listed(
         self, source_id: str, table_name: str, feed: str, at: datetime, run_id: str
     ) -> None:
@@ -340,14 +340,22 @@ class StateStore(Part):
     # --- the run history ---
 
     @writes("recording the run", "the history")
-    def record(self, run: Run) -> None:
-        """Add a run to the history, or replace it."""
-        self._add(run)
+    def record(self, run: Run, *, may_be_known: bool = False) -> None:
+        """
+        Add a run to the history.
 
-    def _add(self, run: Run) -> None:
+        Where a look at the history costs, a run that *may_be_known* there, because another run
+        has taken it for ended, says so.
+        """
+        self._add(run, may_be_known=may_be_known or self._engine.rewrites_unchanged)
+
+    def _add(self, run: Run, *, may_be_known: bool = False) -> None:
         row = [run.run_id, run.started_at, run.finished_at, run.outcome, run.version, run.report]
         with step("history"):
-            self._engine.replace(RUNS, row)
+            if may_be_known:
+                self._engine.replace(RUNS, row)
+            else:
+                self._engine.insert(RUNS, row)
 
     @writes("recording a run that did not end", "the history")
     def record_unended(self, run: Run) -> None:

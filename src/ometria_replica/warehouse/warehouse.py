@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch, BatchSize, Loaded, Owner
+    from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Table
     from ometria_replica.selection import Selection
@@ -81,6 +81,7 @@ class Warehouse:
         a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
+            self._engine.look_up(list(self._catalog))
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
@@ -169,7 +170,7 @@ class Warehouse:
 
     def _write(self, changes: Changes) -> None:
         lease = changes.state.lease if changes.state else None
-        if lease:
+        if lease and self._must_renew(changes, lease):
             with step("renewal"):
                 self.leases.renew(lease)
         with step("rows"):
@@ -177,6 +178,11 @@ class Warehouse:
         if changes.state:
             self.rejects.write(changes, changes.state)
             self.state.write(changes, changes.state)
+
+    def _must_renew(self, changes: Changes, lease: Lease) -> bool:
+        """Return True, unless no row is written: then now and then is enough."""
+        is_idle = changes.is_idle and not self._engine.rewrites_unchanged
+        return not is_idle or self.leases.is_due(lease)
 
     def _create_or_upgrade(
         self, tables: Sequence[Table], now: datetime, lost: Sequence[Lost] = ()

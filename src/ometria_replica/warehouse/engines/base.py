@@ -15,6 +15,7 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.comments import comments, is_ours
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
+from ometria_replica.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
@@ -51,6 +51,8 @@ class Engine(ABC):
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
     keeps_own_columns: ClassVar[bool] = False
     """Whether columns that a user has added after ours keep their values."""
+    rewrites_unchanged: ClassVar[bool] = True
+    """Whether a row that comes again unchanged is written with its new load time."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
@@ -142,6 +144,9 @@ class Engine(ABC):
     def prefetch(self, table: Table, selection: Selection) -> None:
         """Make rows of a table readable here, until the next call."""
 
+    def look_up(self, tables: Sequence[Table]) -> None:
+        """Learn the columns of *tables* in one request, where that is cheaper."""
+
     def lock(self, table: StateTable) -> None:
         """Keep other runs from writing a state table until the transaction ends, if it can."""
 
@@ -164,11 +169,14 @@ class Engine(ABC):
             f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
         )
 
-    def holds(self, table: Table, selection: Selection) -> bool:
-        """Return whether a table, which exists, has a row of *selection*."""
-        condition = sql.condition(selection)
-        found = f"SELECT 1 FROM {self.name(table)} WHERE {condition} LIMIT 1"
-        return bool(self.rows(found))
+    def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
+        """Name those of *tables*, which exist, that hold a row of a source."""
+        condition = sql.condition(Selection(source_id))
+        return {
+            table.name
+            for table in tables
+            if self.rows(f"SELECT 1 FROM {self.name(table)} WHERE {condition} LIMIT 1")
+        }
 
     def delete(self, table: Table, selection: Selection) -> int:
         """Delete rows of a table, and return how many there were."""

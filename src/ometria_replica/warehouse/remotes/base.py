@@ -39,6 +39,15 @@ class Relation:
         return rows
 
 
+@dataclass(frozen=True)
+class StateChange:
+    """A change of a state *table*: the rows with the keys *gone* are deleted, then *new* added."""
+
+    table: StateTable
+    gone: pa.Table
+    new: pa.Table
+
+
 class Remote(Protocol):
     """
     Tables elsewhere that can be read and written, and not merged.
@@ -55,20 +64,26 @@ class Remote(Protocol):
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
         """List a table's columns with our types, in order; empty if there is no such table."""
 
+    def look_up(self, tables: Sequence[Table]) -> None:
+        """Learn the columns of *tables* in one request, where that is cheaper."""
+
     def create(self, tables: Sequence[Table | StateTable]) -> None:
         """Create tables and their schemas, unless they exist."""
 
-    def read_state(self, table: StateTable) -> pa.Table | None:
-        """Read a state table, all of it; None if there is no such table."""
+    def read_state(self, tables: Sequence[StateTable]) -> list[pa.Table | None]:
+        """Read state tables, all of them; None for one that does not exist."""
 
-    def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
-        """Delete the rows with the keys *gone* (the key's columns), then add the rows *new*."""
+    def write_state(self, changes: Sequence[StateChange]) -> None:
+        """Write changes of the state in their order; all or none where there are transactions."""
 
     def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
         """Read rows with all their columns, by name. More rows than selected do no harm."""
 
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows; 0 if there is no such table."""
+
+    def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
+        """Name those of *tables*, which exist, that hold a row of a source."""
 
     def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
         """

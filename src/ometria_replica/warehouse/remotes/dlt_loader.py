@@ -23,6 +23,7 @@ from dlt.common.data_writers.escape import format_datetime_literal
 from dlt.common.destination.exceptions import (
     DestinationTerminalException,
     DestinationTransientException,
+    DestinationUndefinedEntity,
 )
 from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.destinations.sql_client import DBApiCursorImpl
@@ -97,8 +98,10 @@ class DltLoader:
 
     def execute_all(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
         """Run statements, all or none of them where the warehouse has transactions."""
+        if not statements:
+            return
         with self._asking() as client:
-            transactions = self._destination.transactions
+            transactions = self._destination.transactions and len(statements) > 1
             with client.sql_client.begin_transaction() if transactions else nullcontext():
                 for statement, parameters in statements:
                     client.sql_client.execute_sql(statement, *parameters)
@@ -153,11 +156,13 @@ class DltLoader:
         Names have our case, though the warehouse may fold them.
         """
         with self._asking() as client, client.sql_client.with_alternative_dataset_name(dataset):
-            if not client.is_storage_initialized():
-                return {name: [] for name in names}
-            return {
+            try:
+                found = list(client.get_storage_tables(list(names)))
+            except DestinationUndefinedEntity:  # BigQuery asks in a schema, which may be missing.
+                found = []
+            return {name: [] for name in names} | {
                 name: [(column.lower(), _type_name(kind)) for column, kind in columns.items()]
-                for name, columns in client.get_storage_tables(list(names))
+                for name, columns in found
             }
 
     def create(self, dataset: str, tables: Sequence[Mapping[str, Any]]) -> None:

@@ -21,21 +21,23 @@ from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
+from ometria_replica.failpoints import step
 from ometria_replica.schema import ROW_KEY, StateTable
-from ometria_replica.selection import Dialect, chunks, joined, to_sql
+from ometria_replica.selection import Dialect, Selection, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse.remotes.base import Remote
+from ometria_replica.warehouse.remotes.base import Remote, StateChange
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
 from ometria_replica.warehouse.remotes.dlt_loader import DltLoader, Failed, Trouble
 from ometria_replica.warehouse.remotes.dlt_patches import STAGING_PREFIX
 from ometria_replica.warehouse.remotes.dlt_tables import TYPES, described
-from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.remotes.state_union import StateUnion
+from ometria_replica.warehouse.state_tables import FILES, STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Condition, Selection
+    from ometria_replica.selection import Condition
     from ometria_replica.warehouse.remotes.base import Relation
     from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
@@ -64,7 +66,10 @@ def open_at(
     options = {**destination.options(address), **({} if connects else destination.unconnected)}
     with ExitStack() as opening:
         loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
-        is_there = not dry_run or destination.is_there(address)
+        is_there = destination.is_there(address)
+        if not is_there and not dry_run:
+            destination.create(address)
+            is_there = True
         return DltRemote(
             destination, loader, destination.place(address), opening.pop_all(), is_there=is_there
         )
@@ -111,17 +116,28 @@ class DltRemote(Remote):
             return []
         schema = sql.schema_of(table)
         if not self._known.get((schema, table.name)):
-            others = STATE_TABLES if isinstance(table, StateTable) else ()
-            names = dict.fromkeys([table.name, *(each.name for each in others)])
-            unknown = [name for name in names if not self._known.get((schema, name))]
-            ours = {theirs: name for name, theirs in TYPES.items()}
-            for name, columns in self._loader.columns(schema, unknown).items():
-                self._known[schema, name] = [(c, ours.get(kind, kind)) for c, kind in columns]
+            self._look_up(schema, [table.name])
         return self._known[schema, table.name]
 
     @override
+    def look_up(self, tables: Sequence[Table | StateTable]) -> None:
+        if not self._is_there:
+            return
+        for schema in dict.fromkeys(sql.schema_of(table) for table in tables):
+            names = [table.name for table in tables if sql.schema_of(table) == schema]
+            unknown = [name for name in names if not self._known.get((schema, name))]
+            if unknown:
+                self._look_up(schema, unknown)
+
+    def _look_up(self, schema: str, names: Sequence[str]) -> None:
+        ours = {theirs: name for name, theirs in TYPES.items()}
+        for name, columns in self._loader.columns(schema, names).items():
+            self._known[schema, name] = [(c, ours.get(kind, kind)) for c, kind in columns]
+
+    @override
     def create(self, tables: Sequence[Table | StateTable]) -> None:
-        missing = [table for table in tables if not self.columns(table)]
+        self.look_up(tables)
+        missing = [table for table in tables if not self._known[sql.schema_of(table), table.name]]
         for schema in dict.fromkeys(sql.schema_of(table) for table in missing):
             of_schema = [table for table in missing if sql.schema_of(table) == schema]
             self._loader.create(schema, [self._described(table) for table in of_schema])
@@ -185,6 +201,17 @@ class DltRemote(Remote):
         )  # fmt: skip
 
     @override
+    def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
+        """Count by one query, which returns one row for each table."""
+        (condition,) = self._conditions(Selection(source_id))
+        counts = [
+            f"SELECT {place}, count(*) FROM {self._name(table)} WHERE {condition.text}"
+            for place, table in enumerate(tables)
+        ]
+        found = self._loader.rows(" UNION ALL ".join(counts), condition.parameters * len(tables))
+        return {tables[int(place)].name for place, rows in found if rows}
+
+    @override
     def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
         """Have dlt merge the rows, through a staging schema of the source's own."""
         schema = arrow_schema(sql.columns_of(table))
@@ -225,36 +252,73 @@ class DltRemote(Remote):
     # --- state ---
 
     @override
-    def read_state(self, table: StateTable) -> pa.Table | None:
-        if not self.columns(table):
-            return None
+    def read_state(self, tables: Sequence[StateTable]) -> list[pa.Table | None]:
+        """Read state tables by one query: each costs the way there and back, however small."""
+        self.look_up(STATE_TABLES)  # All: more of them are asked for later.
+        there = [table for table in tables if self.columns(table)]
+        found = self._read_union(there) or [self._read_whole(table) for table in there]
+        by_name = dict(zip((table.name for table in there), found, strict=True))
+        return [by_name.get(table.name) for table in tables]
+
+    def _read_union(self, tables: Sequence[StateTable]) -> list[pa.Table]:
+        """Read tables by one query; none of them where the warehouse does not take it."""
+        if len(tables) < 2 or not self.columns(FILES):
+            return []
+        union = StateUnion(tables)
+        try:
+            return union.apart(
+                self._fetched(union.query(self._name, self._loader.quoted), union.schema)
+            )
+        except Failed as failed:
+            if failed.trouble is not Trouble.REFUSED:
+                raise
+            logger.info("the tables of the state are read one by one: %s", failed)
+            return []
+
+    def _read_whole(self, table: StateTable) -> pa.Table:
         schema = arrow_schema(table.columns)
-        query = f"SELECT {self._names(schema.names)} FROM {self._name(table)}"
+        return self._fetched(f"SELECT {self._names(schema.names)} FROM {self._name(table)}", schema)
+
+    def _fetched(self, query: str, schema: pa.Schema) -> pa.Table:
         return pa.concat_tables([schema.empty_table(), *self._loader.fetch(query, schema)])
 
     @override
-    def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
-        """Write a few rows by statements, and many as rows are written."""
-        new = self._storable(new)
-        if new.num_rows > ROWS_BY_STATEMENT:
-            gone = gone.join(new.select(table.key), list(table.key), join_type="left anti")
-            schema = sql.schema_of(table)
-            for source_id, rows in _by_source(new):
-                self._loader.load(
-                    schema, staging_schema(source_id), self._described(table), rows.to_batches()
-                )
-            new = new.slice(0, 0)
+    def write_state(self, changes: Sequence[StateChange]) -> None:
+        """Write few rows by statements, in one transaction, and many as rows are written."""
+        statements: list[tuple[str, Sequence[object]]] = []
+        with step("remote state"):
+            for change in changes:
+                table, gone, new = change.table, change.gone, self._storable(change.new)
+                if new.num_rows > ROWS_BY_STATEMENT:
+                    self._loader.execute_all(statements)  # In the order of the changes.
+                    statements = []
+                    gone = gone.join(new.select(table.key), list(table.key), join_type="left anti")
+                    self._load_state(table, new)
+                    new = new.slice(0, 0)
+                statements += self._statements(table, gone, new)
+            self._loader.execute_all(statements)
+
+    def _load_state(self, table: StateTable, rows: pa.Table) -> None:
+        for source_id, of_source in _by_source(rows):
+            self._loader.load(
+                sql.schema_of(table),
+                staging_schema(source_id),
+                self._described(table),
+                of_source.to_batches(),
+            )
+
+    def _statements(
+        self, table: StateTable, gone: pa.Table, new: pa.Table
+    ) -> list[tuple[str, list[object]]]:
         there, key = self._name(table), self._quoted(table.key)
         names = self._names(table.column_names)
-        statements = [
+        return [
             *(_delete(there, key, keys) for keys in _in_chunks(gone.to_pylist(), len(key))),
             *(
                 _insert(there, names, rows)
                 for rows in _in_chunks(new.to_pylist(), len(table.columns))
             ),
         ]
-        if statements:
-            self._loader.execute_all(statements)
 
     def _storable(self, rows: pa.Table) -> pa.Table:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -75,6 +76,13 @@ def open_remote(url: str, connection: DuckDBPyConnection) -> LakeRemote:
             "warehouse.url: a catalog in SQLite needs a file and a folder for its tables. Write"
             " iceberg+sqlite:///catalog.db?warehouse=file:///absolute/folder."
         )
+    if uri.startswith(("postgresql:", "postgres:")):  # SQLAlchemy 2.1 would choose psycopg 3.
+        if find_spec("psycopg2") is None:
+            raise ConfigError(
+                "warehouse.url: iceberg+postgresql:// needs one more package:"
+                " pip install psycopg2-binary."
+            )
+        uri = f"postgresql+psycopg2:{uri.partition(':')[2]}"
     name = properties.pop("catalog", DEFAULT_CATALOG)
     lake = IcebergLake(place, name, {"uri": uri, **properties})
     return LakeRemote(connection, lake)

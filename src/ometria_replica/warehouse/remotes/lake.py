@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -23,9 +25,16 @@ from ometria_replica.arrow_types import our_columns
 from ometria_replica.batch import BatchSize
 from ometria_replica.comments import comments
 from ometria_replica.errors import CommitConflict, WarehouseError
+from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
-from ometria_replica.selection import ALL, Selection, joined
-from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE, Relation, Remote, retried
+from ometria_replica.selection import ALL, Selection, Values, joined
+from ometria_replica.warehouse.remotes.base import (
+    ROWS_AT_ONCE,
+    Relation,
+    Remote,
+    StateChange,
+    retried,
+)
 from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
 
 if TYPE_CHECKING:
@@ -35,11 +44,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Values
 
 logger = logging.getLogger(__name__)
 
 MOST_SPANS = 32  # Of a selection: each is a condition, and conditions are tested row by row.
+MOST_KEYS = 200  # Of a filter. delta-rs 1.6 ended the process at 50,000.
 KEPT = timedelta(days=7)  # Old versions of the state tables: longer than a reader takes.
 
 _SOUGHT, _STORED, _NEW, _GONE = "sought", "stored_rows", "new_state", "gone_state"
@@ -128,6 +137,10 @@ class LakeRemote(Remote):
         return self._columns[key]
 
     @override
+    def look_up(self, tables: Sequence[Table]) -> None:
+        """Do nothing: each table is opened by itself."""
+
+    @override
     def create(self, tables: Sequence[Table | StateTable]) -> None:
         for table in tables:
             if not self.columns(table):
@@ -136,23 +149,26 @@ class LakeRemote(Remote):
                 self._lake.create(sql.schema_of(table), table.name, columns, described)
 
     @override
-    def read_state(self, table: StateTable) -> pa.Table | None:
-        there = self._lake.open(sql.schema_of(table), table.name)
-        return None if there is None else there.rows(ALL).read_all()
+    def read_state(self, tables: Sequence[StateTable]) -> list[pa.Table | None]:
+        opened = (self._lake.open(sql.schema_of(table), table.name) for table in tables)
+        return [None if there is None else there.rows(ALL).read_all() for there in opened]
 
     @override
-    def write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
+    def write_state(self, changes: Sequence[StateChange]) -> None:
         """
         Write at once, or after a commit conflict again: other runs write other rows meanwhile.
 
-        Then in place of *new* too: a store may do what it reports as failed.
+        Then in place of the new rows too: a store may do what it reports as failed.
         """
-        try:
-            self._write_state(table, gone, new)
-        except CommitConflict:
-            both = pa.concat_tables([gone, new.select(table.key)])
-            retried(lambda: self._write_state(table, both, new))
-        if table is RUNS:  # Once a run, when nothing waits for it any more.
+        for change in changes:
+            with step("remote state"):
+                try:
+                    self._write_state(change)
+                except CommitConflict:
+                    keys = change.new.select(change.table.key)
+                    again = replace(change, gone=pa.concat_tables([change.gone, keys]))
+                    retried(partial(self._write_state, again))
+        if any(change.table is RUNS for change in changes):  # Nothing waits for the run any more.
             self._expire_old_state()
 
     @override
@@ -173,11 +189,24 @@ class LakeRemote(Remote):
         return 0 if there is None else there.count(selection)
 
     @override
+    def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
+        return {table.name for table in tables if self.count(table, Selection(source_id))}
+
+    @override
     def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
-        """Append new rows; else overwrite what is touched with the rows that stay and *rows*."""
+        """
+        Append new rows; else overwrite what is touched with the rows that stay and *rows*.
+
+        A few rows without a time replace those with their keys: the library writes only the
+        files anew that hold one.
+        """
         there = self._open(table)
         if adds:
             self._stream(rows.query, there.append)
+            return
+        if touched.times is None and (keys := self._few_keys(rows)):
+            by_key = replace(touched, values=Values("__sync_key", keys))
+            self._stream(rows.query, lambda new: there.overwrite(by_key, new))
             return
         touched = joined(touched, MOST_SPANS)
         with self._registered(_STORED, there.rows(touched)):
@@ -206,6 +235,12 @@ class LakeRemote(Remote):
         """Do nothing: a lake has no connection."""
 
     # --- helpers ---
+
+    def _few_keys(self, rows: Relation) -> tuple[str, ...]:
+        """Return the keys of *rows*; none if they are more than a filter can list."""
+        query = f"SELECT __sync_key FROM ({rows.query}) LIMIT {MOST_KEYS + 1}"
+        found = tuple(key for (key,) in self._connection.execute(query).fetchall())
+        return found if len(found) <= MOST_KEYS else ()
 
     def _open(self, table: Table | StateTable) -> LakeTable:
         there = self._lake.open(sql.schema_of(table), table.name)
@@ -236,7 +271,8 @@ class LakeRemote(Remote):
         texts = pa.array(values.texts, pa.string())
         return self._registered(_SOUGHT, pa.table({values.column: texts}))
 
-    def _write_state(self, table: StateTable, gone: pa.Table, new: pa.Table) -> None:
+    def _write_state(self, change: StateChange) -> None:
+        table, gone, new = change.table, change.gone, change.new
         names = ", ".join(sql.quoted(name) for name in table.column_names)
         with self._lake.explaining("writing the state"), self._registered(_NEW, new):
             there = self._open(table)

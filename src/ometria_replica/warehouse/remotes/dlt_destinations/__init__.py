@@ -109,7 +109,8 @@ class Destination:
     is a part of the names of its tables. *unconnected* are options for a client that never
     connects, if dlt wants credentials even then. *lets_go* closes the connection between
     batches, for a warehouse that allows one program at a time. *is_there* returns False if
-    a connection would create the warehouse, as a connection to a file may.
+    a connection would create the warehouse, as a connection to a file may. *create* then
+    creates it, where dlt's way is not ours.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Destination:
     transactions: bool = True
     layout: Callable[[Table], Layout] = lambda _: Layout()
     is_there: Callable[[Address], bool] = lambda _: True
+    create: Callable[[Address], None] = lambda _: None
     longest_text: int | None = None
     has_schemas: bool = True
     unconnected: Mapping[str, Any] = field(default_factory=dict)

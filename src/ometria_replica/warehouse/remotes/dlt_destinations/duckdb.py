@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 from dlt.destinations import duckdb as factory
 
+from ometria_replica import sql
+from ometria_replica.config.schema import STORAGE_VERSION
+from ometria_replica.permissions import CLOSED_UMASK
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
 if TYPE_CHECKING:
@@ -21,11 +26,24 @@ def options(address: Address) -> dict[str, Any]:
     return {"credentials": str(Path(address.path).absolute())}  # Not in dlt's own folder.
 
 
+def create(address: Address) -> None:
+    """Create the file as without dlt: for its owner alone, and readable by DuckDB 1.4."""
+    path, version = sql.literal(address.path), sql.literal(STORAGE_VERSION)
+    holder = object()
+    CLOSED_UMASK.hold(holder, Path(address.path))
+    try:
+        with suppress(duckdb.Error), duckdb.connect() as connection:  # dlt meets the error again.
+            connection.execute(f"ATTACH {path} AS new (STORAGE_VERSION {version})")
+    finally:
+        CLOSED_UMASK.release(holder)
+
+
 DESTINATION = Destination(
     name="DuckDB",
     factory=factory,
     options=options,
     place=lambda address: address.path,
     is_there=lambda address: Path(address.path).exists(),
+    create=create,
     lets_go=True,
 )
