@@ -71,6 +71,8 @@ def _rows(kind: type) -> str:
 def _default(default: object, known: Setting) -> str:
     if isinstance(default, float):
         return f"`{default:g}`"
+    if isinstance(default, int) and not isinstance(default, bool):
+        return f"`{default}`"
     return f"`{default}`" if isinstance(default, str) and default else known.unset
 
 

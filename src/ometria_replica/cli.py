@@ -244,7 +244,8 @@ def runs(
     from ometria_replica.report import history_as_json, history_as_text
     from ometria_replica.warehouse import open_warehouse
 
-    with open_warehouse(_settings(config, warehouse).warehouse.url, dry_run=True) as opened:
+    settings = _settings(config, warehouse).warehouse
+    with open_warehouse(settings.url, dry_run=True, limits=settings.limits) as opened:
         history = [run.report for run in opened.state.runs(limit)]
     _say(history_as_json(history) if as_json else history_as_text(history))
 

@@ -89,7 +89,8 @@ def sync(
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
     _refuse_what_is_not_set(config, catalog, tables)
-    run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
+    limits = config.warehouse.limits
+    run = RunContext(clock(), window, clock, progress or NoProgress(), fetch, limits.temp_directory)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
     with open_warehouse(
@@ -97,6 +98,7 @@ def sync(
         catalog=catalog,
         dry_run=dry_run,
         storage_version=config.warehouse.duckdb_storage_version,
+        limits=limits,
     ) as warehouse:
         for account in config.accounts:
             found = warehouse.prepare(owner_of(account), run.clock())

@@ -100,13 +100,18 @@ class Window:
 
 @dataclass
 class RunContext:
-    """State shared by all tables of a run, and their results so far. *fetch* as in sync()."""
+    """
+    State shared by all tables of a run, and their results so far. *fetch* as in sync().
+
+    Temporary files go to *temp_directory*, None for the system's own.
+    """
 
     started_at: datetime
     window: Window
     clock: Callable[[], datetime]
     progress: Progress
     fetch: Fetch | None = None
+    temp_directory: str | None = None
     tables: list[TableReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)

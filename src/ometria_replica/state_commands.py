@@ -57,7 +57,7 @@ class ReplicaState:
 
 def read_state(config: Config, *, catalog: Catalog = CATALOG) -> ReplicaState:
     """Read the state of each table of each source in the warehouse."""
-    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
+    with _opened(config, catalog, dry_run=True) as warehouse:
         sources = [owner.source_id for owner in warehouse.state.owners()]
         tables = [
             _status(warehouse, source_id, table) for source_id in sources for table in catalog
@@ -89,7 +89,7 @@ def rewind(config: Config, table_name: str, to: date | None, *, catalog: Catalog
     table = catalog.table(table_name)
     moment = datetime.combine(to, time(), UTC) if to else None
     _refuse_if_unknown(config)
-    with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
+    with _opened(config, catalog) as warehouse:
         for account in config.accounts:
             with _leased(warehouse, account):
                 warehouse.state.rewind(account.source_id, table.name, moment)
@@ -97,7 +97,7 @@ def rewind(config: Config, table_name: str, to: date | None, *, catalog: Catalog
 
 def read_rejects(config: Config, limit: int) -> list[Reject]:
     """Read the newest *limit* rejects; their raw values may be personal data."""
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         return warehouse.rejects.newest(limit)
 
 
@@ -108,7 +108,7 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
     Returns the number of values that converted. Raises Busy while a run is active.
     """
     _refuse_if_unknown(config)
-    with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
+    with _opened(config, catalog) as warehouse:
         converted = 0
         for account in config.accounts:
             with _leased(warehouse, account):
@@ -116,9 +116,14 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
         return converted
 
 
+def _opened(config: Config, catalog: Catalog = CATALOG, *, dry_run: bool = False) -> Warehouse:
+    settings = config.warehouse
+    return open_warehouse(settings.url, catalog=catalog, dry_run=dry_run, limits=settings.limits)
+
+
 def _refuse_if_unknown(config: Config) -> None:
     """Refuse to change a warehouse without a source of that name: the URL is likely wrong."""
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         known = {owner.source_id for owner in warehouse.state.owners()}
     unknown = [account for account in config.accounts if account.source_id not in known]
     if unknown:

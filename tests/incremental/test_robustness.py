@@ -340,7 +340,7 @@ def test_the_next_run_removes_files_of_ended_runs(tmp_path: Path) -> None:
     other = Path(tempfile.mkdtemp(prefix="ometria-other-"))
 
     with temp_folder() as mine:
-        remove_leftovers()
+        remove_leftovers(Path(tempfile.gettempdir()))
         assert mine.is_dir()
 
     assert not mine.exists()

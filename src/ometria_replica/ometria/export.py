@@ -28,6 +28,7 @@ from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
+from ometria_replica.temp_files import is_full, temp_files_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,6 +199,8 @@ class ExportFiles:
                     return Unreadable(origin, str(error))
                 case _MovedOnError():
                     return Unreadable(origin, str(error), again=True)
+                case OSError() if is_full(error):
+                    raise temp_files_full() from None
                 case OSError():
                     raise ReplicaError(
                         f"{folder}: writing a file of the feed failed ({error.strerror})."

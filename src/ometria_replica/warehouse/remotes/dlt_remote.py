@@ -33,6 +33,7 @@ from ometria_replica.warehouse.state_tables import STATE_TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ometria_replica.config import Limits
     from ometria_replica.schema import Table
     from ometria_replica.selection import Condition, Selection
     from ometria_replica.warehouse.remotes.base import Relation
@@ -47,12 +48,15 @@ ROWS_BY_STATEMENT = 100  # More state than this is loaded as rows are: a package
 MOST_SPANS = 100  # Spans of time in one query.
 
 
-def open_destination(destination: Destination, url: str, *, dry_run: bool = False) -> DltRemote:
+def open_destination(
+    destination: Destination, url: str, limits: Limits, *, dry_run: bool = False
+) -> DltRemote:
     """Open a URL of *destination*. Raises ConfigError for one that it cannot read."""
     address = Address.read(url)
-    options = destination.options(address)
     with ExitStack() as opening:
-        loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
+        folder = opening.enter_context(temp_folder(limits.temp_directory))
+        options = destination.limited(destination.options(address), limits, folder)
+        loader = DltLoader(destination, options, folder)
         is_there = not dry_run or destination.is_there(address)
         return DltRemote(
             destination, loader, destination.place(address), opening.pop_all(), is_there=is_there
