@@ -881,6 +881,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].feed.escape", "not set", "default"),
         ("accounts[0].feed.null", "not set", "default"),
         ("accounts[0].feed.columns", "uuid, event_type", "ometria.toml"),
+        ("accounts[0].feed.max_file_bytes", "21474836480", "default"),
+        ("accounts[0].feed.max_record_bytes", "16777216", "default"),
     ]
 
 

@@ -35,6 +35,9 @@ LEAST_MEMORY: Final = 100_000_000
 MOST_THREADS: Final = 1024
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 
+FILE_BYTES: Final = (1_000_000, 10**13)
+RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
+
 Reference = Literal["none", "allowed", "required"]
 
 
@@ -156,11 +159,15 @@ def _rate(value: object) -> float:
     return number
 
 
-def _bytes(value: object) -> int:
-    lowest, highest = ANSWER_BYTES
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
-    return value
+def _whole_bytes(bounds: tuple[int, int]) -> Callable[[object], int]:
+    lowest, highest = bounds
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
+        return value
+
+    return check
 
 
 def _memory(value: object) -> str:
@@ -420,6 +427,20 @@ class FeedSettings:
     columns: tuple[str, ...] | None = _dialect(
         _columns, "list of text", "The columns of CSV files without a header, in order."
     )
+    max_file_bytes: int = _setting(
+        _whole_bytes(FILE_BYTES),
+        "whole number",
+        "The largest file, in bytes after decompression; at least 1000000."
+        " A larger one is set aside as unreadable.",
+        20 << 30,
+    )
+    max_record_bytes: int = _setting(
+        _whole_bytes(RECORD_BYTES),
+        "whole number",
+        "The longest line, or record of a Parquet file, in bytes; from 2000000 to 16777216."
+        " A file with a longer one is set aside as unreadable.",
+        16 << 20,
+    )
 
 
 @dataclass(frozen=True)
@@ -465,7 +486,7 @@ class AccountSettings:
         env="OMETRIA_REQUESTS_PER_SECOND",
     )
     max_answer_bytes: int = _setting(
-        _bytes,
+        _whole_bytes(ANSWER_BYTES),
         "whole number",
         "The largest answer of the API, in bytes after decompression; at least 1000000."
         " A larger one is an error, so that it cannot use up the memory.",

@@ -22,8 +22,9 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import OmetriaError, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
 from ometria_replica.ometria.bucket import naming_a_folder, open_bucket
-from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
+from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, decompress, head
 from ometria_replica.ometria.dialect import choose_dialect
+from ometria_replica.ometria.file_limits import check_cells, check_lines, check_parquet
 from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
@@ -68,7 +69,7 @@ class ExportFiles:
         table: Table,
         catalog: Catalog = CATALOG,
         *,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int | None = None,
         settle_seconds: float = 1.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
@@ -76,7 +77,7 @@ class ExportFiles:
         self.options = options = naming_a_folder(options)
         self.columns = table.fields
         self.required = _key_fields(table)
-        self.max_bytes = max_bytes
+        self.max_bytes = max_bytes or options.max_file_bytes
         self.settle_seconds = settle_seconds
         self._clock = clock
         self._sleep = sleep
@@ -270,8 +271,19 @@ class ExportFiles:
             encoding=options.encoding,
             max_bytes=self.max_bytes,
         )
+        start = head(path).lstrip()
+        is_array = start.startswith(b"[")  # Its records are limited where they are parted.
+        if not start.startswith(PARQUET) and not is_array:
+            check_lines(path, options.max_record_bytes)
         dialect = choose_dialect(path, options, self.columns, self.required)
         normalise(path, dialect)
+        match dialect.format:
+            case "csv" if dialect.columns:
+                check_cells(path, dialect)
+            case "json" if is_array:
+                check_lines(path, options.max_record_bytes)
+            case "parquet":
+                check_parquet(path, self.max_bytes, options.max_record_bytes)
         return dialect
 
 
