@@ -113,7 +113,9 @@ def _list(source: AccountSource, table: Table) -> str:
 
 def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
     """Add a warning to *lost* for each table whose rows are gone."""
-    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
+    with open_warehouse(
+        config.warehouse.url, catalog=catalog, dry_run=True, limits=config.warehouse.limits
+    ) as warehouse:
         warehouse.check_access()
         try_sync(warehouse, catalog, utc_now())
         for account in config.accounts:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.comments import comments
+from ometria_replica.config.limits import NO_LIMITS
 from ometria_replica.warehouse import SCHEMES, imported
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _through_dlt(catalog: Catalog, warehouse: str) -> list[str]:
     form = Address.read(module.FORM)
     files = {name for name, value in form.options.items() if value == "FILE"}
     given = {name: value for name, value in form.options.items() if name not in files}
-    remote = open_at(module.DESTINATION, replace(form, options=given), connects=False)
+    remote = open_at(module.DESTINATION, replace(form, options=given), NO_LIMITS, connects=False)
     try:
         return remote.create_statements(tuple(catalog))
     finally:

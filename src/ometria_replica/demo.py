@@ -22,6 +22,7 @@ from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path, file_name_
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.replication import sync
 from ometria_replica.sql import quoted
+from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
@@ -140,10 +141,9 @@ def _refuse_other_accounts(path: str) -> None:
 
 
 def _samples(path: str, catalog: Catalog) -> Iterator[str]:
-    import duckdb  # noqa: PLC0415 -- 130 ms, and only the end of the demo needs it.
+    from ometria_replica.local_duckdb import open_duckdb  # noqa: PLC0415 -- Imports DuckDB, 130 ms.
 
-    with duckdb.connect(path, read_only=True) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with temp_folder() as folder, open_duckdb(folder, path=path, read_only=True) as connection:
         found = connection.execute("SELECT current_database()").fetchall()
         database = quoted(found[0][0])  # A file may have the name of the schema.
         for table in catalog:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from ometria_replica.available_memory import available_memory
+from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.errors import WarehouseError
 from ometria_replica.stopping import interruptible
-from ometria_replica.temp_files import temp_folder
+from ometria_replica.temp_files import is_full, temp_files_full, temp_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,31 +20,55 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PROCESS_MEMORY = 1_000_000_000
+"""Bytes that a process may take by default: less in a container that allows less."""
+
+_OWN_SHARE = 0.55  # Of it; the rest is for Python, Arrow and files that are being decompressed.
+_LOWEST = 100_000_000
+_THREADS = 4  # By default: each reads, maps and sorts in memory of its own.
+
+
 def open_duckdb(
-    temp_folder: Path, memory_limit: str | None = None, *, threads: int | None = None
+    folder: Path, limits: Limits = NO_LIMITS, *, path: str = ":memory:", read_only: bool = False
 ) -> duckdb.DuckDBPyConnection:
     """
-    Open a DuckDB in memory that spills into *temp_folder* and installs no extension.
+    Open a DuckDB, by default in memory, that spills into *folder* and installs no extension.
 
-    A *memory_limit* or *threads* of None is DuckDB's own: 80 % of the memory, all cores.
+    Limits that are not set are those of :func:`default_limits`.
     """
-    limits = {"memory_limit": memory_limit, "threads": threads}
-    connection = duckdb.connect(
-        config={
-            "temp_directory": str(temp_folder),
-            "autoinstall_known_extensions": "false",
-            **{name: limit for name, limit in limits.items() if limit is not None},
-        }
-    )
+    connection = duckdb.connect(path, read_only=read_only, config=config_of(limits, folder))
     connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
     return connection
 
 
-def open_staging(closing: ExitStack) -> duckdb.DuckDBPyConnection:
+def config_of(limits: Limits, folder: Path) -> dict[str, Any]:
+    """Return the configuration of a DuckDB that spills into *folder*."""
+    return {
+        "memory_limit": limits.memory_limit or f"{_default_memory() // 1_000_000}MB",
+        "threads": str(limits.threads or min(_THREADS, _cores())),
+        "temp_directory": str(folder),
+        "autoinstall_known_extensions": "false",
+    }
+
+
+def open_staging(closing: ExitStack, limits: Limits = NO_LIMITS) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB in memory whose spill folder is deleted when *closing* ends."""
-    staging = open_duckdb(closing.enter_context(temp_folder()))
+    folder = closing.enter_context(temp_folder(limits.temp_directory))
+    staging = open_duckdb(folder, limits)
     closing.callback(staging.close)
     return staging
+
+
+def _default_memory() -> int:
+    available = available_memory() or PROCESS_MEMORY
+    return max(_LOWEST, int(min(available, PROCESS_MEMORY) * _OWN_SHARE))
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS.
+        return os.cpu_count() or 1
 
 
 @contextmanager
@@ -55,18 +82,28 @@ def translating(doing: str, connection: duckdb.DuckDBPyConnection | None = None)
     try:
         with interruptible(connection.interrupt) if connection else nullcontext():
             yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise temp_files_full() from error
     except duckdb.Error as error:
-        if is_full(error):
-            raise WarehouseError(
-                "The disk for temporary files is full. Nothing of this batch was written."
-                " Free some space, or set TMPDIR to a folder with free space, then run again."
-            ) from error
+        if explained := lack(error, doing):
+            raise explained from error
         raise WarehouseError(
             f"DuckDB failed while {doing} ({type(error).__name__})."
             " Nothing of this batch was written. Run again; if it happens again, report it."
         ) from error
 
 
-def is_full(error: duckdb.Error) -> bool:
-    """Return whether the error means a full disk, or a file at its size limit."""
-    return "No space left" in str(error) or "File too large" in str(error)
+def lack(error: duckdb.Error, doing: str) -> WarehouseError | None:
+    """Explain a lack of memory, or of room for temporary files; None for another error."""
+    text = str(error)
+    if "max_temp_directory_size" in text or is_full(error):
+        return temp_files_full()
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return WarehouseError(
+            f"DuckDB has not enough memory while {doing}. Nothing of this batch was written."
+            " Raise warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or lower warehouse.threads,"
+            " then run again."
+        )
+    return None

@@ -104,7 +104,8 @@ def sync(
     _refuse_contradictions(window)
     _refuse_what_is_not_set(config, catalog, tables)
     window = replace(window, since=reachable(since), until=reachable(until))
-    run = RunContext(clock(), window, clock, progress or NoProgress(), fetch)
+    limits = config.warehouse.limits
+    run = RunContext(clock(), window, clock, progress or NoProgress(), fetch, limits.temp_directory)
     run.several = len(config.accounts) > 1
     refuse_future(since, run.started_at)
     if warning := file_name_warning(config.warehouse.url, catalog):
@@ -114,6 +115,7 @@ def sync(
         catalog=catalog,
         dry_run=dry_run,
         storage_version=config.warehouse.duckdb_storage_version,
+        limits=limits,
     ) as warehouse:
         place = masked(config.warehouse.url)
         with _recorded_if_stopped(run, warehouse, place):

@@ -107,7 +107,8 @@ class RunContext:
     """
     State shared by all tables of a run, and their results so far. *fetch* as in sync().
 
-    If *several* accounts are read, then log lines, warnings and errors name theirs.
+    If *several* accounts are read, then log lines, warnings and errors name theirs. Temporary
+    files go to *temp_directory*, None for the system's own.
     """
 
     started_at: datetime
@@ -115,6 +116,7 @@ class RunContext:
     clock: Callable[[], datetime]
     progress: Progress
     fetch: Fetch | None = None
+    temp_directory: str | None = None
     tables: list[TableReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)

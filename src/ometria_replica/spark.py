@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.config import AccountSettings, Config, Limits
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 AT_ONCE = 64
-MEMORY = "1GB"
+MEMORY = "1GB"  # Of a task, unless the settings or the caller say otherwise.
 WAVE_BYTES = 32 * 2**20  # Per concurrent file: seconds of work for a task, not minutes.
 WAVE_FILES = 2_000  # Their names are part of the job: about 200 kB.
 WAVES_AHEAD = 2  # Staged while the driver loads another wave; bounds the staging folder.
@@ -79,7 +79,7 @@ def backfill(
     since: date | None = None,
     until: date | None = None,
     at_once: int = AT_ONCE,
-    memory: str = MEMORY,
+    memory: str | None = None,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
 ) -> RunReport:
@@ -91,7 +91,9 @@ def backfill(
     credentials than the AWS credential chain provides. The run removes the files that it
     wrote there. *full*, *since*, *until*, *clock* and *progress* are those of ``sync``.
     *at_once* is the number of files that are processed concurrently: at least the number of
-    the cluster's cores. *memory* is the memory limit of the DuckDB in one task.
+    the cluster's cores. *memory* is the memory limit of the DuckDB in one task;
+    None means ``memory_limit`` of *config*, or else 1 GB. A task has one thread, and its
+    temporary files go to ``temp_directory``.
 
     Raises the errors of ``sync``, and ReplicaError if a Spark job fails.
     """
@@ -106,7 +108,9 @@ def backfill(
         raise ConfigError(f"at_once: {at_once} is too small. Use 1 or more.")
     settings = FeedSettings(url=staging) if isinstance(staging, str) else staging
     folder = _StagingFolder(_from_anywhere(settings), masked(config.warehouse.url))
-    with _Cluster(spark, folder, at_once, memory).running() as cluster:
+    of_driver = config.warehouse.limits
+    limits = replace(of_driver, memory_limit=memory or of_driver.memory_limit or MEMORY, threads=1)
+    with _Cluster(spark, folder, at_once, limits).running() as cluster:
         return sync(
             replace(config, accounts=accounts),
             FEED_TABLES,
@@ -136,7 +140,7 @@ class _Cluster:
     spark: SparkSession
     staging: _StagingFolder
     at_once: int
-    memory: str
+    limits: Limits
     tag: str = field(default_factory=lambda: f"{FOLDER}-{uuid4().hex}")
     _jobs: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(WAVES_AHEAD + 1, thread_name_prefix="spark")
@@ -163,7 +167,7 @@ class _Cluster:
         """Stage *files* on the executors, wave after wave, and yield them in their order."""
         staging = self.staging
         work = _Work(
-            account, table, staging.settings, staging.begin(account), self.memory, _versions()
+            account, table, staging.settings, staging.begin(account), self.limits, _versions()
         )
         works = (replace(work, files=files) for files in _in_waves(files, self.at_once))
         waves = in_order(self._jobs, self._stage, works, WAVES_AHEAD)
@@ -399,7 +403,7 @@ class _Work:
     table: Table
     staging: FeedSettings
     folder: str
-    memory: str
+    limits: Limits
     versions: str
     files: tuple[FeedObject, ...] = ()
 
@@ -444,7 +448,10 @@ def _check_versions(work: _Work) -> None:
 def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unreadable]:
     bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
-    with AccountSource(work.account, utc_now()) as inputs, temp_folder() as folder:
+    with (
+        AccountSource(work.account, utc_now()) as inputs,
+        temp_folder(work.limits.temp_directory) as folder,
+    ):
         fetched = inputs.export(work.table).fetch(files, folder, work.files)
         for number, file in zip(numbers, fetched, strict=True):
             yield _staged(work, bucket, number, file)
@@ -477,7 +484,7 @@ def _staged(
 def _open_duckdb(work: _Work, folder: Path) -> duckdb.DuckDBPyConnection:
     from ometria_replica.local_duckdb import open_duckdb  # noqa: PLC0415 -- Imports DuckDB, 130 ms.
 
-    return open_duckdb(folder / "spill", work.memory, threads=1)  # A task has one core.
+    return open_duckdb(folder / "spill", work.limits)
 
 
 def _upload(bucket: Bucket, path: Path, name: str) -> str | None:

@@ -67,7 +67,7 @@ def read_state(
     These, here and below, may be in the warehouse or only in the settings. Raises ConfigError
     for a name that is in neither.
     """
-    with open_warehouse(config.warehouse.url, catalog=catalog, dry_run=True) as warehouse:
+    with _opened(config, catalog, dry_run=True) as warehouse:
         chosen = _chosen(warehouse, config, accounts)
         sources = [
             owner.source_id
@@ -114,7 +114,7 @@ def rewind(
     day = reachable(to)
     moment = datetime.combine(day, time(), UTC) if day else None
     _refuse_if_unknown(config)
-    with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
+    with _opened(config, catalog) as warehouse:
         for account in config.accounts:
             with _leased(warehouse, account):
                 warehouse.state.rewind(account.source_id, table.name, moment)
@@ -126,7 +126,7 @@ def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[
 
     With *accounts*, only runs that read one of them, and only what they did for these.
     """
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         chosen = _chosen(warehouse, config, accounts)
         number = limit
         while True:
@@ -150,13 +150,13 @@ def _runs_of(chosen: set[str] | None, recorded: list[Run]) -> list[dict[str, Any
 
 def read_rejects(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[Reject]:
     """Read the newest *limit* rejects; their raw values may be personal data."""
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         return warehouse.rejects.newest(limit, _chosen(warehouse, config, accounts))
 
 
 def count_rejects(config: Config, tables: Collection[str] = CATALOG.names) -> int:
     """Count the rejects that the warehouse holds of the accounts and *tables*."""
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         return sum(
             warehouse.state.table_state(account.source_id, table).rejects
             for account in config.accounts
@@ -171,12 +171,17 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
     Returns the number of values that converted. Raises Busy while a run is active.
     """
     _refuse_if_unknown(config)
-    with open_warehouse(config.warehouse.url, catalog=catalog) as warehouse:
+    with _opened(config, catalog) as warehouse:
         converted = 0
         for account in config.accounts:
             with _leased(warehouse, account):
                 converted += warehouse.rejects.replay(account.source_id)
         return converted
+
+
+def _opened(config: Config, catalog: Catalog = CATALOG, *, dry_run: bool = False) -> Warehouse:
+    settings = config.warehouse
+    return open_warehouse(settings.url, catalog=catalog, dry_run=dry_run, limits=settings.limits)
 
 
 def _chosen(warehouse: Warehouse, config: Config, names: Sequence[str]) -> set[str] | None:
@@ -188,7 +193,7 @@ def _chosen(warehouse: Warehouse, config: Config, names: Sequence[str]) -> set[s
 
 def _refuse_if_unknown(config: Config) -> None:
     """Refuse to change a warehouse without a source of that name: the URL is likely wrong."""
-    with open_warehouse(config.warehouse.url, dry_run=True) as warehouse:
+    with _opened(config, dry_run=True) as warehouse:
         known = {owner.source_id for owner in warehouse.state.owners()}
     unknown = [account for account in config.accounts if account.source_id not in known]
     if unknown:

@@ -333,7 +333,7 @@ def _too_young(count: int, settle_seconds: float) -> str:
 
 @contextmanager
 def _fetched(read: TableRead, files: Sequence[FeedObject]) -> Iterator[Iterator[FetchedFile]]:
-    with temp_folder() as folder:
+    with temp_folder(read.run.temp_directory) as folder:
         if read.run.fetch is None:
             yield read.source.export(read.table).fetch(files, folder)
         else:

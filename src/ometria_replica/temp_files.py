@@ -8,6 +8,7 @@ does: the number of a process says nothing in another container that shares the 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ometria_replica.errors import ConfigError, WarehouseError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,13 +26,21 @@ _PREFIX = "ometria-replica-"
 
 
 @contextmanager
-def temp_folder() -> Iterator[Path]:
-    """Create a folder, and remove it with its contents at the end."""
-    remove_leftovers()
+def temp_folder(directory: str | None = None) -> Iterator[Path]:
+    """
+    Create a folder in *directory*, and remove it with its contents at the end.
+
+    None means the folder for temporary files of this machine, which ``TMPDIR`` names.
+    A *directory* that does not exist is created. Raises ConfigError if that is not possible.
+    """
+    parent = Path(directory or tempfile.gettempdir())
+    if directory:
+        _create(parent)
+    remove_leftovers(parent)
     while True:
         with (
             tempfile.TemporaryDirectory(
-                prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True
+                prefix=f"{_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
             ) as folder,
             _locked(Path(folder)) as is_ours,
         ):
@@ -38,9 +49,38 @@ def temp_folder() -> Iterator[Path]:
                 return
 
 
-def remove_leftovers() -> None:
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ConfigError(
+            f"warehouse.temp_directory: {folder} cannot be used: {reason}."
+            " Name a folder that can be written."
+        )
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether an error of the system or of DuckDB means a full disk, or a file too large."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return "No space left" in str(error) or "File too large" in str(error)
+
+
+def temp_files_full() -> WarehouseError:
+    """Return the error for a folder of temporary files without room."""
+    return WarehouseError(
+        "The disk for temporary files is full. Nothing of this batch was written."
+        " Free some space, or set warehouse.temp_directory (OMETRIA_TEMP_DIRECTORY) to a folder"
+        " with free space, then run again."
+    )
+
+
+def remove_leftovers(parent: Path) -> None:
     """Remove the folders that no run has locked, if this user has the permission."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+    for folder in parent.glob(f"{_PREFIX}*-*"):
         with _locked(folder) as is_free:
             if is_free:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -227,7 +227,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
         (retries, "FIRST_WAIT_SECONDS", 0.02),
         (retries, "UNREACHABLE_SECONDS", 0.5),
         (duckdb, "WAIT_SECONDS", plan.lock_wait_seconds),
-        (local_duckdb, "open_duckdb", functools.partial(local_duckdb.open_duckdb, threads=1)),
+        (local_duckdb, "_cores", lambda: 1),
     )
     for owner, name, value in values:
         patch(owner, name, value)

@@ -340,7 +340,7 @@ def test_the_next_run_removes_files_of_ended_runs(tmp_path: Path) -> None:
     other = Path(tempfile.mkdtemp(prefix="ometria-other-"))
 
     with temp_folder() as mine:
-        remove_leftovers()
+        remove_leftovers(Path(tempfile.gettempdir()))
         assert mine.is_dir()
 
     assert not mine.exists()
@@ -356,9 +356,9 @@ def test_a_run_whose_process_number_is_unknown_here_keeps_its_files() -> None:
     with temp_folder() as mine:
         elsewhere = mine.rename(mine.with_name(f"ometria-replica-{process.pid}-elsewhere"))
         (elsewhere / "events.csv").write_text("personal")
-        remove_leftovers()
+        remove_leftovers(Path(tempfile.gettempdir()))
         assert (elsewhere / "events.csv").exists()
-    remove_leftovers()
+    remove_leftovers(Path(tempfile.gettempdir()))
 
     assert not elsewhere.exists()
 
@@ -367,7 +367,7 @@ def test_a_dead_run_whose_process_number_is_in_use_leaves_no_files() -> None:
     """In a container each run has the same number."""
     dead = Path(tempfile.mkdtemp(prefix=f"ometria-replica-{os.getpid()}-"))
 
-    remove_leftovers()
+    remove_leftovers(Path(tempfile.gettempdir()))
 
     assert not dead.exists()
 

@@ -74,7 +74,7 @@ def prepare(
     chosen = FeedSettings("folder", **options)  # type: ignore[arg-type]
     path = folder / "file"
     path.write_bytes(data)
-    decompress(path, compression=chosen.compression, encoding=chosen.encoding)
+    decompress(path, compression=chosen.compression, encoding=chosen.encoding, max_bytes=10**9)
     dialect = choose_dialect(path, chosen, KNOWN, required)
     normalise(path, dialect)
     return dialect

@@ -10,7 +10,7 @@ import pytest
 
 from ometria_replica import spark as on_spark
 from ometria_replica.batch import BatchSize
-from ometria_replica.config import FeedSettings, Secret
+from ometria_replica.config import FeedSettings, Limits, Secret
 from ometria_replica.errors import ConfigError, OmetriaError, ReplicaError
 from ometria_replica.run_context import NoProgress
 from ometria_replica.tables import EMAIL_EVENTS
@@ -277,7 +277,7 @@ def test_an_error_on_an_executor_has_the_message_of_a_sync(
 def test_a_staging_folder_that_is_not_shared_is_an_error(tmp_path: Path) -> None:
     """Either the executor has no such folder, or it has one that the driver cannot see."""
     staging, ours = FeedSettings(url=str(tmp_path / "staging")), account(folder=tmp_path)
-    work = on_spark._Work(ours, EMAIL_EVENTS, staging, "here/", "1GB", on_spark._versions())
+    work = on_spark._Work(ours, EMAIL_EVENTS, staging, "here/", Limits(), on_spark._versions())
 
     (outcome,) = on_spark._outcomes(work, [0])
     assert isinstance(outcome, on_spark.Failed)

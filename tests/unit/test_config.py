@@ -859,6 +859,9 @@ def test_each_setting_is_explained_with_its_origin() -> None:
     assert explain(load_config(path, environ, "cli.duckdb")) == [
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
+        ("warehouse.memory_limit", "not set", "default"),
+        ("warehouse.threads", "not set", "default"),
+        ("warehouse.temp_directory", "not set", "default"),
         ("accounts[0].account_id", "1042", "ometria.toml"),
         ("accounts[0].source_id", "uk", "env:OMETRIA_SOURCE_ID"),
         ("accounts[0].api_key", "set", "env:OMETRIA_API_KEY"),
@@ -891,6 +894,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].feed.escape", "not set", "default"),
         ("accounts[0].feed.null", "not set", "default"),
         ("accounts[0].feed.columns", "uuid, event_type", "ometria.toml"),
+        ("accounts[0].feed.max_file_bytes", "21474836480", "default"),
+        ("accounts[0].feed.max_record_bytes", "16777216", "default"),
     ]
 
 

@@ -17,6 +17,7 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from ometria_replica import load_config, sync
 from ometria_replica.batch import Batch, FileLogEntry, Owner
 from ometria_replica.catalog import Catalog
+from ometria_replica.config import Limits
 from ometria_replica.config.schema import STORAGE_VERSION
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import translating
@@ -24,6 +25,8 @@ from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.local_merge import LocalMergeEngine
+from ometria_replica.warehouse.remotes.dlt_remote import DltRemote
 from ometria_simulator import Account, Feed, serve
 from tests.faults.child import Plan
 from tests.faults.ladders import Rung, climb
@@ -269,6 +272,24 @@ def test_state_of_two_sources_goes_through_two_staging_schemas(
 
     assert sorted(map(sorted, staged.values())) == [["uk"], ["us"]]
     assert len(state(file, "files")) == 240
+
+
+def test_the_limits_of_memory_reach_the_duckdb_of_dlt(
+    file: BridgedDuckDBPlace, tmp_path: Path
+) -> None:
+    """It runs in the same process as ours."""
+    limits = Limits("210MB", 3, str(tmp_path / "temporary"))
+    shown = (
+        "SELECT current_setting('memory_limit'), current_setting('threads'),"
+        " current_setting('temp_directory')"
+    )
+    with open_warehouse(file.url, limits=limits) as warehouse:
+        engine = warehouse._engine
+        assert isinstance(engine, LocalMergeEngine)
+        assert isinstance(engine._remote, DltRemote)
+        ((memory, threads, folder),) = engine._remote._loader.rows(shown)
+    assert (memory, threads) == ("200.2 MiB", 3)
+    assert folder.startswith(str(tmp_path / "temporary"))
 
 
 def a_profile(name: str, **fields: str) -> str:

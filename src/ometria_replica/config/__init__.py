@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ometria_replica.config.explain import explain
+from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config
 from ometria_replica.config.schema import (
     AccountSettings,
@@ -14,9 +15,11 @@ from ometria_replica.config.schema import (
 from ometria_replica.config.secrets import Secret, masked
 
 __all__ = [
+    "NO_LIMITS",
     "AccountSettings",
     "Config",
     "FeedSettings",
+    "Limits",
     "Secret",
     "WarehouseSettings",
     "explain",

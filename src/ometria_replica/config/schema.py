@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ometria_replica.config.limits import Limits
 from ometria_replica.config.secrets import masked
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ MAX_REQUESTS_PER_SECOND: Final = 1000
 STORAGE_VERSION: Final = "v1.4.0"
 """The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""
 STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
+LEAST_MEMORY: Final = 100_000_000
+MOST_THREADS: Final = 1024
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 DAY: Final = 86_400
+
+FILE_BYTES: Final = (1_000_000, 10**13)
+RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
 
 Reference = Literal["none", "allowed", "required"]
 
@@ -154,10 +160,39 @@ def _rate(value: object) -> float:
     return number
 
 
-def _bytes(value: object) -> int:
-    lowest, highest = ANSWER_BYTES
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
+def _whole_bytes(bounds: tuple[int, int]) -> Callable[[object], int]:
+    lowest, highest = bounds
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise Invalid(f"must be a whole number of bytes, from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def _memory(value: object) -> str:
+    allowed = "must be a size such as 512MB or 4GB, at least 100MB"
+    found = (
+        re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([MGT]i?B)\s*", value)
+        if isinstance(value, str)
+        else None
+    )
+    if found is None:
+        raise Invalid(allowed)
+    number, unit = found.groups()
+    size = float(number) * (1024 if "i" in unit else 1000) ** (2 + "MGT".index(unit[0]))
+    if size < LEAST_MEMORY:
+        raise Invalid(allowed)
+    return f"{number}{unit}"
+
+
+def _threads(value: object) -> int:
+    """Read a number in the file, or text in the environment."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_THREADS:
+        raise Invalid(f"must be a whole number from 1 to {MOST_THREADS}")
     return value
 
 
@@ -439,6 +474,20 @@ class FeedSettings:
     columns: tuple[str, ...] | None = _dialect(
         _columns, "list of text", "The columns of CSV files without a header, in order."
     )
+    max_file_bytes: int = _setting(
+        _whole_bytes(FILE_BYTES),
+        "whole number",
+        "The largest file, in bytes after decompression; at least 1000000."
+        " A larger one is set aside as unreadable.",
+        20 << 30,
+    )
+    max_record_bytes: int = _setting(
+        _whole_bytes(RECORD_BYTES),
+        "whole number",
+        "The longest line, or record of a Parquet file, in bytes; from 2000000 to 16777216."
+        " A file with a longer one is set aside as unreadable.",
+        16 << 20,
+    )
 
 
 @dataclass(frozen=True)
@@ -484,7 +533,7 @@ class AccountSettings:
         env="OMETRIA_REQUESTS_PER_SECOND",
     )
     max_answer_bytes: int = _setting(
-        _bytes,
+        _whole_bytes(ANSWER_BYTES),
         "whole number",
         "The largest answer of the API, in bytes after decompression; at least 1000000."
         " A larger one is an error, so that it cannot use up the memory.",
@@ -559,6 +608,37 @@ class WarehouseSettings:
         " An existing file keeps its own.",
         STORAGE_VERSION,
     )
+    memory_limit: str | None = _setting(
+        _memory,
+        "size",
+        "The memory of each DuckDB that the program opens, such as `512MB` or `4GB`; at least"
+        " `100MB`. Beyond it, DuckDB writes to the temporary directory.",
+        None,
+        env="OMETRIA_MEMORY_LIMIT",
+        unset="550 MB, or in a small container 55 % of its memory",
+    )
+    threads: int | None = _setting(
+        _threads,
+        "whole number",
+        "The threads of each DuckDB that the program opens. Each takes memory of its own.",
+        None,
+        env="OMETRIA_THREADS",
+        unset="one for each core, at most 4",
+    )
+    temp_directory: str | None = _setting(
+        _text,
+        "path",
+        "The folder for temporary files: export files that are being read, and rows for which"
+        " there is no room in memory. It is created if it does not exist.",
+        None,
+        env="OMETRIA_TEMP_DIRECTORY",
+        unset="`TMPDIR`, or the system's own",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """What each DuckDB may use."""
+        return Limits(self.memory_limit, self.threads, self.temp_directory)
 
     def __repr__(self) -> str:
         return f"WarehouseSettings(url={masked(self.url)!r})"
@@ -587,7 +667,10 @@ ACCOUNT_VARIABLES: Final = {
 }
 """The variables that set the only account, and the keys that they set."""
 
-VARIABLES: Final = (*ACCOUNT_VARIABLES, "OMETRIA_WAREHOUSE_URL", "OMETRIA_CONFIG")
+WAREHOUSE_VARIABLES: Final = tuple(
+    known.env for known in settings_of(WarehouseSettings).values() if known.env
+)
+VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
 """Every variable of the program."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.config import AccountSettings, FeedSettings
+from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.providers import Reader, Value
 from ometria_replica.config.schema import settings_of
 from ometria_replica.errors import ConfigError
@@ -12,6 +12,7 @@ from ometria_replica.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ometria_replica.config import Limits
     from ometria_replica.config.providers import Provider
     from ometria_replica.config.schema import Setting
 
@@ -19,9 +20,13 @@ SECTION = "sources.ometria"
 """Where dlt looks: ``SOURCES__OMETRIA__API_KEY``, or ``[sources.ometria]`` in its files."""
 
 
-def account_of(given: Mapping[str, Any]) -> AccountSettings:
+def settings_from(
+    given: Mapping[str, Any], warehouse: Mapping[str, Any]
+) -> tuple[AccountSettings, Limits]:
     """
     Build an account from *given*, by the names of the settings; None means the default.
+
+    *warehouse* gives the settings of DuckDB, which the source uses too, in the same way.
 
     Raises ConfigError with all problems.
     """
@@ -36,9 +41,10 @@ def account_of(given: Mapping[str, Any]) -> AccountSettings:
             "has neither an API key nor a feed; give api_key or feed_url to ometria(),"
             " or set SOURCES__OMETRIA__API_KEY or SOURCES__OMETRIA__FEED_URL",
         )
+    limits = _values(reader, WarehouseSettings, warehouse, SECTION)
     if reader.problems:
         raise ConfigError(reader.problems)
-    return AccountSettings(**values)
+    return AccountSettings(**values), WarehouseSettings(**limits).limits
 
 
 def _feed(reader: Reader, given: Mapping[str, Any]) -> FeedSettings:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ometria_replica.arrow_types import ARROW_TYPES
 from ometria_replica.batching import stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import NO_LIMITS
 from ometria_replica.dlt.state import advance, file_log_in, set_file_log, table_state_in
 from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from ometria_replica.catalog import Catalog
-    from ometria_replica.config import AccountSettings
+    from ometria_replica.config import AccountSettings, Limits
     from ometria_replica.dlt.state import State
     from ometria_replica.records import FeedFile
     from ometria_replica.schema import Table
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 100_000
-MEMORY = "1GB"  # Limit of the staging of a table, which spills to disk above it.
 
 NEVER_NULL = ("_account_id", "__source_id", "__sync_key", "__synced_at")
 
@@ -55,7 +55,11 @@ class Rows:
 
 
 def read(
-    account: AccountSettings, table: Table, state: State, catalog: Catalog = CATALOG
+    account: AccountSettings,
+    table: Table,
+    state: State,
+    catalog: Catalog = CATALOG,
+    limits: Limits = NO_LIMITS,
 ) -> Iterator[Rows]:
     """
     Yield the rows that are new since *state*, each key once, and then advance *state*.
@@ -65,8 +69,8 @@ def read(
     now = datetime.now(UTC)
     specified = catalog.for_account(account).table(table.name)
     with (
-        temp_folder() as folder,
-        open_duckdb(folder / "spilled", MEMORY) as connection,
+        temp_folder(limits.temp_directory) as folder,
+        open_duckdb(folder / "spilled", limits) as connection,
         AccountSource(account, now, catalog) as source,
     ):
         load = _Load(source, specified, state, now, folder)

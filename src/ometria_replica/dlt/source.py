@@ -17,7 +17,7 @@ from dlt.destinations.impl.bigquery.bigquery_adapter import (
 )
 
 from ometria_replica.comments import comments
-from ometria_replica.dlt.config import SECTION, account_of
+from ometria_replica.dlt.config import SECTION, settings_from
 from ometria_replica.dlt.destination import refuse_unless_it_fits
 from ometria_replica.dlt.reading import NEVER_NULL, read
 from ometria_replica.dlt.state import state_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
     from dlt.extract import DltResource, DltSource
 
-    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.config import AccountSettings, Config, Limits
     from ometria_replica.schema import ColumnType, Table
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,9 @@ def ometria(
     max_answer_bytes: int | None = None,
     changes_parameter: str | None = None,
     wide_keys: bool | None = None,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    temp_directory: str | None = None,
     tables: list[str] | None = None,
     rejects: bool = True,
 ) -> list[DltResource]:
@@ -86,7 +89,7 @@ def ometria(
 
     Raises ConfigError with all problems at once, before it contacts Ometria or the bucket.
     """
-    account = account_of(
+    account, limits = settings_from(
         {
             "api_key": api_key,
             "account_id": account_id,
@@ -99,28 +102,30 @@ def ometria(
             "max_answer_bytes": max_answer_bytes,
             "changes_parameter": changes_parameter,
             "wide_keys": wide_keys,
-        }
+        },
+        {"memory_limit": memory_limit, "threads": threads, "temp_directory": temp_directory},
     )
-    return _resources(account, tables, rejects=rejects)
+    return _resources(account, limits, tables, rejects=rejects)
 
 
 def ometria_accounts(
     config: Config, tables: list[str] | None = None, *, rejects: bool = True
 ) -> list[DltSource]:
     """Return a source for each account of ``ometria.toml``; run them as one list."""
-    return [_ometria_account(account, tables, rejects) for account in config.accounts]
+    limits = config.warehouse.limits
+    return [_ometria_account(account, limits, tables, rejects) for account in config.accounts]
 
 
 @dlt.source(section=NAME, schema=_SCHEMA)
-def _ometria_account(account: Any, tables: Any, rejects: Any) -> list[DltResource]:
-    return _resources(account, tables, rejects=rejects)
+def _ometria_account(account: Any, limits: Any, tables: Any, rejects: Any) -> list[DltResource]:
+    return _resources(account, limits, tables, rejects=rejects)
 
 
 def _resources(
-    account: AccountSettings, names: list[str] | None, *, rejects: bool
+    account: AccountSettings, limits: Limits, names: list[str] | None, *, rejects: bool
 ) -> list[DltResource]:
     tables = _chosen(account, names)
-    return [_resource(account, table, rejects=rejects) for table in tables]
+    return [_resource(account, limits, table, rejects=rejects) for table in tables]
 
 
 def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
@@ -140,12 +145,14 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     return [table for name, table in readable.items() if names is None or name in names]
 
 
-def _resource(account: AccountSettings, table: Table, *, rejects: bool) -> DltResource:
+def _resource(
+    account: AccountSettings, limits: Limits, table: Table, *, rejects: bool
+) -> DltResource:
     def rows() -> Iterator[Any]:
         _warn_of_csv()
         refuse_unless_it_fits(table)
         state = state_of(dlt.current.resource_state(), account)
-        for batch in read(account, table, state):
+        for batch in read(account, table, state, limits=limits):
             if not batch.rejected:
                 yield batch.data
             elif rejects:

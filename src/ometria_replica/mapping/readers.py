@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
 
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
+BUFFER_BYTES = 2 * MAX_LINE_BYTES  # Of a CSV file; by default DuckDB takes 16 of the longest lines.
 JSON_BATCH = 20_000  # Records held as Python objects at once: some 40 MB.
 
 
@@ -52,7 +53,7 @@ def csv_relation(files: Sequence[FeedFile]) -> str:
         f" quote = {literal(dialect.quote)}, escape = {literal(dialect.escape)},"
         f" nullstr = [{', '.join(literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
         f" allow_quoted_nulls = {str(dialect.quotes_nulls).lower()},"
-        f" max_line_size = {MAX_LINE_BYTES}, skip = {dialect.skip:d},"
+        f" max_line_size = {MAX_LINE_BYTES}, buffer_size = {BUFFER_BYTES}, skip = {dialect.skip:d},"
         f" store_rejects = true, rejects_limit = 0){_without_headers(dialect)}"
     )
 

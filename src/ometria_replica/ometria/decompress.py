@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # Bytes held at a time, whatever the file's size.
 LAYERS = 3  # A zip of a gzip exists; no export is nested deeper.
-MAX_BYTES = 20 << 30  # Decompressed. Stops a bomb; an hour of a retailer's events is far smaller.
 
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
@@ -56,7 +55,7 @@ def decompress(
     *,
     compression: str | None = None,
     encoding: str | None = None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int,
 ) -> None:
     """
     Rewrite *path* as plain text, unless it is.
@@ -197,7 +196,7 @@ def _limited(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
     for chunk in chunks:
         size += len(chunk)
         if size > max_bytes:
-            raise UnfitError(f"expands to more than {max_bytes:,} bytes")
+            raise UnfitError(f"expands to more than {max_bytes:,} bytes (max_file_bytes)")
         yield chunk
 
 
@@ -223,7 +222,7 @@ def _to_utf8(path: Path, start: bytes, encoding: str | None) -> None:
     if found != "utf-8":
         rewrite(path, _decoded(path, found or "utf-8", len(mark)))
     elif mark:
-        rewrite(path, _chunks(path, len(mark)))
+        rewrite(path, chunks_of(path, len(mark)))
 
 
 def _is_binary(start: bytes) -> bool:
@@ -265,7 +264,7 @@ def _utf8_or_western(path: Path) -> str:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
-        for chunk in _chunks(path):
+        for chunk in chunks_of(path):
             if not chunk.isascii() or decoder.getstate()[0]:
                 decoder.decode(chunk)
         decoder.decode(b"", final=True)
@@ -277,7 +276,7 @@ def _utf8_or_western(path: Path) -> str:
 def _by_count(path: Path) -> str:
     good = bad = 0
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    for chunk in _chunks(path):
+    for chunk in chunks_of(path):
         text = decoder.decode(chunk)
         strays = len(re.findall("[\udc80-\udcff]", text))
         bad += strays
@@ -295,7 +294,7 @@ def _decoded(path: Path, encoding: str, skip: int) -> Iterator[bytes]:
     western = encoding == _WESTERN
     decoder = codecs.getincrementaldecoder("latin-1" if western else encoding)("strict")
     try:
-        for chunk in _chunks(path, skip):
+        for chunk in chunks_of(path, skip):
             text = decoder.decode(chunk)
             yield (text.translate(_WINDOWS_1252) if western else text).encode()
         decoder.decode(b"", final=True)
@@ -308,7 +307,8 @@ _WINDOWS_1252 = {
 }
 
 
-def _chunks(path: Path, skip: int = 0) -> Iterator[bytes]:
+def chunks_of(path: Path, skip: int = 0) -> Iterator[bytes]:
+    """Read the file in chunks, after the first *skip* bytes."""
     with path.open("rb") as file:
         file.seek(skip)
         yield from _read(file)

@@ -7,7 +7,6 @@ that the file log stays valid if the bucket moves.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import os
 import shutil
@@ -24,14 +23,16 @@ from ometria_replica.errors import AccessDenied, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
 from ometria_replica.ometria.bucket import existing_folder, naming_a_folder, open_bucket
 from ometria_replica.ometria.bucket_files import BucketFiles
-from ometria_replica.ometria.decompress import CHUNK, MAX_BYTES, UnfitError, decompress
+from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, decompress, head
 from ometria_replica.ometria.dialect import choose_dialect
+from ometria_replica.ometria.file_limits import check_cells, check_lines, check_parquet
 from ometria_replica.ometria.folder import FolderFiles
 from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.ometria.refusals import MovedOn, NoRoom, NotGiven
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
+from ometria_replica.temp_files import is_full, temp_files_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,9 +47,9 @@ TRIES = 3  # Of a download that breaks off. The driver also retries each request
 SHOWN = 3  # Names of files that do not match the pattern.
 SETTLE_SECONDS = 60.0  # Of files in a folder. In a bucket an object appears complete or not at all.
 NO_ROOM_FOR_IT = (
-    "it does not fit into the temporary folder; set TMPDIR to a folder on a larger disk"
+    "it does not fit into the folder for temporary files; set warehouse.temp_directory"
+    " (OMETRIA_TEMP_DIRECTORY) to one on a larger disk"
 )
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_IS_FULL = 1 << 20  # Bytes: with less room than that, no file fits, and none is to blame.
 
 
@@ -66,14 +67,14 @@ class ExportFiles:
         table: Table,
         catalog: Catalog = CATALOG,
         *,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int | None = None,
         settle_seconds: float | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.options = options = naming_a_folder(options)
         self.columns = table.fields
         self.required = _key_fields(table)
-        self.max_bytes = max_bytes
+        self.max_bytes = max_bytes or options.max_file_bytes
         self.settle_seconds = _settle_seconds(options) if settle_seconds is None else settle_seconds
         self.waiting = 0
         self._clock = clock
@@ -226,7 +227,7 @@ class ExportFiles:
                     return Unreadable(origin, str(error))
                 case MovedOn():
                     return Unreadable(origin, str(error), again=True)
-                case OSError() if error.errno in NO_ROOM:
+                case OSError() if is_full(error):
                     raise NoRoom from None
                 case OSError():
                     raise _disk_error(folder, error) from None
@@ -240,9 +241,7 @@ class ExportFiles:
             return Unreadable(origin, str(reason), later=True)
         except NoRoom as full:
             if shutil.disk_usage(folder).free < DISK_IS_FULL:
-                raise _disk_error(
-                    folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                ) from full
+                raise temp_files_full() from full
             return Unreadable(origin, NO_ROOM_FOR_IT, later=True)
 
     def _download(self, origin: FeedObject, path: Path) -> None:
@@ -275,8 +274,19 @@ class ExportFiles:
             encoding=options.encoding,
             max_bytes=self.max_bytes,
         )
+        start = head(path).lstrip()
+        is_array = start.startswith(b"[")  # Its records are limited where they are parted.
+        if not start.startswith(PARQUET) and not is_array:
+            check_lines(path, options.max_record_bytes)
         dialect = choose_dialect(path, options, self.columns, self.required)
         normalise(path, dialect)
+        match dialect.format:
+            case "csv" if dialect.columns:
+                check_cells(path, dialect)
+            case "json" if is_array:
+                check_lines(path, options.max_record_bytes)
+            case "parquet":
+                check_parquet(path, self.max_bytes, options.max_record_bytes)
         return dialect
 
 

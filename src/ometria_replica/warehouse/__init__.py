@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import NO_LIMITS
 from ometria_replica.errors import ConfigError
 from ometria_replica.local_duckdb import open_staging
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import Limits
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -30,11 +32,13 @@ def open_warehouse(
     catalog: Catalog = CATALOG,
     dry_run: bool = False,
     storage_version: str | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Warehouse:
     """
     Open the warehouse at *url*; with *dry_run*, one that compares and counts but never writes.
 
     A DuckDB file that does not exist is created in *storage_version*; None means the default.
+    *limits* are those of each DuckDB that this opens.
 
     Raises ConfigError for a URL that names no warehouse, and for one whose packages are not
     installed or cannot be loaded.
@@ -49,14 +53,20 @@ def open_warehouse(
         )
     module = imported(scheme)
     with ExitStack() as opening:
-        connection = open_staging(opening)
+        connection = open_staging(opening, limits)
         options = {"storage_version": storage_version} if scheme == "duckdb" else {}
-        engine = _engine(module, url, connection, dry_run=dry_run, **options)
+        engine = _engine(module, url, connection, limits, dry_run=dry_run, **options)
         return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
 
 
 def _engine(
-    module: Any, url: str, connection: DuckDBPyConnection, *, dry_run: bool, **options: str | None
+    module: Any,
+    url: str,
+    connection: DuckDBPyConnection,
+    limits: Limits,
+    *,
+    dry_run: bool,
+    **options: str | None,
 ) -> Engine:
     """Open an engine that merges itself, or the local merge for a remote that cannot."""
     if hasattr(module, "open_engine"):
@@ -68,7 +78,8 @@ def _engine(
         return local_merge(connection, module.open_remote(url, connection))
     from ometria_replica.warehouse.remotes.dlt_remote import open_destination  # noqa: PLC0415
 
-    return local_merge(connection, open_destination(module.DESTINATION, url, dry_run=dry_run))
+    destination = open_destination(module.DESTINATION, url, limits, dry_run=dry_run)
+    return local_merge(connection, destination)
 
 
 def imported(scheme: str) -> Any:

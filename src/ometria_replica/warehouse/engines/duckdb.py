@@ -24,10 +24,11 @@ from ometria_replica.config.schema import STORAGE_VERSION
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.local_duckdb import is_full
+from ometria_replica.local_duckdb import lack
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
+from ometria_replica.temp_files import is_full
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ class FileAttachment:
                 " installed here. Nothing was changed. Run pip install --upgrade duckdb, or"
                 " name another file in warehouse.url."
             )
-        if is_full(error):
+        if is_full(error):  # Whose disk, DuckDB does not always say.
             return WarehouseError(
                 f"The disk of {path} is full, or the disk of the folder for temporary files."
                 " Uncommitted changes were rolled back, and nothing is lost."
@@ -363,7 +364,7 @@ class FileAttachment:
                 " were rolled back. Check that the file and its folder can be written, then run"
                 " again."
             )
-        return WarehouseError(
+        return lack(error, doing) or WarehouseError(
             f"DuckDB refused while {doing} in {path} ({type(error).__name__})."
             " Uncommitted changes were rolled back. Run again; if it happens again, report it."
         )

@@ -9,7 +9,7 @@ import duckdb
 
 from ometria_replica.config import masked
 from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseError
-from ometria_replica.local_duckdb import is_full
+from ometria_replica.local_duckdb import lack
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 
@@ -66,12 +66,8 @@ class MotherDuckAttachment:
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error of the service."""
         text = str(error)
-        if is_full(error):
-            return WarehouseError(
-                "The disk of the folder for temporary files is full. The batch was rolled back"
-                " and nothing is lost. Free some space, or set TMPDIR to another folder, then run"
-                " again."
-            )
+        if explained := lack(error, doing):
+            return explained
         if isinstance(error, duckdb.HTTPException) or "extension" in text:
             return Unreachable(
                 f"{self.place} cannot be reached: DuckDB's extension for MotherDuck could not be"

@@ -36,6 +36,7 @@ from ometria_replica.warehouse.state_tables import FILES, STATE_TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ometria_replica.config import Limits
     from ometria_replica.schema import Table
     from ometria_replica.selection import Condition
     from ometria_replica.warehouse.remotes.base import Relation
@@ -50,13 +51,20 @@ ROWS_BY_STATEMENT = 100  # More state than this is loaded as rows are: a package
 MOST_SPANS = 100  # Spans of time in one query.
 
 
-def open_destination(destination: Destination, url: str, *, dry_run: bool = False) -> DltRemote:
+def open_destination(
+    destination: Destination, url: str, limits: Limits, *, dry_run: bool = False
+) -> DltRemote:
     """Open a URL of *destination*. Raises ConfigError for one that it cannot read."""
-    return open_at(destination, Address.read(url), dry_run=dry_run)
+    return open_at(destination, Address.read(url), limits, dry_run=dry_run)
 
 
 def open_at(
-    destination: Destination, address: Address, *, dry_run: bool = False, connects: bool = True
+    destination: Destination,
+    address: Address,
+    limits: Limits,
+    *,
+    dry_run: bool = False,
+    connects: bool = True,
 ) -> DltRemote:
     """
     Open an address of *destination*. Raises ConfigError for one with other parts.
@@ -65,7 +73,8 @@ def open_at(
     """
     options = {**destination.options(address), **({} if connects else destination.unconnected)}
     with ExitStack() as opening:
-        loader = DltLoader(destination, options, opening.enter_context(temp_folder()))
+        folder = opening.enter_context(temp_folder(limits.temp_directory))
+        loader = DltLoader(destination, destination.limited(options, limits, folder), folder)
         is_there = destination.is_there(address)
         if not is_there and not dry_run:
             destination.create(address)

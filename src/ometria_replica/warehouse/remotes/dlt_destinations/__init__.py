@@ -18,7 +18,9 @@ from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from ometria_replica.config import Limits
     from ometria_replica.schema import Table
 
 # A package costs seconds whatever is in it, so that it should carry much. A million events
@@ -101,22 +103,24 @@ class Destination:
     """
     A warehouse: *factory* is dlt's class, and *options* its arguments, made from the URL.
 
-    Rows are transferred in *file_format*. *strategy* replaces rows: ``delete-insert``, in one
-    transaction if the warehouse has *transactions*, or ``upsert``, if it has none but its
-    MERGE is one commit. *layout* sorts or partitions a table so that a batch of events
-    touches only the days of the batch. *longest_text* limits the text of rejects, in bytes,
-    if the warehouse limits the length of a text. Without *has_schemas* the name of a schema
-    is a part of the names of its tables. *unconnected* are options for a client that never
-    connects, if dlt wants credentials even then. *lets_go* closes the connection between
-    batches, for a warehouse that allows one program at a time. *is_there* returns False if
-    a connection would create the warehouse, as a connection to a file may. *create* then
-    creates it, where dlt's way is not ours.
+    *limited* adds the limits of a database that runs in this process, with its folder for
+    temporary files. Rows are transferred in *file_format*. *strategy* replaces rows:
+    ``delete-insert``, in one transaction if the warehouse has *transactions*, or ``upsert``, if
+    it has none but its MERGE is one commit. *layout* sorts or partitions a table so that a
+    batch of events touches only the days of the batch. *longest_text* limits the text of
+    rejects, in bytes, if the warehouse limits the length of a text. Without *has_schemas* the
+    name of a schema is a part of the names of its tables. *unconnected* are options for a
+    client that never connects, if dlt wants credentials even then. *lets_go* closes the
+    connection between batches, for a warehouse that allows one program at a time. *is_there*
+    returns False if a connection would create the warehouse, as a connection to a file may.
+    *create* then creates it, where dlt's way is not ours.
     """
 
     name: str
     factory: Any
     options: Callable[[Address], dict[str, Any]]
     place: Callable[[Address], str]
+    limited: Callable[[dict[str, Any], Limits, Path], dict[str, Any]] = lambda options, *_: options
     file_format: Literal["parquet", "jsonl", "insert_values"] = "parquet"
     strategy: Literal["delete-insert", "upsert"] = "delete-insert"
     transactions: bool = True

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 from dlt.destinations import duckdb as factory
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from ometria_replica import sql
 from ometria_replica.config.schema import STORAGE_VERSION
+from ometria_replica.local_duckdb import config_of
 from ometria_replica.permissions import CLOSED_UMASK
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
 if TYPE_CHECKING:
+    from ometria_replica.config import Limits
     from ometria_replica.warehouse.remotes.dlt_destinations import Address
 
 FORM = "dlt+duckdb:///FILE"
@@ -38,11 +41,19 @@ def create(address: Address) -> None:
         CLOSED_UMASK.release(holder)
 
 
+def limited(options: dict[str, Any], limits: Limits, folder: Path) -> dict[str, Any]:
+    """Give dlt's DuckDB the limits of ours."""
+    credentials = DuckDbCredentials(options["credentials"])
+    credentials.global_config = config_of(limits, folder / "spill")
+    return {"credentials": credentials}
+
+
 DESTINATION = Destination(
     name="DuckDB",
     factory=factory,
     options=options,
     place=lambda address: address.path,
+    limited=limited,
     is_there=lambda address: Path(address.path).exists(),
     create=create,
     lets_go=True,
