@@ -44,6 +44,7 @@ def source(server: Server | None, feed: Feed | None, **given: Any) -> Any:
         api_url=server.url if server else None,
         requests_per_second=1000,
         feed_url=str(feed.target) if feed else None,
+        feed={"settle_seconds": 0} if feed else None,  # Its newest file is of now.
         **given,
     )
 

@@ -637,7 +637,7 @@ def test_a_file_that_does_not_fit_on_the_disk_does_not_stop_the_others(tmp_path:
     assert isinstance(small, FeedFile)
     assert isinstance(large, Unreadable)
     assert large.later
-    assert "TMPDIR" in large.reason
+    assert "warehouse.temp_directory" in large.reason
     assert list((tmp_path / "in").iterdir()) == [small.path]
 
 

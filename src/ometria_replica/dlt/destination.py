@@ -22,19 +22,18 @@ def refuse_unless_it_fits(table: Table) -> None:
     Outside a load, as when a script iterates over the source, there is nothing to refuse.
     """
     container = Container()
-    if SourceInjectableContext not in container:
+    if DestinationCapabilitiesContext not in container or SourceInjectableContext not in container:
         return
     source = container[SourceInjectableContext].source
     _refuse_other_names(table, source.schema.naming)
-    if DestinationCapabilitiesContext in container:
-        hints: Any = source.resources[table.name].compute_table_schema()
-        capabilities = container[DestinationCapabilitiesContext]
-        if resolve_merge_strategy({table.name: hints}, hints, capabilities) is None:
-            raise ConfigError(
-                f"dlt cannot merge {table.name} in this destination: each load would append rows"
-                " that are there. For files, call pipeline.run() with"
-                ' table_format="delta" or "iceberg"; else use a destination that merges.'
-            )
+    hints: Any = source.resources[table.name].compute_table_schema()
+    capabilities = container[DestinationCapabilitiesContext]
+    if resolve_merge_strategy({table.name: hints}, hints, capabilities) is None:
+        raise ConfigError(
+            f"dlt cannot merge {table.name} in this destination: each load would append rows"
+            " that are there. For files, call pipeline.run() with"
+            ' table_format="delta" or "iceberg"; else use a destination that merges.'
+        )
 
 
 def _refuse_other_names(table: Table, naming: Any) -> None:

@@ -12,8 +12,9 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from ometria_replica import sql
 from ometria_replica.config.schema import STORAGE_VERSION
-from ometria_replica.local_duckdb import config_of
+from ometria_replica.local_duckdb import config_of, open_duckdb
 from ometria_replica.permissions import CLOSED_UMASK
+from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def create(address: Address) -> None:
     holder = object()
     CLOSED_UMASK.hold(holder, Path(address.path))
     try:
-        with suppress(duckdb.Error), duckdb.connect() as connection:  # dlt meets the error again.
+        with (
+            suppress(duckdb.Error),  # dlt meets the error again.
+            temp_folder() as folder,
+            open_duckdb(folder) as connection,
+        ):
             connection.execute(f"ATTACH {path} AS new (STORAGE_VERSION {version})")
     finally:
         CLOSED_UMASK.release(holder)
