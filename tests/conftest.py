@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from ometria_replica import local_duckdb
 
 collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
@@ -48,6 +51,13 @@ REPEATS = (
     ),
 )
 """They run in `make test-all`. In `make test`, tests of their own show how remotes write."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each DuckDB one thread in `make test`: there are more workers than cores."""
+    if config.getoption("--hypothesis-profile") == "quick":
+        local_duckdb._cores = lambda: 1
+        os.environ["OMETRIA_THREADS"] = "1"  # In processes that a test starts.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

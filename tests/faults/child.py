@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 PRELOADED = (
     "tests.faults.child",
     "tests.faults.defects",
+    "tests.faults.warm",
     "duckdb",
     "pyarrow",
     "obstore",
@@ -108,7 +109,7 @@ class Process:
 
     def __init__(self, plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
-        self._process: BaseProcess = _context().Process(
+        self._process: BaseProcess = forkserver().Process(
             target=run, args=(plan, arguments, folder, name), daemon=True
         )
         self._process.start()
@@ -132,8 +133,8 @@ class Process:
 
 
 @functools.cache
-def _context() -> Any:
-    """Start the server from which children are forked."""
+def forkserver() -> Any:
+    """Start the server from which children are forked: a process has one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     before = os.environ.get("PYTHONPATH")

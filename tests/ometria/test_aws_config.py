@@ -74,7 +74,10 @@ def test_settings_and_environment_come_first(environ: dict[str, str]) -> None:
     assert aws_config.endpoint(own, environ) == "https://own.test"
 
 
-@pytest.mark.parametrize("profile", ["default", "acme", "plain"])
+@pytest.mark.parametrize(
+    "profile",
+    ["acme", *(pytest.param(name, marks=pytest.mark.slow) for name in ("default", "plain"))],
+)
 def test_the_order_is_that_of_amazons_own_library(
     profile: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def test_a_line_end_at_the_edge_of_a_chunk_is_one_line_end(
         assert read_back(tmp_path / "file", dialect) == rows
 
 
+@pytest.mark.slow
 def test_a_large_file_with_lines_inside_cells_is_read_in_parallel(tmp_path: Path) -> None:
     """Cells that look like rows do not mislead threads that start in the middle of a file."""
     chance = random.Random(7)
@@ -367,7 +368,7 @@ def test_the_first_records_may_say_nothing(tmp_path: Path) -> None:
 
 def test_a_header_of_any_length_is_read_whole(tmp_path: Path) -> None:
     """It may be longer than the sample from which the delimiter is detected."""
-    others = [f"other_{number}" for number in range(10_000)]
+    others = [f"other_{number}".ljust(1000, "x") for number in range(100)]
     header = ",".join([*others, *HEADER]).encode()
     dialect = prepare(header + b"\n" + b"," * (len(others) + len(HEADER) - 1) + b"\n", tmp_path)
 

@@ -29,7 +29,7 @@ def run_killed(shop: Shop, arguments: tuple[str, ...], nth: int, when: Killed) -
     Return the exit code: -9 for one that was killed, 0 where there are not so many statements.
     """
     plan = child.Plan(at=shop.account.now, env=shop.environ())
-    process = child._context().Process(
+    process = child.forkserver().Process(
         target=_run, args=(plan, nth, when, arguments, shop.folder), daemon=True
     )
     process.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import threading
 import time
@@ -25,6 +26,7 @@ from ometria_replica.errors import (
 )
 from ometria_replica.failpoints import step
 from ometria_replica.ometria.answer_body import ACCEPTED_ENCODINGS, UnreadableBody, read_body
+from ometria_replica.ometria.certificates import trusted
 from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
 from ometria_replica.ometria.rate_limit import RateLimiter, rest
@@ -127,6 +129,7 @@ class Client:
                 "User-Agent": USER_AGENT,
             },
             timeout=timeout_seconds,
+            verify=trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             follow_redirects=False,  # The key must not travel to another host.
             # No proxy between this machine and itself: it would receive the key in the clear.
             trust_env=urlsplit(api_url).scheme == "https" or not is_loopback(self._host),
