@@ -45,6 +45,10 @@ def _live_and_fail(world: World) -> None:
     world.feed.export()
     loud = Plan(debug=True, env={"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ACCESS_KEY_ID": "AKIA7"})
     world.run("-v", "sync", "--json", plan=loud)
+    if world.defect:  # One run that succeeds and one that fails show it.
+        world.server.faults.sometimes("/v2", Fault(status=403, body=KEY), 1.0)
+        world.run("-v", "sync", plan=loud, code=None)
+        return
     for command in (["config"], ["state", "show"], ["runs", "--json"], ["rejects", "list"]):
         world.run(*command, plan=loud)
     world.account.advance(timedelta(days=1))

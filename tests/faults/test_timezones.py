@@ -41,6 +41,7 @@ def test_the_zone_of_the_machine_does_not_matter(name: str, zone: str, tmp_path:
     run_scenario(SCENARIOS[name], tmp_path, timezone=zone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 def test_kills_in_any_zone_lose_nothing(zone: str, tmp_path: Path) -> None:
     """A kill ladder over three tables ends alike in every time zone."""
