@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.records import FeedFile, FeedObject, Page, Record, StagedFile
-    from ometria_replica.schema import Column, Table
+    from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
 
@@ -221,18 +221,20 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        records = self._count(STAGED)
-        nuls = self._scalar(f"SELECT coalesce(sum(_nuls), 0) FROM {STAGED}")
-        records_rejected = self._reject_records()
-        lines = self._count(REJECTED) - records_rejected
-        merged = self._keep_newest()
-        values = sum(self._reject_values(column) for column in converted_columns(self.table))
+        records, nuls, unidentified = self._row(
+            f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
+        )
+        lines = self._count(REJECTED)
+        if unidentified:
+            self._reject_records()
+        merged = self._keep_newest() if records > unidentified else 0
+        rows, values = self._reject_values() if records > unidentified else (0, 0)
         return Staged(
             records=records,
-            rows=self._count(STAGED),
+            rows=rows,
             merged=merged,
             values_rejected=values,
-            records_rejected=records_rejected + lines,
+            records_rejected=unidentified + lines,
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
         )
@@ -410,31 +412,36 @@ class Staging:
         )
         return self._scalar(f"INSERT INTO {STAGED} {statement}")
 
-    def _reject_records(self) -> int:
-        rejected = self._reject(
+    def _reject_records(self) -> None:
+        self._reject(
             key="NULL",
             column="NULL",
             raw="_record",
             reason=f"'no {identity_words(self.table)}'",
             where="_record IS NOT NULL",
         )
-        if rejected:
-            self.connection.execute(f"DELETE FROM {STAGED} WHERE _record IS NOT NULL")
-        return rejected
+        self.connection.execute(f"DELETE FROM {STAGED} WHERE _record IS NOT NULL")
 
-    def _reject_values(self, column: Column) -> int:
-        raw = quoted(raw_name(column))
-        return self._reject(
-            key="__sync_key",
-            column=literal(column.name),
-            raw=raw,
-            reason=literal(f"not a {type_words(column)}"),
-            where=f"{raw} IS NOT NULL",
-        )
+    def _reject_values(self) -> tuple[int, int]:
+        """Reject the texts that did not convert; return the numbers of rows and of these texts."""
+        columns = converted_columns(self.table)
+        counts = ["count(*)", *(f"count({quoted(raw_name(column))})" for column in columns)]
+        rows, *failed = self._row(f"SELECT {', '.join(counts)} FROM {STAGED}")
+        for column, number in zip(columns, failed, strict=True):
+            if number:
+                raw = quoted(raw_name(column))
+                self._reject(
+                    key="__sync_key",
+                    column=literal(column.name),
+                    raw=raw,
+                    reason=literal(f"not a {type_words(column)}"),
+                    where=f"{raw} IS NOT NULL",
+                )
+        return rows, sum(failed)
 
-    def _reject(self, *, key: str, column: str, raw: str, reason: str, where: str) -> int:
+    def _reject(self, *, key: str, column: str, raw: str, reason: str, where: str) -> None:
         table, source = literal(self.table.name), literal(self.source_id)
-        return self._scalar(
+        self.connection.execute(
             f"INSERT INTO {REJECTED}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
             f" {source}, {table}, {key}, {column}, {raw}, {reason},"
@@ -484,8 +491,11 @@ class Staging:
         return self._scalar(f"SELECT count(*) FROM {name}")
 
     def _scalar(self, statement: str) -> int:
+        return self._row(statement)[0]
+
+    def _row(self, statement: str) -> list[int]:
         found = self.connection.execute(statement).fetchone()
-        return int(found[0]) if found else 0
+        return [int(number) for number in found or (0,)]
 
 
 def _rejected_columns() -> str:
