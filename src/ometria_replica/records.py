@@ -89,11 +89,16 @@ class FeedObject:
 
 @dataclass(frozen=True)
 class FeedFile:
-    """An export file on this machine, at *path*, in the format *dialect*."""
+    """
+    An export file on this machine, at *path*, in the format *dialect*.
+
+    Of a part of a file, *lines_before* counts the lines above it.
+    """
 
     origin: FeedObject
     path: Path
     dialect: Dialect
+    lines_before: int = 0
 
     def discard(self) -> None:
         """Remove it from this machine."""

@@ -267,6 +267,15 @@ def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
     assert f"```mermaid\n{text}\n```" in read(DOCS / "reference" / "tables.md")
 
 
+def test_the_benchmark_is_drawn_as_dots() -> None:
+    """The length of a bar would mislead on its logarithmic scale."""
+    text = read(ROOT / "docs" / "assets" / "bench.svg")
+    patches = re.findall(r'<g id="patch_\d+">(.*?)</g>', text, re.DOTALL)
+
+    assert '<g id="PathCollection_' in text
+    assert [patch for patch in patches if "clip-path" in patch] == []  # Bars are clipped patches.
+
+
 def test_the_tests_that_a_page_names_exist() -> None:
     """Each test that a page names exists."""
     named = set(re.findall(r"`(test_\w+)`", written_by_hand()))

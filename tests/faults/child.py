@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PRELOADED = (
     "tests.faults.child",
-    "tests.faults.defects",
+    "tests.faults.data_defects",
     "tests.faults.warm",
     "duckdb",
     "pyarrow",
@@ -66,8 +66,8 @@ class Plan:
 
     When it reaches *step* for the *nth* time, during the sync of *table* if one is named, it
     does *do*. *at* is the time of its clock at the start, None the real time. *defect* names
-    a seeded defect. *file_bytes* limits the size of each file that it writes. *debug* turns
-    on all logging.
+    a seeded defect. *file_bytes* limits the size of each file that it writes. *settle_seconds*
+    is the age that a file in a folder needs. *debug* turns on all logging.
     """
 
     step: str = ""
@@ -84,6 +84,7 @@ class Plan:
     timeout_seconds: float = 5.0
     give_up_seconds: float = 2.0
     file_bytes: int | None = None
+    settle_seconds: float = 0
     debug: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -197,9 +198,9 @@ def apply(plan: Plan, folder: Path) -> None:
     listener = Listener(plan, clock, folder)
     failpoints.listen(listener.reached)
     if plan.defect:
-        from tests.faults import defects  # noqa: PLC0415
+        from tests.faults.data_defects import DEFECTS  # noqa: PLC0415
 
-        defects.DEFECTS[plan.defect].install()
+        DEFECTS[plan.defect].install()
 
 
 def change_settings(plan: Plan, clock: Clock) -> None:
@@ -212,7 +213,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     - The first wait before a retry, and the wait for an unreachable host: below a second.
     - The wait for the lock of a DuckDB file: half a second in place of thirty.
     - The threads of DuckDB: one, since several children run at once.
-    - The age that a file needs: none, since the simulator's files are whole.
+    - The age that a file needs: none unless the plan says so, since most files are whole.
     """
     from ometria_replica import local_duckdb, replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
@@ -235,7 +236,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     arguments: tuple[tuple[Any, Mapping[str, object]], ...] = (
         (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
                          "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
-        (export.ExportFiles, {"clock": clock, "settle_seconds": 0}),
+        (export.ExportFiles, {"clock": clock, "settle_seconds": plan.settle_seconds}),
     )  # fmt: skip
     for owner, given in arguments:
         patch(owner, "__init__", _with(owner.__init__, given))

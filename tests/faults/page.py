@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tests.faults.catalog  # noqa: F401 -- it registers its scenarios.
-from tests.faults.defects import DEFECTS
+import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after those of the catalog.
+from tests.faults.data_defects import DEFECTS
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.test_canary import LEAKING
@@ -34,7 +34,7 @@ For each defect one scenario runs with it, and the checks must report it.
 `python -m tests.faults.page` writes this page from `tests/faults`, and a test compares the two.
 There are {scenarios} scenarios and {defects} defects.
 
-`make test` runs the scenarios on DuckDB, except those marked *slow*, and each defect once.
+`make test` runs the scenarios on DuckDB, except those marked *slow*, and each defect once, except those of scenarios that are slow and no ladder.
 `make test-all` also runs the slow ones, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
 Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 """

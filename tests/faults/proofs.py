@@ -64,6 +64,14 @@ PROOFS = {
     "no limit to deletes": Proof("too many deleted profiles", f"removed|{LOST}"),
     "deleted for ever": Proof("a profile comes back", "still in deleted_upstream"),
     "always removes": Proof("deleted profiles stay and are recorded", LOST),
+    "open quote takes the rest": Proof("an open quote", LOST),
+    "headers are records": Proof("parts that were joined", f"{LOST}|should not be there"),
+    "bytes are escaped": Proof("text without its mark", LOST),
+    "zones guessed": Proof("a time with the name of a zone", f"{OLD}, in event_at"),
+    "young files read": Proof("a young file that grows", "should not be there"),
+    "one day of overlap": Proof("days that begin west of utc", f"{OLD}, in last_name"),
+    "refreshes compared with the watermark": Proof("a refresh that shows late", LOST),
+    "state believed": Proof("a dropped table", LOST),
     "delete detection over all sources": Proof(
         "delete detection beside another account", f"of the other account|{LOST}"
     ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
 from tests.faults.catalog import DELETES, ENDS, MAINTENANCE, OTHERS
 from tests.faults.ladders import KILLS
 from tests.faults.scenarios import SCENARIOS, run_scenario

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import tests.faults.catalog  # noqa: F401 -- it registers its scenarios.
-from tests.faults.defects import DEFECTS
+import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
+from tests.faults.data_defects import DEFECTS
 from tests.faults.ladders import LADDERS, climbing
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS, run_scenario
@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from tests.faults.scenarios import Scenario
 
 
+STORIES = {
+    "an open quote", "parts that were joined", "text without its mark",
+    "a time with the name of a zone", "a young file that grows", "days that begin west of utc",
+    "a refresh that shows late", "a dropped table",
+}  # fmt: skip
 SLOW = {
     "killed again and again",
     *(f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")),
+    *STORIES,
 }
-"""Ladders of tables that are read as another one is."""
+"""
+Ladders of tables that are read as another one is, and scenarios of which tests in one process show
+the parts.
+"""
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,13 @@ def test_the_replica_withstands(name: str, tmp_path: Path) -> None:
     run_scenario(SCENARIOS[name], tmp_path)
 
 
-@pytest.mark.parametrize("defect", PROOFS)
+@pytest.mark.parametrize(
+    "defect",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (proof.scenario in STORIES))
+        for name, proof in PROOFS.items()
+    ],
+)
 def test_the_checks_see(defect: str, tmp_path: Path) -> None:
     """With a seeded defect the scenario fails, for the expected reason."""
     proof = PROOFS[defect]

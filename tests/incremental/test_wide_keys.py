@@ -49,7 +49,7 @@ def test_merges_by_the_specified_keys_are_reported(
     assert [row["event_at"] for row in rows["email_events"]] == [AT]
     assert (
         "unsubscribes: 1 event was merged into another because the specified key cannot"
-        " tell them apart; the newest of each was kept."
+        " tell them apart; the newest of each was kept. Set `wide_keys` before the first load"
     ) in report.to_text()
 
 

@@ -75,6 +75,19 @@ def test_surplus_cells_make_a_file_unreadable(tmp_path: Path) -> None:
     assert file.reason == "has lines with far more cells than its header"
 
 
+@pytest.mark.parametrize(("columns", "is_read"), [(1_000, True), (1_001, False)])
+def test_too_many_columns_make_a_file_unreadable(
+    columns: int, is_read: bool, tmp_path: Path
+) -> None:
+    """DuckDB needs memory for each; without the limit, every run would end for lack of it."""
+    others = columns - HEADER.count(",") - 1
+    header = ",".join([HEADER.rstrip("\n"), *(f"other_{number}" for number in range(others))])
+    file = fetched(feed(tmp_path, f"{header}\n{LINE}{',' * others}\n"))
+    assert isinstance(file, FeedFile) == is_read
+    if isinstance(file, Unreadable):
+        assert file.reason == "has 1,001 columns, and more than 1,000 are not read"
+
+
 def test_delimiters_in_quotes_are_no_cells(tmp_path: Path) -> None:
     """A title may hold thousands of commas, and few surplus cells reject their line only."""
     quoted = f'a@example.com,open,2026-03-01,"{"1,2" * 5_000}"\n' * 20

@@ -729,6 +729,35 @@ def test_a_secret_that_everybody_can_read_brings_a_warning(
 
 
 @pytest.mark.parametrize(
+    ("named", "url", "is_told"),
+    [
+        (False, "https://api.example.com", True),
+        (False, "https://api.ometria.com/v2", False),
+        (True, "https://api.example.com", False),
+    ],
+)
+def test_a_file_of_another_user_that_sends_the_key_elsewhere_brings_a_warning(
+    *,
+    named: bool,
+    url: str,
+    is_told: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unless the user names the file."""
+    path = write(f'[[accounts]]\napi_url = "{url}"\napi_key = "env:UK_KEY"\n', "ometria.toml")
+    if os.geteuid() == 0:
+        os.chown(path, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    load_config(path.resolve() if named else None, environ={"UK_KEY": CANARY})
+
+    assert bool(caplog.messages) is is_told
+    assert all("belongs to another user" in text for text in caplog.messages)
+
+
+@pytest.mark.parametrize(
     ("value", "message"),
     [
         ("env:UK_KEY", "the environment variable UK_KEY is not set."),

@@ -488,6 +488,74 @@ def test_a_header_in_the_middle_is_no_record(again: bytes, tmp_path: Path) -> No
     assert staged.rejects == []
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_in_another_order_gives_the_lines_after_it_their_columns(
+    mark: str, tmp_path: Path
+) -> None:
+    """Parts that differ in their order may be joined; each reject keeps its place in the file."""
+    lines = [
+        ",".join(NAMES),
+        "a@x.test,open,2026-03-01,first",
+        mark + "reason,dt_occurred,event_type,to_address",
+        "second,2026-03-02,click,b@x.test",
+        "too,short",
+        'torn,2026-03-02,click,"never closed',
+        "third,2026-03-03,open,c@x.test",
+        ",".join(NAMES),
+        "d@x.test,open,2026-03-04,fourth",
+        "to_address,dt_occurred,event_type,ip_address",
+        "e@x.test,2026-03-05,open,::1",
+    ]
+    content = "".join(f"{line}\n" for line in lines).encode()
+    file = file_of(tmp_path, content, replace(CSV, names=NAMES), name="joined.csv")
+
+    staged = stage_file(EMAIL_EVENTS, file)
+
+    assert [
+        (row["email"], row["event_type"], row["event_at"].day, row["bounce_reason"])
+        for row in staged.rows
+    ] == [
+        ("a@x.test", "open", 1, "first"),
+        ("b@x.test", "click", 2, "second"),
+        ("c@x.test", "open", 3, "third"),
+        ("d@x.test", "open", 4, "fourth"),
+        ("e@x.test", "open", 5, None),
+    ]
+    assert sorted((reject["position"], reject["raw"]) for reject in staged.rejects) == [
+        (5, lines[4]),
+        (6, lines[5]),
+    ]
+    assert staged.counts.unknown_fields == {"ip_address"}
+    assert [path.name for path in tmp_path.iterdir()] == ["joined.csv"]
+
+
+def test_a_joined_file_is_read_beside_others(tmp_path: Path) -> None:
+    """The common statement fails, and then each file is read by itself."""
+    joined = HEADER + GOOD + b"reason,dt_occurred,event_type,to_address\nx,2026-03-02,open,eve\n"
+    files = [
+        (file_of(tmp_path, content, replace(CSV, names=NAMES), name=name), NOON)
+        for name, content in (("1", HEADER + GOOD), ("2", joined))
+    ]
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        counts = staging.add_files(files)
+        staged = finish(staging)
+
+    assert counts == [1, 2]
+    assert {row["email"] for row in staged.rows} == {"ann@example.com", "eve"}
+
+
+def test_a_header_that_names_a_column_twice_makes_a_file_unreadable(tmp_path: Path) -> None:
+    """Which of the two cells is meant cannot be known; no row of the file is loaded."""
+    doubled = HEADER + GOOD + b"dt_occurred,event_type,to_address,event_type\nx,2026-03-02,a,b\n"
+    file = file_of(tmp_path, doubled, replace(CSV, names=NAMES))
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+
+        assert isinstance(staging.add_file(file, NOON), Unreadable)
+        assert finish(staging).rows == []
+
+
 def test_binary_text_in_parquet_is_text(tmp_path: Path) -> None:
     """Some writers leave out the mark that says so; bytes that are not UTF-8 stay visible."""
     path = tmp_path / "binary.parquet"

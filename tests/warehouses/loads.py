@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from tests.duck import read
 from tests.unit.staged import page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ometria_replica.batch import Loaded, TableState
     from ometria_replica.schema import Table
@@ -64,6 +64,8 @@ class Load:
     watermark: datetime | None = None
     whole: DeleteDetection | None = None
     lease: Lease | None = None
+    retry: Mapping[str, datetime] | None = None
+    refreshed: Mapping[str, datetime] = field(default_factory=dict)
 
     def into(self, warehouse: Warehouse) -> Loaded:
         """Load it."""
@@ -86,6 +88,8 @@ class Load:
                 deletes=self.whole,
                 lease=self.lease,
                 is_full=self.whole is not None,
+                retry=self.retry,
+                refreshed=self.refreshed,
             )
         )
 

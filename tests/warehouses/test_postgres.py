@@ -365,6 +365,19 @@ def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresP
     assert len(table_state_of(place, "member_lists").retry) == 14_000
 
 
+def test_a_list_whose_id_holds_a_nul_is_read(place: PostgresPlace) -> None:
+    """PostgreSQL stores no NUL. What the state knows of such a list is found again."""
+    noted = {"a\0b": NOON}
+    with opened(place) as warehouse:
+        Load(LISTS, ['{"id": "a\\u0000b", "title": "odd"}'], retry=noted, refreshed=noted).into(
+            warehouse
+        )
+
+    assert [row["list_id"] for row in rows(place, "lists")] == ["ab"]
+    found = table_state_of(place, "lists")
+    assert (found.retry, found.refreshed) == (noted, noted)
+
+
 @pytest.mark.slow
 def test_a_late_file_of_many_old_copies_is_compared_in_seconds(place: PostgresPlace) -> None:
     """Without a hash table each of 300,000 rows is compared with each: hours, not a minute."""

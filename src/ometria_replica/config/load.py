@@ -110,6 +110,7 @@ class _Loading:
             for index, table in enumerate(tables)
         )
         self._refuse_duplicates(accounts)
+        self._doubt_owner(accounts)
         self._check_variables(len(tables))
         return Config(accounts, warehouse, self._path, self.reader.origins)
 
@@ -226,6 +227,25 @@ class _Loading:
                     f"begins with accounts[{n}].source_id; a key joins it with an id and nothing"
                     " between, so two records could have the same key",
                 )
+
+    def _doubt_owner(self, accounts: Iterable[AccountSettings]) -> None:
+        """
+        Warn of a file that another user may have left in the working directory to receive the key.
+
+        A file that the caller names, or that root has written, is trusted.
+        """
+        if self._path != DEFAULT_FILE or not hasattr(os, "geteuid"):
+            return
+        owner = DEFAULT_FILE.stat().st_uid
+        for index, account in enumerate(accounts):
+            origin = self.reader.origins.get(f"accounts[{index}].api_url", "")
+            is_sent = account.api_key is not None and account.api_url != AccountSettings.api_url
+            if is_sent and not origin.startswith("env:") and owner not in {0, os.geteuid()}:
+                logger.warning(
+                    "%s belongs to another user (%d), and accounts[%d].api_url in it sends the API"
+                    " key to %s: name the file in OMETRIA_CONFIG if that is intended",
+                    DEFAULT_FILE, owner, index, account.api_url,
+                )  # fmt: skip
 
     def _check_variables(self, accounts: int) -> None:
         referred = set(_references(self._document))

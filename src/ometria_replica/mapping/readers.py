@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ometria_replica.mapping.joined_parts import without_headers
 from ometria_replica.mapping.select import literal, quoted
 from ometria_replica.records import encodable, field_text, json_text, parse
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.records import Dialect, FeedFile, Record
+    from ometria_replica.records import FeedFile, Record
     from ometria_replica.schema import Table
 
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
@@ -38,11 +39,12 @@ def alike(
             yield from ([file] for file in together)
 
 
-def csv_relation(files: Sequence[FeedFile]) -> str:
+def csv_relation(files: Sequence[FeedFile], table: Table) -> str:
     """
     Read CSV files of one dialect; DuckDB keeps the lines that it cannot parse.
 
-    A header in the middle of a file, as of parts that were joined, is no record.
+    A header in the middle of a file, as of parts that were joined, is no record. One in another
+    order is an error.
     """
     dialect = files[0].dialect
     paths = ", ".join(literal(str(file.path)) for file in files)
@@ -54,19 +56,8 @@ def csv_relation(files: Sequence[FeedFile]) -> str:
         f" nullstr = [{', '.join(literal(null) for null in dict.fromkeys(['', dialect.null]))}],"
         f" allow_quoted_nulls = {str(dialect.quotes_nulls).lower()},"
         f" max_line_size = {MAX_LINE_BYTES}, buffer_size = {BUFFER_BYTES}, skip = {dialect.skip:d},"
-        f" store_rejects = true, rejects_limit = 0){_without_headers(dialect)}"
+        f" store_rejects = true, rejects_limit = 0){without_headers(dialect, table)}"
     )
-
-
-def _without_headers(dialect: Dialect) -> str:
-    """Write the condition that leaves out repeated headers, with a byte order mark or without."""
-    if len(dialect.names) < 2:
-        return ""
-    names = list(zip(dialect.columns, dialect.names, strict=True))
-    (first, named), *others = names
-    alike = [f"{quoted(column)} = {literal(name)}" for column, name in others if name]
-    first_alike = f"ltrim({quoted(first)}, '\ufeff') = {literal(named)}"
-    return f" WHERE ({' AND '.join([*alike, first_alike])}) IS NOT TRUE"
 
 
 def parquet_relation(connection: DuckDBPyConnection, file: FeedFile) -> str:

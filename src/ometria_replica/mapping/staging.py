@@ -14,6 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.mapping.joined_parts import (
+    AnotherHeaderError,
+    is_of_another_header,
+    parts,
+)
 from ometria_replica.mapping.readers import (
     alike,
     csv_relation,
@@ -156,11 +161,9 @@ class Staging:
             try:
                 with self._all_or_nothing():
                     records = self._read_file(file, synced_at)
-            except _TornError:
-                torn = take_out_torn_lines(file.path, file.dialect)
+            except (_TornError, AnotherHeaderError):
                 with self._all_or_nothing():
-                    records = self._read_file(file, synced_at, is_whole=True)
-                    self._reject_texts(file.origin.name, torn, "a quote is not closed")
+                    records = self._read_parts(file, synced_at)
             if records:
                 self._note_span(first, file.origin.name)
         except (duckdb.IOException, duckdb.OutOfMemoryException):
@@ -262,7 +265,7 @@ class Staging:
                 self._read_csv([file for file, _ in files], [synced_at for _, synced_at in files])
         except (duckdb.IOException, duckdb.OutOfMemoryException):
             raise  # The fault of this machine, and not of a file.
-        except (duckdb.Error, _TornError) as error:
+        except (duckdb.Error, _TornError, AnotherHeaderError) as error:
             logger.info("reading %d files one by one: %s", len(files), type(error).__name__)
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
@@ -315,29 +318,49 @@ class Staging:
                     synced_at,
                 )
 
+    def _read_parts(self, file: FeedFile, synced_at: datetime) -> int:
+        """Stage a CSV file part by part, without lines whose quote is not closed."""
+        records = 0
+        for part in parts(file, self.table):
+            torn = take_out_torn_lines(part.path, part.dialect)
+            records += self._read_file(part, synced_at, is_whole=True)
+            lines = [(part.lines_before + number, text) for number, text in torn]
+            self._reject_texts(file.origin.name, lines, "a quote is not closed")
+            self._note_columns(part)
+        return records
+
     def _read_csv(
         self, files: Sequence[FeedFile], synced_at: Sequence[datetime], *, are_whole: bool = False
     ) -> int:
         """
         Stage files of one dialect; reject the lines that are no rows of it.
 
-        Raises _TornError if a rejected text spans lines, unless the files *are_whole*.
+        Raises _TornError if a rejected text spans lines, unless the files *are_whole*, and
+        AnotherHeaderError if the columns change their order.
         """
+        import duckdb  # noqa: PLC0415 -- 130 ms, and only a sync needs it.
+
         dialect = files[0].dialect
-        inserted = self._insert(
-            csv_relation(files),
-            dialect.columns,
-            json_object_sql(dialect.columns),
-            *synced_at,
-            nuls=dialect.nuls,
-        )
+        try:
+            inserted = self._insert(
+                csv_relation(files, self.table),
+                dialect.columns,
+                json_object_sql(dialect.columns),
+                *synced_at,
+                nuls=dialect.nuls,
+            )
+        except duckdb.InvalidInputException as error:
+            if is_of_another_header(error):
+                raise AnotherHeaderError from error
+            raise
         if self._count("reject_errors"):
             if not are_whole and self._scalar(f"SELECT count(*) FROM reject_errors WHERE {_TORN}"):
                 raise _TornError
             for file in files:
                 self._reject_lines(
                     file.origin.name,
-                    "SELECT line, csv_line, string_agg(DISTINCT lower(error_type::VARCHAR), ', ')"
+                    f"SELECT line + {file.lines_before}, csv_line,"
+                    " string_agg(DISTINCT lower(error_type::VARCHAR), ', ')"
                     " FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
                     f" WHERE file_path = {literal(str(file.path))} GROUP BY ALL",
                 )

@@ -1,5 +1,5 @@
 """
-Limits of an export file: the length of a line, its surplus cells, what Parquet expands to.
+Limits of an export file: the length of a line, columns, surplus cells, what Parquet expands to.
 
 Without them a small file can take all memory, or hold up the others for hours. A file beyond a
 limit is unreadable, and the rest of the export is read.
@@ -25,6 +25,7 @@ Of the lines with surplus cells, each as often as it has one: DuckDB keeps the l
 400 lines of 10 kB with 5,000 surplus cells, 4 MB in all, would make 20 GB.
 """
 
+MOST_COLUMNS = 1_000  # DuckDB takes some 150 kB for each, and 550 MB by default for everything.
 FEW_CELLS = 100  # Surplus cells that an unquoted delimiter in a text may make.
 BATCH_BYTES = 32_000_000  # Of Parquet, decoded at once.
 
@@ -42,7 +43,11 @@ def check_lines(path: Path, most_bytes: int) -> None:
 
 
 def check_cells(path: Path, dialect: Dialect) -> None:
-    """Raise UnfitError if the lines of a CSV file have far more cells than its header."""
+    """Raise UnfitError if a CSV file has too many columns, or lines with far more cells."""
+    if len(dialect.columns) > MOST_COLUMNS:
+        raise UnfitError(
+            f"has {len(dialect.columns):,} columns, and more than {MOST_COLUMNS:,} are not read"
+        )
     delimiter, expected = dialect.delimiter.encode(), len(dialect.columns) - 1
     quote = re.escape(dialect.quote.encode())
     in_quotes = re.compile(quote + b"[^" + quote + b"]*" + quote) if quote else None

@@ -330,8 +330,10 @@ class StateStore(Part):
                     [*key, POSITION, POSITION if batch.retry is None else RETRY],
                 )
             if batch.retry is not None:
-                marks |= {f"{RETRY}{name}": due for name, due in batch.retry.items()}
-            marks |= {f"{REFRESHED}{name}": seen for name, seen in batch.refreshed.items()}
+                marks |= {f"{RETRY}{_storable(name)}": due for name, due in batch.retry.items()}
+            marks |= {
+                f"{REFRESHED}{_storable(name)}": seen for name, seen in batch.refreshed.items()
+            }
             if batch.interrupted is not None:
                 marks[f"{POSITION}{batch.interrupted.position}"] = batch.interrupted.began_at
             rows = [[*key, kind, at, batch.run_id] for kind, at in marks.items() if at is not None]
@@ -387,9 +389,17 @@ def _file_row(batch: Batch, entry: FileLogEntry) -> list[object]:
     ]
 
 
+_NUL = r"\u0000"
+
+
+def _storable(name: str) -> str:
+    """Escape a NUL, which PostgreSQL does not store; :func:`_with_prefix` reads it back."""
+    return name.replace("\0", _NUL)
+
+
 def _with_prefix(marks: Mapping[str, datetime], prefix: str) -> dict[str, datetime]:
     return {
-        kind.removeprefix(prefix): reached
+        kind.removeprefix(prefix).replace(_NUL, "\0"): reached
         for kind, reached in marks.items()
         if kind.startswith(prefix)
     }
