@@ -258,8 +258,8 @@ app.add_typer(rejects_app, name="rejects")
 
 def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
+    guard_streams()  # First: a stream that is closed would become the next file that is opened.
     stopping.listen()
-    guard_streams()
     _write_no_core_dumps()
     try:
         with stopping.interruptible(lambda: None):

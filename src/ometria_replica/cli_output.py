@@ -34,11 +34,20 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def guard_streams() -> None:
-    """Tell failures of the standard streams apart from faults of the program."""
+    """
+    Tell failures of the standard streams apart from faults of the program.
+
+    A stream that the shell closed, as `2>&-` does, goes nowhere: else the next file that is
+    opened, such as the warehouse, would be the standard error of a library.
+    """
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # It becomes the lowest number that is free: this one.
     for name, failed in (("stdout", _refuse), ("stderr", _ignore)):
-        stream = getattr(sys, name)
-        if stream is not None:  # It is None if the shell closed it: `>&-`.
-            setattr(sys, name, _Guarded(stream, failed))
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- as long as the program.
+        setattr(sys, name, _Guarded(stream, failed))
 
 
 def log_to_stderr() -> None:

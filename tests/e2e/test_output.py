@@ -89,6 +89,29 @@ def test_a_closed_pipe_ends_the_program_quietly(command: tuple[str, ...], tmp_pa
     assert (ended.code, ended.err) == (141, "")
 
 
+CLOSED = """\
+import os, sys
+for number in range(3):
+    os.close(number)
+sys.stdin = sys.stdout = sys.stderr = None  # As Python itself sets them if they are closed.
+from ometria_replica.cli_output import guard_streams, say
+guard_streams()
+say("nowhere")
+say("nowhere", err=True)
+sys.stderr.isatty()
+with open("opened", "w") as file:
+    file.write(str(file.fileno()))
+"""
+
+
+def test_streams_that_the_shell_closed_go_nowhere(tmp_path: Path) -> None:
+    """No file that is opened later, such as the warehouse, becomes one of them."""
+    ended = run(cwd=tmp_path, code=CLOSED)
+
+    assert (ended.code, ended.everything) == (0, "")
+    assert int((tmp_path / "opened").read_text(encoding="utf-8")) > 2
+
+
 # --- options ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.errors import OmetriaError
+from ometria_replica.errors import OmetriaError, UnexpectedResponse
 from ometria_simulator import Account, Fault, Quirks, Server, serve
 from tests.duck import read_file
 from tests.incremental.shops import (
@@ -185,7 +185,11 @@ def test_unsubscribes_are_requested_from_eight_days_before(
 def test_only_changes_of_refreshed_lists_are_requested(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
-    """A run requests changes of a dynamic list after its refresh; a static list has none."""
+    """
+    A run requests changes of a dynamic list after its refresh; a static list has none.
+
+    It asks for those since the refresh that was seen last, and a week and a day before it.
+    """
     shop.add_list("30", type="DYNAMIC", refreshed_at=NOON - 60 * DAY)
     first = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
@@ -194,15 +198,13 @@ def test_only_changes_of_refreshed_lists_are_requested(
 
     shop.set_time(shop.now + 2 * DAY)
     shop.refresh_list("10", enter=["cat"], leave=["ann"])
-    watermark = watermark_of(warehouse, "member_lists")
     second = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)
 
     assert second.lists() == ["10", "20"]
     (since,) = second.values("lists/10/changes", "since")
     assert since is not None
-    asked_since = datetime.fromisoformat(since).replace(tzinfo=UTC)
-    assert watermark - 8 * DAY - MINUTE < asked_since <= watermark - 8 * DAY
+    assert datetime.fromisoformat(since).replace(tzinfo=UTC) == NOON - 98 * DAY
     assert changes(warehouse) == changes_of(shop)
 
 
@@ -261,6 +263,64 @@ def test_a_refresh_that_shows_late_is_read_when_it_shows(
 
     assert changes(warehouse) == changes_of(shop)
     assert asked_on == [0]
+
+
+def test_a_list_that_comes_back_is_read_from_its_last_refresh_on(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Ometria does not list it for a month; what changed in the meantime is not lost."""
+    shop.delete_list("20")
+    replicate(warehouse, account(server), at=shop.now)
+    listed = next(each for each in shop.lists if each.id == "10")
+    known = [change for change in shop.changes if change.list_id == "10"]
+    shop.delete_list("10")
+    for _ in range(3):
+        shop.set_time(shop.now + 10 * DAY)
+        replicate(warehouse, account(server), at=shop.now)
+    shop.add_list("10", type="DYNAMIC", title=listed.title, refreshed_at=NOON + 10 * DAY)
+    for change in known:
+        shop.add_change("10", change.profile_id, change.event, at=change.at)
+    shop.add_change("10", "cat", "list_enter", at=NOON + 10 * DAY)
+
+    replicate(warehouse, account(server), at=shop.now)
+
+    assert changes(warehouse) == changes_of(shop)
+
+
+def test_a_list_that_shows_for_the_first_time_is_read_whole(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Its changes may be older than the watermark and the look-back."""
+    replicate(warehouse, account(server), at=shop.now)
+    shop.set_time(shop.now + DAY)
+    shop.add_list("30", type="DYNAMIC", created_at=NOON - YEAR, refreshed_at=NOON - 60 * DAY)
+    shop.add_change("30", "ann", "list_enter", at=NOON - 60 * DAY)
+
+    replicate(warehouse, account(server), at=shop.now)
+
+    assert changes(warehouse) == changes_of(shop)
+
+
+def test_a_list_that_failed_stays_due_while_it_is_not_listed(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """It fails in the first run, is gone in the second and there in the third: none is lost."""
+    server.faults.sometimes("/v2/lists/20/changes", Fault.html_200(), 1.0)
+    with pytest.raises(UnexpectedResponse):
+        replicate(warehouse, account(server), at=shop.now)
+    server.faults.clear()
+    entered = [change for change in shop.changes if change.list_id == "20"]
+    shop.delete_list("20")
+    shop.set_time(shop.now + DAY)
+    replicate(warehouse, account(server), at=shop.now)
+    shop.add_list("20", type="STATIC", title="VIP")
+    for change in entered:
+        shop.add_change("20", change.profile_id, change.event, at=change.at)
+    shop.set_time(shop.now + DAY)
+
+    replicate(warehouse, account(server), at=shop.now)
+
+    assert changes(warehouse) == changes_of(shop)
 
 
 def test_the_full_round_finds_changes_without_a_refresh(

@@ -258,6 +258,53 @@ def test_another_file_can_be_named_and_must_then_exist() -> None:
     ]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Editors of Windows put it before the text: of the settings, and of a secret."""
+    Path("ometria.toml").write_text('accounts = [{ account_id = "a" }]', encoding="utf-8-sig")
+    (tmp_path / "key").write_text("abc\n", encoding="utf-8-sig")
+    (tmp_path / "key").chmod(0o600)
+
+    config = load_config(environ={"OMETRIA_API_KEY": f"file:{tmp_path / 'key'}"})
+
+    assert config.accounts[0].account_id == "a"
+    assert config.accounts[0].api_key == Secret("abc", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner's number here")
+@pytest.mark.parametrize(
+    ("api_url", "warns"),
+    [
+        ("https://api.ometria.com/v2", False),
+        ("https://ometria.com.example.org/v2", True),
+        ("https://notometria.com", True),
+        ("http://127.0.0.1:1", True),
+    ],
+)
+def test_a_found_file_of_another_user_may_not_redirect_keys_in_silence(
+    api_url: str, warns: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning comes before any request; not for a file that is named, or of one's own."""
+    file = write(f'accounts = [{{ account_id = "1042", api_url = "{api_url}" }}]')
+    if not file.stat().st_uid:  # Of the superuser, who is no other user.
+        os.chown(file, 12345, -1)
+    owner = file.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    load_config(file, KEY)
+    load_config(environ=KEY | {"OMETRIA_CONFIG": str(file)})
+    load_config(environ=KEY | {"OMETRIA_API_URL": "https://proxy.example.org"})
+    assert caplog.messages == []
+
+    load_config(environ=KEY)
+    assert ["another user" in message for message in caplog.messages] == [True] * warns
+    assert CANARY not in caplog.text
+
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    caplog.clear()
+    load_config(environ=KEY)
+    assert caplog.messages == []
+
+
 def test_the_old_name_of_a_setting_leads_to_the_new_one() -> None:
     """A file for an earlier version is refused with the present name."""
     write("accounts = [{ sweep_every_days = 7 }]")
@@ -726,35 +773,6 @@ def test_a_secret_that_everybody_can_read_brings_a_warning(
 
     assert config.accounts[0].api_key == Secret(CANARY, "file:key")
     assert caplog.messages == ["key holds a secret and is readable by everyone: chmod 600 it"]
-
-
-@pytest.mark.parametrize(
-    ("named", "url", "is_told"),
-    [
-        (False, "https://api.example.com", True),
-        (False, "https://api.ometria.com/v2", False),
-        (True, "https://api.example.com", False),
-    ],
-)
-def test_a_file_of_another_user_that_sends_the_key_elsewhere_brings_a_warning(
-    *,
-    named: bool,
-    url: str,
-    is_told: bool,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Unless the user names the file."""
-    path = write(f'[[accounts]]\napi_url = "{url}"\napi_key = "env:UK_KEY"\n', "ometria.toml")
-    if os.geteuid() == 0:
-        os.chown(path, 4711, -1)
-    else:
-        monkeypatch.setattr(os, "geteuid", lambda: 4711)
-
-    load_config(path.resolve() if named else None, environ={"UK_KEY": CANARY})
-
-    assert bool(caplog.messages) is is_told
-    assert all("belongs to another user" in text for text in caplog.messages)
 
 
 @pytest.mark.parametrize(

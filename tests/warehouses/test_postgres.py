@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -292,6 +293,38 @@ def test_rows_that_somebody_else_doubled_are_told_of(place: PostgresPlace) -> No
 
     assert "Two rows would have the same key" in str(refusal(place.url))
     assert len(rows(place, "lists")) == 2
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_lease_is_given_once_whatever_the_default_isolation(
+    isolation: str, place: PostgresPlace
+) -> None:
+    """A run that waited for the lock sees the lease that was given in the meantime."""
+    with opened(place):
+        pass
+    database = place.database
+    server().run(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'")
+    waiting = (
+        f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
+    )
+
+    def acquired(run_id: str) -> bool:
+        with opened(place) as warehouse:
+            try:
+                warehouse.leases.acquire(a_lease(run_id=run_id), NOON)
+            except Busy:
+                return False
+            return True
+
+    with ThreadPoolExecutor(2) as pool, server().connected(database) as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE ometria_replica.leases IN SHARE ROW EXCLUSIVE MODE")
+        runs = [pool.submit(acquired, name) for name in ("one", "other")]
+        while len(server().rows(waiting)) < len(runs):
+            time.sleep(0.01)
+        cursor.execute("COMMIT")
+
+        assert sorted(run.result() for run in runs) == [False, True]
 
 
 def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:

@@ -257,6 +257,7 @@ def test_what_no_server_here_says_has_its_exit_code_too(text: str, exit_code: in
          "broke", Unreachable),
         ("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(1)", "Another session", Busy),
         ("SELECT odd", "refused while", WarehouseError),
+        ("DO $$BEGIN RAISE EXCEPTION 'a trigger of the user'; END$$", "trigger", WarehouseError),
     ],
 )  # fmt: skip
 def test_a_statement_that_fails_has_the_exit_code_of_its_kind(
@@ -314,6 +315,61 @@ def test_a_connection_that_an_idle_timeout_cut_is_opened_again(place: PostgresPl
         warehouse.leases.release(a_lease())
 
     assert sorted(row["list_id"] for row in rows(place, "lists")) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE UNIQUE INDEX ON ometria.profiles (email)",
+        "ALTER TABLE ometria.profiles ALTER email SET NOT NULL",
+        "ALTER TABLE ometria.profiles ADD CHECK (email = 'a')",
+    ],
+)
+def test_a_constraint_of_the_user_is_told_as_what_it_is(
+    statement: str, place: PostgresPlace
+) -> None:
+    """Not as a row that another program loaded, which somebody would then remove."""
+    records = [
+        '{"id": "1", "email": "a"}',
+        '{"id": "2", "email": "a"}',
+        '{"id": "3", "email": "b"}',
+    ]
+    with opened(place) as warehouse:
+        server().run(statement, database=place.database)
+        with pytest.raises(WarehouseError, match=r"constraint .* not ours"):
+            Load(PROFILES, [*records, '{"id": "none"}']).into(warehouse)
+
+
+def test_a_view_in_the_place_of_a_table_is_named(place: PostgresPlace) -> None:
+    """Such as one that somebody made to rename a column."""
+    with opened(place):
+        pass
+    server().run(
+        "ALTER TABLE ometria.lists RENAME TO old",
+        "CREATE VIEW ometria.lists AS SELECT * FROM ometria.old",
+        database=place.database,
+    )
+
+    with pytest.raises(WarehouseError, match="is a view"), opened(place):
+        pass
+
+
+def test_warnings_of_a_trigger_do_not_reach_the_output(
+    place: PostgresPlace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They may quote a row, and libpq writes them to standard error."""
+    with opened(place) as warehouse:
+        server().run(
+            "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$BEGIN RAISE WARNING '%', NEW.email; RETURN NEW; END$$",
+            "CREATE TRIGGER warn BEFORE INSERT ON ometria.profiles"
+            " FOR EACH ROW EXECUTE FUNCTION warn()",
+            database=place.database,
+        )
+        Load(PROFILES, ['{"id": "1", "email": "canary@example.com"}']).into(warehouse)
+
+    assert len(rows(place, "profiles")) == 1
+    assert "canary" not in "".join(capfd.readouterr())
 
 
 # --- the server's log, and signals ----------------------------------------------------------------

@@ -16,6 +16,7 @@ import tomllib
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from ometria_replica.config.providers import Reader, command_line, environment, file_table
 from ometria_replica.config.schema import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_FILE: Final = Path("ometria.toml")
+OMETRIA_DOMAIN: Final = "ometria.com"
 
 
 def load_config(
@@ -53,12 +55,36 @@ def load_config(
     exist; without that, ``ometria.toml`` is read if it exists. *warehouse_url* comes from
     the command line and overrides all others, but must not hold a password.
     """
+    is_named = path is not None or "OMETRIA_CONFIG" in environ
     path = _find(path, environ)
     loading = _Loading(environ, path, _parse(path) if path else {})
     config = loading.config(warehouse_url)
     if loading.reader.problems:
         raise ConfigError(loading.reader.problems)
+    if path is not None and not is_named:
+        _doubt_owner(path, config)
     return config
+
+
+def _doubt_owner(path: Path, config: Config) -> None:
+    """
+    Warn if a file that was only found, and that another user wrote, says where keys are sent.
+
+    The superuser may write anybody's files, and so is no other user.
+    """
+    owner = path.stat().st_uid
+    if owner in {0, getattr(os, "geteuid", lambda: owner)()}:
+        return
+    for index, account in enumerate(config.accounts):
+        host = urlsplit(account.api_url).hostname or ""
+        is_of_file = config.origins.get(f"accounts[{index}].api_url") == str(path)
+        if is_of_file and account.api_key and not f".{host}".endswith(f".{OMETRIA_DOMAIN}"):
+            logger.warning(
+                "%s, which belongs to another user (uid %d), has the API key of account '%s' sent"
+                " to %s, which is not Ometria's. If you trust the file, name it with --config;"
+                " else stop, and replace the key.",
+                path.absolute(), owner, account.account_id, host,
+            )  # fmt: skip
 
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -73,7 +99,7 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _parse(path: Path) -> dict[str, object]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # Editors of Windows may add the mark.
         return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start}: the file must be UTF-8.") from None
@@ -110,7 +136,6 @@ class _Loading:
             for index, table in enumerate(tables)
         )
         self._refuse_duplicates(accounts)
-        self._doubt_owner(accounts)
         self._check_variables(len(tables))
         return Config(accounts, warehouse, self._path, self.reader.origins)
 
@@ -227,25 +252,6 @@ class _Loading:
                     f"begins with accounts[{n}].source_id; a key joins it with an id and nothing"
                     " between, so two records could have the same key",
                 )
-
-    def _doubt_owner(self, accounts: Iterable[AccountSettings]) -> None:
-        """
-        Warn of a file that another user may have left in the working directory to receive the key.
-
-        A file that the caller names, or that root has written, is trusted.
-        """
-        if self._path != DEFAULT_FILE or not hasattr(os, "geteuid"):
-            return
-        owner = DEFAULT_FILE.stat().st_uid
-        for index, account in enumerate(accounts):
-            origin = self.reader.origins.get(f"accounts[{index}].api_url", "")
-            is_sent = account.api_key is not None and account.api_url != AccountSettings.api_url
-            if is_sent and not origin.startswith("env:") and owner not in {0, os.geteuid()}:
-                logger.warning(
-                    "%s belongs to another user (%d), and accounts[%d].api_url in it sends the API"
-                    " key to %s: name the file in OMETRIA_CONFIG if that is intended",
-                    DEFAULT_FILE, owner, index, account.api_url,
-                )  # fmt: skip
 
     def _check_variables(self, accounts: int) -> None:
         referred = set(_references(self._document))

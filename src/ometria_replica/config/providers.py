@@ -185,7 +185,7 @@ def _from_file(name: str) -> tuple[str, str]:
         path = Path(name).expanduser()
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(MAX_SECRET_BYTES).decode("utf-8")
+            text = file.read(MAX_SECRET_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Invalid("the file it names does not hold text") from None
     except (OSError, ValueError, RuntimeError) as error:

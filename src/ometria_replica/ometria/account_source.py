@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica.catalog import CATALOG
@@ -23,7 +24,7 @@ from ometria_replica.records import field_text
 from ometria_replica.schema import Feed, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from ometria_replica.batch import TableState
@@ -179,7 +180,7 @@ class AccountSource:
             case PerParent() as per_parent:
                 refreshed = Refreshed(state, self.read_until)
                 return self._read_per_parent(
-                    per_parent, refreshed.since, is_full=refreshed.is_full_round
+                    per_parent, refreshed.since, state.retry, is_full=refreshed.is_full_round
                 )
             case Feed():
                 raise LookupError(f"{table.name} is not read from the API")
@@ -209,10 +210,15 @@ class AccountSource:
         self,
         per_parent: PerParent,
         since: Callable[[Record], datetime | None],
+        retry: Mapping[str, datetime] = MappingProxyType({}),
         *,
         is_full: bool,
     ) -> Reading:
-        """Read the parents for which *since* gives a time; BEGINNING asks for everything."""
+        """
+        Read the parents for which *since* gives a time; BEGINNING asks for everything.
+
+        Those to *retry* that Ometria does not list now stay due: they may come back.
+        """
         starts, seen = {}, {}
         for page in self._read_collection(per_parent.parent):
             for record in page.records:
@@ -229,7 +235,7 @@ class AccountSource:
             self.client,
             per_parent,
             parents,
-            starts,
+            {**retry, **starts},
             seen,
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
@@ -253,9 +259,10 @@ class Refreshed:
     Decides from when on to read the changes of a list; not at all if it was not refreshed.
 
     A dynamic list changes only when it is refreshed. A refresh may show late, so it is compared
-    with the one that was seen when the list was last read. All lists are read once a week even
-    so, in case this is not the full truth. A list that Ometria refused is read in every run, from
-    the time from which it is due.
+    with the one that was seen when the list was last read: the changes since then are read, also
+    if Ometria has not listed it for a while. A list that was never read is read whole. All lists
+    are read once a week even so, in case this is not the full truth. A list that Ometria refused
+    is read in every run, from the time from which it is due.
     """
 
     state: TableState
@@ -276,12 +283,14 @@ class Refreshed:
             return due
         if watermark is None or whole_at is None:
             return BEGINNING
-        if self.is_full_round:
-            return min(watermark, whole_at) - LOOK_BACK
-        refreshed_at = time_of(record, REFRESHED_AT)
-        is_dynamic = field_text(record, "type") == "DYNAMIC"
-        if refreshed_at is not None and is_dynamic:
-            is_known = self.state.refreshed.get(list_id) == refreshed_at
-            if is_known and refreshed_at < watermark - REFRESH_GRACE:
+        refreshed_at, known = time_of(record, REFRESHED_AT), self.state.refreshed.get(list_id)
+        if refreshed_at is not None and known is None and self.state.refreshed:
+            return BEGINNING  # Its changes may be older than the watermark.
+        start = min(watermark, whole_at) if self.is_full_round else watermark
+        if known is not None and known != refreshed_at:
+            start = max(min(start, known), BEGINNING + LOOK_BACK)
+        elif known is not None and not self.is_full_round:
+            is_dynamic = field_text(record, "type") == "DYNAMIC"
+            if is_dynamic and known < watermark - REFRESH_GRACE:
                 return None
-        return watermark - LOOK_BACK
+        return start - LOOK_BACK

@@ -60,7 +60,8 @@ class Reading(Protocol):
     @property
     def retry(self) -> Mapping[str, datetime]:
         """
-        Parents that Ometria refused or failed to read, each with the time from which it is due.
+        Parents that Ometria refused, failed to read or does not list, each with the time from
+        which it is due.
 
         Complete after the last page.
         """
@@ -190,7 +191,7 @@ class PerParentReading:
     Reads a collection for each of *parents*.
 
     *due* is the time from which a parent is due if it cannot be read now, *seen* its last
-    refresh, if it has one.
+    refresh, if it has one. A parent in *due* that is not one of *parents* stays due.
     """
 
     unit: Unit = "lists"
@@ -210,7 +211,8 @@ class PerParentReading:
         self.total: int | None = len(parents)
         self.done = 0
         self.is_full = is_full
-        self.retry: dict[str, datetime] = {}
+        asked = {parent.id for parent in parents}
+        self.retry = {name: at for name, at in due.items() if name not in asked}
         self.failure: OmetriaError | None = None
         self._client = client
         self._per_parent = per_parent

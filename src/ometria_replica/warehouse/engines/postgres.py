@@ -84,6 +84,7 @@ class PostgresEngine(Engine):
         self._committing = ""
         self._is_kept = True
         self._is_new = True
+        self._sees_commits = True
 
     # --- the connection ---
 
@@ -112,8 +113,12 @@ class PostgresEngine(Engine):
         except adbc.Error as error:
             raise postgres_errors.not_connected(error, self.place) from error
         with self.transaction():
-            ((encoding,),) = self.rows("SELECT current_setting('server_encoding')")
+            ((encoding, isolation),) = self.rows(
+                "SELECT current_setting('server_encoding'),"
+                " current_setting('default_transaction_isolation')"
+            )
         self._is_new = False
+        self._sees_commits = isolation == "read committed"
         if encoding != "UTF8":
             raise WarehouseError(
                 f"The database at {self.place} is encoded as {encoding}, which cannot hold every"
@@ -163,6 +168,8 @@ class PostgresEngine(Engine):
         """
         try:
             self._autocommit(on=False)
+            if not self._sees_commits:  # A lock is worth nothing if the view is older than it.
+                self.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             self.rows(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
         except adbc.Error as error:
             if self._is_new or not postgres_errors.is_lost(error):
@@ -411,11 +418,12 @@ def _storable(column: str, *, of: str) -> str:
 
 _CREATING = 0x6F6D6574726961  # "ometria": the number of the advisory lock.
 
-# Until the transaction ends. Our temporary tables come before all tables of their names.
+# Until the transaction ends. Our temporary tables come before all tables of their names. libpq
+# writes notices to standard error, and those of a trigger may quote personal data.
 _OUR_SETTINGS = """
 SELECT set_config('lock_timeout', '{lock_seconds}s', true),
   set_config('TimeZone', 'UTC', true),
-  set_config('client_min_messages', 'warning', true),
+  set_config('client_min_messages', 'error', true),
   set_config('search_path',
     concat_ws(', ', 'pg_temp', nullif(current_setting('search_path'), '')), true)
 """

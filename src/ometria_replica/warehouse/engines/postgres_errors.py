@@ -109,6 +109,7 @@ _BROKEN = (
     "The connection to {place} broke while {doing}. A batch in progress was written whole"
     " or not at all, and nothing is lost. Run again."
 )
+# The names in "': ...": the driver's text begins with the statement, which has those of ours too.
 _OTHERS = f"{_ROLLED_BACK} Look for rows that another program loaded, and remove them."
 
 FAILURES = (
@@ -159,13 +160,23 @@ FAILURES = (
         f" Let it own the schemas {DATA_SCHEMA} and {STATE_SCHEMA}, and make temporary tables:"
         ' see "The least privileges" in docs/reference/warehouses.md.'),
     Failure("25006", "", WarehouseError, "{read_only}"),
-    Failure("23505", "", WarehouseError,
+    Failure("23505", r"': [^\n]*(_pkey|_sync_key)\W", WarehouseError,
         f"Two rows would have the same key in {{place}} while {{doing}}. {_OTHERS}"
         " If a table there has an index NAME_sync_key of an older release, let the owner of the"
         " table run a sync: that replaces the index by a primary key of __source_id and"
-        " __sync_key."),
-    Failure("23502", "", WarehouseError,
-        f"A row without a key was found in {{place}} while {{doing}}. {_OTHERS}"),
+        " __sync_key.", both=True),
+    Failure("23502", r"': [^\n]*\W__(sync_key|source_id)\W", WarehouseError,
+        f"A row without a key was found in {{place}} while {{doing}}. {_OTHERS}", both=True),
+    Failure("23|44", "", WarehouseError,
+        "A constraint of {place} that is not ours refuses a row while {doing} ({code})."
+        f" {_ROLLED_BACK} Drop it, or limit it to your own columns: what Ometria sends may lack"
+        " any value, and repeat it."),
+    Failure("P0", "", WarehouseError,
+        "A trigger of {place} that is not ours failed while {doing} ({code})."
+        f" {_ROLLED_BACK} Mend it, or drop it."),
+    Failure("42809", "", WarehouseError,
+        "A table of ours in {place} is a view, or another object that is no table ({code}), while"
+        f" {{doing}}. {_ROLLED_BACK} Rename it, then run again with --full."),
     Failure("28|3D000", "", WarehouseError,
         "The server of {place} refused the user or the database ({code}), while {doing}."
         f" {_ROLLED_BACK} Check them in warehouse.url, and in the settings of a pooler."),
