@@ -474,7 +474,7 @@ def test_an_open_quote_costs_the_files_beside_it_nothing(tmp_path: Path) -> None
 # --- Headers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("again", [HEADER, b"\xef\xbb\xbf" + HEADER])
+@pytest.mark.parametrize("again", [HEADER, b"\xef\xbb\xbf" + HEADER, HEADER.upper()])
 def test_a_header_in_the_middle_is_no_record(again: bytes, tmp_path: Path) -> None:
     """As in a file that was joined of parts; a cell that says the name of a column is a value."""
     odd = b"to_address,open,2026-03-01,\n"
@@ -488,15 +488,22 @@ def test_a_header_in_the_middle_is_no_record(again: bytes, tmp_path: Path) -> No
     assert staged.rejects == []
 
 
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "reason,dt_occurred,event_type,to_address",
+        "\ufeffreason,dt_occurred,event_type,to_address",
+        "REASON,DT_OCCURRED,EVENT_TYPE,TO_ADDRESS",
+    ],
+)
 def test_a_header_in_another_order_gives_the_lines_after_it_their_columns(
-    mark: str, tmp_path: Path
+    header: str, tmp_path: Path
 ) -> None:
     """Parts that differ in their order may be joined; each reject keeps its place in the file."""
     lines = [
         ",".join(NAMES),
         "a@x.test,open,2026-03-01,first",
-        mark + "reason,dt_occurred,event_type,to_address",
+        header,
         "second,2026-03-02,click,b@x.test",
         "too,short",
         'torn,2026-03-02,click,"never closed',

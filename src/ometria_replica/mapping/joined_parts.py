@@ -39,16 +39,23 @@ def without_headers(dialect: Dialect, table: Table) -> str:
     names = _named(dialect, table)
     if len(dialect.names) < 2 or not names:
         return ""
-    columns = [quoted(column) for column in dialect.columns]
-    cells = ", ".join(f"ltrim({column}, {literal(_BOM)})" for column in columns)
+    cells = ", ".join(
+        f"lower(ltrim(coalesce({quoted(column)}, ''), {literal(_BOM)}))"
+        for column in dialect.columns
+    )
     # One comparison for each row, and the rest for next to none.
-    watched = quoted(dialect.columns[dialect.names.index(names[-1])])
-    spellings = ", ".join(literal(mark + name) for name in dialect.names for mark in ("", _BOM))
-    header = f"[{', '.join(map(literal, dialect.names))}]"
+    watched = quoted(dialect.columns[_folded(dialect).index(names[-1])])
+    spellings = ", ".join(
+        literal(mark + spelled)
+        for name in dialect.names
+        for spelled in dict.fromkeys((name, name.lower(), name.upper()))
+        for mark in ("", _BOM)
+    )
+    header = f"[{', '.join(map(literal, _folded(dialect)))}]"
     return (
         f" WHERE CASE WHEN {watched} IN ({spellings})"
         f" AND list_has_all([{cells}], [{', '.join(map(literal, names))}])"
-        f" THEN CASE WHEN list_transform([{cells}], lambda cell: coalesce(cell, '')) = {header}"
+        f" THEN CASE WHEN [{cells}] = {header}"
         f" THEN false ELSE error({literal(_MARK)}) END ELSE true END"
     )
 
@@ -82,22 +89,33 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
 def _other_headers(file: FeedFile, table: Table) -> Iterator[tuple[int, Dialect]]:
     """Yield where the order of columns changes: the line, counted from 0, and the dialect."""
     dialect = file.dialect
-    names = [name.encode() for name in _named(dialect, table)]
+    names = _named(dialect, table)
+    needles = [name.encode() for name in names if name.isascii()]
     with file.path.open("rb") as lines:
         for number, line in enumerate(lines):
-            if number <= dialect.skip or not names or not all(name in line for name in names):
+            if number <= dialect.skip or not names or not _holds(line, needles):
                 continue
             cells = _cells(line.decode("utf-8", "replace"), dialect)
-            if {*_named(file.dialect, table)} <= {*cells} and tuple(cells) != dialect.names:
+            folded = [cell.lower() for cell in cells]
+            if {*names} <= {*folded} and folded != _folded(dialect):
                 dialect = _of_header(cells, file.dialect)
                 yield number, dialect
 
 
+def _holds(line: bytes, needles: Sequence[bytes]) -> bool:
+    text = line.lower()
+    return all(needle in text for needle in needles)
+
+
+def _folded(dialect: Dialect) -> list[str]:
+    return [name.lower() for name in dialect.names]
+
+
 def _named(dialect: Dialect, table: Table) -> list[str]:
-    """Give the names in the header without which a line is none: those of the key, or else all."""
-    ours = dict(zip(dialect.columns, dialect.names, strict=False))
+    """Give the names without which a line is no header: those of the key, or else all."""
+    ours = dict(zip(dialect.columns, _folded(dialect), strict=False))
     key = [ours[str(part)] for part in table.sync_key.parts if str(part) in ours]
-    return key if len(key) > 1 else list(dialect.names)
+    return key if len(key) > 1 else _folded(dialect)
 
 
 def _cells(line: str, dialect: Dialect) -> list[str]:
@@ -114,9 +132,10 @@ def _cells(line: str, dialect: Dialect) -> list[str]:
 
 
 def _of_header(cells: Sequence[str], first: Dialect) -> Dialect:
-    ours = dict(zip(first.names, first.columns, strict=True))
+    ours = dict(zip(_folded(first), first.columns, strict=True))
     columns = tuple(
-        ours.get(cell, cell or f"column_{place}") for place, cell in enumerate(cells, start=1)
+        ours.get(cell.lower(), cell or f"column_{place}")
+        for place, cell in enumerate(cells, start=1)
     )
     if len({column.lower() for column in columns}) < len(columns):
         raise ValueError("a header names a column twice")
