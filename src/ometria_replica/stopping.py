@@ -40,13 +40,19 @@ _request = _Request()
 
 
 def listen() -> None:
-    """Raise `Stopped` in the main thread at each of SIGNALS from now on."""
+    """
+    Raise `Stopped` in the main thread at each of SIGNALS from now on.
+
+    Not at one that is ignored: a shell starts jobs in the background so, and then means them
+    to go on when Ctrl-C stops another program of its terminal.
+    """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_interrupt, args=(reader, writer), daemon=True).start()
     for number in SIGNALS:
-        signal.signal(number, _stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

@@ -112,6 +112,25 @@ def test_streams_that_the_shell_closed_go_nowhere(tmp_path: Path) -> None:
     assert int((tmp_path / "opened").read_text(encoding="utf-8")) > 2
 
 
+IGNORED = """\
+import os, signal
+from ometria_replica import stopping
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # As it is in a job that a shell starts with &.
+stopping.listen()
+os.kill(os.getpid(), signal.SIGINT)
+print("goes on")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """Ctrl-C does not reach a job in the background; SIGTERM does."""
+    ended = run(cwd=tmp_path, code=IGNORED)
+
+    assert ended.out == "goes on\n"
+    assert ended.err.endswith("Stopped: 15\n")
+
+
 # --- options ------------------------------------------------------------------------------------
 
 

@@ -100,7 +100,7 @@ def live(world: World) -> None:
     everyone = [profile.id for profile in account.profiles]
     # Nine of ten: of 300 profiles, that is two pages of changes.
     for number, profile_id in enumerate(everyone[: len(everyone) * 9 // 10]):
-        account.update_profile(profile_id, lastname=f"Renamed {number}")
+        account.update_profile(profile_id, lastname=f"Renamed {number} on {account.now:%d %B}")
     account.delete_profile(everyone[-1])
     account.merge_profiles(everyone[0], [everyone[-2]])
     for segment in account.lists:
