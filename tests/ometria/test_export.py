@@ -367,6 +367,22 @@ def test_one_unreadable_file_does_not_stop_the_others(
     assert len(list((tmp_path / "in").iterdir())) == 2
 
 
+def test_an_error_that_nobody_foresaw_concerns_one_file(tmp_path: Path) -> None:
+    """Such as that of a codec that decodes no text; the others are read, and it is named."""
+    (tmp_path / "1.csv").write_bytes(CSV)
+    (tmp_path / "2.csv").write_bytes(b"\xef\xbb\xbf" + CSV)  # Which says that it is UTF-8.
+    with folder_feed(tmp_path, encoding="hex") as feed:
+        odd, plain = feed.fetch(sorted(feed.list(), key=lambda file: file.name), tmp_path / "in")
+
+    assert isinstance(plain, FeedFile)
+
+    assert isinstance(odd, Unreadable)
+    assert (odd.reason, odd.again, odd.later) == (
+        *("it cannot be read (Error); if other programs can read it, please report this",),
+        *(False, False),
+    )
+
+
 def test_a_file_that_was_changed_or_deleted_is_left_for_the_next_run(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
