@@ -207,6 +207,19 @@ def test_names_that_are_no_text_are_read(feed: Path, tmp_path: Path) -> None:
     assert read(folder_feed(feed), tmp_path / "in") == GOOD | odd
 
 
+def test_two_names_of_one_text_are_two_files(feed: Path, tmp_path: Path) -> None:
+    r"""One has the byte, the other the text ``\xff``: each is read, as a version of its own."""
+    for name, content in ((b"c\xff.csv", CSV), (rb"c\xff.csv", CSV + CSV)):
+        with open(os.path.join(os.fsencode(feed), name), "wb") as file:  # noqa: PTH118, PTH123 -- Bytes are no Path.
+            file.write(content)
+    settings = FeedSettings(str(feed), pattern="c*")
+    with ExportFiles(settings, EMAIL_EVENTS, settle_seconds=0) as export:
+        files = list(export.fetch(sorted(export.list()), tmp_path / "in"))
+
+    sizes = [file.path.stat().st_size for file in files if isinstance(file, FeedFile)]
+    assert sorted(sizes) == [len(CSV), 2 * len(CSV)]
+
+
 def test_links_out_of_the_folder_are_followed_only_if_a_setting_asks(
     feed: Path, tmp_path: Path
 ) -> None:

@@ -147,9 +147,14 @@ class ExportFiles:
         return fnmatch.fnmatchcase(found.name, self._pattern)
 
     def _is_young(self, found: FeedObject) -> bool:
-        """Whether it may still grow. A time in the future is a wrong clock's, and no reason."""
+        """
+        Whether it may still grow.
+
+        The clock of a file server may be ahead, and its files are of the future then. A time that
+        is further in the future is a wrong one, and no reason.
+        """
         age = (self._clock() - found.modified_at).total_seconds()
-        return 0 <= age < self.settle_seconds
+        return abs(age) < self.settle_seconds
 
     def fetch(
         self, objects: Sequence[FeedObject], folder: Path, others: Sequence[FeedObject] = ()
