@@ -105,6 +105,17 @@ def test_keys_that_the_driver_cannot_name_are_read(
     ]
 
 
+def test_a_key_that_ends_with_a_slash_is_read(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """The driver lists it without the slash, also beside the key that has none."""
+    for key, body in (("acme/a", CSV), ("acme/a/", CSV + CSV), ("acme/b/", CSV)):
+        s3.put_object(Bucket="exports", Key=key, Body=body)
+    with ExportFiles(settings(endpoint), EMAIL_EVENTS) as export:
+        files = list(export.fetch(sorted(export.list()), tmp_path))
+
+    sizes = [file.path.stat().st_size for file in files if isinstance(file, FeedFile)]
+    assert sorted(sizes) == [len(CSV), len(CSV), 2 * len(CSV)]
+
+
 def test_versions_are_the_same_by_either_listing(s3: S3Client, endpoint: str) -> None:
     """One odd key makes no other file new: ETag, size and time are the same."""
     for name in ("1.csv", "2.csv"):

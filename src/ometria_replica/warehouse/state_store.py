@@ -135,19 +135,30 @@ class StateStore(Part):
     def new_files(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
     ) -> list[FeedObject]:
-        """Keep the files whose version the file log lacks, or wants to be read again."""
+        """
+        Keep the files whose version the file log lacks, or wants to be read again.
+
+        In a bucket a version may come back, after another one of its name: it is read again.
+        """
         if not files:
             return []
         first = min((file.name for file in files), key=str.encode)
-        seen = set(
-            self._engine.rows(
-                f"SELECT name, etag, size FROM {self._readable(FILES)}"
-                " WHERE source_id = ? AND table_name = ? AND NOT read_again"
-                f" AND name{self._engine.bytewise} >= ?{self._engine.bytewise}",
-                [source_id, table_name, first],
-            )
-        )
-        return [file for file in files if (file.name, file.etag, file.size) not in seen]
+        seen: dict[tuple[str, str, int], datetime] = {}
+        newest: dict[str, datetime] = {}
+        for name, etag, size, at in self._engine.rows(
+            f"SELECT name, etag, size, modified_at FROM {self._readable(FILES)}"
+            " WHERE source_id = ? AND table_name = ? AND NOT read_again"
+            f" AND name{self._engine.bytewise} >= ?{self._engine.bytewise}",
+            [source_id, table_name, first],
+        ):
+            seen[name, etag, size] = at
+            newest[name] = max(at, newest.get(name, at))
+
+        def is_new(file: FeedObject) -> bool:
+            at = seen.get((file.name, file.etag, file.size))
+            return at is None or at < newest[file.name] < file.modified_at
+
+        return [file for file in files if is_new(file)]
 
     @reads("reading the file log")
     def waiting_files(
