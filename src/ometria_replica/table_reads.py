@@ -318,7 +318,11 @@ class _FileCounter:
 
 
 def _wait(known: WaitingFile | None, file: FeedObject) -> timedelta:
-    """Double the last wait for this version of a file."""
+    """
+    Double the last wait for this version of a file.
+
+    For one that was loaded before, the log keeps the time of that: its second wait is the longest.
+    """
     if known is None or known.file != file:
         return FIRST_WAIT
     last = timedelta(seconds=round((known.retry_at - known.tried_at).total_seconds()))

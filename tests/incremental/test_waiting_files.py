@@ -266,3 +266,33 @@ def test_a_file_that_was_left_is_found_by_the_next_run_whatever_its_name(
     os.utime(late, ((now - HOUR).timestamp(),) * 2)
 
     assert of(feed.sync(now + 2 * MINUTE), "email_events").files == 1
+
+
+def test_older_files_do_not_replace_rows_of_a_file_that_can_no_longer_be_read(feed: Feed) -> None:
+    """Nor once that file is gone: it was loaded, and its rows know it by the time of that load."""
+    for name, at in (("old.jsonl", NOON - 2 * DAY), ("new.jsonl", NOON - DAY)):
+        event = {"to_address": "a", "event_type": "open", "dt_occurred": "2026-01-01"}
+        write_feed_file(feed.folder, name, at, [event | {"reason": name}])
+    feed.sync(NOON)
+
+    def denied(
+        account: AccountSettings, table: Table, files: Sequence[FeedObject], folder: Path
+    ) -> Iterator[FetchedFile]:
+        with ExportFiles(FeedSettings(str(feed.folder)), table, settle_seconds=0) as export:
+            for file in files:
+                if file.name == "new.jsonl":
+                    yield Unreadable(file, "the store denies access", later=True)
+                else:
+                    yield from export.fetch([file], folder)
+
+    run = Config(accounts=(feed.settings,), warehouse=WarehouseSettings(str(feed.warehouse)))
+    for _ in range(2):
+        sync(run, full=True, clock=lambda: NOON + HOUR, fetch=denied)
+        assert feed.log()["new.jsonl"] == "the store denies access"
+    (feed.folder / "new.jsonl").unlink()
+    feed.sync(NOON + 3 * DAY)
+    feed.sync(NOON + 4 * DAY, full=True)
+
+    rows = read_file(feed.warehouse, "ometria.email_events")
+    assert [row["bounce_reason"] for row in rows if row["email"] == "a"] == ["new.jsonl"]
+    assert feed.log()["new.jsonl"] is None

@@ -349,6 +349,51 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, end: bytes) -> N
     assert read_back(tmp_path / "file", dialect) == []
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_unreadable_wherever_the_damage_is(method: int, tmp_path: Path) -> None:
+    """Names, sizes, offsets and each kind of compression have errors of their own."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as archive:
+        archive.writestr("é.csv", csv_of(ROW))
+    whole = target.getvalue()
+    refused = 0
+    for place in range(len(whole)):
+        damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            prepare(damaged, tmp_path)
+        except UnfitError:
+            refused += 1
+
+    assert refused > len(whole) / 2
+
+
+QUOTED = b'"to_address","event_type","dt_occurred","reason%s'
+ROWS = b'\r\n"a@x.test","open","2026-01-01",",z"\r\n"b@x.test","open","2026-01-01",""\r\n'
+
+
+@pytest.mark.parametrize(
+    "last", [b"", b'"x', b'"\x1a', b'\r"', b'" "', b'\r\n"a@x.test","open","2026-01-01","z"']
+)
+@pytest.mark.parametrize("rows", [ROWS, ROWS.replace(b'"', b"")])
+def test_a_header_with_an_open_quote_is_unreadable(
+    last: bytes, rows: bytes, tmp_path: Path
+) -> None:
+    """The rows that it would take in are not lost in silence, and no name of a column holds one."""
+    with pytest.raises(UnfitError, match=r"^has a header with a quote that is not closed") as error:
+        prepare(QUOTED % last + rows, tmp_path)
+
+    assert "x.test" not in str(error.value)
+
+
+@pytest.mark.parametrize("last", [b'"', b'" ', b'\nwhy"', b'\r\nwhy"', b' ""why"""'])
+def test_a_name_in_quotes_may_hold_anything(last: bytes, tmp_path: Path) -> None:
+    """Also line breaks and quotes, and spaces may follow it."""
+    header = QUOTED % last
+    data = header + (ROWS if b"\r\n" in last else ROWS.replace(b"\r", b""))
+
+    assert len(read_back(tmp_path / "file", prepare(data, tmp_path))) == 2
+
+
 @pytest.mark.parametrize("above", [b"sep=,\n", b"Export of email events\n\n", b"a,b\r\n"])
 def test_lines_above_the_header_are_skipped(above: bytes, tmp_path: Path) -> None:
     """Excel's ``sep=,`` or a title; the header names at least two columns of the table."""

@@ -367,6 +367,22 @@ def test_one_unreadable_file_does_not_stop_the_others(
     assert len(list((tmp_path / "in").iterdir())) == 2
 
 
+def test_an_error_that_nobody_foresaw_concerns_one_file(tmp_path: Path) -> None:
+    """Such as that of a codec that decodes no text; the others are read, and it is named."""
+    (tmp_path / "1.csv").write_bytes(CSV)
+    (tmp_path / "2.csv").write_bytes(b"\xef\xbb\xbf" + CSV)  # Which says that it is UTF-8.
+    with folder_feed(tmp_path, encoding="hex") as feed:
+        odd, plain = feed.fetch(sorted(feed.list(), key=lambda file: file.name), tmp_path / "in")
+
+    assert isinstance(plain, FeedFile)
+
+    assert isinstance(odd, Unreadable)
+    assert (odd.reason, odd.again, odd.later) == (
+        *("it cannot be read (Error); if other programs can read it, please report this",),
+        *(False, False),
+    )
+
+
 def test_a_file_that_was_changed_or_deleted_is_left_for_the_next_run(
     s3: S3Client, endpoint: str, tmp_path: Path
 ) -> None:
@@ -388,9 +404,9 @@ def test_a_file_that_was_changed_or_deleted_is_left_for_the_next_run(
 
 
 def test_a_young_file_in_a_folder_waits_for_the_next_run(tmp_path: Path) -> None:
-    """It may still grow. An old one, or one from the future, is listed at once."""
+    """It may still grow, also if its server's clock is ahead; one from far ahead is listed."""
     now = datetime.now(UTC)
-    for name, age in (("young", 59), ("new", 0), ("old", 60), ("ahead", -60)):
+    for name, age in (("young", 59), ("new", 0), ("skewed", -30), ("old", 60), ("ahead", -7200)):
         path = tmp_path / name
         path.write_bytes(CSV)
         os.utime(path, ((now.timestamp() - age),) * 2)
@@ -400,10 +416,10 @@ def test_a_young_file_in_a_folder_waits_for_the_next_run(tmp_path: Path) -> None
         feed = ExportFiles(settings, EMAIL_EVENTS, clock=lambda: at)
         return names(feed), feed.waiting
 
-    assert waiting(now) == (["ahead", "old"], 2)
-    assert waiting(now + timedelta(seconds=1)) == (["ahead", "old", "young"], 1)
-    assert waiting(now, settle_seconds=0) == (["ahead", "new", "old", "young"], 0)
-    assert waiting(now, settle_seconds=3600) == (["ahead"], 3)
+    assert waiting(now) == (["ahead", "old"], 3)
+    assert waiting(now + timedelta(seconds=1)) == (["ahead", "old", "young"], 2)
+    assert waiting(now, settle_seconds=0) == (["ahead", "new", "old", "skewed", "young"], 0)
+    assert waiting(now, settle_seconds=3600) == (["ahead"], 4)
 
 
 def test_an_object_in_a_bucket_does_not_wait(s3: S3Client, endpoint: str) -> None:

@@ -126,3 +126,15 @@ def test_parquet_within_the_limits_is_read(tmp_path: Path) -> None:
     """Nulls, binary texts, numbers and several groups of rows do not matter."""
     titles = pa.array([b"one", None, b"\xc3\xa9"] * 100, pa.large_binary())
     assert isinstance(fetched(feed(tmp_path, events(titles), row_group_size=70)), FeedFile)
+
+
+def test_parquet_with_a_name_that_is_no_text_is_unreadable(tmp_path: Path) -> None:
+    """One damaged byte in its footer ends nothing but the file."""
+    folder = feed(tmp_path, events(["a"]), store_schema=False)
+    content = (folder / "events").read_bytes()
+    (folder / "events").write_bytes(content.replace(b"campaign_title", b"campaign_titl\xff"))
+
+    found = fetched(folder)
+
+    assert isinstance(found, Unreadable)
+    assert found.reason == "is truncated or damaged: it is not complete Parquet"

@@ -105,6 +105,17 @@ def test_keys_that_the_driver_cannot_name_are_read(
     ]
 
 
+def test_a_key_that_ends_with_a_slash_is_read(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """The driver lists it without the slash, also beside the key that has none."""
+    for key, body in (("acme/a", CSV), ("acme/a/", CSV + CSV), ("acme/b/", CSV)):
+        s3.put_object(Bucket="exports", Key=key, Body=body)
+    with ExportFiles(settings(endpoint), EMAIL_EVENTS) as export:
+        files = list(export.fetch(sorted(export.list()), tmp_path))
+
+    sizes = [file.path.stat().st_size for file in files if isinstance(file, FeedFile)]
+    assert sorted(sizes) == [len(CSV), len(CSV), 2 * len(CSV)]
+
+
 def test_versions_are_the_same_by_either_listing(s3: S3Client, endpoint: str) -> None:
     """One odd key makes no other file new: ETag, size and time are the same."""
     for name in ("1.csv", "2.csv"):
@@ -205,6 +216,19 @@ def test_names_that_are_no_text_are_read(feed: Path, tmp_path: Path) -> None:
 
     odd = {"a\x01.csv": CSV, "b\n.csv": CSV, "c\\xff.csv": CSV, "d\\e?*.csv": CSV}
     assert read(folder_feed(feed), tmp_path / "in") == GOOD | odd
+
+
+def test_two_names_of_one_text_are_two_files(feed: Path, tmp_path: Path) -> None:
+    r"""One has the byte, the other the text ``\xff``: each is read, as a version of its own."""
+    for name, content in ((b"c\xff.csv", CSV), (rb"c\xff.csv", CSV + CSV)):
+        with open(os.path.join(os.fsencode(feed), name), "wb") as file:  # noqa: PTH118, PTH123 -- Bytes are no Path.
+            file.write(content)
+    settings = FeedSettings(str(feed), pattern="c*")
+    with ExportFiles(settings, EMAIL_EVENTS, settle_seconds=0) as export:
+        files = list(export.fetch(sorted(export.list()), tmp_path / "in"))
+
+    sizes = [file.path.stat().st_size for file in files if isinstance(file, FeedFile)]
+    assert sorted(sizes) == [len(CSV), 2 * len(CSV)]
 
 
 def test_links_out_of_the_folder_are_followed_only_if_a_setting_asks(

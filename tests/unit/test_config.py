@@ -383,7 +383,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         compression = 3
         delimiter = ", "
         header = "yes"
-        encoding = "utf-9"
+        encoding = "hex"
         quote = "''"
         escape = 1
         null = 0

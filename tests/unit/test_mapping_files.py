@@ -452,6 +452,24 @@ def test_an_open_quote_costs_its_own_line_and_no_other(reasons: list[str], place
     assert (reject["raw"], reject["position"]) == (torn, before.count("\n") + 1)
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_an_open_quote_costs_no_other_line_whatever_the_line_ends(
+    end: bytes, tmp_path: Path
+) -> None:
+    """Lines after an open quote look like text, and keep the line ends of the file until then."""
+    lines = [
+        *(HEADER.strip(), GOOD.strip(), b'torn@x.test,open,2026-03-01,"never closed'),
+        *(b"eve@example.com,open,2026-03-01,plain", b'bob@example.com,open,2026-03-01,"a, b"'),
+    ]
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, end.join([*lines, b""]), CSV))
+
+    assert [row["email"] for row in staged.rows] == [
+        *("ann@example.com", "eve@example.com", "bob@example.com"),
+    ]
+    (reject,) = staged.rejects
+    assert (reject["raw"], reject["position"]) == (lines[2].decode(), 3)
+
+
 def test_an_open_quote_costs_the_files_beside_it_nothing(tmp_path: Path) -> None:
     """Files of one dialect are read together; then each by itself."""
     torn = HEADER + GOOD + b'bob@example.com,open,2026-03-01,"x\n' + GOOD.replace(b"ann", b"eve")

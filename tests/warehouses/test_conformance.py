@@ -439,6 +439,18 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         assert warehouse.state.new_files("uk", "email_events", [known]) == [known]
 
 
+def test_a_version_of_a_file_that_comes_back_is_read_again(place: Place) -> None:
+    """After another one of its name; but a backup with the old time is not newer than that one."""
+    with opened(place) as warehouse:
+        for at in (NOON, NOON + DAY):
+            Load(EMAIL_EVENTS, [event()], file=("f.csv", at)).into(warehouse)
+        first = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
+        again = replace(first, modified_at=NOON + 2 * DAY)
+
+        assert warehouse.state.new_files("uk", "email_events", [first]) == []
+        assert warehouse.state.new_files("uk", "email_events", [again]) == [again]
+
+
 def test_names_that_sort_by_time_tell_where_to_list_from(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

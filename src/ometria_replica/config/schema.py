@@ -9,7 +9,6 @@ text value, because a key may have been pasted into the wrong line.
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import difflib
 import ipaddress
@@ -357,7 +356,7 @@ def _null(value: object) -> str:
 def _encoding(value: object) -> str:
     text = _text(value)
     try:
-        codecs.lookup(text)
+        "".encode(text)  # Not of bytes, as hex is.
     except (LookupError, ValueError):
         raise Invalid("must be a known encoding, such as utf-8, utf-16 or latin-1") from None
     return text

@@ -7,6 +7,7 @@ for itself: a record that starts with an open quote loses its first line, and no
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -27,31 +28,33 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str]]:
     """
     Rewrite *path* without its torn lines, and return them with their numbers, from 1.
 
-    An empty line stays in their place, so that the other lines keep their numbers.
+    An empty line stays in their place, so that the other lines keep their numbers. All records
+    end with a line feed then: lines after an open quote seemed to be text, which keeps its ends.
     """
     torn: list[tuple[int, str]] = []
     written = path.with_name(f"{path.name}.whole")
     options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
     with path.open(**options) as lines, written.open("w", **options) as whole:  # type: ignore[call-overload]
-        for number, line, is_torn in _lines(lines, dialect):
+        for number, line, is_torn, is_last in _lines(lines, dialect):
             if is_torn:
                 torn.append((number, encodable(line.rstrip("\r\n"))))
-            whole.write("\n" if is_torn else line)
+                line = "\n"  # noqa: PLW2901 -- In its place.
+            whole.write(re.sub(r"\r?\n$", "\n", line) if is_last else line)
     written.replace(path)
     return torn
 
 
-def _lines(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, str, bool]]:
-    """Yield each line with its number and whether it is torn."""
+def _lines(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, str, bool, bool]]:
+    """Yield each line with its number, whether it is torn, and whether its record ends there."""
     ahead: deque[str] = deque()
     number = 0
     while line := ahead.popleft() if ahead else file.readline():
         number += 1
         more = _lines_of_record(line, ahead, file, dialect) if dialect.quote in line else 0
-        yield number, line, more is None
-        for _ in range(more or 0):
+        yield number, line, more is None, not more
+        for left in reversed(range(more or 0)):
             number += 1
-            yield number, ahead.popleft(), False
+            yield number, ahead.popleft(), False, not left
 
 
 def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialect) -> int | None:

@@ -9,9 +9,9 @@ reads a plain file on all cores. Parquet stays as it is.
 from __future__ import annotations
 
 import codecs
+import errno
 import re
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -159,16 +159,23 @@ def _unzstd(path: Path) -> Iterator[bytes]:
 
 def _unzip(path: Path) -> Iterator[bytes]:
     """Decompress the one file in a zip. The file log has one entry for each file of the feed."""
+    damaged = UnfitError("is truncated or damaged: its zip data cannot be decompressed")
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as member:
             while data := member.read(CHUNK):
                 yield data
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise UnfitError("is truncated or damaged: its zip data cannot be decompressed") from None
+    except UnfitError:
+        raise
     except NotImplementedError:
         raise UnfitError("is a zip with a compression that is not supported") from None
     except RuntimeError:
         raise UnfitError("is a zip with a password") from None
+    except OSError as error:
+        if error.errno not in {None, errno.EINVAL}:
+            raise  # The disk failed, not the file: a place that cannot be is EINVAL.
+        raise damaged from None
+    except Exception:  # noqa: BLE001 -- Of names, sizes and four decompressors, each its own.
+        raise damaged from None
 
 
 def _only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:

@@ -79,7 +79,7 @@ def _parquet(path: Path, known: Sequence[str], required: Sequence[str]) -> Diale
 
     try:
         names: list[str] = pq.read_schema(path).names
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: a name that is no UTF-8.
         raise UnfitError("is truncated or damaged: it is not complete Parquet") from None
     spelled = {name.lower(): name for name in known}
     columns = tuple(spelled.get(name.lower(), name) for name in names)
@@ -112,6 +112,10 @@ def _csv(
     escape = options.escape if options.escape is not None else _escape(path, delimiter, quote)
     names = next(iter(_rows(sample, delimiter, quote)), [])
     header, columns = _columns(names, options, known)
+    if header and _is_torn(sample, len(names), delimiter, quote, escape):
+        raise UnfitError(
+            "has a header with a quote that is not closed, or with text after a closed one"
+        )
     _require(columns, required)
     return Dialect(
         "csv",
@@ -142,6 +146,27 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
     rest = re.sub(f"{q}(?:{escaped}|[^{q}{e}])*{q}", "\0", sample, flags=re.DOTALL)
     rows = [row for row in re.split("[\r\n]+", rest.partition(quote)[0]) if row]
     return len(rows) > 1 and all(set(row) <= {"\0", delimiter} for row in rows)
+
+
+def _is_torn(sample: str, width: int, delimiter: str, quote: str, escape: str) -> bool:
+    """
+    Whether the header has an open quote, which takes in rows: nobody would miss them.
+
+    A name may have line breaks if the row after the header is as wide; but at a carriage return
+    alone, DuckDB drops all rows.
+    """
+    if not quote or quote not in sample.partition("\n")[0]:
+        return False
+    q, d, e = re.escape(quote), re.escape(delimiter), re.escape(escape)
+    text = f"(?:{e}.|[^{q}{e}])*+" if escape and escape != quote else f"(?:{q}{q}|[^{q}])*+"
+    cell = f"(?: *{q}{text}{q} *| *[^{q}{d}\r\n ][^{d}\r\n]*| *)"
+    found = re.match(rf"{cell}(?:{d}{cell})*+(?=[\r\n]|\Z)", sample, re.DOTALL)
+    if found is None or re.search("\r(?!\n)", found.group()):
+        return True
+    if "\n" not in found.group():
+        return False
+    following = next(iter(_rows(sample[found.end() :].lstrip("\r\n"), delimiter, quote)), [])
+    return len(following) != width
 
 
 def _lines_above(lines: Sequence[str], options: FeedSettings, known: Sequence[str]) -> int:

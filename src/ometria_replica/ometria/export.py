@@ -8,6 +8,7 @@ that the file log stays valid if the bucket moves.
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import shutil
 import tempfile
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from ometria_replica.records import Dialect
     from ometria_replica.schema import Table
 
+logger = logging.getLogger(__name__)
+
 AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
 SHOWN = 3  # Names of files that do not match the pattern.
@@ -50,6 +53,7 @@ NO_ROOM_FOR_IT = (
     "it does not fit into the folder for temporary files; set warehouse.temp_directory"
     " (OMETRIA_TEMP_DIRECTORY) to one on a larger disk"
 )
+UNEXPECTED = "it cannot be read ({}); if other programs can read it, please report this"
 DISK_IS_FULL = 1 << 20  # Bytes: with less room than that, no file fits, and none is to blame.
 
 
@@ -143,9 +147,14 @@ class ExportFiles:
         return fnmatch.fnmatchcase(found.name, self._pattern)
 
     def _is_young(self, found: FeedObject) -> bool:
-        """Whether it may still grow. A time in the future is a wrong clock's, and no reason."""
+        """
+        Whether it may still grow.
+
+        The clock of a file server may be ahead, and its files are of the future then. A time that
+        is further in the future is a wrong one, and no reason.
+        """
         age = (self._clock() - found.modified_at).total_seconds()
-        return 0 <= age < self.settle_seconds
+        return abs(age) < self.settle_seconds
 
     def fetch(
         self, objects: Sequence[FeedObject], folder: Path, others: Sequence[FeedObject] = ()
@@ -212,12 +221,14 @@ class ExportFiles:
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         path: Path | None = None
+        is_written = False
         try:
             with step("fetch"):
                 handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
                 os.close(handle)
                 path = Path(name)
                 self._download(origin, path)
+                is_written = True
                 return FeedFile(origin, path, self._prepare(path))
         except BaseException as error:
             if path is not None:
@@ -231,6 +242,9 @@ class ExportFiles:
                     raise NoRoom from None
                 case OSError():
                     raise _disk_error(folder, error) from None
+                case Exception() if is_written and not isinstance(error, ReplicaError):
+                    logger.debug("cannot read %s", origin.name, exc_info=True)
+                    return Unreadable(origin, UNEXPECTED.format(type(error).__name__))
             raise
 
     def _bring_alone(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:

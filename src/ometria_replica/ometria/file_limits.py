@@ -107,7 +107,7 @@ def check_parquet(path: Path, most_bytes: int, most_record_bytes: int) -> None:
                     raise UnfitError(
                         f"has a record of more than {most_record_bytes:,} bytes (max_record_bytes)"
                     )
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: a name that is no UTF-8.
         raise UnfitError("is truncated or damaged: it is not complete Parquet") from None
 
 

@@ -47,7 +47,7 @@ class FolderFiles:
     folder: Path
     follow_symlinks: bool = False
     troubles: dict[str, str] = field(default_factory=dict, init=False)
-    _odd: dict[str, Path] = field(default_factory=dict, init=False)
+    _odd: dict[tuple[str, str], Path] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Find the folder's own path, with no link in it."""
@@ -82,7 +82,7 @@ class FolderFiles:
         """Yield the file in pieces; raises MovedOn unless it is the listed version to the end."""
         if origin.name in self.troubles:
             raise NotGiven(self.troubles[origin.name])
-        path = self._odd.get(origin.name, Path(self._root, origin.name))
+        path = self._odd.get((origin.name, origin.etag), Path(self._root, origin.name))
         try:
             if not self._may_read(path):
                 raise NotGiven(LINK)
@@ -159,7 +159,7 @@ class FolderFiles:
 
     def _object(self, name: str, path: Path, found: os.stat_result) -> FeedObject:
         if str(path) != f"{self._root}/{name}":
-            self._odd[name] = path
+            self._odd[name, _etag(found)] = path  # The text may be another file's name.
         return FeedObject(name, _etag(found), found.st_size, _time(found))
 
 

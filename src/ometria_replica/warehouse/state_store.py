@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Owner, Run, TableState, WaitingFile
@@ -135,19 +135,30 @@ class StateStore(Part):
     def new_files(
         self, source_id: str, table_name: str, files: Sequence[FeedObject]
     ) -> list[FeedObject]:
-        """Keep the files whose version the file log lacks, or wants to be read again."""
+        """
+        Keep the files whose version the file log lacks, or wants to be read again.
+
+        In a bucket a version may come back, after another one of its name: it is read again.
+        """
         if not files:
             return []
         first = min((file.name for file in files), key=str.encode)
-        seen = set(
-            self._engine.rows(
-                f"SELECT name, etag, size FROM {self._readable(FILES)}"
-                " WHERE source_id = ? AND table_name = ? AND NOT read_again"
-                f" AND name{self._engine.bytewise} >= ?{self._engine.bytewise}",
-                [source_id, table_name, first],
-            )
-        )
-        return [file for file in files if (file.name, file.etag, file.size) not in seen]
+        seen: dict[tuple[str, str, int], datetime] = {}
+        newest: dict[str, datetime] = {}
+        for name, etag, size, at in self._engine.rows(
+            f"SELECT name, etag, size, modified_at FROM {self._readable(FILES)}"
+            " WHERE source_id = ? AND table_name = ? AND NOT read_again"
+            f" AND name{self._engine.bytewise} >= ?{self._engine.bytewise}",
+            [source_id, table_name, first],
+        ):
+            seen[name, etag, size] = at
+            newest[name] = max(at, newest.get(name, at))
+
+        def is_new(file: FeedObject) -> bool:
+            at = seen.get((file.name, file.etag, file.size))
+            return at is None or at < newest[file.name] < file.modified_at
+
+        return [file for file in files if is_new(file)]
 
     @reads("reading the file log")
     def waiting_files(
@@ -208,9 +219,14 @@ class StateStore(Part):
 
     def _forget_waiting(self, key: Sequence[str], names: Sequence[str]) -> None:
         self._forget_marks(key, [f"{RETRY_FILE}{name}" for name in names])
-        self._engine.execute(
-            f"DELETE FROM {self._engine.name(FILES)} WHERE source_id = ? AND table_name = ?"
-            f" AND read_again AND name IN ({', '.join('?' for _ in names)})",
+        files = self._engine.name(FILES)
+        waiting = (
+            "source_id = ? AND table_name = ? AND read_again AND unreadable_because IS NOT NULL"
+            f" AND name IN ({', '.join('?' for _ in names)})"
+        )
+        self._engine.execute(f"DELETE FROM {files} WHERE {waiting} AND records = 0", [*key, *names])
+        self._engine.execute(  # Their rows stay, and so does the order among files.
+            f"UPDATE {files} SET read_again = false, unreadable_because = NULL WHERE {waiting}",
             [*key, *names],
         )
 
@@ -276,10 +292,37 @@ class StateStore(Part):
             key = [batch.source_id, batch.table.name]
             if tried := [entry.file.name for entry in batch.files if entry.was_waiting]:
                 self._forget_waiting(key, tried)  # Another version of the file, perhaps.
-            self._engine.replace(FILES, *(_file_row(batch, entry) for entry in batch.files))
+            entries = self._keeping_loads(key, batch.files)
+            self._engine.replace(FILES, *(_file_row(batch, entry) for entry in entries))
             waiting = [entry for entry in batch.files if entry.retry_at is not None]
             marks = [[*key, f"{RETRY_FILE}{entry.file.name}", entry.retry_at] for entry in waiting]
             self._engine.replace(WATERMARKS, *([*mark, batch.run_id] for mark in marks))
+
+    def _keeping_loads(
+        self, key: Sequence[str], entries: Sequence[FileLogEntry]
+    ) -> list[FileLogEntry]:
+        """
+        Keep the time and records of versions that were loaded before and cannot be read now.
+
+        By that time their rows are known, which older files must not replace.
+        """
+        names = [entry.file.name for entry in entries if entry.unreadable_because is not None]
+        if not names:
+            return list(entries)
+        rows = self._engine.rows(
+            f"SELECT name, etag, size, loaded_at, records FROM {self._engine.name(FILES)}"
+            " WHERE source_id = ? AND table_name = ? AND records > 0"
+            f" AND name IN ({', '.join('?' for _ in names)})",
+            [*key, *names],
+        )
+        known = {(name, etag, size): load for name, etag, size, *load in rows}
+        kept = []
+        for entry in entries:
+            load = known.get((entry.file.name, entry.file.etag, entry.file.size))
+            if load and entry.unreadable_because is not None:
+                entry = replace(entry, loaded_at=load[0], records=load[1])  # noqa: PLW2901 -- It.
+            kept.append(entry)
+        return kept
 
     def _write_deleted(self, changes: Changes, batch: Batch) -> None:
         """Add the rows that a full read did not find; drop those whose records came back."""
