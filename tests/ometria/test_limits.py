@@ -180,6 +180,18 @@ def test_a_body_beyond_the_limit_is_an_error(
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("values", [b"0," * 100_000, b"[]," * 50_000, b'{"a":1},' * 20_000])
+def test_many_short_values_count_for_more_than_their_bytes(values: bytes, tmp_path: Path) -> None:
+    """Each takes a hundred bytes once it is parsed, so an answer of few bytes may hold millions."""
+    with (
+        listening(lambda _: Reply(b"[" + values + b"0]")) as server,
+        client_of(server.url, tmp_path, max_answer_bytes=1_000_000) as client,
+    ):
+        with pytest.raises(UnexpectedResponse, match=r"1,000,000 bytes \(max_answer_bytes\)"):
+            client.get("profiles")
+        assert len(values) < 1_000_000
+
+
 READ_A_BOMB = """
 import resource, sys
 from pathlib import Path
