@@ -39,6 +39,7 @@ from ometria_replica.mapping.select import (
 )
 from ometria_replica.mapping.torn_lines import record_at, take_out_torn_lines
 from ometria_replica.records import Unreadable
+from ometria_replica.temp_files import is_full, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,9 +169,9 @@ class Staging:
                     self._reject_texts(file.origin.name, torn)
             if records:
                 self._note_span(first, file.origin.name)
-        except (duckdb.IOException, duckdb.OutOfMemoryException):
-            raise  # The fault of this machine, and not of the file.
         except (duckdb.Error, ValueError, RecursionError) as error:
+            if _is_of_the_machine(error):
+                raise
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
             return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
         self._note_columns(file)
@@ -263,9 +264,9 @@ class Staging:
         try:
             with self._all_or_nothing():
                 self._read_csv([file for file, _ in files], [synced_at for _, synced_at in files])
-        except (duckdb.IOException, duckdb.OutOfMemoryException):
-            raise  # The fault of this machine, and not of a file.
         except (duckdb.Error, _TornError) as error:
+            if _is_of_the_machine(error):
+                raise
             logger.info("reading %d files one by one: %s", len(files), type(error).__name__)
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
@@ -507,6 +508,13 @@ class Staging:
     def _scalar(self, statement: str) -> int:
         found = self.connection.execute(statement).fetchone()
         return int(found[0]) if found else 0
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether this machine failed, which has no memory or no disk left, and not the file."""
+    import duckdb  # noqa: PLC0415 -- As above.
+
+    return isinstance(error, duckdb.IOException) or is_out_of_memory(error) or is_full(error)
 
 
 def _rejected_columns() -> str:
