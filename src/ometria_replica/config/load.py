@@ -61,6 +61,16 @@ def load_config(
     return config
 
 
+def load_warehouse(url: str, environ: Mapping[str, str] = os.environ) -> WarehouseSettings:
+    """Read the settings of the warehouse alone, for one at *url*; accounts are not looked at."""
+    path = _find(None, environ)
+    loading = _Loading(environ, path, _parse(path) if path else {})
+    warehouse = loading.warehouse(url)
+    if loading.reader.problems:
+        raise ConfigError(loading.reader.problems)
+    return warehouse
+
+
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
         return path
@@ -103,7 +113,7 @@ class _Loading:
     def config(self, warehouse_url: str | None) -> Config:
         """Read everything; the problems are then in the reader."""
         self.reader.refuse_unknown(self._document, "", ("warehouse", "accounts"))
-        warehouse = self._warehouse(warehouse_url)
+        warehouse = self.warehouse(warehouse_url)
         tables = self._account_tables()
         accounts = tuple(
             self._account(table, f"accounts[{index}]", alone=len(tables) == 1)
@@ -113,7 +123,8 @@ class _Loading:
         self._check_variables(len(tables))
         return Config(accounts, warehouse, self._path, self.reader.origins)
 
-    def _warehouse(self, url: str | None) -> WarehouseSettings:
+    def warehouse(self, url: str | None) -> WarehouseSettings:
+        """Read the settings of the warehouse; *url* is the command line's."""
         table = self._section(WarehouseSettings, self._document.get("warehouse", {}), "warehouse")
         arguments = command_line({"url": url}, "warehouse")
         providers = [arguments, *self._providers(table, "warehouse", alone=True)]
