@@ -435,6 +435,14 @@ def test_a_record_that_is_nested_without_end_leaves_the_others(
     assert [json.loads(line) for line in (first, last)] == [json.loads(r) for r in RECORDS[:2]]
 
 
+def test_one_damaged_character_does_not_garble_the_only_other(tmp_path: Path) -> None:
+    """The file is UTF-8: its line alone is set aside, by the mapping."""
+    data = "to_address,event_type,dt_occurred\nzoë@x.test,open,t\n".encode() + b"b,cl\xffick,t\n"
+    prepare(data, tmp_path)
+
+    assert (tmp_path / "file").read_bytes() == data
+
+
 def test_an_array_that_ends_in_a_nested_record_is_truncated(tmp_path: Path) -> None:
     """Brackets in a text do not close it."""
     for text in (f"[{DEEP[:-9]}", f'[{DEEP[:-70_000]}"]]]]]]'):
