@@ -40,7 +40,7 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format lint types imports docs docs-check diagram lock clean \
-	bench bench-check bench-warehouses bench-api bench-flame bench-docs
+	bench bench-check bench-memory bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure this program, h
 
 bench-check: $(ready)  ## Check that loads are no slower, against hand-written SQL in the same run
 	@$(bin)/python bench/check.py
+
+bench-memory: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure the peak of memory of a load and an upsert (EVENTS=20000000 LIMITS="default 281MB")
+	@$(peers)/bin/python bench/memory.py $(if $(filter command line,$(origin EVENTS)),--events $(EVENTS)) --limits $(or $(LIMITS),default) $(BENCH)
 
 bench-api: $(ready)  ## Measure how much of the request budget a sync uses
 	@$(bin)/python bench/api_budget.py $(BENCH)

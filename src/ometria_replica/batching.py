@@ -58,7 +58,7 @@ def stage_files(
     staging: Staging, files: Sequence[FetchedFile], synced_at: Sequence[datetime]
 ) -> list[FileLogEntry | Unreadable]:
     """
-    Stage export files in their order, each with its ``__synced_at``, and discard them.
+    Stage export files in their order, each with its ``__synced_at``.
 
     Returns the entry of each for the file log, or, for a file that another run may read, why it
     could not be read. A run fetches files, or files that others have staged, and never both.
@@ -77,10 +77,15 @@ def stage_files(
                 records = staging.add_staged(file, at)
             case FeedFile():
                 records = next(staged)
-        if not isinstance(file, Unreadable):
-            file.discard()  # The next files need the room.
         outcomes.append(_outcome(file, records, at))
     return outcomes
+
+
+def discard(files: Iterable[FetchedFile]) -> None:
+    """Remove files from this machine: the next ones need the room."""
+    for file in files:
+        if not isinstance(file, Unreadable):
+            file.discard()
 
 
 def _outcome(

@@ -240,12 +240,17 @@ def demo(
     verbose: VerboseOption = False,
 ) -> None:
     """Sync a simulated account, without a key or a bucket."""
+    from ometria_replica.config import load_warehouse
     from ometria_replica.demo import demo as run_demo
     from ometria_replica.progress import watching
 
     with watching() as progress:
         report, samples = run_demo(
-            warehouse, profiles=profiles, lists=lists, events=events, progress=progress
+            load_warehouse(warehouse),
+            profiles=profiles,
+            lists=lists,
+            events=events,
+            progress=progress,
         )
     print_report(report, as_json=as_json)
     if not as_json:

@@ -16,7 +16,6 @@ from ometria_replica.config import (
     Config,
     FeedSettings,
     Secret,
-    WarehouseSettings,
 )
 from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path, file_name_warning
 from ometria_replica.errors import ConfigError, ReplicaError
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ometria_replica.catalog import Catalog
+    from ometria_replica.config import Limits, WarehouseSettings
     from ometria_replica.report import RunReport
     from ometria_replica.run_context import Progress
 
@@ -52,7 +52,7 @@ To query {path}:
 
 
 def demo(
-    warehouse_url: str,
+    warehouse: WarehouseSettings,
     *,
     profiles: int,
     lists: int,
@@ -66,13 +66,15 @@ def demo(
     Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
     not a DuckDB file without an account.
     """
-    path = duckdb_path(warehouse_url)
+    path = duckdb_path(warehouse.url)
     if not path:
         raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
-    _refuse_other_accounts(path)
+    _refuse_other_accounts(path, warehouse.limits)
     with _simulator(profiles, lists, events) as ready:
-        report = sync(_settings(ready, warehouse_url), catalog=catalog, progress=progress)
-    return report, "\n\n".join([*_samples(path, catalog), _closing(path, catalog)])
+        report = sync(_settings(ready, warehouse), catalog=catalog, progress=progress)
+    return report, "\n\n".join(
+        [*_samples(path, warehouse.limits, catalog), _closing(path, catalog)]
+    )
 
 
 @contextmanager
@@ -103,7 +105,7 @@ def _ready(process: subprocess.Popen[str]) -> Mapping[str, str]:
     return ready
 
 
-def _settings(ready: Mapping[str, str], warehouse_url: str) -> Config:
+def _settings(ready: Mapping[str, str], warehouse: WarehouseSettings) -> Config:
     def secret(name: str) -> Secret:
         return Secret(ready[name], "the simulator")
 
@@ -117,14 +119,14 @@ def _settings(ready: Mapping[str, str], warehouse_url: str) -> Config:
     account = AccountSettings(
         account_id=DEMO, api_key=secret("api_key"), api_url=ready["api_url"], feed=feed
     )
-    return Config(accounts=(account,), warehouse=WarehouseSettings(url=warehouse_url))
+    return Config(accounts=(account,), warehouse=warehouse)
 
 
-def _refuse_other_accounts(path: str) -> None:
+def _refuse_other_accounts(path: str, limits: Limits) -> None:
     """Refuse a file with an account: a real one, or that of an earlier demo, which is another."""
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
-    with open_warehouse(f"duckdb:///{path}", dry_run=True) as warehouse:
+    with open_warehouse(f"duckdb:///{path}", dry_run=True, limits=limits) as warehouse:
         owners = [owner.account_id for owner in warehouse.state.owners()]
     if DEMO in owners:
         raise ConfigError(
@@ -140,10 +142,13 @@ def _refuse_other_accounts(path: str) -> None:
         )
 
 
-def _samples(path: str, catalog: Catalog) -> Iterator[str]:
+def _samples(path: str, limits: Limits, catalog: Catalog) -> Iterator[str]:
     from ometria_replica.local_duckdb import open_duckdb  # noqa: PLC0415 -- Imports DuckDB, 130 ms.
 
-    with temp_folder() as folder, open_duckdb(folder, path=path, read_only=True) as connection:
+    with (
+        temp_folder(limits.temp_directory) as folder,
+        open_duckdb(folder, limits, path=path, read_only=True) as connection,
+    ):
         found = connection.execute("SELECT current_database()").fetchall()
         database = quoted(found[0][0])  # A file may have the name of the schema.
         for table in catalog:

@@ -10,6 +10,7 @@ The errors, each with its exit code.
     │       └── NotFound                      404: it does not exist, or no longer exists
     ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
+        ├── NotEnoughMemory                   DuckDB may use too little: files are loaded one by one
         ├── Busy                     exit 75  another run holds the lease, or a lock
         └── Unreachable              exit 75  no connection, or no memory: try again later
 
@@ -94,6 +95,10 @@ class WarehouseError(ReplicaError):
     """The warehouse refused. The batch was rolled back, so state did not move past its rows."""
 
     exit_code = 5
+
+
+class NotEnoughMemory(WarehouseError):
+    """A batch needs more memory than DuckDB may use. A smaller batch may need less."""
 
 
 class Busy(WarehouseError):

@@ -10,9 +10,9 @@ import duckdb
 
 from ometria_replica.available_memory import available_memory
 from ometria_replica.config.limits import NO_LIMITS, Limits
-from ometria_replica.errors import WarehouseError
+from ometria_replica.errors import NotEnoughMemory, WarehouseError
 from ometria_replica.stopping import interruptible
-from ometria_replica.temp_files import is_full, temp_files_full, temp_folder
+from ometria_replica.temp_files import is_full, is_out_of_memory, temp_files_full, temp_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,8 +100,8 @@ def lack(error: duckdb.Error, doing: str) -> WarehouseError | None:
     text = str(error)
     if "max_temp_directory_size" in text or is_full(error):
         return temp_files_full()
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return WarehouseError(
+    if is_out_of_memory(error):
+        return NotEnoughMemory(
             f"DuckDB has not enough memory while {doing}. Nothing of this batch was written."
             " Raise warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or lower warehouse.threads,"
             " then run again."

@@ -29,6 +29,12 @@ class Number(str):
     __slots__ = ()
 
 
+class JsonText(str):
+    """A piece of JSON that is already serialised."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Page:
     """
@@ -178,16 +184,14 @@ def _path(source: str) -> tuple[str, ...]:
 def json_text(value: Any) -> str:
     """Write JSON of any depth of nesting, with the original text of its numbers."""
     text: list[str] = []
-    pending: list[_Written | Any] = [value]
+    pending: list[JsonText | Any] = [value]
     while pending:
         part = pending.pop()
         match part:
-            case _Written():
-                text.append(part)
-            case Number():
+            case JsonText() | Number():
                 text.append(str(part))
             case dict():
-                members = [(_Written(f"{_quoted(name)}:"), member) for name, member in part.items()]
+                members = [(JsonText(f"{_quoted(name)}:"), member) for name, member in part.items()]
                 pending += _enclosed("{", members, "}")
             case list():
                 pending += _enclosed("[", [(element,) for element in part], "]")
@@ -196,18 +200,12 @@ def json_text(value: Any) -> str:
     return "".join(text)
 
 
-class _Written(str):
-    """A piece of JSON that is already serialised."""
-
-    __slots__ = ()
-
-
 def _enclosed(first: str, members: Sequence[tuple[Any, ...]], last: str) -> list[Any]:
     """Return *members* with commas between brackets, in reverse order, for a stack."""
-    pieces: list[Any] = [_Written(first)]
+    pieces: list[Any] = [JsonText(first)]
     for position, member in enumerate(members):
-        pieces += [_Written(","), *member] if position else member
-    return [_Written(last), *reversed(pieces)]
+        pieces += [JsonText(","), *member] if position else member
+    return [JsonText(last), *reversed(pieces)]
 
 
 def _quoted(value: object) -> str:

@@ -21,6 +21,7 @@ from ometria_replica.errors import (
     TRY_AGAIN_LATER,
     Busy,
     ConfigError,
+    NotEnoughMemory,
     OmetriaError,
     ReplicaError,
     WarehouseError,
@@ -162,8 +163,25 @@ def sync_table(read: TableRead) -> None:
     batches = export_batches if isinstance(read.table.read, Feed) else api_batches
     with read.progress.reported(lambda: read.source.requests):
         for pending in batches(read):
-            batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
-            read.progress.add(staged, read.warehouse.load(batch))
+            _load(read, pending)
+
+
+def _load(read: TableRead, pending: Pending) -> None:
+    """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
+    try:
+        batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
+        with translating(f"loading {read.table.name}"):
+            loaded = read.warehouse.load(batch)
+    except NotEnoughMemory:
+        parts = pending.in_parts()
+        if not parts:
+            raise
+    else:
+        pending.finish()
+        read.progress.add(staged, loaded)
+        return
+    for part in parts:
+        _load(read, part)
 
 
 def stage(

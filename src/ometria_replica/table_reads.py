@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableState
-from ometria_replica.batching import file_batches, page_batches, stage_files, stage_pages
+from ometria_replica.batching import (
+    discard,
+    file_batches,
+    page_batches,
+    stage_files,
+    stage_pages,
+)
+from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.failpoints import step
 from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
@@ -44,6 +51,12 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(hours=1), timedelta(days=7)
 """Between two attempts to read a file that the store does not give; each is twice the last."""
 
 
+NO_MEMORY_FOR_IT = (
+    "DuckDB has not enough memory for it; raise warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or"
+    " lower warehouse.threads"
+)
+
+
 class Pending(Protocol):
     """Records that were read and are not staged yet. *is_first* marks a read's first batch."""
 
@@ -53,6 +66,12 @@ class Pending(Protocol):
 
     def stage(self, staging: Staging) -> Batch:
         """Stage them; return the state to commit with them."""
+
+    def finish(self) -> None:
+        """Count them, once they are loaded."""
+
+    def in_parts(self) -> Sequence[Pending]:
+        """Divide what needs too much memory as a whole; none if that is not possible."""
 
 
 @dataclass
@@ -132,6 +151,13 @@ class PendingPages:
         """Stage the pages; a full read also collects the keys that it has seen."""
         stage_pages(staging, self.pages, self.batch.synced_at)
         return self.batch
+
+    def finish(self) -> None:
+        """Do nothing: records are counted as rows."""
+
+    def in_parts(self) -> Sequence[Pending]:
+        """Keep the pages together: the state of the last holds for all."""
+        return ()
 
 
 def _is_due_in_full(read: TableRead, state: TableState) -> bool:
@@ -222,6 +248,12 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
             moments = [first + place * TICK for place in range(len(batch))]
             loaded_at = moments[-1]
             yield PendingFiles(batch, moments, read.batch(now), counter)
+    if counter.too_large > 1 and not counter.loaded:
+        raise NotEnoughMemory(
+            f"DuckDB has not enough memory for any file of {read.table.name}. Raise"
+            " warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or lower warehouse.threads, then run"
+            " `ometria-replica rejects replay`."
+        )
     _note_listing(read, state, listed if start_after is None else None, counter)
 
 
@@ -250,18 +282,39 @@ class PendingFiles:
     batch: Batch
     counter: _FileCounter
     is_first: bool = False
+    outcomes: list[FileLogEntry | Unreadable] = field(default_factory=list)
 
     def stage(self, staging: Staging) -> Batch:
         """Stage the files; those that can be read, or cannot, go into the file log."""
-        outcomes = [
+        self.outcomes[:] = [
             self.counter.logged(outcome, at)
             for outcome, at in zip(
                 stage_files(staging, self.files, self.synced_at), self.synced_at, strict=True
             )
         ]
-        entries = [each for each in outcomes if isinstance(each, FileLogEntry)]
-        self.counter.add(self.files, outcomes)
+        entries = [each for each in self.outcomes if isinstance(each, FileLogEntry)]
         return replace(self.batch, files=tuple(entries))
+
+    def finish(self) -> None:
+        """Count the files, and remove them from this machine."""
+        self.counter.add(self.files, self.outcomes)
+        discard(self.files)
+
+    def in_parts(self) -> Sequence[Pending]:
+        """Divide the files into halves; a file that needs too much by itself is set aside."""
+        if len(self.files) == 1:
+            (file,) = self.files
+            if isinstance(file, Unreadable):
+                return ()
+            discard(self.files)
+            self.counter.too_large += 1
+            return [self._part([Unreadable(file.origin, NO_MEMORY_FOR_IT, later=True)], slice(1))]
+        middle = len(self.files) // 2
+        halves = slice(middle), slice(middle, None)
+        return [self._part(self.files[half], half) for half in halves]
+
+    def _part(self, files: Sequence[FetchedFile], part: slice) -> PendingFiles:
+        return PendingFiles(files, self.synced_at[part], self.batch, self.counter)
 
 
 @dataclass
@@ -269,7 +322,8 @@ class _FileCounter:
     """
     Counts the files of a table. *left* says that the next run has to read one of them.
 
-    *waiting* are the files that could not be read by an earlier run.
+    *loaded* files were read; *too_large* ones need more memory than DuckDB may use. *waiting* are
+    the files that could not be read by an earlier run.
     """
 
     read: TableRead
@@ -277,6 +331,8 @@ class _FileCounter:
     records: int = 0
     size: int = 0
     left: bool = False
+    loaded: int = 0
+    too_large: int = 0
 
     def logged(self, outcome: FileLogEntry | Unreadable, at: datetime) -> FileLogEntry | Unreadable:
         """Return the entry of a file that may be readable *later*, and of any other its own."""
@@ -304,7 +360,9 @@ class _FileCounter:
             else:
                 self.left, reason = True, outcome.reason
             self.read.progress.count(**{"files" if reason is None else "files_unreadable": 1})
-            if reason is not None:
+            if reason is None:
+                self.loaded += 1
+            else:
                 self.read.progress.warn(f"{file.origin.name}: {reason}")
         self.read.run.progress.advance(self.records, 0, self.size)
 

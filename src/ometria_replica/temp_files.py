@@ -69,6 +69,16 @@ def is_full(error: Exception) -> bool:
     return "No space left" in str(error) or "File too large" in str(error)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of DuckDB means that it may use too little memory."""
+    match type(error).__name__:  # By name: importing DuckDB takes 130 ms.
+        case "OutOfMemoryException":
+            return True
+        case "TransactionException":  # A COMMIT that failed; its cause is in the text.
+            return any(sign in str(error) for sign in ("pin block", "allocate", "memory limit"))
+    return False
+
+
 def temp_files_full() -> WarehouseError:
     """Return the error for a folder of temporary files without room."""
     return WarehouseError(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.config import Limits, load_warehouse
 from ometria_replica.demo import SAMPLE_WIDTH, shown_cell
 from tests.e2e.program import run
 from tests.incremental.shops import NOON, account, replicate
@@ -49,6 +50,19 @@ def test_the_demo_leaves_a_real_account_alone(
         " Use another file: --warehouse duckdb:///demo.duckdb.\n"
     )
     assert warehouse.read_bytes() == before
+
+
+def test_the_demo_keeps_to_the_limits_of_the_settings(tmp_path: Path) -> None:
+    """Its DuckDB takes what any other does, and a wrong limit is told before it starts."""
+    (tmp_path / "ometria.toml").write_text('[warehouse]\nthreads = 1\ntemp_directory = "x"')
+    environ = {"OMETRIA_MEMORY_LIMIT": "200MB", "OMETRIA_CONFIG": str(tmp_path / "ometria.toml")}
+
+    loaded = load_warehouse("duckdb:///demo.duckdb", environ)
+    ended = run("demo", *SMALL, cwd=tmp_path, env=environ | {"OMETRIA_MEMORY_LIMIT": "80%"})
+
+    assert (loaded.url, loaded.limits) == ("duckdb:///demo.duckdb", Limits("200MB", 1, "x"))
+    assert ended.code == 2
+    assert "OMETRIA_MEMORY_LIMIT" in ended.err
 
 
 def test_a_value_that_is_cut_ends_with_an_ellipsis() -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
 from ometria_replica.batch import WaitingFile
 from ometria_replica.config import Config, FeedSettings, WarehouseSettings
+from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.records import FeedObject, Unreadable
 from ometria_replica.replication import sync
 from ometria_replica.state_commands import replay, rewind
 from ometria_replica.table_reads import _wait
+from ometria_replica.temp_files import is_out_of_memory
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, config, state
 from tests.replicas import account, of, replicate, write_feed_file
@@ -296,3 +300,52 @@ def test_older_files_do_not_replace_rows_of_a_file_that_can_no_longer_be_read(fe
     rows = read_file(feed.warehouse, "ometria.email_events")
     assert [row["bounce_reason"] for row in rows if row["email"] == "a"] == ["new.jsonl"]
     assert feed.log()["new.jsonl"] is None
+
+
+def with_memory(feed: Feed, memory: str) -> Config:
+    """Give settings with which DuckDB may use so much memory, less than is documented."""
+    warehouse = WarehouseSettings(f"duckdb:///{feed.warehouse}", memory_limit=memory, threads=1)
+    return Config(accounts=(feed.settings,), warehouse=warehouse)
+
+
+def write_long_texts(path: Path) -> None:
+    """Write events that do not fit into 20 MB together."""
+    days = (f"2026-01-01T00:00:{second}Z" for second in range(10, 22))
+    rows = [f"long,open,{day},{'x' * 2_000_000}\n" for day in days]
+    path.write_text("to_address,event_type,dt_occurred,campaign_title\n" + "".join(rows))
+    os.utime(path, (NOON.timestamp() - 100,) * 2)
+
+
+def test_a_file_that_needs_too_much_memory_holds_nothing_back(feed: Feed) -> None:
+    """The other files of its batch are loaded, and it is tried again when it is due."""
+    feed.bad.unlink()
+    feed.write("last.jsonl", NOON - MINUTE)
+    write_long_texts(feed.folder / "bad.csv")
+    times = (NOON, NOON + MINUTE)
+    reports = [sync(with_memory(feed, "20MB"), clock=repeat(at).__next__) for at in times]
+
+    (warning,) = reports[0].warnings
+    assert warning.startswith("email_events: bad.csv: DuckDB has not enough memory for it; raise")
+    assert [told(report) for report in reports] == [(1, 1), (0, 0)]
+    assert feed.emails() == {"good.jsonl", "last.jsonl"}
+    assert marks(feed.warehouse) == {"retry_file bad.csv": NOON + HOUR}
+
+
+def test_too_little_memory_for_every_file_fails_the_run(feed: Feed) -> None:
+    """Then the setting is to blame: a run that loads nothing does not succeed."""
+    feed.bad.unlink()
+    for name in ("good.jsonl", "other.csv"):
+        write_long_texts(feed.folder / name)
+
+    with pytest.raises(NotEnoughMemory, match="for any file of email_events") as caught:
+        sync(with_memory(feed, "20MB"), clock=lambda: NOON)
+
+    assert caught.value.exit_code == 5
+    assert feed.emails() == set()
+
+
+def test_a_commit_without_memory_is_not_the_fault_of_the_file() -> None:
+    """DuckDB then raises the error of a transaction, whose text alone names the cause."""
+    failed = "TransactionContext Error: Failed to commit: failed to pin block of size 492.0 KiB"
+    assert is_out_of_memory(duckdb.TransactionException(failed))
+    assert not is_out_of_memory(duckdb.TransactionException("write-write conflict"))

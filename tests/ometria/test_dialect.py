@@ -445,7 +445,7 @@ def test_json_becomes_json_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
 ) -> None:
     """Lines, arrays and records that span lines all become one record per line."""
-    monkeypatch.setattr("ometria_replica.ometria.one_per_line.CHUNK", chunk)
+    monkeypatch.setattr("ometria_replica.ometria.json_values.CHUNK", chunk)
     expected = json.loads(text) if text.lstrip().startswith("[") else None
     dialect = prepare(text.encode(), tmp_path)
     lines = (tmp_path / "file").read_text().splitlines()
@@ -454,6 +454,68 @@ def test_json_becomes_json_lines(
     assert len(lines) in {2, 3}
     records = [json.loads(line) for line in lines]
     assert records == (expected or [json.loads(r) for r in RECORDS if json.loads(r) in records])
+
+
+DEEP = '{"x": "]\\"[", "y": ' + "[" * 60_000 + "]" * 60_000 + "}"
+
+
+@pytest.mark.parametrize("chunk", [1_000, 1 << 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + ",".join([RECORDS[0], DEEP, RECORDS[1]]) + "]",
+        "\n".join([RECORDS[0], DEEP, RECORDS[1]]),
+        json.dumps(json.loads(RECORDS[0]), indent=1) + "\n" + DEEP + "\n" + RECORDS[1],
+    ],
+    ids=["an array", "lines", "records that span lines"],
+)
+def test_a_record_that_is_nested_without_end_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
+) -> None:
+    """Its end is found by its brackets, so that only its line is set aside."""
+    monkeypatch.setattr("ometria_replica.ometria.json_values.CHUNK", chunk)
+    prepare(text.encode(), tmp_path)
+    first, deep, last = (tmp_path / "file").read_text().splitlines()
+
+    assert deep == DEEP
+    assert [json.loads(line) for line in (first, last)] == [json.loads(r) for r in RECORDS[:2]]
+
+
+def test_one_damaged_character_does_not_garble_the_only_other(tmp_path: Path) -> None:
+    """The file is UTF-8: its line alone is set aside, by the mapping."""
+    data = "to_address,event_type,dt_occurred\nzoë@x.test,open,t\n".encode() + b"b,cl\xffick,t\n"
+    prepare(data, tmp_path)
+
+    assert (tmp_path / "file").read_bytes() == data
+
+
+def test_an_array_that_ends_in_a_nested_record_is_truncated(tmp_path: Path) -> None:
+    """Brackets in a text do not close it."""
+    for text in (f"[{DEEP[:-9]}", f'[{DEEP[:-70_000]}"]]]]]]'):
+        with pytest.raises(UnfitError, match="is truncated"):
+            prepare(text.encode(), tmp_path)
+
+
+@pytest.mark.parametrize("first", ["{}", '{"exported": "2026-03-01", "rows": 2}'])
+def test_a_first_record_about_the_file_hides_no_records_that_span_lines(
+    tmp_path: Path, first: str
+) -> None:
+    """Records in one line and in several can stand in one file."""
+    spanning = json.dumps(json.loads(RECORDS[0]), indent=2)
+    prepare(f"{first}\n{spanning}\n{spanning}".encode(), tmp_path)
+    lines = (tmp_path / "file").read_text().splitlines()
+
+    assert [json.loads(line) for line in lines] == [
+        json.loads(r) for r in (first, *RECORDS[:1] * 2)
+    ]
+
+
+def test_a_torn_line_does_not_join_others(tmp_path: Path) -> None:
+    """Lines stay as they are where they are no records that span lines."""
+    text = "\n".join([RECORDS[0], RECORDS[1][:9], RECORDS[2]])
+    prepare(text.encode(), tmp_path)
+
+    assert (tmp_path / "file").read_text() == text
 
 
 def test_an_array_keeps_the_text_of_its_numbers(tmp_path: Path) -> None:

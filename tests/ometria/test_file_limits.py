@@ -68,9 +68,11 @@ def test_long_files_of_short_lines_are_read(tmp_path: Path) -> None:
     assert isinstance(fetched(feed(tmp_path, HEADER + lines), max_record_bytes=2_000_000), FeedFile)
 
 
-def test_surplus_cells_make_a_file_unreadable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", ["", "\n" * 4_000, "short\n" * 4_000])
+def test_surplus_cells_make_a_file_unreadable(tmp_path: Path, between: str) -> None:
     """DuckDB keeps the line for each surplus cell: 20 GB for a file of 4 MB."""
-    file = fetched(feed(tmp_path, HEADER + f"{LINE}\n{LINE}{',y' * 5_000}\n" * 10))
+    wide = f"{LINE}\n{LINE}{',y' * 5_000}\n{between}"
+    file = fetched(feed(tmp_path, HEADER + wide * 10))
     assert isinstance(file, Unreadable)
     assert file.reason == "has lines with far more cells than its header"
 

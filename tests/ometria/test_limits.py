@@ -116,6 +116,52 @@ def test_an_answer_that_never_ends_is_given_up_at_the_deadline(
         assert caught.value.exit_code == 75
 
 
+def test_a_name_lookup_ends_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that does not respond does not hold a run: the system waits without limit."""
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20))
+    began = time.monotonic()
+    with (
+        impatient("https://ometria.invalid/v2", tmp_path) as client,
+        pytest.raises(Unavailable, match="could not be reached"),
+    ):
+        client.get("profiles")
+
+    assert time.monotonic() - began < 3
+    released.set()
+
+
+def test_a_host_is_reached_at_the_first_address_that_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host may have several, as IPv6 without a route beside IPv4; a connection is then kept."""
+    looked_up: list[str] = []
+
+    def addresses(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        looked_up.append(host)
+        return [(0, 0, 0, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1", "127.0.0.1")]
+
+    with (
+        listening(lambda _: Reply(b'[{"id":"1"}]')) as server,
+        client_of(server.url.replace("127.0.0.1", "ometria.invalid"), tmp_path) as client,
+    ):
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, port, *more, **options: (
+                addresses(host, port)
+                if host == "ometria.invalid"
+                else real(host, port, *more, **options)
+            ),
+        )
+        assert [client.get("lists").records for _ in range(2)] == [[{"id": "1"}]] * 2
+
+    assert looked_up == ["ometria.invalid"]
+
+
 def test_a_deadline_applies_through_a_proxy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +224,18 @@ def test_a_body_beyond_the_limit_is_an_error(
     assert client.requests == 1
     assert "GET /profiles" in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("values", [b"0," * 100_000, b"[]," * 50_000, b'{"a":1},' * 20_000])
+def test_many_short_values_count_for_more_than_their_bytes(values: bytes, tmp_path: Path) -> None:
+    """Each takes a hundred bytes once it is parsed, so an answer of few bytes may hold millions."""
+    with (
+        listening(lambda _: Reply(b"[" + values + b"0]")) as server,
+        client_of(server.url, tmp_path, max_answer_bytes=1_000_000) as client,
+    ):
+        with pytest.raises(UnexpectedResponse, match=r"1,000,000 bytes \(max_answer_bytes\)"):
+            client.get("profiles")
+        assert len(values) < 1_000_000
 
 
 READ_A_BOMB = """

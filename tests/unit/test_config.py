@@ -914,7 +914,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].api_key", "set", "env:OMETRIA_API_KEY"),
         ("accounts[0].api_url", "https://api.ometria.com/v2", "default"),
         ("accounts[0].requests_per_second", "2", "ometria.toml"),
-        ("accounts[0].max_answer_bytes", "256000000", "default"),
+        ("accounts[0].max_answer_bytes", "64000000", "default"),
         ("accounts[0].changes_parameter", "since", "default"),
         ("accounts[0].wide_keys", "false", "default"),
         ("accounts[0].deletes", "report", "default"),

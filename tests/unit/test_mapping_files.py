@@ -117,6 +117,44 @@ def test_lines_that_are_not_json_objects_are_rejected(tmp_path: Path) -> None:
     assert staged.counts.records_rejected == 3
 
 
+def test_each_line_of_json_is_rejected_for_its_reason(tmp_path: Path) -> None:
+    """A byte that is not UTF-8, and a value that is nested without end, reject their own lines."""
+    good = '{"to_address":"zoë@example.com","event_type":"open"}\n'.encode()
+    damaged, deep = (
+        good.replace(b"open", b"\xffopen"),
+        b'{"x":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+    )
+    content = good + damaged + deep + b"\n" + good.replace(b"zo", b"chlo")
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, Dialect("json")))
+
+    assert [row["email"] for row in staged.rows] == ["zoë@example.com", "chloë@example.com"]
+    assert sorted((r["position"], r["reason"], r["raw"]) for r in staged.rejects) == [
+        (
+            2,
+            "line cannot be parsed: invalid encoding",
+            damaged.decode(errors="replace").rstrip("\n"),
+        ),
+        (3, "line cannot be parsed: nested too deeply", deep.decode()),
+    ]
+
+
+@pytest.mark.parametrize("file_ends", ["\n", "\r\n"])
+def test_a_long_line_that_is_rejected_is_kept_whole(tmp_path: Path, file_ends: str) -> None:
+    """DuckDB keeps 10,000 bytes of it; the rest, and the lines of its record, are in the file."""
+    long = "é" * 9_000
+    surplus, spans = f"{long},open,2026-03-01,t,surplus", f'a,b,c,"{long}\r\n{long}\udcff"'
+    lines = ["\ufeff" + HEADER.decode().strip(), surplus, GOOD.decode().strip(), spans, "short"]
+    content = "".join(line + file_ends for line in lines).encode("utf-8", "surrogateescape")
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com"]
+    found = {(reject["position"], reject["raw"].rstrip("\r\n")) for reject in staged.rejects}
+    # DuckDB counts records: it does not say in which line of the file one begins.
+    assert found == {(2, surplus), (4, spans.replace("\udcff", "\ufffd")), (5, "short")}
+
+
 def test_two_malformed_files_in_one_batch_keep_their_own_lines(tmp_path: Path) -> None:
     """A rejected line names its file in a batch of several files."""
     bad = HEADER + b"short\n" + GOOD

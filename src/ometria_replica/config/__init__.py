@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
-from ometria_replica.config.load import load_config
+from ometria_replica.config.load import load_config, load_warehouse
 from ometria_replica.config.schema import (
     AccountSettings,
     Config,
@@ -25,5 +25,6 @@ __all__ = [
     "explain",
     "is_loopback",
     "load_config",
+    "load_warehouse",
     "masked",
 ]

@@ -66,6 +66,16 @@ def load_config(
     return config
 
 
+def load_warehouse(url: str, environ: Mapping[str, str] = os.environ) -> WarehouseSettings:
+    """Read the settings of the warehouse alone, for one at *url*; accounts are not looked at."""
+    path = _find(None, environ)
+    loading = _Loading(environ, path, _parse(path) if path else {})
+    warehouse = loading.warehouse(url)
+    if loading.reader.problems:
+        raise ConfigError(loading.reader.problems)
+    return warehouse
+
+
 def _doubt_owner(path: Path, config: Config) -> None:
     """
     Warn if a file that was only found, and that another user wrote, says where keys are sent.
@@ -129,7 +139,7 @@ class _Loading:
     def config(self, warehouse_url: str | None) -> Config:
         """Read everything; the problems are then in the reader."""
         self.reader.refuse_unknown(self._document, "", ("warehouse", "accounts"))
-        warehouse = self._warehouse(warehouse_url)
+        warehouse = self.warehouse(warehouse_url)
         tables = self._account_tables()
         accounts = tuple(
             self._account(table, f"accounts[{index}]", alone=len(tables) == 1)
@@ -139,7 +149,8 @@ class _Loading:
         self._check_variables(len(tables))
         return Config(accounts, warehouse, self._path, self.reader.origins)
 
-    def _warehouse(self, url: str | None) -> WarehouseSettings:
+    def warehouse(self, url: str | None) -> WarehouseSettings:
+        """Read the settings of the warehouse; *url* is the command line's."""
         table = self._section(WarehouseSettings, self._document.get("warehouse", {}), "warehouse")
         arguments = command_line({"url": url}, "warehouse")
         providers = [arguments, *self._providers(table, "warehouse", alone=True)]

@@ -534,9 +534,10 @@ class AccountSettings:
     max_answer_bytes: int = _setting(
         _whole_bytes(ANSWER_BYTES),
         "whole number",
-        "The largest answer of the API, in bytes after decompression; at least 1000000."
-        " A larger one is an error, so that it cannot use up the memory.",
-        256_000_000,
+        "The largest answer of the API, in bytes after decompression; at least 1000000. Each value"
+        " in it counts as 32 bytes at least. A larger answer is an error, so that it cannot use up"
+        " the memory: parsed records take six times as much.",
+        64_000_000,
     )
     changes_parameter: str = _setting(
         _parameter,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ometria_replica.arrow_types import ARROW_TYPES
-from ometria_replica.batching import stage_files, stage_pages
+from ometria_replica.batching import discard, stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
 from ometria_replica.dlt.state import advance, file_log_in, set_file_log, table_state_in
@@ -127,6 +127,7 @@ def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
 def _is_read(load: _Load, staging: Staging, file: FeedFile | Unreadable) -> bool:
     """Stage a file; False if the next load must try it again."""
     (outcome,) = stage_files(staging, [file], [load.now])
+    discard([file])
     if isinstance(outcome, Unreadable):
         logger.warning("%s: %s: %s", load.table.name, file.origin.name, outcome.reason)
         return False

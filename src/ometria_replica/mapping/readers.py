@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
 BUFFER_BYTES = 2 * MAX_LINE_BYTES  # Of a CSV file; by default DuckDB takes 16 of the longest lines.
 JSON_BATCH = 20_000  # Records held as Python objects at once: some 40 MB.
+_UNDECODABLE = re.compile("[\udc80-\udcff]")  # As `surrogateescape` reads what is not UTF-8.
 
 
 def alike(
@@ -77,28 +79,43 @@ def _as_text(column: str, kind: str) -> str:
     return f"{column}::VARCHAR"
 
 
-def json_batches(path: Path, bad: list[tuple[int, str]]) -> Iterator[list[Record]]:
-    """Yield the objects of a file of JSON lines; add other lines to *bad*, with their numbers."""
+def json_batches(path: Path, bad: list[tuple[int, str, str]]) -> Iterator[list[Record]]:
+    """
+    Yield the objects of a file of JSON lines.
+
+    Other lines are added to *bad*: the number, the text and the reason of each.
+    """
     batch: list[Record] = []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
-            record = _json_object_or_none(line)
-            if record is not None:
-                batch.append(record)
-            elif line.strip():
-                bad.append((number, encodable(line.rstrip("\n"))))
+            if not line.strip():
+                continue
+            try:
+                batch.append(_record(line))
+            except _NoRecordError as reason:
+                bad.append((number, encodable(line.rstrip("\n")), str(reason)))
             if len(batch) == JSON_BATCH:
                 yield batch
                 batch = []
     yield batch
 
 
-def _json_object_or_none(line: str) -> Record | None:
+class _NoRecordError(Exception):
+    """A line cannot be parsed."""
+
+
+def _record(line: str) -> Record:
+    if not line.isascii() and _UNDECODABLE.search(line):
+        raise _NoRecordError("invalid encoding")  # As DuckDB says of a line of CSV.
     try:
         value = parse(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    except RecursionError:
+        raise _NoRecordError("nested too deeply") from None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise _NoRecordError("not JSON")
+    return value
 
 
 def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:

@@ -20,6 +20,7 @@ from ometria_replica.mapping.joined_parts import (
     parts,
 )
 from ometria_replica.mapping.readers import (
+    MAX_LINE_BYTES,
     alike,
     csv_relation,
     documented_names,
@@ -41,8 +42,9 @@ from ometria_replica.mapping.select import (
     staged_ddl,
     type_words,
 )
-from ometria_replica.mapping.torn_lines import take_out_torn_lines
+from ometria_replica.mapping.torn_lines import record_at, take_out_torn_lines
 from ometria_replica.records import Unreadable
+from ometria_replica.temp_files import is_full, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +58,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TORN = "error_type::VARCHAR = 'UNQUOTED VALUE' OR contains(csv_line, chr(10))"
+# After a line that ends in \r\n, what DuckDB keeps of the next may begin with the \n.
+_LINE = "ltrim(csv_line, chr(10))"
+_TORN = f"error_type::VARCHAR = 'UNQUOTED VALUE' OR contains({_LINE}, chr(10))"
+
+KEPT_OF_A_LINE = 9_990  # Bytes: DuckDB keeps 10,000 of a line that it cannot parse, or few less.
 
 
 class _TornError(Exception):
@@ -166,9 +172,9 @@ class Staging:
                     records = self._read_parts(file, synced_at)
             if records:
                 self._note_span(first, file.origin.name)
-        except (duckdb.IOException, duckdb.OutOfMemoryException):
-            raise  # The fault of this machine, and not of the file.
         except (duckdb.Error, ValueError, RecursionError) as error:
+            if _is_of_the_machine(error):
+                raise
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
             return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
         self._note_columns(file)
@@ -263,9 +269,9 @@ class Staging:
         try:
             with self._all_or_nothing():
                 self._read_csv([file for file, _ in files], [synced_at for _, synced_at in files])
-        except (duckdb.IOException, duckdb.OutOfMemoryException):
-            raise  # The fault of this machine, and not of a file.
         except (duckdb.Error, _TornError, AnotherHeaderError) as error:
+            if _is_of_the_machine(error):
+                raise
             logger.info("reading %d files one by one: %s", len(files), type(error).__name__)
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
@@ -324,8 +330,8 @@ class Staging:
         for part in parts(file, self.table):
             torn = take_out_torn_lines(part.path, part.dialect)
             records += self._read_file(part, synced_at, is_whole=True)
-            lines = [(part.lines_before + number, text) for number, text in torn]
-            self._reject_texts(file.origin.name, lines, "a quote is not closed")
+            lines = [(part.lines_before + number, text, reason) for number, text, reason in torn]
+            self._reject_texts(file.origin.name, lines)
             self._note_columns(part)
         return records
 
@@ -357,16 +363,30 @@ class Staging:
             if not are_whole and self._scalar(f"SELECT count(*) FROM reject_errors WHERE {_TORN}"):
                 raise _TornError
             for file in files:
-                self._reject_lines(
-                    file.origin.name,
-                    f"SELECT line + {file.lines_before}, csv_line,"
-                    " string_agg(DISTINCT lower(error_type::VARCHAR), ', ')"
-                    " FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
-                    f" WHERE file_path = {literal(str(file.path))} GROUP BY ALL",
-                )
+                self._reject_csv_lines(file)
             self.connection.execute("DELETE FROM reject_errors")
         self.connection.execute("DELETE FROM reject_scans")
         return inserted
+
+    def _reject_csv_lines(self, file: FeedFile) -> None:
+        """Reject the lines that DuckDB could not parse; those of which it kept a part, whole."""
+        lines = (
+            f"(SELECT line + {file.lines_before} AS line, line_byte_position AS place,"
+            f" {_LINE} AS raw,"
+            " string_agg(DISTINCT lower(error_type::VARCHAR), ', ') AS reason"
+            " FROM reject_errors JOIN reject_scans USING (scan_id, file_id)"
+            f" WHERE file_path = {literal(str(file.path))} GROUP BY ALL)"
+        )
+        name, is_cut = file.origin.name, f"strlen(raw) >= {KEPT_OF_A_LINE}"
+        self._reject_lines(name, f"SELECT line, raw, reason FROM {lines} WHERE NOT {is_cut}")
+        cut = self.connection.execute(f"SELECT line, place, reason FROM {lines} WHERE {is_cut}")
+        whole: list[tuple[int, str, str]] = []
+        for line, place, reason in cut.fetchall():
+            whole.append((line, record_at(file.path, place - 1, file.dialect), reason))
+            if sum(len(text) for _, text, _ in whole) > MAX_LINE_BYTES:
+                self._reject_texts(name, whole)
+                whole = []
+        self._reject_texts(name, whole)
 
     def _read_json(self, file: FeedFile, synced_at: datetime) -> int:
         """
@@ -374,7 +394,7 @@ class Staging:
 
         Slower than CSV, whose texts Python never touches.
         """
-        bad: list[tuple[int, str]] = []
+        bad: list[tuple[int, str, str]] = []
         inserted = 0
         for records in json_batches(file.path, bad):
             unknown = unknown_fields(self.table, records)
@@ -385,17 +405,19 @@ class Staging:
                 ]
             self._unknown |= unknown - names.keys()
             inserted += self._insert_records(records, synced_at)
-        self._reject_texts(file.origin.name, bad, "not JSON")
+        self._reject_texts(file.origin.name, bad)
         return inserted
 
-    def _reject_texts(self, origin: str, lines: Sequence[tuple[int, str]], reason: str) -> None:
+    def _reject_texts(self, origin: str, lines: Sequence[tuple[int, str, str]]) -> None:
+        """Reject *lines*: the number, the text and the reason of each."""
         if not lines:
             return
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
 
-        numbers, texts = zip(*lines, strict=True)
-        self.connection.register("bad_lines", pa.table({"line": numbers, "raw": texts}))
-        self._reject_lines(origin, f"SELECT line, raw, {literal(reason)} FROM bad_lines")
+        names = ("line", "raw", "reason")
+        columns = dict(zip(names, zip(*lines, strict=True), strict=True))
+        self.connection.register("bad_lines", pa.table(columns))
+        self._reject_lines(origin, "SELECT line, raw, reason FROM bad_lines")
         self.connection.unregister("bad_lines")
 
     def _reject_lines(self, origin: str, lines: str) -> None:
@@ -519,6 +541,13 @@ class Staging:
     def _row(self, statement: str) -> list[int]:
         found = self.connection.execute(statement).fetchone()
         return [int(number) for number in found or (0,)]
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether this machine failed, which has no memory or no disk left, and not the file."""
+    import duckdb  # noqa: PLC0415 -- As above.
+
+    return isinstance(error, duckdb.IOException) or is_out_of_memory(error) or is_full(error)
 
 
 def _rejected_columns() -> str:

@@ -7,6 +7,7 @@ for itself: a record that starts with an open quote loses its first line, and no
 
 from __future__ import annotations
 
+import io
 import re
 from collections import deque
 from typing import TYPE_CHECKING
@@ -24,20 +25,20 @@ LONGEST_LINES = 1_000  # Of one record. A cell of an event holds no text longer 
 LONGEST_TEXT = 1 << 20  # nor than so many characters.
 
 
-def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str]]:
+def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, str]]:
     """
-    Rewrite *path* without its torn lines, and return them with their numbers, from 1.
+    Rewrite *path* without its torn lines; return their numbers, from 1, their texts, and why.
 
     An empty line stays in their place, so that the other lines keep their numbers. All records
     end with a line feed then: lines after an open quote seemed to be text, which keeps its ends.
     """
-    torn: list[tuple[int, str]] = []
+    torn: list[tuple[int, str, str]] = []
     written = path.with_name(f"{path.name}.whole")
     options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
     with path.open(**options) as lines, written.open("w", **options) as whole:  # type: ignore[call-overload]
         for number, line, is_torn, is_last in _lines(lines, dialect):
             if is_torn:
-                torn.append((number, encodable(line.rstrip("\r\n"))))
+                torn.append((number, encodable(line.rstrip("\r\n")), "a quote is not closed"))
                 line = "\n"  # noqa: PLW2901 -- In its place.
             whole.write(re.sub(r"\r?\n$", "\n", line) if is_last else line)
     written.replace(path)
@@ -86,6 +87,23 @@ def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialec
         if not text.startswith(delimiter, place):
             return taken if not taken or cells == len(dialect.columns) else None
         place, cells = place + len(delimiter), cells + 1
+
+
+def record_at(path: Path, place: int, dialect: Dialect) -> str:
+    """
+    Return the record that begins at the byte *place*, with the lines that it takes.
+
+    DuckDB counts the end of the line before as one byte, also where it is ``CR LF``.
+    """
+    with path.open("rb") as file:
+        file.seek(place)
+        if file.read(1) != b"\n":
+            file.seek(place)
+        lines = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
+        line, ahead = lines.readline(), deque[str]()
+        more = _lines_of_record(line, ahead, lines, dialect) if dialect.quote in line else 0
+        record = line + "".join(list(ahead)[: more or 0])
+    return encodable(record.rstrip("\r\n"))
 
 
 def _closing(text: str, start: int, dialect: Dialect) -> int | None:

@@ -25,7 +25,12 @@ from ometria_replica.errors import (
     UnexpectedResponse,
 )
 from ometria_replica.failpoints import step
-from ometria_replica.ometria.answer_body import ACCEPTED_ENCODINGS, UnreadableBody, read_body
+from ometria_replica.ometria.answer_body import (
+    ACCEPTED_ENCODINGS,
+    UnreadableBody,
+    counted_size,
+    read_body,
+)
 from ometria_replica.ometria.certificates import trusted
 from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
@@ -70,7 +75,7 @@ class Client:
     *give_up_after_seconds* is how long one request is retried; a 429 is retried without limit,
     and its ``Retry-After`` is honoured up to 15 minutes: a longer one ends the read.
     A single attempt may wait *timeout_seconds* for the next byte and take *deadline_seconds* in
-    all, and its decompressed body may hold *max_answer_bytes*.
+    all, and its decompressed body may hold *max_answer_bytes*, as :func:`counted_size` counts them.
     *requests_per_minute* are limits of single endpoints, which apply besides the account's.
     *warnings* collects messages for the report, without personal data. *clock*
     (monotonic seconds), *sleep*, *now* and *seed* are for tests; *rate_limit_folder* is the
@@ -88,7 +93,7 @@ class Client:
         api_key: str,
         requests_per_second: float = 4.0,
         requests_per_minute: Mapping[str, int] = _NO_LIMITS,
-        max_answer_bytes: int = 256_000_000,
+        max_answer_bytes: int = 64_000_000,
         timeout_seconds: float = 60,
         deadline_seconds: float = 300,
         give_up_after_seconds: float = 300,
@@ -260,13 +265,15 @@ class Client:
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)
         served_at = read_date(response.headers.get("date"))
         self._check_status(response, body, origin, served_at or self._now())
-        if len(body) > self._max_answer_bytes:
+        if counted_size(body) > self._max_answer_bytes:
             raise UnexpectedResponse(
                 f"Ometria's answer to {origin} is longer than {self._max_answer_bytes:,} bytes"
                 " (max_answer_bytes). If the account is that large, raise the setting; else check"
                 " api_url, then run `ometria-replica check`."
             )
         answer = read_answer(response, body, origin, requested_at, served_at)
+        for remark in answer.remarks:  # Once for each endpoint, however many answers have it.
+            self.warn(f"{origin_of(path, {})}: {remark}")
         self._took = took
         self._retries.note_good_answer()
         self._note_server_time(served_at, took)

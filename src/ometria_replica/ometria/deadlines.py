@@ -2,13 +2,16 @@
 A deadline for a whole request, which the HTTP library has only for each read of a socket.
 
 A server that sends a byte now and then, or interim answers (1xx) without end, never lets such a
-read time out. So each read, write and connection of a request gets at most the time that is left.
+read time out. So each read, write and connection of a request gets at most the time that is left,
+and so does the lookup of the host's name, which the system offers without a limit of time.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +64,37 @@ class DeadlineBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect to *host*."""
-        stream = self._backend.connect_tcp(
-            host, port, self.left(timeout), local_address, socket_options
-        )
-        return _DeadlineStream(stream, self)
+        """Connect to *host*, at the first of its addresses that accepts."""
+        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in self._addresses(host, port, timeout):
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, self.left(timeout), local_address, socket_options
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _DeadlineStream(stream, self)
+        raise failure
+
+    def _addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
+        """Look up *host* in a thread, which is left to itself if it takes too long."""
+        found: Future[list[str]] = Future()
+        threading.Thread(target=_look_up, args=[host, port, found], daemon=True).start()
+        try:
+            return found.result(self.left(timeout))
+        except TimeoutError:
+            raise httpcore2.ConnectTimeout(f"the lookup of {host} did not end") from None
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host} cannot be looked up") from error
+
+
+def _look_up(host: str, port: int, found: Future[list[str]]) -> None:
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.set_result(list(dict.fromkeys(str(address[0]) for *_, address in answers)))
+    except BaseException as error:  # noqa: BLE001 -- The thread that waits for it raises it.
+        found.set_exception(error)
 
 
 class _DeadlineStream(httpcore2.NetworkStream):

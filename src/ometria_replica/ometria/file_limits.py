@@ -8,6 +8,7 @@ limit is unreadable, and the rest of the export is read.
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.ometria.decompress import UnfitError, chunks_of
@@ -26,6 +27,7 @@ Of the lines with surplus cells, each as often as it has one: DuckDB keeps the l
 """
 
 MOST_COLUMNS = 1_000  # DuckDB takes some 150 kB for each, and 550 MB by default for everything.
+KEPT_OF_A_LINE = 10_000  # Characters, by DuckDB, for each surplus cell.
 FEW_CELLS = 100  # Surplus cells that an unquoted delimiter in a text may make.
 BATCH_BYTES = 32_000_000  # Of Parquet, decoded at once.
 
@@ -52,15 +54,16 @@ def check_cells(path: Path, dialect: Dialect) -> None:
     quote = re.escape(dialect.quote.encode())
     in_quotes = re.compile(quote + b"[^" + quote + b"]*" + quote) if quote else None
     size = 0
-    for lines in _whole_lines(path):
-        if lines.count(delimiter) <= expected * lines.count(b"\n") + FEW_CELLS:
+    for text in _whole_lines(path):
+        lines = text.split(b"\n")
+        if max(map(bytes.count, lines, repeat(delimiter))) <= expected + FEW_CELLS:
             continue
-        for line in lines.split(b"\n"):
+        for line in lines:
             surplus = line.count(delimiter) - expected
             if surplus > FEW_CELLS and in_quotes:
                 surplus = in_quotes.sub(b"", line).count(delimiter) - expected
             if surplus > FEW_CELLS:
-                size += surplus * len(line)
+                size += surplus * min(len(line), KEPT_OF_A_LINE)
         if size > SURPLUS_BYTES:
             raise UnfitError("has lines with far more cells than its header")
 

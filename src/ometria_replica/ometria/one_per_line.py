@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, cast
 
 from ometria_replica.ometria.decompress import CHUNK, UnfitError, head, rewrite
+from ometria_replica.ometria.json_values import MAX_RECORD, json_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import Dialect
 
-MAX_RECORD = 16 << 20  # Characters. No event is longer than this as a JSON record.
+SEEN_LINES = 100  # Lines by which records that span lines are detected.
 
-_SPACE = re.compile(r"[ \t\r\n]*")
 _ENDS = re.compile(rb"\r\n?")
 
 
@@ -149,16 +149,25 @@ def _is_folded(path: Path) -> bool:
 
 
 def _spans_lines(path: Path) -> bool:
+    """Whether the first records span lines; the very first may not, as one about the file."""
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        line = file.readline(MAX_RECORD)
-        while line and not line.strip():
-            line = file.readline(MAX_RECORD)
-    if _parsed(line) is not None:
-        return False
+        lines = iter(lambda: file.readline(MAX_RECORD), "")
+        if all(_is_json(line) for line in islice(filter(str.strip, lines), SEEN_LINES)):
+            return False
     try:
-        return next(_json_lines(path), b"").startswith(b"{")
+        return all(each.startswith(b"{") for each in islice(_json_lines(path), SEEN_LINES))
     except UnfitError:
         return False
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except RecursionError:  # It is nested so deep that only its end can be found.
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def _parsed(line: str | bytes) -> object:
@@ -170,65 +179,6 @@ def _parsed(line: str | bytes) -> object:
 
 def _json_lines(path: Path) -> Iterator[bytes]:
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        text = _Window(file)
-        closing = text.take("[")
-        while not text.at_end() and not (closing and text.take("]")):
-            record = re.sub(r"[ \t]*[\r\n]\s*", " ", text.take_value())
+        for value in json_values(file):
+            record = re.sub(r"[ \t]*[\r\n]\s*", " ", value)
             yield f"{record}\n".encode("utf-8", "surrogateescape")
-            text.take(",")
-        if closing and not text.closed:
-            raise UnfitError("is truncated: its JSON array does not end")
-        if not text.at_end():
-            raise UnfitError("holds more data after the end of its JSON array")
-
-
-class _Window:
-    """The part of a JSON text that is in memory, and the current position in it."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-        self.text = ""
-        self.place = 0
-        self.finished = False
-        self.closed = False
-
-    def at_end(self) -> bool:
-        """Skip whitespace. Whether the text has ended."""
-        while True:
-            found = _SPACE.match(self.text, self.place)
-            self.place = found.end() if found else self.place
-            if self.place < len(self.text):
-                return False
-            if not self._more():
-                return True
-
-    def take(self, sign: str) -> bool:
-        """Consume *sign* if it is next."""
-        if self.at_end() or self.text[self.place] != sign:
-            return False
-        self.place += 1
-        self.closed = sign == "]"
-        return True
-
-    def take_value(self) -> str:
-        """Consume the next value and return its text."""
-        while True:
-            try:
-                _, end = _DECODER.raw_decode(self.text, self.place)
-                if end < len(self.text) or not self._more():
-                    break
-            except (ValueError, RecursionError):
-                if len(self.text) - self.place > MAX_RECORD or not self._more():
-                    raise UnfitError("is truncated, or contains text that is not JSON") from None
-        value, self.place = self.text[self.place : end], end
-        return value
-
-    def _more(self) -> bool:
-        chunk = "" if self.finished else self.file.read(CHUNK)
-        self.finished = not chunk
-        self.text = self.text[self.place :] + chunk
-        self.place = 0
-        return bool(chunk)
-
-
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import ssl
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica import records
 from ometria_replica.errors import UnexpectedResponse
+from ometria_replica.ometria.decompress import UnfitError
+from ometria_replica.ometria.json_values import json_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +33,9 @@ KNOWN_TYPES = frozenset({
     "text/xml", "text/csv", "text/json", "image/gif", "image/jpeg", "image/png",
 })  # fmt: skip
 
+NOT_UTF_8 = "bytes that are not UTF-8 were replaced by U+FFFD"
+TOO_DEEP = "a record is nested too deeply to be parsed, and was set aside"
+
 # Beyond these, a header's date is an error, and arithmetic with it may overflow.
 PLAUSIBLE_YEARS = range(1990, 2200)
 
@@ -39,9 +46,10 @@ class Answer:
     The answer to one request.
 
     *records* are the elements of an array, or the one object if *single*. An element
-    that is not an object becomes ``{"_": element}``, which no table can identify, so that
-    the mapping rejects it. *requested_at* is our own time (UTC) just before sending;
-    *served_at* is Ometria's, None if the answer has no date.
+    that is not an object, or is nested too deeply to be parsed, becomes ``{"_": element}``,
+    which no table can identify, so that the mapping rejects it. *requested_at* is our own time
+    (UTC) just before sending; *served_at* is Ometria's, None if the answer has no date.
+    *remarks* say what of the answer was changed.
     """
 
     records: list[records.Record]
@@ -49,6 +57,7 @@ class Answer:
     served_at: datetime | None
     origin: str
     single: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 class BadRequest(UnexpectedResponse):
@@ -101,25 +110,48 @@ def read_answer(
     served_at: datetime | None,
 ) -> Answer:
     """Parse a successful answer. Raises Setback if it is incomplete, or UnexpectedResponse."""
-    parsed = _parsed(response, body, origin)
-    if isinstance(parsed, dict):
-        return Answer([parsed], requested_at, served_at, origin, single=True)
-    if isinstance(parsed, list):
-        found = [_as_record(element) for element in parsed]
-        return Answer(found, requested_at, served_at, origin)
-    raise _not_documented(response, body, origin)
-
-
-def _parsed(response: httpx2.Response, body: bytes, origin: str) -> Any:
+    text, remarks = _decoded(body)
     try:
-        return records.parse(body)
-    except RecursionError as error:  # No record is nested so deep, and a retry would not help.
-        raise _not_documented(response, body, origin) from error
+        try:
+            parsed = records.parse(text)
+        except RecursionError:
+            parsed, remarks = _parsed_one_by_one(text), (*remarks, TOO_DEEP)
     except ValueError as error:
         if not body.strip() or body.lstrip()[:1] in {b"[", b"{"}:
             reason = f"the answer is incomplete ({described(response, body)})"
             raise Setback(reason, damaged=True) from error
         raise _not_documented(response, body, origin) from error
+    if isinstance(parsed, dict):
+        return Answer([parsed], requested_at, served_at, origin, single=True, remarks=remarks)
+    if isinstance(parsed, list):
+        found = [_as_record(element) for element in parsed]
+        return Answer(found, requested_at, served_at, origin, remarks=remarks)
+    raise _not_documented(response, body, origin)
+
+
+def _decoded(body: bytes) -> tuple[str, tuple[str, ...]]:
+    encoding = json.detect_encoding(body)  # As `json.loads` reads bytes.
+    try:
+        return body.decode(encoding, "surrogatepass"), ()
+    except UnicodeDecodeError:
+        return body.decode(encoding, "replace"), (NOT_UTF_8,)
+
+
+def _parsed_one_by_one(text: str) -> Any:
+    """Parse each element of an array; one that is nested too deeply stays as its text."""
+    elements = json_values(io.StringIO(text))
+    try:
+        parsed = [_parsed_or_text(element) for element in elements]
+    except UnfitError as error:
+        raise ValueError from error
+    return parsed if text.lstrip().startswith("[") else _as_record(parsed[0])
+
+
+def _parsed_or_text(text: str) -> Any:
+    try:
+        return records.parse(text)
+    except RecursionError:
+        return records.JsonText(text)
 
 
 def _as_record(element: Any) -> records.Record:
