@@ -40,7 +40,7 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format lint types imports docs docs-check diagram lock clean \
-	bench bench-check bench-warehouses bench-api bench-flame bench-docs
+	bench bench-check bench-tables bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ bench-flame: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Draw flame graphs
 bench-warehouses: $(tools)  ## Measure PostgreSQL: this program, hand-written SQL and dlt (EVENTS=1000000 REPEAT=3)
 	@$(bin)/python bench/warehouses.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
 	@$(bin)/python bench/warehouses.py --docs
+
+bench-tables: $(tools)  ## Measure whether the cost of each table grows faster than its rows (BENCH="--rows 250000")
+	@nice $(bin)/python bench/tables.py $(BENCH)
 
 bench-docs: $(peers)/.ready $(whole)  ## Write the newest results of make bench into the docs
 	@$(bin)/python bench/warehouses.py --docs
