@@ -40,7 +40,7 @@ headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format lint types imports docs docs-check diagram lock clean \
-	bench bench-check bench-memory bench-warehouses bench-api bench-flame bench-docs
+	bench bench-check bench-memory bench-tables bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
 	@awk -F ':.*  \#\# ' '/^[a-z-]+:.*  \#\# / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +102,9 @@ bench-warehouses: $(tools)  ## Measure PostgreSQL: this program, hand-written SQ
 	@$(bin)/python bench/warehouses.py --events $(EVENTS) --repeat $(REPEAT) $(BENCH)
 	@$(bin)/python bench/warehouses.py --docs
 
+bench-tables: $(tools)  ## Measure whether the cost of each table grows faster than its rows (BENCH="--rows 250000")
+	@nice $(bin)/python bench/tables.py $(BENCH)
+
 bench-docs: $(peers)/.ready $(whole)  ## Write the newest results of make bench into the docs
 	@$(bin)/python bench/warehouses.py --docs
 	@$(peers)/bin/python bench/plot.py
@@ -114,10 +117,10 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --extra simulator --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
-	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --output-file requirements/spark.txt
+	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --group engines --output-file requirements/spark.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
-	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark.)
+	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark and ClickHouse.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
@@ -148,9 +151,9 @@ $(tools): requirements/warehouses.txt $(ready)
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-# Some 400 MB more.
+# Some 950 MB more.
 $(whole): requirements/spark.txt $(tools)
-	@echo "Adding Spark (a minute, the first time) ..." >&2
+	@echo "Adding Spark and ClickHouse (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

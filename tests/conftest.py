@@ -30,7 +30,10 @@ class Repeats:
 
 
 REPEATS = (
-    Repeats("warehouses/test_conformance.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
+    Repeats(
+        "warehouses/test_conformance.py",
+        ("delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
+    ),
     Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
     Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+postgres")),
     Repeats(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.duck import Row
+
 ACCOUNT, SOURCE = "1042", "ometria-uk"
 
 
@@ -200,7 +202,7 @@ def test_since_reads_again_and_moves_nothing(shop: Account, server: Server, tmp_
     warehouse = tmp_path / "replica.duckdb"
     env = api_env(server, warehouse)
     run("sync", env=env, cwd=tmp_path, check=True)
-    marks = read_file(warehouse, "ometria_replica.watermarks", order="ALL")
+    marks = watermarks(warehouse)
     since = shop.now - timedelta(days=30)
 
     report = run(
@@ -209,4 +211,10 @@ def test_since_reads_again_and_moves_nothing(shop: Account, server: Server, tmp_
 
     assert {each["inserted"] for each in report.json["tables"]} == {0}
     assert sum(each["unchanged"] for each in report.json["tables"]) > 0
-    assert read_file(warehouse, "ometria_replica.watermarks", order="ALL") == marks
+    assert watermarks(warehouse) == marks
+
+
+def watermarks(warehouse: Path) -> list[Row]:
+    """Read how far the tables have been read, without the rows that were noted."""
+    found = read_file(warehouse, "ometria_replica.watermarks", order="ALL")
+    return [mark for mark in found if not str(mark["kind"]).startswith("written ")]

@@ -345,13 +345,14 @@ requests_per_second = 1000
     def _check_marks(self) -> None:
         """
         No watermark is past the clock of the one who was asked. A listing has our own time, and
-        the position of an interrupted read says nothing about what is complete.
+        the position of an interrupted read says nothing about what is complete; nor does a row
+        that was noted.
         """
         self._marks = [
             mark
             for mark in self.state("watermarks")
             if mark["source_id"] == self.source_id
-            and not mark["kind"].startswith(("listed ", "position "))
+            and not mark["kind"].startswith(("listed ", "position ", "written "))
         ]
         for mark in self._marks:
             if mark["reached_at"] > self.account.now + timedelta(seconds=60):

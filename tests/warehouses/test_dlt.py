@@ -351,3 +351,26 @@ def test_a_sync_sends_the_statements_that_the_page_counts(
     page = (Path(__file__).parents[2] / "docs/how-to/cloud-warehouses.md").read_text()
     table = page.partition("<!-- statements -->")[2].partition("<!-- /statements -->")[0]
     assert [(int(s), int(p)) for s, p in re.findall(r"\| (\d+) \| (\d+) \|", table)] == found
+
+
+def test_the_constraint_of_older_releases_is_replaced(database: BridgedPostgresPlace) -> None:
+    """Under it two accounts could not have equal keys; one that a foreign key needs stays."""
+    with opened(database, "uk", "fr") as warehouse:
+        Load(LISTS, ['{"id": "1"}']).into(warehouse)
+    for table in ("lists", "profiles"):
+        for statement in (
+            f"DROP INDEX ometria.{table}___source_id___sync_key_idx",
+            f"ALTER TABLE ometria.{table} ADD UNIQUE (__sync_key)",
+        ):
+            postgres().run(statement, database=database.database)
+    needed = "CREATE TABLE mine (key text REFERENCES ometria.profiles (__sync_key))"
+    postgres().run(needed, database=database.database)
+
+    with opened(database, "uk", "fr"):
+        pass
+    indexes = postgres().rows(
+        "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'ometria'"
+        " AND tablename IN ('lists', 'profiles') ORDER BY 1",
+        database=database.database,
+    )
+    assert indexes == [("lists___source_id___sync_key_idx",), ("profiles___sync_key_key",)]

@@ -221,3 +221,26 @@ def test_a_signal_interrupts_a_long_statement(
 
     assert process.returncode == 128 + number
     assert said == "Stopped. Committed data is safe; the next run continues from there.\n"
+
+
+def test_a_folder_that_takes_no_log_is_told_by_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can be written is not enough: DuckDB writes a log beside it."""
+    place = DuckDBPlace(tmp_path / "closed" / "replica.duckdb")
+    place.path.parent.mkdir()
+    with opened(place):
+        pass
+    if os.geteuid():
+        place.path.parent.chmod(0o555)
+    else:  # Nothing is closed to this user.
+        access = os.access
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: path != place.path.parent and access(path, mode)
+        )
+
+    with (
+        open_warehouse(place.url, dry_run=True) as warehouse,
+        pytest.raises(WarehouseError, match=r"closed does not exist, or cannot be written"),
+    ):
+        warehouse.check_access()

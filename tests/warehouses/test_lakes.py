@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +26,7 @@ from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachabl
 from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.remotes import delta
 from ometria_replica.warehouse.remotes.lake import MOST_KEYS, MOST_SPANS
 from tests.faults.child import ROOT
 from tests.faults.ladders import Rung, climb
@@ -435,6 +438,53 @@ def test_a_store_that_does_not_answer_can_be_tried_later(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Unreachable, match="does not answer"), opened(BucketPlace(bucket, "lake")):
         pass
+
+
+@pytest.mark.parametrize("kind", LAKES)
+def test_only_what_passes_by_itself_can_be_tried_later(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal is one however often a scheduler tries again, and names no answer's text."""
+    with answering() as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setitem(delta.OPTIONS, "max_retries", "0")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+        url = {"delta": "delta+s3://bucket/lake", "iceberg": f"iceberg+{address}"}[kind]
+        later = {}
+        for status in (301, 400, 401, 403, 404, 501, 503):
+            server.status = status
+            with pytest.raises(WarehouseError) as failed, open_warehouse(url) as warehouse:
+                warehouse.prepare(Owner("account", "uk"), NOON)
+            assert "SECRET" not in str(failed.value)
+            later[status] = failed.value.exit_code == 75
+    assert [status for status, may_pass in later.items() if may_pass] == [503]
+
+
+class _Answering(ThreadingHTTPServer):
+    status = 200
+
+
+@contextmanager
+def answering() -> Iterator[_Answering]:
+    """Serve a page that is neither a store's nor a catalog's, with a status to be set."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = b"<html>SECRET</html>"
+            self.send_response(server.status)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            """Write none."""
+
+    with _Answering(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=[0.01]).start()
+        yield server
+        server.shutdown()
 
 
 # --- addresses ---------------------------------------------------------------------------------

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ometria_replica.batch import DeleteDetection, Run
+from ometria_replica.batch import DeleteDetection, Owner, Run
 from ometria_replica.errors import Busy
-from ometria_replica.tables import EMAIL_EVENTS, LISTS
+from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
+from ometria_replica.warehouse import open_warehouse
 from tests.faults.world import NOTHING, TABLES, World
 from tests.places import KINDS
 from tests.upgrade.v1 import run_statement
 from tests.warehouses.loads import (
+    HOUR,
     NOON,
     Load,
     a_lease,
     opened,
+    rows,
     somebody_elses,
     state,
     table_state_of,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from tests.places import Place
 
+EVENT = '{"to_address": "%s@example.com", "event_type": "open", "dt_occurred": "2026-03-01"}'
 DROPPED = ("email_events", "member_lists")
 
 
@@ -95,6 +99,11 @@ def test_rows_that_are_all_gone_are_read_again(both: Place, tmp_path: Path) -> N
         world.known = NOTHING
         world.check()
         assert warnings(world) == []
+
+
+def person(number: int) -> str:
+    """Write a profile."""
+    return json.dumps({"id": str(number)})
 
 
 def a_run(run_id: str, table: str, **counts: int) -> Run:
@@ -164,3 +173,74 @@ def test_a_table_is_not_made_anew_while_a_run_goes_on(both: Place) -> None:
     with pytest.raises(Busy, match="are gone"), opened(both, "fr"):
         pass
     assert table_state_of(both, "lists").watermark == NOON
+
+
+# --- older copies ------------------------------------------------------------------------------
+
+
+def two_loads(place: Place) -> None:
+    """Load events and profiles, back the schema up, and load more of both."""
+    with opened(place) as warehouse:
+        Load(PROFILES, [person(1), person(2), person(9)], watermark=NOON).into(warehouse)
+        Load(EMAIL_EVENTS, [EVENT % 1], file=("1", NOON)).into(warehouse)
+    for table in ("profiles", "email_events", "lists"):
+        run_statement(place, f"CREATE TABLE {table}_backup AS SELECT * FROM ometria.{table}")
+    with opened(place) as warehouse:
+        records = [person(1), person(2), person(3)]
+        Load(PROFILES, records, at=NOON + HOUR, watermark=NOON + HOUR).into(warehouse)
+        Load(EMAIL_EVENTS, [EVENT % 2], file=("2", NOON), at=NOON + HOUR).into(warehouse)
+        Load(LISTS, ['{"id": "1"}'], at=NOON + 2 * HOUR, watermark=NOON).into(warehouse)
+
+
+def restore(place: Place, table: str) -> None:
+    """Put the older copy of a table in its place."""
+    run_statement(place, f"DELETE FROM ometria.{table}")
+    run_statement(place, f"INSERT INTO ometria.{table} SELECT * FROM {table}_backup")
+
+
+def told(place: Place, source_id: str = "uk") -> list[str]:
+    """Begin a run, and give its warnings."""
+    with open_warehouse(place.url) as warehouse:
+        return warehouse.prepare(Owner(f"account of {source_id}", source_id), NOON)
+
+
+@two_engines
+def test_tables_of_an_older_backup_are_read_again(both: Place) -> None:
+    """Data that is older than its state is noticed once, in the tables that lack rows."""
+    two_loads(both)
+    restore(both, "profiles")
+    restore(both, "email_events")
+
+    first, second = told(both)
+    assert "ometria.profiles was an older copy, from before 2026-03-02 13:00:00 UTC" in first
+    assert "ometria.email_events was an older copy" in second
+    assert "uk is read again" in first
+    assert table_state_of(both, "profiles").watermark is None
+    assert table_state_of(both, "lists").watermark == NOON
+    assert {row["read_again"] for row in state(both, "files")} == {True}
+    assert told(both) == []
+
+
+@two_engines
+def test_rows_that_a_user_deletes_are_not_an_older_backup(both: Place) -> None:
+    """Not even those of the last load: they may have been deleted for privacy."""
+    two_loads(both)
+    for table in ("profiles", "email_events"):
+        run_statement(
+            both, f"DELETE FROM ometria.{table} WHERE __synced_at > '2026-03-02 12:30:00+00'"
+        )
+
+    assert told(both) == []
+    assert [row["profile_id"] for row in rows(both, "profiles")] == ["9"]
+
+
+@two_engines
+def test_an_older_state_and_a_clock_that_goes_back_are_not_told(both: Place) -> None:
+    """A state from before reads again by itself, and load times need not rise."""
+    two_loads(both)
+    with opened(both) as warehouse:
+        Load(PROFILES, [person(1)], at=NOON - HOUR, watermark=NOON + HOUR).into(warehouse)
+    assert told(both) == []
+
+    run_statement(both, "UPDATE ometria.profiles SET __synced_at = '2026-03-05 12:00:00+00'")
+    assert told(both) == []

@@ -68,7 +68,7 @@ class Bucket:
         return self._trouble(what, answer.code, answer.status)
 
     def _trouble(self, what: str, code: str | None, status: str | None) -> ReplicaError:
-        if status is None or status == "429" or status.startswith("5"):
+        if status is None or status == "429" or (status[0] == "5" and status not in _NEVER):
             answer = f"it answered {status}" if status else "no answer within the retries"
             return Unavailable(f"{what}: {answer}. Check the address, or try again later.")
         return UnexpectedResponse(
@@ -148,6 +148,7 @@ _FILE_NAME = re.compile(r"\.(csv|tsv|txt|jsonl?|ndjson|parquet|gz|zst|zip)$", re
 _ELSEWHERE = {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed"}
 _KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _SESSION = {"TokenRefreshRequired", "RequestTimeTooSkewed"}
+_NEVER = {"501", "505"}  # What the server cannot do.
 
 
 def naming_a_folder(options: FeedSettings) -> FeedSettings:

@@ -17,8 +17,9 @@ class Changes:
 
     Rows stay in the engine: *rows*, *replaced* and *gone* name temporary tables there.
     *rows* holds the rows to write, one for each key. *replaced* names, in its column
-    ``target_row``, the rows of the table that they replace. *gone* holds ``__sync_key`` and
-    ``record_id`` of the rows that a full read did not find; None without delete detection.
+    ``target_row``, the rows of the table that they replace, and has their ``__sync_key``. *gone*
+    holds ``__sync_key`` and ``record_id`` of the rows that a full read did not find; None without
+    delete detection.
     *state* is the batch whose watermarks and files are committed; None writes no state.
     """
 

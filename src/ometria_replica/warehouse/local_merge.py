@@ -83,6 +83,7 @@ class LocalMergeEngine(Engine):
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
     rewrites_unchanged = False
+    notes_replaced = False  # It would cost a query for each table in every run.
 
     def __init__(self, local: DuckDBEngine, remote: Remote) -> None:
         self.place = remote.place

@@ -1,4 +1,10 @@
-"""Rows that the state says were loaded, and that are gone: their table was dropped or emptied."""
+"""
+Rows that the state says were loaded, and that are gone.
+
+Their table was dropped, emptied, or replaced by an older copy. Of an older copy there is one sign
+that no deletion leaves: a row that was replaced has the load time that it had before. So the
+state notes the load time of a few rows that the last batch has replaced.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.warehouse.sessions import Part
-from ometria_replica.warehouse.state_tables import FILES, FULL_READ, POSITION, RUNS, WATERMARKS
+from ometria_replica.warehouse.state_tables import (
+    FILES,
+    FULL_READ,
+    POSITION,
+    RUNS,
+    WATERMARKS,
+    WRITTEN,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Table
@@ -20,21 +34,29 @@ _MOST_RUNS = 1000  # To look for rows of an account's empty table: three megabyt
 
 @dataclass(frozen=True)
 class Lost:
-    """A table without the rows of *sources* that were loaded; *is_missing* if it is not there."""
+    """
+    A table without the rows of *sources* that were loaded.
+
+    *is_missing* if it is not there, *older_than* if it is as it was before that time.
+    """
 
     table: Table
     sources: tuple[str, ...]
     is_missing: bool
+    older_than: datetime | None = None
 
     def warning(self, *, dry_run: bool) -> str:
         """Say what was found, and what reads the rows again."""
         whose = ", ".join(self.sources)
         verb = "is" if dry_run else "was"
         found = f"{verb} missing" if self.is_missing else f"{verb} without rows of {whose}"
+        since = " since" if self.older_than else ""
+        if self.older_than:
+            found = f"{verb} an older copy, from before {self.older_than:%Y-%m-%d %H:%M:%S} UTC"
         again = f"the next sync reads {whose} again" if dry_run else f"{whose} is read again"
         return (
             f"{self.table.full_name} {found}, although the state says that rows of {whose} were"
-            f" loaded: {again}, as far as Ometria and the export still have the data."
+            f" loaded{since}: {again}, as far as Ometria and the export still have the data."
         )
 
 
@@ -48,6 +70,7 @@ class LostRows(Part):
         there = [table for table in tables if self._engine.exists(table)]
         read = [table for table in there if source_id in sources[table.name]]
         holding = self._engine.holding(read, source_id) if read else set()
+        older = self._older([table for table in read if table.name in holding], source_id)
         for table in tables:
             if table not in there and sources[table.name]:
                 yield Lost(table, sources[table.name], is_missing=True)
@@ -55,6 +78,58 @@ class LostRows(Part):
                 table in read and table.name not in holding and self._were_loaded(table, source_id)
             ):
                 yield Lost(table, (source_id,), is_missing=False)
+            elif table.name in older:
+                yield Lost(table, (source_id,), is_missing=False, older_than=older[table.name])
+
+    def _older(self, tables: Sequence[Table], source_id: str) -> dict[str, datetime]:
+        """
+        Find tables that are older copies, and since when they lack rows.
+
+        Schemas are backed up as a whole, and of some tables no row is ever replaced. So where one
+        table is an older copy, those of its schema without a row since then are too.
+        """
+        noted: dict[str, list[tuple[str, datetime]]] = {}
+        for name, kind, at in self._engine.rows(
+            f"SELECT table_name, kind, reached_at FROM {self._readable(WATERMARKS)}"
+            " WHERE source_id = ? AND starts_with(kind, ?)",
+            [source_id, WRITTEN],
+        ):
+            noted.setdefault(name, []).append((kind.removeprefix(WRITTEN), at))
+        since: dict[str, datetime] = {}
+        for table in tables:
+            if table.name in noted and self._is_older(table, source_id, noted[table.name]):
+                newest = max(at for _, at in noted[table.name])
+                since[table.schema] = max(newest, since.get(table.schema, newest))
+        return {
+            table.name: since[table.schema]
+            for table in tables
+            if table.schema in since
+            and not self._has_rows_since(table, source_id, since[table.schema])
+        }
+
+    def _is_older(
+        self, table: Table, source_id: str, noted: Sequence[tuple[str, datetime]]
+    ) -> bool:
+        """Return whether a noted row has an earlier load time than the noted one."""
+        if self._engine.prunes_by_time and self._has_rows_since(
+            table, source_id, min(at for _, at in noted)
+        ):
+            return False  # Without an index, to look for keys would read them all.
+        found = self._engine.rows(
+            f"SELECT __sync_key, __synced_at FROM {self._engine.name(table)}"
+            f" WHERE __source_id = ? AND __sync_key IN ({', '.join('?' for _ in noted)})",
+            [source_id, *(key for key, _ in noted)],
+        )
+        return any(loaded_at < dict(noted)[key] for key, loaded_at in found)
+
+    def _has_rows_since(self, table: Table, source_id: str, since: datetime) -> bool:
+        return bool(
+            self._engine.rows(
+                f"SELECT 1 FROM {self._engine.name(table)}"
+                " WHERE __source_id = ? AND __synced_at >= ? LIMIT 1",
+                [source_id, since],
+            )
+        )
 
     def _sources(self, table: Table) -> tuple[str, ...]:
         """List the sources of which a table was read, and is not about to be read again."""

@@ -27,6 +27,7 @@ from ometria_replica.warehouse.state_tables import (
     RUNS,
     WATERMARK,
     WATERMARKS,
+    WRITTEN,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import StateTable
     from ometria_replica.warehouse.changes import Changes
 
+_NOTED = 5  # Rows: a few, because a user may delete some of them.
 ENOUGH_NAMES = 50  # So many names must sort by time before only later names are listed.
 
 # A name counts as sorted when it follows all names that are older by a week: within a week
@@ -286,6 +288,8 @@ class StateStore(Part):
         self._write_files(batch)
         self._write_deleted(changes, batch)
         self._write_watermarks(batch)
+        if changes.replaces and self._engine.notes_replaced:
+            self._note_replaced(changes, batch)
 
     def _write_files(self, batch: Batch) -> None:
         with step("file log"):
@@ -381,6 +385,22 @@ class StateStore(Part):
                 marks[f"{POSITION}{batch.interrupted.position}"] = batch.interrupted.began_at
             rows = [[*key, kind, at, batch.run_id] for kind, at in marks.items() if at is not None]
             self._engine.replace(WATERMARKS, *rows)
+
+    def _note_replaced(self, changes: Changes, batch: Batch) -> None:
+        """Note the load time of a few rows that are replaced: see :mod:`.lost_rows`."""
+        key = [batch.source_id, batch.table.name]
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
+            " AND table_name = ? AND starts_with(kind, ?)",
+            [*key, WRITTEN],
+        )
+        rows = self._engine.rows(
+            f"SELECT __sync_key, __synced_at FROM {changes.rows} WHERE __sync_key IN"
+            f" (SELECT __sync_key FROM {changes.replaced} LIMIT {_NOTED})"
+        )
+        self._engine.replace(
+            WATERMARKS, *([*key, f"{WRITTEN}{name}", at, batch.run_id] for name, at in rows)
+        )
 
     # --- the run history ---
 

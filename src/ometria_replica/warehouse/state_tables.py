@@ -42,10 +42,12 @@ time of the last complete listing of a feed after which no file was left to read
 ``refreshed LIST``: the refresh of a list that was seen when its changes were last read.
 ``position POSITION``: how far a full read has come that has not ended, with the watermark at
 which it began. ``retry_file NAME``: a file that could not be read is tried again from then on.
+``written KEY``: the ``__synced_at`` of a row that the last batch with known keys has replaced.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
 POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
+WRITTEN = "written "
 
 LEASES = StateTable(
     "leases",

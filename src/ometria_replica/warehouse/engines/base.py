@@ -53,6 +53,8 @@ class Engine(ABC):
     """Whether columns that a user has added after ours keep their values."""
     rewrites_unchanged: ClassVar[bool] = True
     """Whether a row that comes again unchanged is written with its new load time."""
+    notes_replaced: ClassVar[bool] = True
+    """Whether the state notes some rows that were replaced, to tell an older copy of a table."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None

@@ -332,9 +332,11 @@ class FileAttachment:
             CLOSED_UMASK.release(self)
 
     def check_access(self) -> None:
-        """Look at the permissions of the file, or of its folder."""
+        """Look at the permissions of the file and of its folder, which gets a log beside it."""
         file = Path(self.place)
-        ensure_writable(file if file.exists() else file.absolute().parent)
+        if file.exists():
+            ensure_writable(file)
+        ensure_writable(file.absolute().parent)
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error of the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -140,6 +141,8 @@ class DeltaLake(Lake):
                 f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
             )
+        if (status := _answered(error)) and status not in _PASSES:
+            return WarehouseError(self._refusal(status, str(error), doing))
         for signs, kind, what, advice in _MEANINGS:
             if any(sign in str(error) for sign in signs):
                 return kind(f"{self.place}: {what} while {doing}. Nothing is lost. {advice}")
@@ -153,6 +156,37 @@ class DeltaLake(Lake):
             " this one lacks. Run again; if it happens again, report it."
         )
 
+    def _refusal(self, status: int, text: str, doing: str) -> str:
+        """Say what an answer means that another run would get too."""
+        if "NoSuchBucket" in text:
+            what, advice = "there is no such bucket", "Create it, or change warehouse.url."
+        elif status in {401, 403}:
+            what = f"access is refused ({status})"
+            advice = (
+                "Check the credentials in AWS_*, and allow s3:ListBucket, and below the prefix"
+                " s3:GetObject, s3:PutObject and s3:DeleteObject."
+            )
+        elif status in {301, 307, 308}:
+            what = f"the bucket is in another region, or at another address ({status})"
+            advice = "Set AWS_REGION and AWS_ENDPOINT_URL."
+        else:
+            what = f"the store refuses the request ({status})"
+            advice = "Check AWS_ENDPOINT_URL, AWS_REGION and warehouse.url."
+        return f"{self.place}: {what} while {doing}. Nothing is lost. {advice}"
+
+
+_PASSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that another run may not meet again."""
+
+
+def _answered(error: Exception) -> int | None:
+    """Find the status that the store answered, in the driver's text; None if there is none."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    if "redirect without LOCATION" in text:
+        return 301
+    found = re.search(r"Generic S3 error.*?status code\W*(\d{3})\b", text, re.DOTALL)
+    return int(found[1]) if found else None
+
 
 _FOLDER = (
     "its files cannot be read or written",
@@ -161,10 +195,6 @@ _FOLDER = (
 _MEANINGS: Sequence[tuple[tuple[str, ...], type[WarehouseError], str, str]] = (
     (("No space left", "os error 28"), WarehouseError, "there is no room left",
      "Free some space, then run again."),
-    (("NoSuchBucket",), WarehouseError, "there is no such bucket",
-     "Create it, or change warehouse.url."),
-    (("403 Forbidden", "401 Unauthorized", "AccessDenied"), WarehouseError, "access is refused",
-     "Allow s3:ListBucket, and below the prefix s3:GetObject, s3:PutObject and s3:DeleteObject."),
     (("Generic S3 error",), Unreachable, "the store does not answer",
      "Check the address, the credentials in AWS_* and the network, then run again."),
     (("os error", "Os {"), WarehouseError, *_FOLDER),

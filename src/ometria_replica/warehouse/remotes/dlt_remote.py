@@ -147,6 +147,9 @@ class DltRemote(Remote):
     def create(self, tables: Sequence[Table | StateTable]) -> None:
         self.look_up(tables)
         missing = [table for table in tables if not self._known[sql.schema_of(table), table.name]]
+        old = [t for t in tables if t not in missing and not isinstance(t, StateTable)]
+        if old:
+            self._destination.upgrade(self._loader, old)
         for schema in dict.fromkeys(sql.schema_of(table) for table in missing):
             of_schema = [table for table in missing if sql.schema_of(table) == schema]
             self._loader.create(schema, [self._described(table) for table in of_schema])

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
+from pydantic import ValidationError as UnreadableAnswer
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
     CommitFailedException,
     CommitStateUnknownException,
     ForbiddenError,
@@ -20,7 +22,10 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     OAuthError,
     RESTError,
+    ServerError,
+    ServiceUnavailableError,
     SignError,
+    TooManyRequestsError,
     UnauthorizedError,
     ValidationError,
     ValidationException,
@@ -178,7 +183,13 @@ class IcebergLake(Lake):
                 f"{self.place} refuses access while {doing} ({type(error).__name__}). Nothing is"
                 " lost. Check the credentials and their privileges."
             )
-        if isinstance(error, (RESTError, ConnectionError)) or _is_of_network(error):
+        if _is_wrong_address(error):
+            return WarehouseError(
+                f"{self.place} does not answer as an Iceberg catalog does while {doing}"
+                f" ({type(error).__name__}). Nothing is lost. Check the address in warehouse.url"
+                " and the properties there."
+            )
+        if isinstance(error, (*_PASSING, ConnectionError)) or _is_of_network(error):
             return Unreachable(
                 f"{self.place} does not answer as it should while {doing}"
                 f" ({type(error).__name__}). Nothing is lost. Check the address, or run again"
@@ -230,7 +241,27 @@ _OF_THE_DRIVER = (
     ValidationError,
     pa.ArrowException,
     OSError,
+    NotImplementedError,  # 501
+    UnreadableAnswer,
 )
+
+
+_PASSING = (
+    AuthorizationExpiredError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+)
+
+
+def _is_wrong_address(error: Exception) -> bool:
+    """Recognise an answer that is no catalog's, and an address that is not trusted or is none."""
+    if isinstance(error, (RESTError, NotImplementedError, UnreadableAnswer)):
+        return not isinstance(error, _PASSING)
+    names = {each.__name__ for each in type(error).__mro__}
+    return not names.isdisjoint(
+        {"SSLError", "TooManyRedirects", "InvalidURL", "InvalidSchema", "MissingSchema"}
+    )
 
 
 def _is_of_network(error: Exception) -> bool:

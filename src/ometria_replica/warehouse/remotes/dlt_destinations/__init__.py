@@ -17,11 +17,12 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ometria_replica.config import Limits
     from ometria_replica.schema import Table
+    from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
 # A package costs seconds whatever is in it, so that it should carry much. A million events
 # took 940 MB in batches of 16 MiB, through dlt into DuckDB; 32 took 1.3 GB.
@@ -113,7 +114,8 @@ class Destination:
     client that never connects, if dlt wants credentials even then. *lets_go* closes the
     connection between batches, for a warehouse that allows one program at a time. *is_there*
     returns False if a connection would create the warehouse, as a connection to a file may.
-    *create* then creates it, where dlt's way is not ours.
+    *create* then creates it, where dlt's way is not ours. *upgrade* changes tables, which exist,
+    that an older release created otherwise.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Destination:
     layout: Callable[[Table], Layout] = lambda _: Layout()
     is_there: Callable[[Address], bool] = lambda _: True
     create: Callable[[Address], None] = lambda _: None
+    upgrade: Callable[[DltLoader, Sequence[Table]], None] = lambda *_: None
     longest_text: int | None = None
     has_schemas: bool = True
     unconnected: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORM = "clickhouse://user:password@host:9440/database?http_port=8443&secure=1"
 
+_FIRST, _LAST = 2000, 2080  # Years with a partition of their own.
+
 
 class Types(ClickHouseTypeMapper):
     """Keeps birthdays before 1970, where dlt's type for a date begins."""
@@ -46,14 +48,21 @@ def options(address: Address) -> dict[str, Any]:
 
 
 def layout(table: Table) -> Layout:
-    """Order rows by source and key, and keep the months of events apart."""
-    partition = {"x-clickhouse-partition": f"toYYYYMM({table.time})"} if table.time else {}
-    settings = {"allow_nullable_key": 1} if table.time else {}
+    """
+    Order rows by source and key, and keep the years of events apart.
+
+    A merge then skips the years outside its span, since ClickHouse knows the first and the last
+    time of each part. An INSERT may have rows of 100 partitions, so years are cut at both ends:
+    a time of 1900 or 2299 is one that somebody typed.
+    """
+    sort = {"x-clickhouse-sort": list(ROW_KEY)}
+    if table.time is None:
+        return Layout(sort)
     return Layout(
         {
-            "x-clickhouse-sort": list(ROW_KEY),
-            **partition,
-            **({"x-clickhouse-settings": settings} if settings else {}),
+            **sort,
+            "x-clickhouse-partition": f"least(greatest(toYear({table.time}), {_FIRST}), {_LAST})",
+            "x-clickhouse-settings": {"allow_nullable_key": 1},
         }
     )
 

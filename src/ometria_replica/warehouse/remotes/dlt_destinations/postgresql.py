@@ -12,8 +12,11 @@ from ometria_replica.schema import ROW_KEY
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.remotes.dlt_destinations import Address
+    from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
 FORM = "dlt+postgresql://user:password@host:5432/database"
 
@@ -40,6 +43,36 @@ def layout(_: Table) -> Layout:
     return Layout(unique=ROW_KEY)
 
 
+def upgrade(loader: DltLoader, tables: Sequence[Table]) -> None:
+    """
+    Replace the constraint of older releases, under which two sources could not have equal keys.
+
+    It stays where a foreign key of the user needs it, and where this role does not own the table.
+    """
+    found = loader.rows(_OLD_CONSTRAINTS, ["__sync_key"])
+    old = {(schema, table): name for schema, table, name in found}
+    key = ", ".join(loader.quoted(name) for name in ROW_KEY)
+    for table in tables:
+        if name := old.get((table.schema, table.name)):
+            there = loader.qualified(table.schema, table.name)
+            loader.execute_all(
+                [
+                    (f"ALTER TABLE {there} DROP CONSTRAINT {loader.quoted(name)}", ()),
+                    (f"CREATE UNIQUE INDEX ON {there} ({key})", ()),
+                ]
+            )
+
+
+_OLD_CONSTRAINTS = """
+SELECT n.nspname, t.relname, c.conname FROM pg_constraint c
+JOIN pg_class t ON t.oid = c.conrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = c.conkey[1]
+WHERE c.contype = 'u' AND cardinality(c.conkey) = 1 AND a.attname = %s
+AND c.conname = t.relname || '___sync_key_key' AND pg_has_role(t.relowner, 'USAGE')
+AND NOT EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = c.conindid)
+"""
+
 DESTINATION = Destination(
     name="PostgreSQL",
     factory=factory,
@@ -47,5 +80,6 @@ DESTINATION = Destination(
     place=lambda address: f"{address.host or 'this machine'}/{address.path}",
     file_format="insert_values",
     layout=layout,
+    upgrade=upgrade,
     batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),
 )
