@@ -137,6 +137,8 @@ def test_the_values_of_a_users_own_columns_stay(kind: str, tmp_path: Path) -> No
         with engine.session("a test"), engine.transaction():
             for column in OWN_COLUMNS[kind]:
                 engine.execute(f"ALTER TABLE {engine.name(LISTS)} ADD COLUMN {column}")
+            for name in ("staged_row", "target_row", "same", "loaded_at", "key", "converted"):
+                engine.execute(f"ALTER TABLE {engine.name(LISTS)} ADD COLUMN {name} integer")
             for table in STATE_TABLES:
                 engine.execute(f"ALTER TABLE {engine.name(table)} ADD COLUMN own integer")
             engine.execute(f"UPDATE {engine.name(LISTS)} SET notes = 'mine', mark = 7")

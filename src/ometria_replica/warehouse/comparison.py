@@ -101,10 +101,11 @@ class _Comparison:
         engine.temporary(_MATCHED, " UNION ALL ".join(in_spans), by_index=True)
         engine.temporary(
             _REPLACED,
-            "SELECT staged_row, target_row, t.__sync_key, t.__synced_at AS loaded_at,"
+            f"SELECT {_MATCHED}.staged_row, {_MATCHED}.target_row,"
+            " t.__sync_key, t.__synced_at AS loaded_at,"
             f" ({sql.same_contents(table, 's', 't')}) AS same{stamps}"
-            f" FROM {_MATCHED} JOIN {STAGED} s ON s.{row_id} = staged_row"
-            f" JOIN {target} t ON t.{row_id} = target_row",
+            f" FROM {_MATCHED} JOIN {STAGED} s ON s.{row_id} = {_MATCHED}.staged_row"
+            f" JOIN {target} t ON t.{row_id} = {_MATCHED}.target_row",
             by_index=True,
         )
 

@@ -164,7 +164,7 @@ class Rejects(Part):
         engine.temporary(
             _UNFILLED,
             f"SELECT t.{engine.row_id} AS target_row FROM {engine.name(table)} t"
-            f" JOIN {_KNOWN} ON t.__sync_key = key"
+            f" JOIN {_KNOWN} ON t.__sync_key = {_KNOWN}.key"
             f" WHERE t.__source_id = ? AND t.{name} IS NULL",
             [source_id],
             by_index=True,
@@ -172,9 +172,9 @@ class Rejects(Part):
         others = [f"t.{sql.quoted(c.name)}" for c in table.all_columns if c.name != column.name]
         engine.temporary(
             _FILLED,
-            f"SELECT {', '.join(others)}, converted AS {name} FROM {engine.name(table)} t"
-            f" JOIN {_UNFILLED} ON t.{engine.row_id} = target_row"
-            f" JOIN {_KNOWN} ON t.__sync_key = key",
+            f"SELECT {', '.join(others)}, {_KNOWN}.converted AS {name} FROM {engine.name(table)} t"
+            f" JOIN {_UNFILLED} ON t.{engine.row_id} = {_UNFILLED}.target_row"
+            f" JOIN {_KNOWN} ON t.__sync_key = {_KNOWN}.key",
         )
         filled = engine.count_of(_FILLED)
         if filled:
