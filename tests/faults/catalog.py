@@ -7,7 +7,7 @@ import gzip
 import os
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tests.faults.ladders  # noqa: F401 -- its scenarios come first, whatever imports this.
 from ometria_replica.errors import TRY_AGAIN_LATER
@@ -773,16 +773,22 @@ def rewound(world: World) -> None:
     world.check()
 
 
+def _reached(world: World) -> list[dict[str, Any]]:
+    """Return how far tables were read, without the rows that were noted as written."""
+    marks = world.state("watermarks")
+    return [mark for mark in marks if not mark["kind"].startswith("written ")]
+
+
 @scenario(MAINTENANCE)
 def backfilled(world: World) -> None:
     """Some days are read again: no watermark moves, and no other row changes."""
     world.run()
     world.check()
-    marks = world.state("watermarks")
+    marks = _reached(world)
     day = (world.account.now - timedelta(days=40)).date()
     world.run(*backfill(day, world.account.now.date()))
     world.check_loosely()
-    if world.state("watermarks") != marks:
+    if _reached(world) != marks:
         raise Finding("the watermarks have moved")
 
 

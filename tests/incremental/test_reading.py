@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -441,10 +442,16 @@ def test_a_list_that_failed_is_read_from_its_last_success(
 # --- --since, --until, backfill ----------------------------------------------------------------
 
 
+def marks(warehouse: Path) -> list[dict[str, Any]]:
+    """Read how far tables were read, without the rows that were noted as written."""
+    found = state(warehouse, "watermarks")
+    return [mark for mark in found if not mark["kind"].startswith("written ")]
+
+
 def test_a_backfill_advances_no_watermark(shop: Account, server: Server, warehouse: Path) -> None:
     """``since`` reads from that day on; the next run continues from the last watermark."""
     replicate(warehouse, account(server), at=shop.now)
-    watermarks = state(warehouse, "watermarks")
+    watermarks = marks(warehouse)
     shop.set_time(shop.now + 5 * DAY)
     shop.update_profile("ann", firstname="Ann")
     stretch = ReceivedRequests(server)
@@ -459,7 +466,7 @@ def test_a_backfill_advances_no_watermark(shop: Account, server: Server, warehou
     assert stretch.values("unsubscribes", "since") == {before}
     profiles = of(report, "profiles")
     assert (profiles.inserted, profiles.updated, profiles.unchanged) == (0, 1, 2)
-    assert state(warehouse, "watermarks") == watermarks
+    assert marks(warehouse) == watermarks
 
     normal = ReceivedRequests(server)
     replicate(warehouse, account(server), at=shop.now)

@@ -375,6 +375,25 @@ def test_files_staged_together_give_the_same_rows_as_alone(
     assert sorted(map(str, staged.rejects)) == sorted(map(str, apart.rejects))
 
 
+def test_many_files_that_are_read_together_keep_their_order(tmp_path: Path) -> None:
+    """However many columns they have: DuckDB joins with long lists, and then in any order."""
+    columns = (*CSV.columns, *(f"other_{number}" for number in range(40)))
+    dialect = replace(CSV, columns=columns, names=columns)
+    header = ",".join(columns)
+    rest = "," * 40
+    files = []
+    for place in range(40):
+        lines = [f"ann-{row}@example.com,open,2026-03-01,{place:02}{rest}" for row in range(50)]
+        content = "\n".join([header, *lines, ""]).encode()
+        files.append((file_of(tmp_path, content, dialect, name=f"{place:02}"), NOON + place * TICK))
+    with duckdb.connect(config={"threads": 4}) as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        staging.add_files(files)
+        found = connection.execute("SELECT bounce_reason FROM staged ORDER BY rowid").fetchall()
+
+    assert found == sorted(found)
+
+
 def _kind(kind: str, folder: Path, name: str) -> FeedFile:
     content, dialect = KINDS[kind]
     return file_of(folder, content, replace(dialect, nuls=b"\0" in content), name=name)

@@ -226,7 +226,7 @@ def test_a_sync_makes_up_for_a_refused_list(shop: Shop) -> None:
 
     assert lacking <= {row["__sync_key"] for row in shop.found()["member_lists"]}
     kinds = {row["kind"].partition(" ")[0] for row in shop.state("watermarks")}
-    assert kinds == {"watermark", "full_read", "listed", "refreshed"}
+    assert kinds == {"watermark", "full_read", "listed", "refreshed", "written"}
 
 
 def test_the_full_round_is_due_a_week_after_that_of_version_1(shop: Shop) -> None:

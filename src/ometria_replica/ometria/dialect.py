@@ -195,7 +195,7 @@ def _sample(path: Path) -> str:
     """
     size = SAMPLE
     text = head(path, size)
-    while len(text) == size < LONGEST_LINE and not re.search(rb"\S[^\r\n]*[\r\n]", text):
+    while len(text) == size < LONGEST_LINE and not re.search(rb"[\r\n]", text.lstrip()):
         size *= 4
         text = head(path, size)
     if len(text) == size and (end := max(text.rfind(b"\n"), text.rfind(b"\r"))) > 0:
