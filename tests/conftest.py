@@ -15,7 +15,7 @@ from ometria_replica import local_duckdb
 collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
 
-settings.register_profile("quick", max_examples=12)
+settings.register_profile("quick", max_examples=8)
 settings.register_profile("full", max_examples=200)
 
 
@@ -43,15 +43,10 @@ REPEATS = (
     ),
     Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_lost_rows.py", ("postgres",), ("schema", "all_gone", "every_source")),
-    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands")),
-    Repeats(
-        "upgrade/test_upgrade.py", ("postgres",), ("newer_state", "upgrades_nothing", "done_or_not")
-    ),
-    Repeats(
-        "dlt_source/test_source.py",
-        ("postgres",),
-        ("lost_load", "two_accounts", "failed_halfway", "rejects_have"),
-    ),
+    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands", "let_go")),
+    Repeats("upgrade/test_upgrade.py", ("postgres",)),
+    Repeats("upgrade/test_remotes.py", ("iceberg", "dlt+duckdb")),
+    Repeats("dlt_source/test_source.py", ("postgres",)),
 )
 """They run in `make test-all`. In `make test`, tests of their own show how remotes write."""
 

@@ -30,10 +30,18 @@ class Stopped(BaseException):
 
 @dataclass
 class _Request:
-    """The *number* of the signal that came, 0 for none, and the statements that run."""
+    """
+    The *number* of the signal that came, 0 for none, and the statements that run.
+
+    *received* signals came, and of these Python has *handled* so many in the main thread: then
+    what runs there is the clean-up, which is not interrupted.
+    """
 
     number: int = 0
+    received: int = 0
+    handled: int = 0
     running: list[Callable[[], None]] = field(default_factory=list)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # A signal may come in it.
 
 
 _request = _Request()
@@ -57,15 +65,22 @@ def listen() -> None:
 
 def _stop(number: int, _frame: object) -> NoReturn:
     """Unwind the stack, so that temporary files are removed and the lease is released."""
-    _request.number = number
+    with _request.lock:
+        _request.number = number
+        _request.handled += 1
     raise Stopped(number)
 
 
 def _interrupt(reader: socket.socket, _writer: socket.socket) -> None:
     """Interrupt at each signal what runs: Python may reach its handler only afterwards."""
     while received := reader.recv(1):
-        if received[0] in SIGNALS:
+        if received[0] not in SIGNALS:
+            continue
+        with _request.lock:
             _request.number = received[0]
+            _request.received += 1
+            if _request.received <= _request.handled:
+                continue
             for interrupt in tuple(_request.running):
                 with suppress(Exception):
                     interrupt()

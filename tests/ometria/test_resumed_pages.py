@@ -169,13 +169,15 @@ def test_a_position_is_not_believed_if_its_offset_is_refused(status: int, tmp_pa
 def test_a_position_of_another_collection_is_not_believed(tmp_path: Path) -> None:
     """Another address may be another account."""
     shop = shop_of(900)
-    with reading(shop.answer, tmp_path) as (_, client):
+    with (
+        reading(shop.answer, tmp_path) as (_, client),
+        reading(shop.answer, tmp_path) as (other, other_client),
+    ):
         _, position = read_some(client, 2)
-    with reading(shop.answer, tmp_path) as (server, client):
         with pytest.raises(PositionLostError):
-            ids(continued(client, position))
+            ids(continued(other_client, position))
 
-        assert server.asked == []
+        assert other.asked == []
 
 
 def test_a_position_holds_no_profile_id(tmp_path: Path) -> None:
