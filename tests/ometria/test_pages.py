@@ -274,6 +274,7 @@ def test_a_record_that_exists_throughout_the_read_is_read(
     before = set(shop.order)
     with reading(shop.answer, tmp_path) as (_, client):
         pages = list(profiles(client))
+        assert not any("changed their order" in warning for warning in client.warnings)
 
     assert before - shop.gone <= set(ids(pages))
     newest: dict[str, datetime] = {}
@@ -281,6 +282,25 @@ def test_a_record_that_exists_throughout_the_read_is_read(
         for record in seen.records:
             assert newest.get(record["id"], seen.requested_at) <= seen.requested_at
             newest[record["id"]] = seen.requested_at
+
+
+def test_an_order_that_changes_during_the_read_is_told(tmp_path: Path) -> None:
+    """Then a page that joins proves nothing: a warning says so, and no deletes are detected."""
+    shop = shop_of(700, page=250)
+
+    def flipping(asked: Asked) -> Reply:
+        if asked.offset > 400:
+            shop.order.sort()
+        return shop.answer(asked)
+
+    with reading(flipping, tmp_path) as (_, client):
+        found = set(ids(profiles(client)))
+        (warning,) = client.warnings
+        is_doubtful = client.behaviour("profiles").is_doubtful
+
+    assert found < set(shop.order)
+    assert warning.startswith("profiles: records changed their order while they were read")
+    assert is_doubtful
 
 
 @pytest.mark.parametrize("times", [2, 3, 10])

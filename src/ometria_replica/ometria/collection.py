@@ -82,3 +82,13 @@ def warn_if_cut(
         client.warn(
             f"{path} does not page and sent exactly {size} records; Ometria may have cut the answer"
         )
+
+
+def warn_of_disorder(client: Client, collection: Collection) -> None:
+    """Warn that records changed places during the read: then overlapping pages prove nothing."""
+    collection.behaviour.is_doubtful = True
+    client.warn(
+        f"{collection.path}: records changed their order while they were read, so some may be"
+        " missing, and no deletes are detected; run again with --full, and tell Ometria if it"
+        " happens each time"
+    )

@@ -12,7 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import OmetriaError, UnexpectedResponse
-from ometria_replica.ometria.collection import PAGE_SIZE, USUAL_CAPS, Collection, warn_if_cut
+from ometria_replica.ometria.collection import (
+    PAGE_SIZE,
+    USUAL_CAPS,
+    Collection,
+    warn_if_cut,
+    warn_of_disorder,
+)
 from ometria_replica.ometria.page_overlap import OverlapCheck, by_id
 from ometria_replica.ometria.planned_pages import PlannedPages
 from ometria_replica.ometria.prefetch import Prefetch
@@ -100,7 +106,7 @@ def read_pages(
         reader = OffsetReader(prefetch, collection, position)
         for page in reader.pages():
             yield _stamped(page, pages.stamp, since)
-        warn_if_cut(client, collection, reader.total, reader.unproven)
+        reader.warn_of_doubts(client)
 
 
 class OffsetReader:
@@ -153,6 +159,12 @@ class OffsetReader:
             raise
         finally:
             self._planned.cancel()
+
+    def warn_of_doubts(self, client: Client) -> None:
+        """Warn, after the read, if it may not have found every record."""
+        warn_if_cut(client, self.collection, self.total, self.unproven)
+        if self._overlap.is_disordered:
+            warn_of_disorder(client, self.collection)
 
     @property
     def _is_searching(self) -> bool:

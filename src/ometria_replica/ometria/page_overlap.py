@@ -109,6 +109,7 @@ class OverlapCheck:
         self._pages: deque[list[Identity]] = deque()
         self._count = 0
         self.end = 0  # The position just after the last record read.
+        self.is_disordered = False  # Whether two records have changed places: then a gap may hide.
         self._missed = False  # Whether a page failed to join since the last new record.
         self._next = 0
         self._repeats = 0
@@ -132,6 +133,7 @@ class OverlapCheck:
             or (self._can_change and self._seen[name].requested_at <= requested_at)
         ]
         unread = sum(name not in self._seen for name in names)
+        self.is_disordered = self.is_disordered or self._changes_order(names)
         (last_offset, last_names), due = self._last, self._next
         is_further = offset > last_offset >= 0
         is_repeated = is_further and sorted(names) == sorted(last_names) and bool(names)
@@ -151,6 +153,17 @@ class OverlapCheck:
         if self._position is not None and not self.has_begun:
             return self._position.is_joined_by(names)
         return offset == 0 or any(name in self._seen for name in names)
+
+    def _changes_order(self, names: list[Identity]) -> bool:
+        """Whether two records stand in another order than on the page that held both before."""
+        last: dict[int, int] = {}
+        for name in dict.fromkeys(names):
+            seen = self._seen.get(name)
+            if seen is not None:
+                if seen.position < last.get(seen.page, 0):
+                    return True
+                last[seen.page] = seen.position
+        return False
 
     def _ends_alike(self, names: list[Identity], last_names: list[Identity]) -> bool:
         """

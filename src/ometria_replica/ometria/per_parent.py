@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ometria_replica.errors import AccessDenied, NotFound, OmetriaError
-from ometria_replica.ometria.collection import Collection, warn_if_cut
+from ometria_replica.ometria.collection import Collection
 from ometria_replica.ometria.offset_pages import OffsetReader
 from ometria_replica.ometria.page_overlap import by_all
 from ometria_replica.ometria.prefetch import Prefetch
@@ -65,7 +65,7 @@ def read_per_parent(
                     yield _with_parent(page, parent)
                 answered = True
                 failed.clear()
-                warn_if_cut(client, reader.collection, reader.total, reader.unproven)
+                reader.warn_of_doubts(client)
             except NotFound as error:
                 answered = True
                 failed.clear()
