@@ -33,15 +33,15 @@ class _Request:
     """
     The *number* of the signal that came, 0 for none, and the statements that run.
 
-    *received* signals came, and of these Python has *handled* so many in the main thread: then
-    what runs there is the clean-up, which is not interrupted.
+    *received* signals came, and Python has *handled* so many of them. Each statement has the
+    number handled before it began: a signal interrupts only statements that began before it was
+    handled, and never those of the clean-up that it causes.
     """
 
     number: int = 0
     received: int = 0
     handled: int = 0
-    running: list[Callable[[], None]] = field(default_factory=list)
-    lock: threading.RLock = field(default_factory=threading.RLock)  # A signal may come in it.
+    running: list[tuple[Callable[[], None], int]] = field(default_factory=list)
 
 
 _request = _Request()
@@ -65,9 +65,8 @@ def listen() -> None:
 
 def _stop(number: int, _frame: object) -> NoReturn:
     """Unwind the stack, so that temporary files are removed and the lease is released."""
-    with _request.lock:
-        _request.number = number
-        _request.handled += 1
+    _request.number = number
+    _request.handled += 1
     raise Stopped(number)
 
 
@@ -76,12 +75,10 @@ def _interrupt(reader: socket.socket, _writer: socket.socket) -> None:
     while received := reader.recv(1):
         if received[0] not in SIGNALS:
             continue
-        with _request.lock:
-            _request.number = received[0]
-            _request.received += 1
-            if _request.received <= _request.handled:
-                continue
-            for interrupt in tuple(_request.running):
+        _request.number = received[0]
+        _request.received += 1
+        for interrupt, handled_before in tuple(_request.running):
+            if handled_before < _request.received:
                 with suppress(Exception):
                     interrupt()
 
@@ -89,7 +86,8 @@ def _interrupt(reader: socket.socket, _writer: socket.socket) -> None:
 @contextmanager
 def interruptible(interrupt: Callable[[], None]) -> Iterator[None]:
     """Call *interrupt* if a signal comes during the block; its error then is `Stopped`."""
-    _request.running.append(interrupt)
+    statement = (interrupt, _request.handled)
+    _request.running.append(statement)
     try:
         yield
     except Exception as error:
@@ -97,4 +95,4 @@ def interruptible(interrupt: Callable[[], None]) -> Iterator[None]:
             raise Stopped(_request.number) from error
         raise
     finally:
-        _request.running.remove(interrupt)
+        _request.running.remove(statement)
