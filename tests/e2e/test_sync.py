@@ -128,7 +128,13 @@ DIALECTS = {
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("json", "a name")))
+        for name in DIALECTS
+    ],
+)
 def test_events_are_the_same_in_every_dialect(name: str, s3: S3Server, tmp_path: Path) -> None:
     """However the export is written, its rows are exactly those that were delivered."""
     dialect, settings = DIALECTS[name]

@@ -28,11 +28,19 @@ STORIES = {
 SLOW = {
     "killed again and again",
     *(f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")),
+    *("bodies cut", "errors of the server", "bodies with incomplete json", "answers that hang"),
+    *("a storm of 429", "a storm of 429 with a hint"),
+    *(
+        "deleted profiles stay and are recorded",
+        "a profile comes back",
+        "too many deleted profiles",
+    ),
+    "delete detection fails midway",
     *STORIES,
 }
 """
 Ladders of tables that are read as another one is, and scenarios of which tests in one process show
-the parts.
+the parts: the retries of tests/ometria/test_client.py, and tests/incremental/test_detect_deletes.py.
 """
 
 

@@ -240,7 +240,11 @@ def test_a_round_without_a_refreshed_list_delays_no_full_round(
     assert asked_on == [0, 2, 4]
 
 
-@pytest.mark.parametrize("late", [HOUR, 5 * HOUR, 30 * HOUR], ids=str)
+@pytest.mark.parametrize(
+    "late",
+    [5 * HOUR, *(pytest.param(late, marks=pytest.mark.slow) for late in (HOUR, 30 * HOUR))],
+    ids=str,
+)
 def test_a_refresh_that_shows_late_is_read_when_it_shows(
     late: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:

@@ -388,6 +388,7 @@ def test_a_server_that_is_only_read_is_told_of(place: PostgresPlace) -> None:
         warehouse.check_access()
 
 
+@pytest.mark.slow
 def test_more_marks_than_a_statement_has_parameters_are_written(place: PostgresPlace) -> None:
     """A statement takes 65,535 of them, and an account may have any number of lists."""
     with opened(place) as warehouse, warehouse._engine.session("a test"):
