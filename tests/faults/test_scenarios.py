@@ -40,7 +40,7 @@ SLOW = {
 }
 """
 Ladders of tables that are read as another one is, and scenarios of which tests in one process show
-the parts: the retries of tests/ometria/test_client.py, and tests/incremental/test_detect_deletes.py.
+the parts: tests/ometria/test_client.py of retries, tests/incremental/test_detect_deletes.py.
 """
 
 
