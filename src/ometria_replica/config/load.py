@@ -80,7 +80,7 @@ def _doubt_owner(path: Path, config: Config) -> None:
     """
     Warn if a file that was only found, and that another user wrote, says where keys are sent.
 
-    The superuser may write anybody's files, and so is no other user.
+    Root counts as the user: it may write every file.
     """
     owner = path.stat().st_uid
     if owner in {0, getattr(os, "geteuid", lambda: owner)()}:

@@ -150,7 +150,7 @@ def _quotes_all(sample: str, delimiter: str, quote: str, escape: str) -> bool:
 
 def _is_torn(sample: str, width: int, delimiter: str, quote: str, escape: str) -> bool:
     """
-    Whether the header has an open quote, which takes in rows: nobody would miss them.
+    Whether the header has an open quote, so that rows would be lost in it unnoticed.
 
     A name may have line breaks if the row after the header is as wide; but at a carriage return
     alone, DuckDB drops all rows.
