@@ -392,7 +392,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     """)
 
     assert problems() == [
-        "ometria.toml: colour: is not a setting; known are warehouse, accounts.",
+        (
+            "ometria.toml: colour: is not a setting;"
+            " known are warehouse, accounts, exclude, hash, normalise."
+        ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
             "ometria.toml: warehouse.url: must be a URL such as duckdb:///warehouse.duckdb,"
@@ -506,7 +509,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
                 " warehouse.url."
             ),
         ),
-        ("'a key' = 1", "'a key': is not a setting; known are warehouse, accounts."),
+        (
+            "'a key' = 1",
+            "'a key': is not a setting; known are warehouse, accounts, exclude, hash, normalise.",
+        ),
     ],
 )
 def test_a_table_in_the_wrong_shape_is_one_problem(content: str, message: str) -> None:

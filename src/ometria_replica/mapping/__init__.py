@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
+    REJECTED,
     SQL_TYPES,
     STAGED,
     conversion,
-    literal,
-    quoted,
     staged_ddl,
     stamped,
 )
 from ometria_replica.mapping.staging import (
     REJECT_COLUMNS,
-    REJECTED,
     SEEN_KEYS,
     Staged,
     Staging,

@@ -17,6 +17,7 @@ from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,9 +39,9 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state* and *rejects* are its parts. Records are staged in *connection*, a DuckDB,
-    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes
-    the resources that were opened for the warehouse.
+    *leases*, *state*, *treatments* and *rejects* are its parts. Records are staged in
+    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is
+    executed. *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -59,6 +60,7 @@ class Warehouse:
         self.sessions = Sessions(engine, dry_run=dry_run)
         self.leases = Leases(self.sessions)
         self.state = StateStore(self.sessions)
+        self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self._engine = engine
         self._catalog = catalog
@@ -76,20 +78,24 @@ class Warehouse:
         If rows are gone that the state says were loaded, make the next run read them again, and
         return a warning for each table; in a dry run only return the warnings.
 
-        Raises ConfigError if its rows were loaded with other keys, WarehouseError if a table has
-        other columns than the catalog says, or the state is of a newer program, and Busy if
-        a run of an older program is at work.
+        Raises ConfigError if its rows were loaded with other keys or treatments of columns,
+        WarehouseError if a table has other columns than the catalog says, or the state is of a
+        newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
             self._engine.look_up(list(self._catalog))
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
+            are_treated = self.treatments.refuse_changed(owner, self._catalog)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
                 self._create_or_upgrade([*self._catalog], now)
+                if are_treated:
+                    with self._engine.transaction("the treatments"):
+                        self.treatments.note(owner, now)
         if not known:
             self.state.add_owner(owner, now)
         return [each.warning(dry_run=self.sessions.dry_run) for each in lost]
