@@ -152,6 +152,15 @@ class Warehouse:
         with self.sessions.writing(f"deleting rows of {table.name}"):
             return self._engine.delete(table, selection)
 
+    def forget_deleted(self) -> str:
+        """
+        Remove from the storage what rows that were deleted have left there.
+
+        Returns what may still hold their values, as a sentence; empty if nothing does.
+        """
+        with self.sessions.open("removing what deleted rows have left"):
+            return self._engine.forget_deleted()
+
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""
         self._engine.close()

@@ -124,6 +124,18 @@ class Engine(ABC):
         """Say what a user may want to know about the database."""
         return ""
 
+    def forget_deleted(self) -> str:
+        """
+        Remove from the storage what rows that were deleted have left there.
+
+        Outside of a transaction, after the deletion was committed. Returns what may still hold
+        their values, as a sentence for the user; empty if nothing does.
+        """
+        return (
+            f"{self.place} may keep what deleted rows held, in old versions or unused space, as"
+            " long as it keeps these."
+        )
+
     def comments(self, table: Table) -> dict[str, str | None] | None:  # noqa: ARG002 -- For others.
         """
         Read the comments of a table's columns, and of the table, under ``""``.
