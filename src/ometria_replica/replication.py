@@ -11,9 +11,10 @@ import signal
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy
+from ometria_replica import privacy, retention
 from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
@@ -110,6 +111,7 @@ def sync(
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch, limits.temp_directory)
     run.several = len(config.accounts) > 1
     refuse_future(since, run.started_at)
+    _refuse_what_is_not_kept(config, chosen, window, run.started_at)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
     with open_warehouse(
@@ -139,12 +141,19 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
-            for table in tables.for_account(account).in_reading_order:
-                if missing := setting_missing(account, table):
-                    run.leave_out(account.source_id, table.name, missing)
+            chosen = [
+                retention.retained(table, account, run.started_at)
+                for table in tables.for_account(account).in_reading_order
+            ]
+            for table in chosen:
+                if reason := setting_missing(account, table) or _not_kept(table, run.window):
+                    run.leave_out(account.source_id, table.name, reason)
                     continue
                 with step(f"table {table.name}"), _going_on(run):
                     sync_table(TableRead(run, warehouse, account, source, table))
+            lease = partial(run.lease, account.source_id)
+            for table, rows in warehouse.expiry.remove(chosen, lease, run.clock()):
+                run.add_expired(account.source_id, table.name, rows)
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
         except BaseException as error:
@@ -152,6 +161,13 @@ def _sync_account(
                 raise
             run.bugs.append(error)  # The other accounts may well be read.
         run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
+
+
+def _not_kept(table: Table, window: Window) -> str | None:
+    """Say that none of the days that are asked for is kept; None if one is."""
+    if window.until is None or window.until >= retention.oldest_day(table, window.until):
+        return None
+    return "retain keeps none of these days"
 
 
 def _is_of_a_library(error: BaseException) -> bool:
@@ -312,10 +328,41 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
     problems += [
         f"{account.source_id}: {problem}"
         for account in config.accounts
-        for problem in privacy.problems(catalog, account)
+        for problem in (
+            *privacy.problems(catalog, account),
+            *retention.problems(catalog, account),
+        )
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _refuse_what_is_not_kept(
+    config: Config, tables: Catalog, window: Window, now: datetime
+) -> None:
+    """
+    Raise ConfigError if *window* begins before anything that is kept of any table.
+
+    If others of the tables keep rows for longer, what is asked for can be done of these, and the
+    read of the rest begins with what is kept: to refuse it would lose the others too.
+    """
+    first = window.since or window.until
+    if first is None:
+        return
+    kept = {
+        (account.source_id, table.name): retention.oldest_day(
+            retention.retained(table, account, now), first
+        )
+        for account in config.accounts
+        for table in tables
+        if setting_missing(account, table) is None
+    }
+    if kept and all(first < day for day in kept.values()):
+        raise ConfigError(
+            f"{first} is before what retain keeps of {name} of '{source_id}': it keeps rows from"
+            f" {day} on, and would remove older ones. Begin on that day, or change the setting."
+            for (source_id, name), day in kept.items()
+        )
 
 
 def refuse_future(since: date | None, now: datetime) -> None:

@@ -38,10 +38,11 @@ class TableReport:
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
     here. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
-    records are of people who were erased, and were left out. *continued_after*
-    is the number of records that an interrupted run had read before, if this run continued
-    it. *remarks* are what else a reader may want to know. *error* is None if the table was
-    read to its end.
+    records are of people who were erased, and were left out. *too_old* records are older than
+    the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
+    *continued_after* is the number of records that an interrupted run had read before, if this
+    run continued it. *remarks* are what else a reader may want to know. *error* is None if the
+    table was read to its end.
     """
 
     source_id: str
@@ -61,6 +62,8 @@ class TableReport:
     values_rejected: int = 0
     nuls_removed: int = 0
     suppressed: int = 0
+    too_old: int = 0
+    expired: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -229,6 +232,12 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.suppressed:
         records = counted(table.suppressed, "record")
         yield f"{records} of erased people left out."
+    if table.too_old:
+        records = counted(table.too_old, "record")
+        yield f"{records} older than `retain` left out."
+    if table.expired:
+        rows = counted(table.expired, "row")
+        yield f"{rows} older than `retain` removed."
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
         yield f"NUL characters were removed from {texts}."

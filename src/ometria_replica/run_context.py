@@ -136,6 +136,14 @@ class RunContext:
         """Note that a table is not read."""
         self.not_read.setdefault((source_id, reason), []).append(table_name)
 
+    def add_expired(self, source_id: str, table_name: str, rows: int) -> None:
+        """Count rows that were removed for their age, also of a table that was not read."""
+        for place, report in enumerate(self.tables):
+            if (report.source_id, report.table) == (source_id, table_name):
+                self.tables[place] = replace(report, expired=report.expired + rows)
+                return
+        self.tables.append(TableReport(source_id, table_name, expired=rows))
+
     @contextmanager
     def at(self, source_id: str) -> Iterator[None]:
         """Let log lines and errors of the block name the account, if the run has several."""
@@ -285,6 +293,7 @@ class TableProgress:
             values_rejected=staged.values_rejected,
             nuls_removed=staged.nuls_removed,
             suppressed=staged.suppressed,
+            too_old=staged.too_old,
         )
         if loaded.removal_refused:
             self.warn(

@@ -7,6 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ometria_replica.pseudonyms import Pseudonyms
     from ometria_replica.suppressions import PersonId, Suppressions
 
@@ -210,7 +212,8 @@ class Table:
     *schema* is the warehouse schema of the table. *about* says what one row is, and what a
     reader must know about the whole table. *pseudonyms* are those of the account, for columns
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
-    whom no record is loaded; None if nobody was erased.
+    whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
+    that the account keeps; None if it keeps them for ever.
     """
 
     name: str
@@ -228,6 +231,7 @@ class Table:
     about: str = ""
     pseudonyms: Pseudonyms | None = None
     suppressions: Suppressions | None = None
+    oldest: datetime | None = None
 
     @property
     def full_name(self) -> str:

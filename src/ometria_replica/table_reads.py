@@ -20,6 +20,7 @@ from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.failpoints import step
 from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
+from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import FeedObject, FetchedFile, Page
-    from ometria_replica.run_context import RunContext
+    from ometria_replica.run_context import RunContext, Window
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -90,6 +91,12 @@ class TableRead:
         return TableProgress(self.run, self.account, self.table.name)
 
     @property
+    def window(self) -> Window:
+        """The window of the run, from the first day on of which the table keeps rows."""
+        window = self.run.window
+        return replace(window, since=clipped(self.table, window.since))
+
+    @property
     def state(self) -> TableState:
         """The table's state in the warehouse, read now."""
         return self.warehouse.state.table_state(self.account.source_id, self.table.name)
@@ -112,7 +119,7 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     """
     state, source_id = read.state, read.account.source_id
     is_full = read.run.window.full or _is_due_in_full(read, state)
-    window = read.run.window
+    window = read.window
     known_state = TableState() if is_full else state
     if known_state.watermark is None:
         known_state = replace(known_state, interrupted=_to_continue(read, state))
@@ -422,7 +429,7 @@ def _files_to_read(
     read: TableRead, listed: Sequence[FeedObject], waiting: Mapping[str, WaitingFile]
 ) -> list[FeedObject]:
     """Choose files by the file log, or by the days on which they were written."""
-    window = read.run.window
+    window = read.window
     if window.is_partial:
         first, last = window.since or date.min, window.until or date.max
         return sorted(file for file in listed if first <= file.modified_at.date() <= last)

@@ -31,6 +31,7 @@ from ometria_replica.mapping.readers import (
     to_arrow,
     unknown_fields,
 )
+from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
     REJECTED,
     STAGED,
@@ -111,7 +112,8 @@ class Staged:
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
     character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
-    of people who were erased, and count as neither.
+    of people who were erased, and *too_old* ones are older than what the table keeps: these count
+    as neither.
     """
 
     records: int
@@ -122,6 +124,7 @@ class Staged:
     nuls_removed: int
     unknown_fields: frozenset[str]
     suppressed: int = 0
+    too_old: int = 0
 
 
 @dataclass
@@ -137,6 +140,7 @@ class Staging:
     account_id: str
     source_id: str
     _unknown: set[str] = field(default_factory=set)
+    _old_files: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
@@ -202,6 +206,7 @@ class Staging:
     def add_staged(self, file: StagedFile, synced_at: datetime) -> int:
         """Stage one export file as another Staging saved it; return its records."""
         records, first = 0, self._next_row()
+        self._note_age(file.origin)
         if file.rows is not None:
             records = self._scalar(
                 f"INSERT INTO {STAGED} BY NAME SELECT *"
@@ -223,6 +228,8 @@ class Staging:
         Each has its own ``__synced_at``. One statement reads consecutive CSV files of one
         dialect: on every core, and without the cost of a statement for each.
         """
+        for file, _ in files:
+            self._note_age(file.origin)
         return [found for group in alike(files) for found in self._add_alike(group)]
 
     def reject_file(self, file: FeedObject, reason: str) -> None:
@@ -238,6 +245,7 @@ class Staging:
         suppressed = 0
         if self.table.suppressions:
             suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
+        too_old = drop_too_old(self.connection, self.table, sorted(self._old_files))
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
@@ -255,6 +263,7 @@ class Staging:
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
             suppressed=suppressed,
+            too_old=too_old,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:
@@ -285,6 +294,11 @@ class Staging:
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
         return self._note_spans(first, files)
+
+    def _note_age(self, file: FeedObject) -> None:
+        """Note a file that was written before what the table keeps, so that all in it is older."""
+        if self.table.oldest and file.modified_at < self.table.oldest:
+            self._old_files.add(file.name)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

@@ -61,11 +61,13 @@ time of the last complete listing of a feed after which no file was left to read
 ``position POSITION``: how far a full read has come that has not ended, with the watermark at
 which it began. ``retry_file NAME``: a file that could not be read is tried again from then on.
 ``written KEY``: the ``__synced_at`` of a row that the last batch with known keys has replaced.
+``expired``: the oldest time of the rows that were kept when those before it were removed.
+``emptied``: when a removal of this program left no row of the source: see :mod:`.lost_rows`.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
 POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
-WRITTEN = "written "
+WRITTEN, EXPIRED, EMPTIED = "written ", "expired", "emptied"
 
 LEASES = StateTable(
     "leases",

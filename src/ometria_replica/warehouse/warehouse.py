@@ -10,6 +10,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.expiry import Expiry
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.rejects import Rejects
@@ -39,7 +40,7 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state*, *treatments* and *rejects* are its parts. Records are staged in
+    *leases*, *state*, *treatments*, *rejects* and *expiry* are its parts. Records are staged in
     *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is
     executed. *closing* closes the resources that were opened for the warehouse.
 
@@ -62,6 +63,7 @@ class Warehouse:
         self.state = StateStore(self.sessions)
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
+        self.expiry = Expiry(self.sessions, self.leases)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing
