@@ -139,6 +139,26 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class DeletionRequest:
+    """
+    A request to Ometria to anonymise a person, without personal data.
+
+    *created_text* and *completed_text* are the times as they came, also where they did not
+    convert; *completed_at* None: not yet. *hashed_emails* is a JSON list of the addresses that
+    replaced those of the person, of whom Ometria knows so many *identities*.
+    """
+
+    request_id: str
+    action: str | None
+    created_at: datetime | None
+    created_text: str | None
+    completed_at: datetime | None
+    completed_text: str | None
+    identities: int
+    hashed_emails: str
+
+
+@dataclass(frozen=True)
 class DeleteDetection:
     """
     How to treat rows whose records a full read did not find.

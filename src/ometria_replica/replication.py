@@ -29,6 +29,7 @@ from ometria_replica.errors import (
     WarehouseError,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.following import note_deletion_requests
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
@@ -151,6 +152,8 @@ def _sync_account(
                     continue
                 with step(f"table {table.name}"), _going_on(run):
                     sync_table(TableRead(run, warehouse, account, source, table))
+            with _going_on(run):
+                note_deletion_requests(run, warehouse, account, source)
             lease = partial(run.lease, account.source_id)
             for table, rows in warehouse.expiry.remove(chosen, lease, run.clock()):
                 run.add_expired(account.source_id, table.name, rows)

@@ -671,6 +671,15 @@ class AccountSettings:
         (),
         unset="for ever",
     )
+    follow_erasures: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Follow the erasures of Ometria: note its deletion requests once a day, and where it has"
+        " replaced the address of a profile by an anonymous one, remove what is held of the old"
+        " address, and load no more of it. Above `[[accounts]]`, it holds for all accounts that set"
+        " nothing else.",
+        False,
+    )
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
@@ -766,7 +775,7 @@ VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
 """Every variable of the program."""
 
 
-SHARED: Final = ("exclude", "hash", "normalise", "retain")
+SHARED: Final = ("exclude", "hash", "normalise", "retain", "follow_erasures")
 """Settings of an account that a file may also give for all accounts, above the first."""
 
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}

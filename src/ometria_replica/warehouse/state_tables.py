@@ -63,11 +63,12 @@ which it began. ``retry_file NAME``: a file that could not be read is tried agai
 ``written KEY``: the ``__synced_at`` of a row that the last batch with known keys has replaced.
 ``expired``: the oldest time of the rows that were kept when those before it were removed.
 ``emptied``: when a removal of this program left no row of the source: see :mod:`.lost_rows`.
+``followed``: when the deletion requests of Ometria were last read, of the table of that name.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
 POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
-WRITTEN, EXPIRED, EMPTIED = "written ", "expired", "emptied"
+WRITTEN, EXPIRED, EMPTIED, FOLLOWED = "written ", "expired", "emptied", "followed"
 
 LEASES = StateTable(
     "leases",
@@ -98,6 +99,25 @@ DELETED_UPSTREAM = StateTable(
     key=("source_id", "table_name", "sync_key"),
 )
 """Profiles and lists that a full read did not find. *removed_at* None: the row is still there."""
+
+DELETION_REQUESTS = StateTable(
+    "deletion_requests",
+    (
+        ("source_id", "text"),
+        ("request_id", "text"),
+        ("action", "text"),
+        ("created_at", "timestamptz"),
+        ("created_text", "text"),
+        ("completed_at", "timestamptz"),
+        ("completed_text", "text"),
+        ("identities", "integer"),
+        ("hashed_emails", "text"),
+        ("noted_at", "timestamptz"),
+        ("run_id", "text"),
+    ),
+    key=("source_id", "request_id"),
+)
+"""The requests to Ometria to anonymise people, as they were last read, without personal data."""
 
 FILES = StateTable(
     "files",
@@ -161,6 +181,7 @@ STATE_TABLES = (
     COLUMN_TREATMENTS,
     REJECTS,
     DELETED_UPSTREAM,
+    DELETION_REQUESTS,
     FILES,
     WATERMARKS,
     RUNS,

@@ -10,6 +10,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.deletion_requests import DeletionRequests
 from ometria_replica.warehouse.expiry import Expiry
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
@@ -64,6 +65,7 @@ class Warehouse:
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.expiry = Expiry(self.sessions, self.leases)
+        self.deletion_requests = DeletionRequests(self.sessions)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing

@@ -1,0 +1,45 @@
+"""Follows the erasures of Ometria: its deletion requests, and the addresses that it replaced."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import AccessDenied, UnexpectedResponse
+from ometria_replica.run_context import TableProgress
+from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
+
+if TYPE_CHECKING:
+    from ometria_replica.batch import DeletionRequest
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.ometria.account_source import AccountSource
+    from ometria_replica.run_context import RunContext
+    from ometria_replica.warehouse.warehouse import Warehouse
+
+READ_EVERY = timedelta(days=1)
+"""Ometria allows six requests a minute, and takes up to 14 days for a deletion request."""
+
+
+def note_deletion_requests(
+    run: RunContext, warehouse: Warehouse, account: AccountSettings, source: AccountSource
+) -> None:
+    """
+    Read and note the deletion requests of an account that follows erasures, once a day.
+
+    Not in a dry run, which could note nothing. If the key may not read them, or Ometria answers
+    otherwise than it documents, the report warns of it: nothing else depends on them.
+    """
+    if not account.follow_erasures or account.api_key is None or warehouse.sessions.dry_run:
+        return
+    read_at = warehouse.deletion_requests.read_at(account.source_id)
+    if read_at is not None and timedelta() <= run.started_at - read_at < READ_EVERY:
+        return
+    progress = TableProgress(run, account, DELETION_REQUESTS.name)
+    requests: list[DeletionRequest] = []
+    with progress.reported(lambda: source.requests):
+        try:
+            requests = source.deletion_requests()
+        except (AccessDenied, UnexpectedResponse) as error:
+            progress.warn(f"they could not be read: {error}")
+        progress.count(records=len(requests))
+        warehouse.deletion_requests.note(account.source_id, requests, run.started_at, run.run_id)
