@@ -18,6 +18,7 @@ from ometria_replica.mapping.staging import (
     Staging,
     file_reject,
 )
+from ometria_replica.mapping.suppressing import words_sql
 
 __all__ = [
     "REJECTED",
@@ -33,4 +34,5 @@ __all__ = [
     "quoted",
     "staged_ddl",
     "stamped",
+    "words_sql",
 ]

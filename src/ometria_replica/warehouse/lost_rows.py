@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
+    ERASURES,
     FILES,
     FULL_READ,
     POSITION,
@@ -122,6 +123,15 @@ class LostRows(Part):
         )
         return any(loaded_at < dict(noted)[key] for key, loaded_at in found)
 
+    def _emptied(self, table: Table, source_id: str) -> str:
+        """Find the id of the last erasure that emptied a table; empty if there is none."""
+        found = self._engine.rows(
+            f"SELECT erasure_id, counts FROM {self._readable(ERASURES)} WHERE source_id = ?",
+            [source_id],
+        )
+        ids = (each for each, counts in found if table.name in json.loads(counts)["emptied"])
+        return max(ids, default="")
+
     def _has_rows_since(self, table: Table, source_id: str, since: datetime) -> bool:
         return bool(
             self._engine.rows(
@@ -145,8 +155,9 @@ class LostRows(Part):
         """
         Return whether a run loaded a row that should still be there.
 
-        That is any row of events, which are never removed, and of other tables one that the last
-        full read found, or a later run, or an interrupted read. Ids of runs sort by time.
+        That is any row of events, which only an erasure removes, and of other tables one that the
+        last full read found, or a later run, or an interrupted read. After an erasure that emptied
+        the table, only rows of later runs count. Ids of runs and erasures sort by time.
         """
         run_ids = dict(
             self._engine.rows(
@@ -155,9 +166,10 @@ class LostRows(Part):
                 [source_id, table.name],
             )
         )
-        if any(kind.startswith(POSITION) for kind in run_ids):
+        emptied = self._emptied(table, source_id)
+        if any(kind.startswith(POSITION) and run > emptied for kind, run in run_ids.items()):
             return True
-        first = run_ids.get(FULL_READ, "")
+        first = max(run_ids.get(FULL_READ, ""), emptied)
         runs = self._engine.rows(
             f"SELECT run_id, report FROM {self._readable(RUNS)}"
             f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}"

@@ -10,6 +10,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.erasures import Erasures
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.rejects import Rejects
@@ -17,6 +18,7 @@ from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.suppression_list import SuppressionList
 from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state*, *treatments* and *rejects* are its parts. Records are staged in
-    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is
-    executed. *closing* closes the resources that were opened for the warehouse.
+    *leases*, *state*, *treatments*, *rejects*, *suppressions* and *erasures* are its parts.
+    Records are staged in *connection*, a DuckDB, for every engine. With *dry_run*, no statement
+    that writes is executed. *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -62,6 +64,8 @@ class Warehouse:
         self.state = StateStore(self.sessions)
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
+        self.suppressions = SuppressionList(self.sessions, connection)
+        self.erasures = Erasures(self.sessions, connection, self.suppressions)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing
