@@ -19,6 +19,7 @@ from ometria_replica.mapping.staging import (
     file_reject,
 )
 from ometria_replica.mapping.suppressing import words_sql
+from ometria_replica.mapping.treatments import without_addresses
 
 __all__ = [
     "REJECTED",
@@ -34,5 +35,6 @@ __all__ = [
     "quoted",
     "staged_ddl",
     "stamped",
+    "without_addresses",
     "words_sql",
 ]

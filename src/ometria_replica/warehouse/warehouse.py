@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
     from ometria_replica.catalog import Catalog
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import ColumnTreatment, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
@@ -103,6 +103,11 @@ class Warehouse:
         if not known:
             self.state.add_owner(owner, now)
         return [each.warning(dry_run=self.sessions.dry_run) for each in lost]
+
+    def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
+        """Read how the columns of a source are treated in the rows that are there."""
+        with self.sessions.open("reading the treatments of columns"):
+            return self.treatments.of(source_id)
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
