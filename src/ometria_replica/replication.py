@@ -45,6 +45,7 @@ from ometria_replica.run_context import (
 )
 from ometria_replica.schema import Feed
 from ometria_replica.stopping import Stopped
+from ometria_replica.suppressions import secret_of
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -142,8 +143,9 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
+            suppressed = warehouse.suppressions.of(account.source_id, secret_for(account))
             chosen = [
-                retention.retained(table, account, run.started_at)
+                replace(retention.retained(table, account, run.started_at), suppressions=suppressed)
                 for table in tables.for_account(account).in_reading_order
             ]
             for table in chosen:
@@ -308,6 +310,11 @@ def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
     treatments = privacy.treatments_of(catalog.for_account(account))
     return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
+
+
+def secret_for(account: AccountSettings) -> bytes | None:
+    """Make the secret of the account's suppressions; None if it has no ``hash_key``."""
+    return None if account.hash_key is None else secret_of(account.hash_key.reveal())
 
 
 def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:

@@ -184,6 +184,7 @@ def _to_continue(read: TableRead, state: TableState) -> InterruptedRead | None:
     if found is None or window.full or window.detect_deletes or window.is_partial:
         return None
     rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    rows += len(read.table.suppressions.hashes) if read.table.suppressions else 0
     if found.is_credible(read.run.started_at, rows):
         return found
     read.progress.warn(STARTED_OVER)

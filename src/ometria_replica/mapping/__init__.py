@@ -18,6 +18,7 @@ from ometria_replica.mapping.staging import (
     Staging,
     file_reject,
 )
+from ometria_replica.mapping.suppressing import words_sql
 from ometria_replica.mapping.treatments import without_addresses
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "staged_ddl",
     "stamped",
     "without_addresses",
+    "words_sql",
 ]

@@ -483,7 +483,9 @@ class Staging:
             record=record,
             nuls=nuls,
         )
-        return self._scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table))
+        given = parameters(self.table)  # A file without their fields needs none.
+        needed = {name: value for name, value in given.items() if f"${name}" in statement}
+        return self._scalar(f"INSERT INTO {STAGED} {statement}", needed)
 
     def _kept(self, names: Sequence[str]) -> Sequence[str]:
         """

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _SUPPRESSED = "suppressed_people"
 _WORD = r"""[^\s,;|"''<>=\[\]{}()]+"""  # May be an id; within a literal of SQL.
+_PART = r"""[^\s,;|"''<>=\[\]{}()&?/:\\]+"""  # An id in an address of the web, as in a log.
+
+
+def words_sql(text: str) -> str:
+    """Write the list of the words in *text*, an expression, each of which may be an id."""
+    text = f"regexp_replace({text}, '%40', '@', 'g')"
+    return f"regexp_extract_all({text}, '{_WORD}') || regexp_extract_all({text}, '{_PART}')"
 
 
 def drop_suppressed(
@@ -32,14 +39,15 @@ def drop_suppressed(
         f"{quoted(name)} IN (SELECT hash FROM {_SUPPRESSED})" for name in person_columns(table)
     )
     records = _deleted(connection, f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
-    hashes = ", ".join(suppressions.sql(person, "word") for person in set(table.people.values()))
+    kinds = sorted(set(table.people.values()))
+    hashes = ", ".join(each for kind in kinds for each in suppressions.sql(kind, "word"))
     if not hashes:
         return records
     return records + _deleted(
         connection,
         f"DELETE FROM {REJECTED} WHERE rowid IN (SELECT place FROM (SELECT place,"
         f" unnest([{hashes}]) AS hash FROM (SELECT rowid AS place,"
-        f" unnest(regexp_extract_all(raw, '{_WORD}')) AS word FROM {REJECTED}))"
+        f" unnest({words_sql('raw')}) AS word FROM {REJECTED}))"
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )

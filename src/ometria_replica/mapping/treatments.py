@@ -26,9 +26,29 @@ _PARAMETER = rf"(?i)([?&;])[^?&;#=]*=[^&;#]*{_AT}[^&;#]*"
 
 def person_columns(table: Table) -> dict[str, str]:
     """Map the staging columns with hashes of people's ids to the fields of these ids."""
-    if table.suppressions is None:
+    return {name: field for name, (field, _) in _hashes(table).items()}
+
+
+def _hashes(table: Table) -> dict[str, tuple[str, str]]:
+    """
+    Write the hashes of each id of a person: with each secret, and of a pseudonym too.
+
+    By the pseudonym are known people of whom a hashed column is all that was found.
+    """
+    suppressions = table.suppressions
+    if suppressions is None:
         return {}
-    return {f"_person:{field}": field for field in table.people}
+    found: dict[str, tuple[str, str]] = {}
+    for column in table.columns:
+        if column.person is None:
+            continue
+        field = str(column.source)
+        texts = [quoted(field)]
+        if column.treatment == "hashed":
+            texts.append(_treated(table, column))
+        hashes = [each for text in texts for each in suppressions.sql(column.person, text)]
+        found |= {f"_person:{n}:{field}": (field, each) for n, each in enumerate(hashes)}
+    return found
 
 
 def parameters(table: Table) -> dict[str, bytes]:
@@ -55,9 +75,9 @@ def treated_relation(
         if field in available
     )
     hashes = "".join(
-        f", {table.suppressions.sql(table.people[field], quoted(field))} AS {quoted(name)}"
-        for name, field in person_columns(table).items()
-        if table.suppressions and field in available
+        f", {expression} AS {quoted(name)}"
+        for name, (field, expression) in _hashes(table).items()
+        if field in available
     )
     if not replacements and not hashes:
         return relation

@@ -155,6 +155,55 @@ REJECTS = StateTable(
 )
 """Values that did not convert, and records without an identity, as they came."""
 
+SUPPRESSIONS = StateTable(
+    "suppressions",
+    (
+        ("source_id", "text"),
+        ("hash", "text"),
+        ("kind", "text"),
+        ("keyed_by", "text"),
+        ("person", "text"),
+        ("erasure_id", "text"),
+        ("suppressed_at", "timestamptz"),
+    ),
+    key=("source_id", "hash"),
+)
+"""
+The ids of people who were erased, as keyed hashes: no run loads their records again.
+
+*kind* is ``profile``, ``customer`` or ``address``. *keyed_by* is ``hash_key`` with the check of
+the secret, or ``state``: then the secret is in :data:`SUPPRESSION_SECRETS`. *person* is random,
+and the same for the ids of one person.
+"""
+
+SUPPRESSION_SECRETS = StateTable(
+    "suppression_secrets",
+    (("source_id", "text"), ("secret", "text"), ("made_at", "timestamptz")),
+    key=("source_id",),
+)
+"""The random secret, in hex, of sources whose account had no ``hash_key`` at an erasure."""
+
+ERASURES = StateTable(
+    "erasures",
+    (
+        ("erasure_id", "text"),
+        ("source_id", "text"),
+        ("erased_at", "timestamptz"),
+        ("finished_at", "timestamptz"),
+        ("outcome", "text"),
+        ("counts", "text"),
+        ("remains", "text"),
+    ),
+    key=("erasure_id", "source_id"),
+)
+"""
+The receipts of erasures, without personal data. Ids sort by time, as those of runs do.
+
+*outcome* is ``removed`` or ``blanked``, and *counts* JSON: people, ids, rows by table, and the
+tables that were emptied. *finished_at* is null while rows may be left, where rows and state are
+not committed at once. *remains* says what the storage may still hold.
+"""
+
 RUNS = StateTable(
     "runs",
     (
@@ -179,6 +228,9 @@ VERSION = StateTable(
 STATE_TABLES = (
     ACCOUNTS,
     COLUMN_TREATMENTS,
+    SUPPRESSION_SECRETS,
+    SUPPRESSIONS,
+    ERASURES,
     REJECTS,
     DELETED_UPSTREAM,
     DELETION_REQUESTS,

@@ -19,6 +19,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import StateTable
+from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
@@ -351,7 +351,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_record", "_nuls"))
+            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
@@ -402,8 +402,21 @@ class PostgresEngine(Engine):
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         condition = sql.condition(selection)
+        yield from self._fetched(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._fetched(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
-            query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
             self._run(partial(cursor.execute, query))
             yield from cursor.fetch_record_batch()
 

@@ -213,9 +213,12 @@ class IcebergTable(LakeTable):
         return self._table.schema().as_arrow()
 
     @override
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
         """Read rows. Files without a selected row are not opened."""
-        return self._table.scan(to_iceberg(selection)).to_arrow_batch_reader()
+        scan = self._table.scan(to_iceberg(selection), tuple(columns) if columns else ("*",))
+        return scan.to_arrow_batch_reader()
 
     @override
     def count(self, selection: Selection) -> int:
