@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError, WarehouseError
-from ometria_replica.replication import secret_for, utc_now
+from ometria_replica.privacy import secret_for
+from ometria_replica.replication import utc_now
 from ometria_replica.run_context import RUN_TIME
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.warehouse.erasures import Wanted

@@ -29,7 +29,11 @@ from ometria_replica.errors import (
     WarehouseError,
 )
 from ometria_replica.failpoints import step
-from ometria_replica.following import note_deletion_requests
+from ometria_replica.following import (
+    forget_replaced,
+    forget_what_is_left,
+    note_deletion_requests,
+)
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
@@ -45,7 +49,6 @@ from ometria_replica.run_context import (
 )
 from ometria_replica.schema import Feed
 from ometria_replica.stopping import Stopped
-from ometria_replica.suppressions import secret_of
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -143,22 +146,26 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
-            suppressed = warehouse.suppressions.of(account.source_id, secret_for(account))
+            secret, every = privacy.secret_for(account), all_.for_account(account).tables
             chosen = [
-                replace(retention.retained(table, account, run.started_at), suppressions=suppressed)
+                retention.retained(table, account, run.started_at)
                 for table in tables.for_account(account).in_reading_order
             ]
             for table in chosen:
                 if reason := setting_missing(account, table) or _not_kept(table, run.window):
                     run.leave_out(account.source_id, table.name, reason)
                     continue
+                # Read anew: the table before may have shown that Ometria has erased somebody.
+                suppressed = warehouse.suppressions.of(account.source_id, secret)
+                left = replace(table, suppressions=suppressed)
                 with step(f"table {table.name}"), _going_on(run):
-                    sync_table(TableRead(run, warehouse, account, source, table))
+                    sync_table(TableRead(run, warehouse, account, source, left, every))
             with _going_on(run):
                 note_deletion_requests(run, warehouse, account, source)
             lease = partial(run.lease, account.source_id)
             for table, rows in warehouse.expiry.remove(chosen, lease, run.clock()):
                 run.add_expired(account.source_id, table.name, rows)
+            forget_what_is_left(warehouse, account)
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
         except BaseException as error:
@@ -192,6 +199,7 @@ def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
     try:
         batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
+        forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
     except NotEnoughMemory:
@@ -310,11 +318,6 @@ def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
     treatments = privacy.treatments_of(catalog.for_account(account))
     return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
-
-
-def secret_for(account: AccountSettings) -> bytes | None:
-    """Make the secret of the account's suppressions; None if it has no ``hash_key``."""
-    return None if account.hash_key is None else secret_of(account.hash_key.reveal())
 
 
 def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:

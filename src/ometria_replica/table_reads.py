@@ -77,13 +77,18 @@ class Pending(Protocol):
 
 @dataclass
 class TableRead:
-    """One table of one account, about to be read."""
+    """
+    One table of one account, about to be read.
+
+    *tables* are all of the account: what an erased person leaves may be in any of them.
+    """
 
     run: RunContext
     warehouse: Warehouse
     account: AccountSettings
     source: AccountSource
     table: Table
+    tables: tuple[Table, ...] = ()
 
     @cached_property
     def progress(self) -> TableProgress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,3 +169,33 @@ def _interrupted(this: str, name: str) -> Iterator[None]:
         yield
     if this == name:
         raise Killed
+
+
+# --- addresses that Ometria replaces -----------------------------------------------------------
+
+
+def test_what_is_held_of_a_replaced_address_goes_before_its_profile(place: Place) -> None:
+    """A run that ends in between erases again, and finds nothing; then the profile follows."""
+    following = replace(PROFILES, follows_erasures=True)
+    anonymous = f"{'0' * 32}@Anonymous.Ometria"
+    erased = Load(following, [
+        json.dumps({"id": "p-ann", "email": anonymous}),
+        json.dumps({"id": "p-new", "email": anonymous}),
+    ])  # fmt: skip
+    with opened(place) as warehouse:
+        fill(warehouse, "uk")
+        before = held(place)
+        for number, rows_gone in enumerate((1, 0)):
+            batch = erased.staged(warehouse)
+            forget = warehouse.replaced_addresses.forget
+            assert forget(batch, wanted(), NOON, f"20260302T12000{number}-1") == rows_gone
+        warehouse.load(batch)
+        assert forget(erased.staged(warehouse), wanted(), NOON, "20260302T120002-1") == 0
+    after = held(place)
+    counts = {name: len(texts) - len(before[name]) for name, texts in after.items()}
+    assert counts == {
+        "profiles": 1, "member_lists": 0, "lists": 0, "email_events": -1, "unsubscribes": 0,
+        "rejects": counts["rejects"],
+    }  # fmt: skip
+    assert not [text for text in after["rejects"] if "ann@example.com" in text]
+    assert {len(state(place, "suppressions")), len(state(place, "erasures"))} == {1, 2}

@@ -19,9 +19,10 @@ from ometria_replica.mapping.staging import (
     file_reject,
 )
 from ometria_replica.mapping.suppressing import words_sql
-from ometria_replica.mapping.treatments import without_addresses
+from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without_addresses
 
 __all__ = [
+    "ANONYMISED",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
@@ -31,6 +32,7 @@ __all__ = [
     "Staging",
     "conversion",
     "file_reject",
+    "is_anonymous",
     "literal",
     "quoted",
     "staged_ddl",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
+from ometria_replica.pseudonyms import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 REMOVED = "[address]"
 """What takes the place of an address in a text that quotes one."""
 
+ANONYMISED = "_anonymised"
+"""The staging column that says whether Ometria has replaced the address of a person."""
+
+_ANONYMOUS = "@anonymous.ometria"
 _AT = "(?:@|%40)"
 _IN_ADDRESS = r"""[^\s<>"'(),;:=&?/#%@]"""
 _ADDRESS = rf"(?i)(?:{_IN_ADDRESS}|%[0-9a-f]{{2}})+{_AT}{_IN_ADDRESS}+"
@@ -51,6 +56,11 @@ def _hashes(table: Table) -> dict[str, tuple[str, str]]:
     return found
 
 
+def is_anonymous(address: str) -> bool:
+    """Whether Ometria has put an address in place of a person's."""
+    return address.strip().lower().endswith(_ANONYMOUS)
+
+
 def parameters(table: Table) -> dict[str, bytes]:
     """Give the parameters of a statement that reads a :func:`treated_relation`."""
     pseudonyms = table.pseudonyms if table.is_treated else None
@@ -66,8 +76,9 @@ def treated_relation(
     """
     Read *relation* with the treated fields replaced, and with hashes of the ids of people.
 
-    The latter only if people are suppressed. *several* files keep their numbers. The statement
-    then needs the :func:`parameters`.
+    The latter only if people are suppressed. If erasures are followed, :data:`ANONYMISED` is
+    added, as the field says that comes. *several* files keep their numbers. The statement then
+    needs the :func:`parameters`.
     """
     replacements = ", ".join(
         f"{expression} AS {quoted(field)}"
@@ -79,6 +90,9 @@ def treated_relation(
         for name, (field, expression) in _hashes(table).items()
         if field in available
     )
+    if table.address and table.address.source in available:
+        address = normalised(quoted(str(table.address.source)))
+        hashes += f", coalesce(ends_with({address}, {literal(_ANONYMOUS)}), false) AS {ANONYMISED}"
     if not replacements and not hashes:
         return relation
     star = f"* REPLACE ({replacements})" if replacements else "*"

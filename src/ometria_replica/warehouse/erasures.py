@@ -94,7 +94,7 @@ class Erasures(Part):
     @reads("looking for a person")
     def find(self, wanted: Wanted) -> Found:
         """Find what is held of people. Nothing is changed."""
-        people = self._people(wanted)
+        people = self.people(wanted)
         try:
             return self._find(wanted, people)
         finally:
@@ -103,7 +103,7 @@ class Erasures(Part):
     @reads("reading what is held of a person")
     def held(self, wanted: Wanted) -> dict[str, list[dict[str, object]]]:
         """Read the rows that are held of people, by table, and their rejects."""
-        people = self._people(wanted)
+        people = self.people(wanted)
         try:
             found = self._find(wanted, people)
             rows = {name: people.rows_of(name) for name in found.keys}
@@ -118,11 +118,18 @@ class Erasures(Part):
         The lease of the source is the caller's.
         """
         with self.sessions.open("erasing a person"):
-            people = self._people(wanted)
+            people = self.people(wanted)
             try:
                 found = self._find(wanted, people)
             finally:
                 people.forget()
+            return self.carry_out(wanted, found, outcome, now, erasure_id)
+
+    def carry_out(
+        self, wanted: Wanted, found: Found, outcome: Outcome, now: datetime, erasure_id: str
+    ) -> Receipt:
+        """Erase what was *found* and suppress its ids; the ids of *wanted* are not looked at."""
+        with self.sessions.open("erasing a person"):
             receipt = _receipt(found, erasure_id, outcome, now)
             if self._engine.commits_rows_with_state:
                 with self._engine.transaction("the erasure"):
@@ -154,18 +161,19 @@ class Erasures(Part):
     def allow(self, wanted: Wanted) -> int:
         """Take people from the list of the suppressed; return how many there were."""
         with self.sessions.writing("allowing a person", "the suppressions"):
-            people = self._people(wanted)
+            people = self.people(wanted)
             try:
                 names = people.names(wanted.ids)
             finally:
                 people.forget()
             return self.suppressions.remove(wanted.source_id, names, wanted.secret)
 
-    # --- helpers ---
-
-    def _people(self, wanted: Wanted) -> People:
+    def people(self, wanted: Wanted) -> People:
+        """Make what finds people in the tables of an account. Within a session of the caller."""
         there = tuple(table for table in wanted.tables if self._engine.exists(table))
         return People(self._engine, self.mapping, there, wanted.source_id)
+
+    # --- helpers ---
 
     def _find(self, wanted: Wanted, people: People) -> Found:
         unended = [

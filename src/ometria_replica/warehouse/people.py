@@ -91,9 +91,17 @@ class People:
     source_id: str
 
     def find(
-        self, wanted: Collection[tuple[PersonId, str]], also: Suppressions | None = None
+        self,
+        wanted: Collection[tuple[PersonId, str]],
+        also: Suppressions | None = None,
+        *,
+        follow: bool = True,
     ) -> Found:
-        """Find all of the people with the ids *wanted*, and of those with one of the hashes."""
+        """
+        Find all of the people with the ids *wanted*, and of those with one of the hashes.
+
+        Without *follow*, only what has one of these ids itself.
+        """
         self._make(_LINKS, "place BIGINT, id VARCHAR")
         self._make(_KNOWN, "id VARCHAR")
         self._add_wanted(wanted)
@@ -102,7 +110,8 @@ class People:
             self._add_links(table)
             if also:
                 self._add_suppressed(table, also)
-        self._follow()
+        if follow:
+            self._follow()
         for table in self._searched:
             self._read_rows(table)
         keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")

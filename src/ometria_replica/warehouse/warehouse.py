@@ -17,6 +17,7 @@ from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
+from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
@@ -43,10 +44,10 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *expiry* and
-    *deletion_requests* are its parts. Records are staged in *connection*, a DuckDB, for every
-    engine. With *dry_run*, no statement that writes is executed. *closing* closes the resources
-    that were opened for the warehouse.
+    *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
+    *expiry* and *deletion_requests* are its parts. Records are staged in *connection*, a DuckDB,
+    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes the
+    resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -69,6 +70,7 @@ class Warehouse:
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
         self.erasures = Erasures(self.sessions, connection, self.suppressions)
+        self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
         self._engine = engine
