@@ -53,9 +53,13 @@ def save(file: FeedFile, path: Path) -> StagedFile:
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
         assert not isinstance(staging.add_file(file, NOON), Unreadable)
-        unknown = staging.save(rows, lines)
+        counts, unknown = staging.save(rows, lines)
     return StagedFile(
-        file.origin, rows if rows.exists() else None, lines if lines.exists() else None, unknown
+        file.origin,
+        rows if rows.exists() else None,
+        lines if lines.exists() else None,
+        counts,
+        unknown,
     )
 
 

@@ -77,7 +77,7 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
             path = file.path.with_name(f"{file.path.name}.part")
             taken = _copy(lines, path, None if until is None else until - before)
             try:
-                yield replace(file, path=path, dialect=dialect, lines_before=before)
+                yield replace(file, path=path, dialect=dialect, lines_before=before, lines=None)
             finally:
                 path.unlink()
             before += taken
