@@ -141,9 +141,10 @@ class Unreadable:
     """
     An export file that cannot be read, with the *reason*, which quotes none of its contents.
 
-    *again* says that the next run may succeed, because this version no longer exists. Such a file
-    is not recorded in the file log. *later* says that some run may: the file is archived, or this
-    user may not read it. It is recorded, with the time from which it is tried again.
+    *again* says that the next run may succeed, because this version no longer exists, or because
+    rows were lost between two machines. Such a file is not recorded in the file log. *later* says
+    that some run may: the file is archived, or this user may not read it. It is recorded, with
+    the time from which it is tried again.
     """
 
     origin: FeedObject

@@ -49,7 +49,8 @@ def reconcile(
         above = sum(file.dialect.skip + file.dialect.header for file in files)
         if lines == above + rows + rejects:
             return
-        if sum(_quick_count(file.path, file.dialect) for file in files) == rows + rejects:
+        counts = [_quick_count(file.path, file.dialect) for file in files]
+        if min(counts) >= 0 and sum(counts) == rows + rejects:
             return
     records = sum(record_count(file.path, file.dialect) for file in files)
     if records > rows + rejects or (records < rows + rejects and not may_be_more):
@@ -113,9 +114,9 @@ def _parquet_records(path: Path) -> int:
 
 def _quick_count(path: Path, dialect: Dialect) -> int:
     """
-    Count the records as if each quote opened or closed a text.
+    Count the records as if each quote opened or closed a text; -1 if the last one is open then.
 
-    Doubled quotes make no difference, and those that are escaped or inside of a cell rarely do.
+    Doubled quotes make no difference. One that is escaped, or in the middle of a cell, does.
     """
     quote = dialect.quote.encode()
     number, is_open = 0, False
@@ -133,7 +134,7 @@ def _quick_count(path: Path, dialect: Dialect) -> int:
             for line in lines:
                 number += not is_open and line not in others
                 is_open ^= bool(line.count(quote) & 1)
-    return number
+    return -1 if is_open else number
 
 
 def _csv_records(path: Path, dialect: Dialect) -> int:
