@@ -85,6 +85,7 @@ def _csv_text(above: str, drawn: Sequence[tuple[str, str]], is_cut: bool) -> str
 @given(text=csv_texts)
 @example(text=f'{HEADER}\n@,open,2026-03-01,"two\nlines"\n\n{HEADER}\n@,open,"\n@,open\n')
 @example(text=f'{HEADER}\r\n@,"open,2026-03-01,\n@,open,2026-03-01,x\r@,,,\r\n')
+@example(text=f'{HEADER}\n@,open,,"\n@,open,,\r"\\\n@,open,,\n@,open,,\n')
 def test_each_line_of_a_csv_file_is_in_a_row_or_a_reject(text: str) -> None:
     """Whatever is in the lines, each is found again, and no file is set aside for its count."""
     with TemporaryDirectory() as name:

@@ -61,12 +61,12 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
     """
     Yield the parts of *file*, each of which has one order of columns, in their order.
 
-    Each is removed when the next is taken. A file of one part is yielded as it is.
+    Each is removed when the next is taken. A file of one part stays where it is.
     Raises ValueError if a header names a column twice.
     """
     starts = list(_other_headers(file, table))
     if not starts:
-        yield file
+        yield replace(file, lines=None)
         return
     first = file.dialect
     with file.path.open("rb") as lines:

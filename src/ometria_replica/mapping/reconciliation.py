@@ -76,9 +76,14 @@ def line_count(path: Path) -> int:
 
 
 def written_lines(path: Path) -> int:
-    """Count the lines of *path* that are not empty."""
+    """Count the lines of *path* that are not empty, whatever their ends."""
     with path.open("rb") as file:
-        return sum(not _is_empty(line) for line in file)
+        return sum(len(re.findall(rb"[^\r\n]+", line)) for line in file)
+
+
+def written_in(text: str) -> int:
+    """Count the lines of *text* that are not empty, whatever their ends."""
+    return len(re.findall(r"[^\r\n]+", text))
 
 
 def record_count(path: Path, dialect: Dialect) -> int:

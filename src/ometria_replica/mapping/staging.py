@@ -34,6 +34,7 @@ from ometria_replica.mapping.reconciliation import (
     DifferenceError,
     difference,
     reconcile,
+    written_in,
     written_lines,
 )
 from ometria_replica.mapping.select import (
@@ -351,7 +352,7 @@ class Staging:
         records, left = 0, written_lines(file.path)
         for part in parts(file, self.table):
             torn = take_out_torn_lines(part.path, part.dialect)
-            left -= len(torn) + written_lines(part.path)
+            left -= written_lines(part.path) + sum(written_in(text) for _, text, _ in torn)
             records += self._read_file(part, synced_at, is_whole=True)
             lines = [(part.lines_before + number, text, reason) for number, text, reason in torn]
             self._reject_texts(file.origin.name, lines)
