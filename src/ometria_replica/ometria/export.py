@@ -229,7 +229,8 @@ class ExportFiles:
                 path = Path(name)
                 self._download(origin, path)
                 is_written = True
-                return FeedFile(origin, path, self._prepare(path))
+                dialect, lines = self._prepare(path)
+                return FeedFile(origin, path, dialect, lines=lines)
         except BaseException as error:
             if path is not None:
                 path.unlink(missing_ok=True)
@@ -280,7 +281,8 @@ class ExportFiles:
                 raise _CancelledError
             yield piece
 
-    def _prepare(self, path: Path) -> Dialect:
+    def _prepare(self, path: Path) -> tuple[Dialect, int | None]:
+        """Return the dialect of *path*, and the lines of a CSV file."""
         options = self.options
         decompress(
             path,
@@ -294,14 +296,15 @@ class ExportFiles:
             check_lines(path, options.max_record_bytes)
         dialect = choose_dialect(path, options, self.columns, self.required)
         normalise(path, dialect)
+        lines = None
         match dialect.format:
             case "csv" if dialect.columns:
-                check_cells(path, dialect)
+                lines = check_cells(path, dialect)
             case "json" if is_array:
                 check_lines(path, options.max_record_bytes)
             case "parquet":
                 check_parquet(path, self.max_bytes, options.max_record_bytes)
-        return dialect
+        return dialect, lines
 
 
 class _CancelledError(Exception):
