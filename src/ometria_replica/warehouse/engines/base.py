@@ -225,6 +225,10 @@ class Engine(ABC):
         """Return whether a table exists."""
         return bool(self.columns(table))
 
+    def missing(self, tables: Sequence[StateTable]) -> list[StateTable]:
+        """List those of *tables* that do not exist."""
+        return [table for table in tables if not self.exists(table)]
+
     def name(self, table: Table | StateTable) -> str:
         """Name a table in full."""
         return sql.qualified(table, self.catalog)
