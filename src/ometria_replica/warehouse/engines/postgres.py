@@ -19,6 +19,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import StateTable
+from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
@@ -213,8 +213,17 @@ class PostgresEngine(Engine):
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement without a result: one that is not read makes the driver BEGIN again."""
+        self._executed(statement, parameters)
+
+    def _executed(self, statement: str, parameters: Sequence[object] = ()) -> int:
+        """
+        Run a statement, and return how many rows the server says it wrote.
+
+        -1 of a statement that writes none, or has parameters: then the driver does not say.
+        """
         with self._cursor() as cursor:
             self._run(partial(cursor.execute, numbered(statement), list(parameters) or None))
+            return int(cursor.rowcount)
 
     @override
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
@@ -370,11 +379,12 @@ class PostgresEngine(Engine):
         """Upsert by the primary key, or replace by row id in a table that has another key."""
         table, names = changes.table, sql.names(changes.table)
         if changes.removes:
-            self.execute(
-                f"DELETE FROM {self.name(table)} WHERE __source_id = ?"
-                f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})",
-                [changes.source_id],
+            of_source = sql.condition(Selection(changes.source_id))
+            removed = self._executed(
+                f"DELETE FROM {self.name(table)} WHERE {of_source}"
+                f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})"
             )
+            self._refuse_fewer(table, "removed", removed, changes.counts.removed)
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
         key = sql.key_of(table)
         if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
@@ -385,10 +395,11 @@ class PostgresEngine(Engine):
                     " back. Let the owner of the table run a sync, which adds the key."
                 )
             with step("delete"):
-                self.execute(
+                removed = self._executed(
                     f"DELETE FROM {self.name(table)} WHERE ctid IN"
                     f" (SELECT target_row FROM {changes.replaced})"
                 )
+            self._refuse_fewer(table, "replaced", removed, changes.rows_replaced)
         elif changes.replaces:  # Else faster than to prepare for what will not happen.
             moved = ", ".join(
                 f"{sql.quoted(column.name)} = EXCLUDED.{sql.quoted(column.name)}"
@@ -397,7 +408,17 @@ class PostgresEngine(Engine):
             )
             insert += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {moved}"
         with step("insert"):
-            self.execute(insert)
+            written = self._executed(insert)
+        self._refuse_fewer(table, "written", written, changes.rows_written)
+
+    def _refuse_fewer(self, table: Table, done: str, number: int, expected: int) -> None:
+        """Raise WarehouseError if the server says that it left out rows: a trigger may do so."""
+        if 0 <= number < expected:
+            raise WarehouseError(
+                f"{number:,} of {expected:,} rows of {table.full_name} in {self.place} were {done}:"
+                " a trigger, a rule or a policy that is not ours keeps the others back. The batch"
+                " was rolled back. Drop it, or let a trigger return the row."
+            )
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
