@@ -440,7 +440,48 @@ def test_a_signal_cancels_a_long_statement(
     number: signal.Signals, place: PostgresPlace, tmp_path: Path
 ) -> None:
     """The statement ends at the server, and the program at once, as a stopped one."""
-    program = tmp_path / "program.py"
+    with a_long_statement(place, tmp_path) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+
+    assert process.returncode == 128 + number
+    assert said.startswith("Stopped. ")
+    assert server().rows(active_in(place)) == []
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_does_not_keep_a_stopped_program(
+    place: PostgresPlace, tmp_path: Path
+) -> None:
+    """It answers nothing, not even to the request to cancel the statement."""
+    with a_long_statement(place, tmp_path) as process:
+        ((backend,),) = server().rows(active_in(place))
+        postmaster = int((server().folder / "postmaster.pid").read_text().split()[0])
+        for pid in (postmaster, backend):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+        finally:
+            for pid in (postmaster, backend):
+                os.kill(pid, signal.SIGCONT)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1].startswith("Stopped. ")
+
+
+def active_in(place: PostgresPlace) -> str:
+    """Write the query for the server's process that runs the long statement."""
+    return (
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO %pg_sleep(60)%'"
+        f" AND state = 'active' AND datname = '{place.database}'"
+    )
+
+
+@contextmanager
+def a_long_statement(place: PostgresPlace, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start the program, which runs a statement of a minute, and wait for that."""
+    program = folder / "program.py"
     program.write_text(
         "import sys\n"
         "from ometria_replica import cli\n"
@@ -454,19 +495,10 @@ def test_a_signal_cancels_a_long_statement(
     )
     command = [sys.executable, str(program), place.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
-        active = (
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %pg_sleep(60)%'"
-            f" AND state = 'active' AND datname = '{place.database}'"
-        )
-        while server().rows(active) == [(0,)]:
+        while not server().rows(active_in(place)):
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=20)
-
-    assert process.returncode == 128 + number
-    assert said.startswith("Stopped. ")
-    assert server().rows(active) == [(0,)]
+        yield process
 
 
 @pytest.mark.parametrize(

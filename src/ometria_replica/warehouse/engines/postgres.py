@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -23,6 +22,7 @@ from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
+from ometria_replica.warehouse.engines.postgres_worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,9 +75,7 @@ class PostgresEngine(Engine):
         self.place = masked(url)
         self._url = with_defaults(url)
         self._mapping = mapping
-        # Not in the main thread, where the driver takes Ctrl-C for itself: so that the main
-        # thread, which waits, gets each signal at once, and cancels the statement.
-        self._worker = ThreadPoolExecutor(1, "postgres")
+        self._worker = Worker()
         self._connection: dbapi.Connection | None = None
         self._used_at = 0.0
         self._in_transaction = False
@@ -130,7 +128,7 @@ class PostgresEngine(Engine):
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(adbc.Error):
-                self._run(connection.close)
+                self._worker.free(connection, partial(self._run, connection.close))
 
     @override
     @contextmanager
@@ -199,16 +197,8 @@ class PostgresEngine(Engine):
 
     def _run(self, call: Callable[[], _Result]) -> _Result:
         """Run a call of the driver. A signal, or another exception, cancels the statement."""
-        running = self._worker.submit(call)
-        try:
-            return running.result()
-        except BaseException:
-            if not running.done():
-                if self._connection is not None:
-                    with suppress(adbc.Error):
-                        self._connection.adbc_cancel()
-                wait([running])
-            raise
+        connection = self._connection
+        return self._worker.run(call, connection.adbc_cancel if connection else None)
 
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
@@ -232,8 +222,13 @@ class PostgresEngine(Engine):
             found: list[Any] = self._run(cursor.fetchall)
             return found
 
-    def _cursor(self) -> dbapi.Cursor:
-        return self._connected().cursor()
+    @contextmanager
+    def _cursor(self) -> Iterator[dbapi.Cursor]:
+        cursor = self._connected().cursor()
+        try:
+            yield cursor
+        finally:
+            self._worker.free(cursor, cursor.close)
 
     def _connected(self) -> dbapi.Connection:
         if self._connection is None:
