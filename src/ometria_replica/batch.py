@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import ColumnTreatment, Table
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,16 @@ class WaitingFile:
 
 @dataclass(frozen=True)
 class Owner:
-    """An account whose rows a run writes, and how their keys are made."""
+    """
+    An account whose rows a run writes, and how their keys are made.
+
+    *treatments* are those of its columns; owners that differ in nothing else are equal.
+    """
 
     account_id: str
     source_id: str
     wide_keys: bool = False
+    treatments: frozenset[ColumnTreatment] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True)

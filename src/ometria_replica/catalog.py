@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
+from ometria_replica.privacy import treated
 from ometria_replica.schema import Feed, PerParent
 from ometria_replica.tables import JOINS, TABLES
 
@@ -69,10 +70,9 @@ class Catalog:
         return replace(self, tables=tuple(table for table in self.tables if table.name in names))
 
     def for_account(self, account: AccountSettings) -> Catalog:
-        """Return the tables as the account's settings want them: with wide keys, if it has them."""
-        if not account.wide_keys:
-            return self
-        return replace(self, tables=tuple(table.with_wide_keys() for table in self.tables))
+        """Return the tables as the account's settings want them: keys, and treated columns."""
+        keyed = (table.with_wide_keys() if account.wide_keys else table for table in self.tables)
+        return replace(self, tables=tuple(treated(table, account) for table in keyed))
 
     @property
     def in_reading_order(self) -> tuple[Table, ...]:

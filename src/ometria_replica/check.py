@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -44,6 +45,8 @@ class Finding:
 def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
     for account in config.accounts:
+        for problem in privacy.problems(catalog, account):
+            yield Finding(f"{account.source_id}: the columns", ConfigError(problem))
         with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
                 yield from _check_api(account, source, _endpoints(catalog))
@@ -125,7 +128,7 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
         warehouse.check_access()
         try_sync(warehouse, catalog, utc_now())
         for account in config.accounts:
-            lost |= dict.fromkeys(warehouse.prepare(owner_of(account), utc_now()))
+            lost |= dict.fromkeys(warehouse.prepare(owner_of(account, catalog), utc_now()))
         remark = warehouse.remark()
     return f"can be opened ({remark})" if remark else "can be opened"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Reject
     from ometria_replica.check import Finding
+    from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
     from ometria_replica.state_commands import ReplicaState
 
@@ -61,6 +62,23 @@ def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None)
     """Write the table, the sources and the day of a rewind; None means from the beginning."""
     since = to.isoformat() if to else None
     return _json({"table": table_name, "source_ids": list(source_ids), "since": since})
+
+
+def rehashed_as_text(done: Sequence[Rehashed]) -> str:
+    """Write what became of the rows of each table, and what may still hold the old values."""
+    if not done:
+        return "The rows are as the settings want them. Nothing was changed."
+    lines = [
+        f"{each.table} of {each.source_id}: {counted(each.rows, 'row')}"
+        + (" removed; the next sync reads them again." if each.removed else " rewritten.")
+        for each in done
+    ]
+    return "\n".join([*lines, *filter(None, [done[0].remains])])
+
+
+def rehashed_as_json(done: Sequence[Rehashed]) -> str:
+    """Write what became of the rows of each table."""
+    return _json([asdict(each) for each in done])
 
 
 def replay_as_text(converted: int, remaining: int | None, report: RunReport | None) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 
+from ometria_replica import privacy
 from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
@@ -115,7 +116,7 @@ def sync(
         place = masked(config.warehouse.url)
         with recorded_if_stopped(run, warehouse, place):
             for account in config.accounts:
-                found = warehouse.prepare(owner_of(account), run.clock())
+                found = warehouse.prepare(owner_of(account, catalog), run.clock())
                 run.warnings += [warning for warning in found if warning not in run.warnings]
             for account in config.accounts:
                 with (
@@ -200,9 +201,10 @@ def _going_on(run: RunContext) -> Iterator[None]:
         run.errors.append(error)
 
 
-def owner_of(account: AccountSettings) -> Owner:
-    """Return the account as the warehouse knows it: its source, and how its keys are made."""
-    return Owner(account.account_id, account.source_id, account.wide_keys)
+def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
+    """Return the account as the warehouse knows it: its source, its keys, its columns."""
+    treatments = privacy.treatments_of(catalog.for_account(account))
+    return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
 
 
 def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
@@ -222,6 +224,11 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
         for account in config.accounts
         for table in (catalog.only(account.require) if account.require else ())
         if (reason := missing[account.source_id, table.name])
+    ]
+    problems += [
+        f"{account.source_id}: {problem}"
+        for account in config.accounts
+        for problem in privacy.problems(catalog, account)
     ]
     if problems:
         raise ConfigError(problems)

@@ -37,7 +37,8 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *continued_after*
+    here. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
+    records are of people who were erased, and were left out. *continued_after*
     is the number of records that an interrupted run had read before, if this run continued
     it. *remarks* are what else a reader may want to know. *error* is None if the table was
     read to its end.
@@ -59,6 +60,7 @@ class TableReport:
     records_rejected: int = 0
     values_rejected: int = 0
     nuls_removed: int = 0
+    suppressed: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -239,6 +241,9 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         kept = "kept here (see ometria_replica.deleted_upstream)"
         done = f"{table.removed:,} removed here" if table.removed else kept
         yield f"{rows} deleted upstream, {done}."
+    if table.suppressed:
+        records = counted(table.suppressed, "record")
+        yield f"{records} of erased people left out."
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
         yield f"NUL characters were removed from {texts}."

@@ -284,6 +284,7 @@ class TableProgress:
             records_rejected=staged.records_rejected,
             values_rejected=staged.values_rejected,
             nuls_removed=staged.nuls_removed,
+            suppressed=staged.suppressed,
         )
         if loaded.removal_refused:
             self.warn(

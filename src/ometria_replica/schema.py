@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ometria_replica.pseudonyms import Pseudonyms
+    from ometria_replica.suppressions import PersonId, Suppressions
 
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
@@ -17,6 +21,7 @@ _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 ColumnType = Literal["text", "boolean", "date", "timestamptz"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 Certainty = Literal["documented", "inferred", "unknown", "computed"]
+Treatment = Literal["excluded", "hashed"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ class Column:
     key. *stamp* names a field that the program adds to each record, from the request that
     returned it; the column has that value if the record lacks *source*. Such a value changes
     only with another column of the row, and a read without it keeps the stored value.
+
+    *person* says which id of a person the column holds, None if it holds none. Other *personal*
+    columns tell who the person is, or something of that person alone. If it *quotes*, an address
+    may be within its text. *treatment* is what the account's settings do to the values; None
+    keeps them.
     """
 
     source: str | Md5
@@ -88,6 +98,15 @@ class Column:
     type: ColumnType = "text"
     stamp: str | None = None
     meaning: Meaning | None = None
+    person: PersonId | None = None
+    personal: bool = False
+    quotes: bool = False
+    treatment: Treatment | None = None
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether the column holds an id of a person, or tells of one."""
+        return self.personal or self.person is not None
 
 
 @dataclass(frozen=True)
@@ -189,7 +208,9 @@ class Table:
     *record_id* names the column with Ometria's id, for a table whose records can be deleted
     there. *sample* names the columns that ``demo`` shows; by default, the first four.
     *schema* is the warehouse schema of the table. *about* says what one row is, and what a
-    reader must know about the whole table.
+    reader must know about the whole table. *pseudonyms* are those of the account, for columns
+    with a treatment; None if the account has no secret for them. *suppressions* are the people of
+    whom no record is loaded; None if nobody was erased.
     """
 
     name: str
@@ -205,6 +226,8 @@ class Table:
     record_id: str | None = None
     sample: tuple[str, ...] = ()
     about: str = ""
+    pseudonyms: Pseudonyms | None = None
+    suppressions: Suppressions | None = None
 
     @property
     def full_name(self) -> str:
@@ -230,6 +253,28 @@ class Table:
         stamps = [column.stamp for column in self.columns if column.stamp]
         return tuple(dict.fromkeys([*named, *keyed, *stamps]))
 
+    @property
+    def is_treated(self) -> bool:
+        """Whether the account's settings exclude or hash a column."""
+        return any(column.treatment for column in self.columns)
+
+    @property
+    def hides_addresses(self) -> bool:
+        """Whether an address is excluded or hashed, so that no other text may quote one."""
+        return any(column.person == "address" and column.treatment for column in self.columns)
+
+    @property
+    def people(self) -> dict[str, PersonId]:
+        """The fields that hold an id of a person, and of which kind."""
+        return {str(column.source): column.person for column in self.columns if column.person}
+
+    @property
+    def identifying_fields(self) -> frozenset[str]:
+        """The fields of the key, and those without which a record is rejected."""
+        return frozenset(
+            [*self.sync_key.parts, *(name for group in self.identity for name in group)]
+        )
+
     def with_wide_keys(self) -> Table:
         """Make the table that keeps apart what the specified key merges."""
         if not self.wide_parts:
@@ -240,6 +285,21 @@ class Table:
             for column in self.columns
         )
         return replace(self, sync_key=wide, columns=columns)
+
+
+@dataclass(frozen=True, order=True)
+class ColumnTreatment:
+    """
+    What is done to the values of a column: it is ``excluded``, ``hashed``, or ``hashed as an
+    address``, without regard to case and space around it.
+
+    *check* tells whether the secret of the pseudonyms is the same; None where none is needed.
+    """
+
+    table_name: str
+    column_name: str
+    treatment: str
+    check: str | None = None
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def rewind(
     _refuse_if_unknown(config)
     with _opened(config, catalog) as warehouse:
         for account in config.accounts:
-            with _leased(warehouse, account):
+            with _leased(warehouse, account, catalog):
                 warehouse.state.rewind(account.source_id, table.name, moment)
 
 
@@ -174,7 +174,7 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
     with _opened(config, catalog) as warehouse:
         converted = 0
         for account in config.accounts:
-            with _leased(warehouse, account):
+            with _leased(warehouse, account, catalog):
                 converted += warehouse.rejects.replay(account.source_id)
         return converted
 
@@ -205,10 +205,10 @@ def _refuse_if_unknown(config: Config) -> None:
 
 
 @contextmanager
-def _leased(warehouse: Warehouse, account: AccountSettings) -> Iterator[None]:
+def _leased(warehouse: Warehouse, account: AccountSettings, catalog: Catalog) -> Iterator[None]:
     """Hold the lease of an account, so that no run starts while its state changes."""
     now = utc_now()
-    for warning in warehouse.prepare(owner_of(account), now):
+    for warning in warehouse.prepare(owner_of(account, catalog), now):
         logger.warning("%s", warning)
     lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
     warehouse.leases.acquire(lease, now)

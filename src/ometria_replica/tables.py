@@ -46,24 +46,24 @@ PROFILES = Table(
         " more sources."
     ),
     columns=(
-        Column("id", "profile_id", meaning=documented(
+        Column("id", "profile_id", person="profile", meaning=documented(
             'The id of the profile at Ometria, hex groups such as "2695-c473e2-4aaf58". When'
             " profiles are merged, the ids of all but one disappear.")),
-        Column("email", "email", meaning=documented(
+        Column("email", "email", person="address", meaning=documented(
             "The email address. Not unique: in an account from before 2024, several profiles"
             " may have one address.")),
-        Column("phone_number", "phone_number", meaning=inferred(
+        Column("phone_number", "phone_number", personal=True, meaning=inferred(
             "The phone number. Its form is unknown.")),
-        Column("customer_id", "customer_id", meaning=documented(
+        Column("customer_id", "customer_id", person="customer", meaning=documented(
             'The id of the customer, such as "55555", one of those by which Ometria merges'
             " profiles. Not unique in an account from before 2024.")),
-        Column("name", "customer_name", meaning=documented(
+        Column("name", "customer_name", personal=True, meaning=documented(
             "The name, as one text.")),
-        Column("lastname", "last_name", meaning=documented(
+        Column("lastname", "last_name", personal=True, meaning=documented(
             "The last name.")),
-        Column("firstname", "first_name", meaning=documented(
+        Column("firstname", "first_name", personal=True, meaning=documented(
             "The first name.")),
-        Column("gender", "gender", meaning=documented(
+        Column("gender", "gender", personal=True, meaning=documented(
             'The gender: "m" in the example of Ometria. Contacts also have "f" and "o".')),
         Column("country", "country", meaning=documented(
             "The country. Whether it is a code or a name is not documented.")),
@@ -73,7 +73,7 @@ PROFILES = Table(
             " contacts have words such as EXPLICITLY_OPTEDIN.")),
         Column("timezone", "timezone", meaning=inferred(
             "The time zone of the person. Its form is unknown.")),
-        Column("date_of_birth", "date_of_birth", "date", meaning=documented(
+        Column("date_of_birth", "date_of_birth", "date", personal=True, meaning=documented(
             "The date of birth.")),
         Column("seen", "seen", "boolean", meaning=unknown(
             "A flag of the profile. Ometria documents the field, and not what it means.")),
@@ -83,22 +83,22 @@ PROFILES = Table(
             " unknown.")),
         Column("is_email_valid", "is_email_valid", "boolean", meaning=inferred(
             "Whether the address is valid. How Ometria finds that out is unknown.")),
-        Column("properties::zip", "zipcode", meaning=inferred(
+        Column("properties::zip", "zipcode", personal=True, meaning=inferred(
             'The postcode: the property "zip", as accounts have it that Shopify feeds.',
             null=_NO_PROPERTY)),
-        Column("properties::city", "city", meaning=inferred(
+        Column("properties::city", "city", personal=True, meaning=inferred(
             'The city: the property "city", as accounts have it that Shopify feeds.',
             null=_NO_PROPERTY)),
-        Column("properties::address1", "address1", meaning=inferred(
+        Column("properties::address1", "address1", personal=True, meaning=inferred(
             'The first line of the address: the property "address1", as accounts have it that'
             " Shopify feeds.", null=_NO_PROPERTY)),
-        Column("properties::address2", "address2", meaning=inferred(
+        Column("properties::address2", "address2", personal=True, meaning=inferred(
             'The second line of the address: the property "address2", as accounts have it that'
             " Shopify feeds.", null=_NO_PROPERTY)),
-        Column("properties::province", "state", meaning=inferred(
+        Column("properties::province", "state", personal=True, meaning=inferred(
             'The state or province: the property "province", as accounts have it that Shopify'
             " feeds.", null=_NO_PROPERTY)),
-        Column("properties::shopify_tags", "shopify_tags", meaning=inferred(
+        Column("properties::shopify_tags", "shopify_tags", personal=True, meaning=inferred(
             "The customer's tags in Shopify: a text, or a JSON array.", null=_NO_PROPERTY)),
         Column("dates::account_created", "account_created_date", "timestamptz", meaning=inferred(
             "When the account of the customer was created.")),
@@ -137,7 +137,7 @@ MEMBER_LISTS = Table(
         Column(_CHANGE_KEY, "member_list_id", meaning=_KEY),
         Column("id", "list_id", meaning=documented(
             "The list: lists.list_id.")),
-        Column("profile_id", "profile_id", meaning=inferred(
+        Column("profile_id", "profile_id", person="profile", meaning=inferred(
             "The profile that entered or left: profiles.profile_id. It may be gone there, for"
             " example after a merge.")),
         Column("timestamp", "event_at", "timestamptz", meaning=inferred(
@@ -204,7 +204,7 @@ EMAIL_EVENTS = Table(
             " unknown.")),
         Column("uuid", "send_id", meaning=inferred(
             "The message: all events of one email to one recipient have the same value.")),
-        Column("to_address", "email", meaning=inferred(
+        Column("to_address", "email", person="address", meaning=inferred(
             "The address of the recipient, as the export writes it. Its case and spaces may"
             " differ from those in profiles.")),
         Column("event_type", "event_type", meaning=inferred(
@@ -214,7 +214,7 @@ EMAIL_EVENTS = Table(
             "When the event happened. A time without a zone is read as UTC.")),
         Column("bounce_class", "bounce_class", meaning=unknown(
             "The class of a bounce. Its codes are undocumented.")),
-        Column("reason", "bounce_reason", meaning=inferred(
+        Column("reason", "bounce_reason", personal=True, quotes=True, meaning=inferred(
             "The reason of a bounce, and probably of a delay.")),
         Column("device_type", "device_type", meaning=inferred(
             "The type of the device. Its values are unknown.")),
@@ -224,7 +224,7 @@ EMAIL_EVENTS = Table(
             "The region of the event. Its form is unknown.")),
         Column("geo_timezone", "geo_timezone", meaning=inferred(
             "The time zone of the event. Its form is unknown.")),
-        Column("target_url", "target_url", meaning=inferred(
+        Column("target_url", "target_url", personal=True, quotes=True, meaning=inferred(
             "The link that was clicked.")),
         Column("campaign_title", "campaign_title", meaning=inferred(
             "The title of the campaign. It can be edited in Ometria, so it identifies no"
@@ -253,9 +253,9 @@ UNSUBSCRIBES = Table(
     ),
     columns=(
         Column(_UNSUBSCRIBE_KEY, "unsubscribe_id", meaning=_KEY),
-        Column("profile_id", "profile_id", meaning=documented(
+        Column("profile_id", "profile_id", person="profile", meaning=documented(
             "The profile that unsubscribed: profiles.profile_id.")),
-        Column("email_address", "email", meaning=documented(
+        Column("email_address", "email", person="address", meaning=documented(
             "The address that unsubscribed.",
             null="Ometria sent no value, as it may for an unsubscribe from SMS")),
         Column("timestamp", "event_at", "timestamptz", meaning=documented(
@@ -269,8 +269,8 @@ UNSUBSCRIBES = Table(
             "Ometria's id of the campaign, probably of an automation.")),
         Column("reason", "unsubscribe_reason", meaning=documented(
             "The reason. Its values are not documented.")),
-        Column("reason_text", "unsubscribe_reason_text", meaning=inferred(
-            "A text about the reason.")),
+        Column("reason_text", "unsubscribe_reason_text", personal=True, quotes=True,
+            meaning=inferred("A text about the reason.")),
     ),
 )
 # fmt: on

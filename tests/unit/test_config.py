@@ -392,7 +392,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     """)
 
     assert problems() == [
-        "ometria.toml: colour: is not a setting; known are warehouse, accounts.",
+        (
+            "ometria.toml: colour: is not a setting;"
+            " known are warehouse, accounts, exclude, hash, normalise."
+        ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
             "ometria.toml: warehouse.url: must be a URL such as duckdb:///warehouse.duckdb,"
@@ -506,7 +509,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
                 " warehouse.url."
             ),
         ),
-        ("'a key' = 1", "'a key': is not a setting; known are warehouse, accounts."),
+        (
+            "'a key' = 1",
+            "'a key': is not a setting; known are warehouse, accounts, exclude, hash, normalise.",
+        ),
     ],
 )
 def test_a_table_in_the_wrong_shape_is_one_problem(content: str, message: str) -> None:
@@ -921,6 +927,10 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].max_deleted_share", "0.1", "default"),
         ("accounts[0].detect_deletes_every_days", "not set", "default"),
         ("accounts[0].require", "none", "default"),
+        ("accounts[0].exclude", "none", "default"),
+        ("accounts[0].hash", "none", "default"),
+        ("accounts[0].hash_key", "not set", "default"),
+        ("accounts[0].normalise", "true", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from tests.duck import Row
     from tests.upgrade.life import Shop
 
-VERSION = 2
+VERSION = 3
 """The version of the state that the program writes."""
 
-NEWER = 3
+NEWER = 4
 """A version that it does not know."""
 
 RENAMED = {"marks": "watermarks", "missing": "deleted_upstream"}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config, load_warehouse
+from ometria_replica.config.providers import sentence
 from ometria_replica.config.schema import (
     AccountSettings,
     Config,
     FeedSettings,
     WarehouseSettings,
+    did_you_mean,
     is_loopback,
 )
 from ometria_replica.config.secrets import Secret, masked
@@ -22,9 +24,11 @@ __all__ = [
     "Limits",
     "Secret",
     "WarehouseSettings",
+    "did_you_mean",
     "explain",
     "is_loopback",
     "load_config",
     "load_warehouse",
     "masked",
+    "sentence",
 ]

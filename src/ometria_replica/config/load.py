@@ -15,12 +15,13 @@ import os
 import tomllib
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config.providers import Reader, command_line, environment, file_table
 from ometria_replica.config.schema import (
     ACCOUNT_VARIABLES,
+    SHARED,
     VARIABLES,
     AccountSettings,
     Config,
@@ -138,11 +139,11 @@ class _Loading:
 
     def config(self, warehouse_url: str | None) -> Config:
         """Read everything; the problems are then in the reader."""
-        self.reader.refuse_unknown(self._document, "", ("warehouse", "accounts"))
+        self.reader.refuse_unknown(self._document, "", ("warehouse", "accounts", *SHARED))
         warehouse = self.warehouse(warehouse_url)
-        tables = self._account_tables()
+        tables, shared = self._account_tables(), self._shared()
         accounts = tuple(
-            self._account(table, f"accounts[{index}]", alone=len(tables) == 1)
+            self._account(table, f"accounts[{index}]", shared, alone=len(tables) == 1)
             for index, table in enumerate(tables)
         )
         self._refuse_duplicates(accounts)
@@ -166,16 +167,25 @@ class _Loading:
             return []
         return [self._table(each, f"accounts[{n}]") for n, each in enumerate(tables)] or [{}]
 
-    def _account(self, table: Mapping[str, object], key: str, *, alone: bool) -> AccountSettings:
+    def _account(
+        self, table: Mapping[str, object], key: str, shared: Mapping[str, Any], *, alone: bool
+    ) -> AccountSettings:
         table = self._section(AccountSettings, table, key)
         providers = self._providers(table, key, alone=alone)
-        values = self.reader.values(AccountSettings, key, providers)
+        values = _joined(shared, self.reader.values(AccountSettings, key, providers))
+        for name in shared:
+            self.reader.origins.setdefault(f"{key}.{name}", self.reader.origins[name])
         has_feed = "feed" in table or (alone and "OMETRIA_FEED_URL" in self._environ)
         if has_feed:
             values["feed"] = self._feed(table.get("feed", {}), f"{key}.feed", alone=alone)
         elif "api_key" not in values and not self.reader.is_wrong(f"{key}.api_key", key):
             self._refuse_empty_account(key, alone=alone)
         return AccountSettings(**values)
+
+    def _shared(self) -> dict[str, Any]:
+        """Read the settings that the file gives for all accounts."""
+        shared = {name: self._document[name] for name in SHARED if name in self._document}
+        return self.reader.values(AccountSettings, "", [file_table(shared, self._path, "")])
 
     def _refuse_empty_account(self, key: str, *, alone: bool) -> None:
         if "accounts" not in self._document:
@@ -287,6 +297,15 @@ class _Loading:
             self.reader.problems.append(f"{name}: is not a setting{hint} Rename it, or unset it.")
         else:
             logger.warning("%s is not a setting and is ignored%s", name, hint)
+
+
+def _joined(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Let an account's own settings add to the lists for all accounts, and replace the others."""
+    values = {**shared, **own}
+    for name in shared.keys() & own.keys():
+        if isinstance(own[name], tuple):
+            values[name] = tuple(dict.fromkeys([*shared[name], *own[name]]))
+    return values
 
 
 def _ambiguous(variable: str, path: str, accounts: int) -> str:

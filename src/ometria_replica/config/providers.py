@@ -78,9 +78,14 @@ def file_table(table: Mapping[str, object], path: Path | None, section: str) -> 
     def find(name: str, _: Setting) -> Value | None:
         if table.get(name) is None:
             return None
-        return Value(table[name], str(path), f"{path}: {section}.{name}", is_public=True)
+        return Value(table[name], str(path), f"{path}: {dotted(section, name)}", is_public=True)
 
     return find
+
+
+def dotted(section: str, name: str) -> str:
+    """Name a key in a section; in the file itself, where *section* is empty, by its name alone."""
+    return f"{section}.{name}" if section else name
 
 
 class Reader:
@@ -106,7 +111,7 @@ class Reader:
             value = next((each for each in found if each is not None), None)
             if value is None:
                 continue
-            key = f"{section}.{name}"
+            key = dotted(section, name)
             try:
                 values[name], self.origins[key] = self._checked(setting, value)
             except Invalid as wrong:
@@ -120,7 +125,7 @@ class Reader:
         for name in (each for each in names if each not in known):
             shown = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else ascii(name)
             hint = did_you_mean(name, known) or f"; known are {', '.join(known)}"
-            self.problem(f"{section}.{shown}" if section else shown, f"is not a setting{hint}")
+            self.problem(dotted(section, shown), f"is not a setting{hint}")
 
     def problem(self, key: str, message: str) -> None:
         """Note a problem with a key."""

@@ -34,6 +34,8 @@ LEAST_MEMORY: Final = 100_000_000
 MOST_THREADS: Final = 1024
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 DAY: Final = 86_400
+LEAST_HASH_KEY: Final = 16
+_COLUMN_NAME: Final = re.compile(r"([a-z0-9_]+|\*)\.[A-Za-z0-9_]+")
 
 FILE_BYTES: Final = (1_000_000, 10**13)
 RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
@@ -371,6 +373,28 @@ def _tables(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _column_names(value: object) -> tuple[str, ...]:
+    """Read a list in the file, or text with commas in the environment."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    allowed = 'must be a list of columns, such as ["profiles.phone_number", "*.email"]'
+    if not isinstance(value, list):
+        raise Invalid(allowed)
+    if not all(isinstance(name, str) and _COLUMN_NAME.fullmatch(name) for name in value):
+        raise Invalid(f"{allowed}: a table or * for all, a full stop, and a column")
+    return tuple(dict.fromkeys(value))
+
+
+def _hash_key(value: object) -> str:
+    text = _key(value)
+    if len(text) < LEAST_HASH_KEY:
+        raise Invalid(
+            f"must have at least {LEAST_HASH_KEY} characters, since a short secret can be"
+            " guessed: make one with `openssl rand -hex 32`"
+        )
+    return text
+
+
 def _columns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
@@ -579,6 +603,40 @@ class AccountSettings:
         (),
         env="OMETRIA_REQUIRE",
     )
+    exclude: tuple[str, ...] = _setting(
+        _column_names,
+        "list of text",
+        'Columns that stay null, such as `["profiles.phone_number", "*.email"]`: a table, or `*`'
+        " for all, and a column. Above `[[accounts]]`, it holds for all accounts too. It cannot"
+        " change after the first load, except by `ometria-replica rehash`.",
+        (),
+        env="OMETRIA_EXCLUDE",
+    )
+    hash: tuple[str, ...] = _setting(
+        _column_names,
+        "list of text",
+        "Text columns that hold pseudonyms instead of the values, named as in `exclude`: equal"
+        " values have equal pseudonyms in all tables of the account. It cannot change after the"
+        " first load, except by `ometria-replica rehash`.",
+        (),
+        env="OMETRIA_HASH",
+    )
+    hash_key: Secret | None = _setting(
+        _hash_key,
+        "secret",
+        "The secret of the pseudonyms, at least 16 characters: a pseudonym is the HMAC-SHA256 of"
+        " the value with it, in hex. Without it nobody can make the pseudonym of a value.",
+        None,
+        env="OMETRIA_HASH_KEY",
+        reference="required",
+    )
+    normalise: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Hash email addresses without space around them and in lower case, so that tables can be"
+        " joined by them although they write them differently.",
+        True,
+    )
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
@@ -673,6 +731,9 @@ WAREHOUSE_VARIABLES: Final = tuple(
 VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
 """Every variable of the program."""
 
+
+SHARED: Final = ("exclude", "hash", "normalise")
+"""Settings of an account that a file may also give for all accounts, above the first."""
 
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
 """The present name of each setting that was renamed."""

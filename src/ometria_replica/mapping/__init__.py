@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
+    REJECTED,
     SQL_TYPES,
     STAGED,
     conversion,
-    literal,
-    quoted,
     staged_ddl,
     stamped,
 )
 from ometria_replica.mapping.staging import (
     REJECT_COLUMNS,
-    REJECTED,
     SEEN_KEYS,
     Staged,
     Staging,
     file_reject,
 )
+from ometria_replica.mapping.treatments import without_addresses
 
 __all__ = [
     "REJECTED",
@@ -34,4 +34,5 @@ __all__ = [
     "quoted",
     "staged_ddl",
     "stamped",
+    "without_addresses",
 ]

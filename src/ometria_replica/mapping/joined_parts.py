@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica.mapping.select import literal, quoted
+from ometria_replica.mapping.quoting import literal, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

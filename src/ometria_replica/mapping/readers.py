@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.joined_parts import without_headers
-from ometria_replica.mapping.select import literal, quoted
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.records import encodable, field_text, json_text, parse
 
 if TYPE_CHECKING:

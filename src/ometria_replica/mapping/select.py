@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ometria_replica.mapping.quoting import literal, quoted
+from ometria_replica.mapping.treatments import person_columns, treated_relation
 from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 STAGED = "staged"
 """The temporary table of a batch's rows."""
+
+REJECTED = "rejected"
+"""The temporary table of a batch's rejects."""
 
 SQL_TYPES: Mapping[str, str] = {
     "text": "VARCHAR",
@@ -34,6 +39,7 @@ def staged_ddl(table: Table) -> str:
     columns = [f"{quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns]
     raw = [f"{quoted(raw_name(column))} VARCHAR" for column in converted_columns(table)]
     raw += [f"{quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
+    raw += [f"{quoted(name)} VARCHAR" for name in person_columns(table)]
     return (
         f"CREATE OR REPLACE TEMP TABLE {STAGED}"
         f" ({', '.join([*columns, *raw, '_record VARCHAR', '_nuls UTINYINT'])})"
@@ -61,9 +67,11 @@ def mapping_sql(
 
     A field that is not available is null. *synced_at* is one moment, or one for each file that
     the relation reads. *record* is an expression for the record as it came, evaluated only where
-    the record has no identity. Without *nuls* no text is searched for NUL.
+    the record has no identity. Without *nuls* no text is searched for NUL. The statement has the
+    parameters of the table's pseudonyms.
     """
     raw = _Raw(frozenset(available))
+    relation = treated_relation(table, relation, raw.available, several=len(synced_at) > 1)
     key = _key(table.sync_key, source_id, raw)
     lineage = {
         "_account_id": literal(account_id),
@@ -85,6 +93,10 @@ def mapping_sql(
         f"{raw(column.source)} IS NULL AS {quoted(stamped(column))}"
         for column in table.columns
         if column.stamp
+    ]
+    failed += [
+        quoted(name) if field in raw.available else "NULL::VARCHAR"
+        for name, field in person_columns(table).items()
     ]
     rest = [
         f"CASE WHEN {_unidentified(table, raw)} THEN {record} END AS _record",
@@ -127,6 +139,8 @@ def _key(md5: Md5, source_id: str, raw: _Raw) -> str:
 def _value(column: Column, source_id: str, raw: _Raw, *, nuls: bool = True) -> str:
     if isinstance(column.source, Md5):
         return _key(column.source, source_id, raw)
+    if column.treatment == "excluded":
+        return f"NULL::{SQL_TYPES[column.type]}"
     if column.type == "text" and not column.stamp and not nuls:
         return raw(column.source)
     if column.stamp:
@@ -207,13 +221,3 @@ def identity_words(table: Table) -> str:
 def type_words(column: Column) -> str:
     """Name a column's type, as a reject's reason."""
     return {"boolean": "boolean", "date": "date", "timestamptz": "time"}[column.type]
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Quote a text."""
-    return "'" + text.replace("'", "''") + "'"

@@ -19,6 +19,7 @@ from ometria_replica.mapping.joined_parts import (
     is_of_another_header,
     parts,
 )
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.readers import (
     MAX_LINE_BYTES,
     alike,
@@ -31,23 +32,24 @@ from ometria_replica.mapping.readers import (
     unknown_fields,
 )
 from ometria_replica.mapping.select import (
+    REJECTED,
     STAGED,
     converted_columns,
     identity_words,
-    literal,
     mapping_sql,
     moments_sql,
-    quoted,
     raw_name,
     staged_ddl,
     type_words,
 )
+from ometria_replica.mapping.suppressing import drop_suppressed
 from ometria_replica.mapping.torn_lines import record_at, take_out_torn_lines
+from ometria_replica.mapping.treatments import parameters
 from ometria_replica.records import Unreadable
 from ometria_replica.temp_files import is_full, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -69,7 +71,8 @@ class _TornError(Exception):
     """A quote that is not closed has taken in lines after it."""
 
 
-REJECTED = "rejected"
+_TEXT_NOT_KEPT = " (its text is not kept, since columns of the table are hashed or excluded)"
+
 SEEN_KEYS = "seen_keys"
 _SPANS = "staged_spans"
 
@@ -107,7 +110,8 @@ class Staged:
     *records* were read, *rows* remain, one for each key. *merged* counts the distinct events
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
-    character. *unknown_fields* are names that Ometria does not document.
+    character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
+    of people who were erased, and count as neither.
     """
 
     records: int
@@ -117,6 +121,7 @@ class Staged:
     records_rejected: int
     nuls_removed: int
     unknown_fields: frozenset[str]
+    suppressed: int = 0
 
 
 @dataclass
@@ -230,6 +235,9 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
+        suppressed = 0
+        if self.table.suppressions:
+            suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
@@ -246,6 +254,7 @@ class Staging:
             records_rejected=unidentified + lines,
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
+            suppressed=suppressed,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:
@@ -320,7 +329,7 @@ class Staging:
                 return self._insert(
                     parquet_relation(self.connection, file),
                     names,
-                    json_object_sql(names),
+                    json_object_sql(self._kept(names)),
                     synced_at,
                 )
 
@@ -351,7 +360,7 @@ class Staging:
             inserted = self._insert(
                 csv_relation(files, self.table),
                 dialect.columns,
-                json_object_sql(dialect.columns),
+                json_object_sql(self._kept(dialect.columns)),
                 *synced_at,
                 nuls=dialect.nuls,
             )
@@ -422,10 +431,13 @@ class Staging:
 
     def _reject_lines(self, origin: str, lines: str) -> None:
         table, source, place = (literal(text) for text in (self.table.name, self.source_id, origin))
+        raw, reason = "raw", "'line cannot be parsed: ' || reason"
+        if self.table.is_treated:  # Where in the line the values are is not known.
+            raw, reason = "NULL::VARCHAR", f"{reason} || {literal(_TEXT_NOT_KEPT)}"
         self.connection.execute(
             f"INSERT INTO {REJECTED}"
-            f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, raw)),"
-            f" {source}, {table}, NULL, NULL, raw, 'line cannot be parsed: ' || reason,"
+            f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, {raw})),"
+            f" {source}, {table}, NULL, NULL, {raw}, {reason},"
             f" {place}, line"
             f" FROM ({lines}) lines (line, raw, reason)"
         )
@@ -433,7 +445,9 @@ class Staging:
     def _insert_records(self, records: Sequence[Record], synced_at: datetime) -> int:
         self.connection.register("incoming", to_arrow(self.table, records))
         try:
-            return self._insert("incoming", self.table.fields, '"_record"', synced_at)
+            names = self.table.fields
+            record = json_object_sql(names) if self.table.is_treated else '"_record"'
+            return self._insert("incoming", names, record, synced_at)
         finally:
             self.connection.unregister("incoming")
 
@@ -455,7 +469,17 @@ class Staging:
             record=record,
             nuls=nuls,
         )
-        return self._scalar(f"INSERT INTO {STAGED} {statement}")
+        return self._scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table))
+
+    def _kept(self, names: Sequence[str]) -> Sequence[str]:
+        """
+        Return the columns of a file that a rejected record keeps: all, or only known ones.
+
+        Of a table with a treatment, an unknown column could repeat what is hashed or excluded.
+        """
+        if not self.table.is_treated:
+            return names
+        return [name for name in names if name in self.table.fields]
 
     def _reject_records(self) -> None:
         self._reject(
@@ -535,11 +559,11 @@ class Staging:
     def _count(self, name: str) -> int:
         return self._scalar(f"SELECT count(*) FROM {name}")
 
-    def _scalar(self, statement: str) -> int:
-        return self._row(statement)[0]
+    def _scalar(self, statement: str, parameters: Mapping[str, object] | None = None) -> int:
+        return self._row(statement, parameters)[0]
 
-    def _row(self, statement: str) -> list[int]:
-        found = self.connection.execute(statement).fetchone()
+    def _row(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[int]:
+        found = self.connection.execute(statement, dict(parameters or {})).fetchone()
         return [int(number) for number in found or (0,)]
 
 

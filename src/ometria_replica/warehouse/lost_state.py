@@ -10,6 +10,7 @@ from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
+    COLUMN_TREATMENTS,
     DELETED_UPSTREAM,
     FILES,
     LEASES,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _WHAT_FOLLOWS = {
     ACCOUNTS: "each account is noted again when it is synced, with its source_id and wide_keys of"
     " then",
+    COLUMN_TREATMENTS: "which columns were excluded or hashed is forgotten; keep these settings as"
+    " they were",
     WATERMARKS: "the tables that are read from the API are read again from the beginning",
     FILES: "all export files are read again",
     REJECTS: "what was rejected before is forgotten; `ometria-replica sync --full` finds it again",

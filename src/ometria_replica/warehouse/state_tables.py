@@ -22,6 +22,24 @@ ACCOUNTS = StateTable(
 )
 """The accounts, and how each was first loaded: other keys would load all rows again."""
 
+COLUMN_TREATMENTS = StateTable(
+    "column_treatments",
+    (
+        ("source_id", "text"),
+        ("table_name", "text"),
+        ("column_name", "text"),
+        ("treatment", "text"),
+        ("secret_check", "text"),
+        ("noted_at", "timestamptz"),
+    ),
+    key=("source_id", "table_name", "column_name"),
+)
+"""
+The columns that the settings exclude or hash, as rows were loaded.
+
+*secret_check* tells whether ``hash_key`` is the same, and nothing else of it.
+"""
+
 WATERMARKS = StateTable(
     "watermarks",
     (
@@ -136,5 +154,15 @@ VERSION = StateTable(
 )
 """One row: the version of this layout, and the release of the program that wrote it."""
 
-STATE_TABLES = (ACCOUNTS, REJECTS, DELETED_UPSTREAM, FILES, WATERMARKS, RUNS, LEASES, VERSION)
+STATE_TABLES = (
+    ACCOUNTS,
+    COLUMN_TREATMENTS,
+    REJECTS,
+    DELETED_UPSTREAM,
+    FILES,
+    WATERMARKS,
+    RUNS,
+    LEASES,
+    VERSION,
+)
 """In the order of writing: rejects before the file log that counts them as read, and so on."""

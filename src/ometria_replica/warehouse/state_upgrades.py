@@ -1,7 +1,8 @@
 """
 The version of the state's layout, and how an older layout is read and upgraded.
 
-Version 1 is the layout before there were versions. A newer program upgrades an older state in
+Version 1 is the layout before there were versions, and version 2 had no treatments of columns and
+no erasures, which an older program would not heed. A newer program upgrades an older state in
 one transaction; an older program refuses a newer state. Commands that only read see an older
 layout as if it were upgraded, and leave it alone.
 """
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.engines.base import Engine
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ _UPGRADES = (
         f"SELECT {', '.join(DELETED_UPSTREAM.column_names)} FROM {{old}}",
     ),
 )
-"""From version 1 to version 2."""
+"""Of version 1. Later versions only add tables."""
 
 OLD_TABLES = tuple(each.old for each in _UPGRADES)
 """The tables of earlier versions that this version has no longer."""

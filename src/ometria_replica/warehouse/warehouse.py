@@ -18,6 +18,7 @@ from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
     from ometria_replica.catalog import Catalog
-    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.schema import ColumnTreatment, StateTable, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
@@ -39,9 +40,9 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state* and *rejects* are its parts. Records are staged in *connection*, a DuckDB,
-    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes
-    the resources that were opened for the warehouse.
+    *leases*, *state*, *treatments* and *rejects* are its parts. Records are staged in
+    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is
+    executed. *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -60,6 +61,7 @@ class Warehouse:
         self.sessions = Sessions(engine, dry_run=dry_run)
         self.leases = Leases(self.sessions)
         self.state = StateStore(self.sessions)
+        self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self._engine = engine
         self._catalog = catalog
@@ -78,21 +80,25 @@ class Warehouse:
         return a warning for each table, and for each table of the state that was missing; in a dry
         run only return the warnings.
 
-        Raises ConfigError if its rows were loaded with other keys, WarehouseError if a table has
-        other columns than the catalog says, or the state is of a newer program, and Busy if
-        a run of an older program is at work.
+        Raises ConfigError if its rows were loaded with other keys or treatments of columns,
+        WarehouseError if a table has other columns than the catalog says, or the state is of a
+        newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
             self._engine.look_up(list(self._catalog))
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
+            are_treated = self.treatments.refuse_changed(owner, self._catalog)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
                 self._create_or_upgrade([*self._catalog], now, lost_state=lost_state)
+                if are_treated:
+                    with self._engine.transaction("the treatments"):
+                        self.treatments.note(owner, now)
         if not known:
             self.state.add_owner(owner, now)
         dry_run = self.sessions.dry_run
@@ -100,6 +106,11 @@ class Warehouse:
             *warnings(lost_state, dry_run=dry_run),
             *(each.warning(dry_run=dry_run) for each in lost),
         ]
+
+    def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
+        """Read how the columns of a source are treated in the rows that are there."""
+        with self.sessions.open("reading the treatments of columns"):
+            return self.treatments.of(source_id)
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
@@ -152,6 +163,15 @@ class Warehouse:
             return self.count(table, selection)
         with self.sessions.writing(f"deleting rows of {table.name}"):
             return self._engine.delete(table, selection)
+
+    def forget_deleted(self) -> str:
+        """
+        Remove from the storage what rows that were deleted have left there.
+
+        Returns what may still hold their values, as a sentence; empty if nothing does.
+        """
+        with self.sessions.open("removing what deleted rows have left"):
+            return self._engine.forget_deleted()
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

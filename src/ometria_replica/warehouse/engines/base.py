@@ -49,6 +49,8 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
+    is_transactional: ClassVar[bool] = True
+    """Whether a transaction holds the rows of several batches too, and not only the state."""
     keeps_own_columns: ClassVar[bool] = False
     """Whether columns that a user has added after ours keep their values."""
     rewrites_unchanged: ClassVar[bool] = True
@@ -123,6 +125,18 @@ class Engine(ABC):
     def remark(self) -> str:
         """Say what a user may want to know about the database."""
         return ""
+
+    def forget_deleted(self) -> str:
+        """
+        Remove from the storage what rows that were deleted have left there.
+
+        Outside of a transaction, after the deletion was committed. Returns what may still hold
+        their values, as a sentence for the user; empty if nothing does.
+        """
+        return (
+            f"{self.place} may keep what deleted rows held, in old versions or unused space, as"
+            " long as it keeps these."
+        )
 
     def comments(self, table: Table) -> dict[str, str | None] | None:  # noqa: ARG002 -- For others.
         """

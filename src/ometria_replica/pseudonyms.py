@@ -1,0 +1,73 @@
+"""
+Pseudonyms: the HMAC-SHA256 of a text with a secret of the account, in lower-case hex.
+
+DuckDB computes them, by one expression for every input and every warehouse. What the secret
+gives is a parameter of a statement, and never part of its text.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+_BLOCK = 64  # Bytes of a block of SHA-256.
+_CHECKED = b"ometria-replica: is this the same secret?"
+_WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
+
+
+def normalised(text: str) -> str:
+    """Write *text*, an expression of an address, without space around it and in lower case."""
+    return f"lower(trim({text}, {_WHITE_SPACE}))"
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """
+    The pseudonyms of one *secret*.
+
+    *normalises* says that addresses are trimmed and in lower case before. *name* tells the
+    parameters of two secrets in one statement apart.
+    """
+
+    secret: bytes = field(repr=False)
+    normalises: bool = True
+    name: str = "hash"
+
+    @property
+    def parameters(self) -> Mapping[str, bytes]:
+        """The named parameters of a statement with :meth:`sql` in it."""
+        secret = sha256(self.secret).digest() if len(self.secret) > _BLOCK else self.secret
+        padded = secret.ljust(_BLOCK, b"\0")
+        return {
+            f"{self.name}_inner": bytes(byte ^ 0x36 for byte in padded),
+            f"{self.name}_outer": bytes(byte ^ 0x5C for byte in padded),
+        }
+
+    @property
+    def check(self) -> str:
+        """A text that tells whether a secret is the same, and nothing else of it."""
+        return hmac.digest(self.secret, _CHECKED, "sha256").hex()[:16]
+
+    def sql(self, text: str, *, is_address: bool = False) -> str:
+        """Write the pseudonym of *text*, an expression; null for null and for an empty text."""
+        text = normalised(text) if is_address and self.normalises else text
+        inner = f"unhex(sha256(${self.name}_inner || encode(nullif({text}, ''))))"
+        return f"sha256(${self.name}_outer || {inner})"
+
+    def of(
+        self, connection: DuckDBPyConnection, texts: Sequence[str], *, are_addresses: bool = False
+    ) -> list[str]:
+        """Compute the pseudonyms of *texts*, in their order."""
+        found = connection.execute(
+            f"SELECT {self.sql('text', is_address=are_addresses)}"
+            " FROM (SELECT unnest($texts::VARCHAR[]) AS text)",
+            {**self.parameters, "texts": list(texts)},
+        )
+        return [pseudonym for (pseudonym,) in found.fetchall()]
