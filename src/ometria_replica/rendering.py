@@ -94,7 +94,7 @@ def replay_as_text(converted: int, remaining: int | None, report: RunReport | No
 
 def replay_as_json(converted: int, remaining: int | None, report: RunReport | None) -> str:
     """Write the result of a replay; *remaining* is null if the warehouse failed then."""
-    run = report.to_dict() if report else None
+    run = report.with_errors_once().to_dict() if report else None
     return _json({"converted": converted, "remaining": remaining, "report": run})
 
 

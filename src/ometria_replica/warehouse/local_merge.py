@@ -156,6 +156,11 @@ class LocalMergeEngine(Engine):
         return self._remote.columns(table)
 
     @override
+    def missing(self, tables: Sequence[StateTable]) -> list[StateTable]:
+        """List the state tables that the remote does not have; in memory they all are."""
+        return [table for table in tables if not self._remote.columns(table)]
+
+    @override
     def look_up(self, tables: Sequence[Table]) -> None:
         self._remote.look_up(tables)
 

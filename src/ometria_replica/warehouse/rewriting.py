@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Batch, Loaded
@@ -130,9 +131,13 @@ class Rewriting(Part):
             self._engine.execute(f"DROP TABLE IF EXISTS {name}")
 
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
-        """Write some rows, and only then delete those with their old keys."""
+        """
+        Write some rows, and only then delete those with their old keys.
+
+        After an interruption both are there, and become one.
+        """
         where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
-        self._stage(rewritten, where)
+        self._stage(rewritten, f"{where} QUALIFY row_number() OVER (PARTITION BY __sync_key) = 1")
         self._engine.stage(batch)
         with step("rewritten rows"):
             self._engine.apply(replace(compare(self._engine, batch), state=None))
@@ -210,7 +215,11 @@ class Rewriting(Part):
             [(column.name, ARROW_TYPES[column.type]) for column in table.all_columns]
         )
         batches = self._engine.read(table, Selection(source_id))
-        rows = (batch if batch.schema == schema else batch.cast(schema) for batch in batches)
+        first = list(islice(batches, 1))  # Now: a remote is read into this DuckDB first.
+        rows = (
+            batch if batch.schema == schema else batch.cast(schema)
+            for batch in chain(first, batches)
+        )
         self.mapping.register(_ARRIVING, pa.RecordBatchReader.from_batches(schema, rows))
         try:
             self.mapping.execute(

@@ -49,6 +49,10 @@ WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes l
 RETRY_SECONDS = 0.25
 
 
+_DAMAGE = ("Could not read enough bytes", "Corrupt database file")
+"""In DuckDB's messages, of a file that was cut off, and of one with a wrong checksum."""
+
+
 class Attachment(Protocol):
     """
     A database that a DuckDB connection can attach as *catalog*. *place* names it in messages.
@@ -355,17 +359,8 @@ class FileAttachment:
         text, path = str(error), self.place
         if _is_locked(error):
             return self._locked(text)
-        if "not a valid DuckDB database" in text:
-            return WarehouseError(
-                f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
-                " or move it."
-            )
-        if "newer version of DuckDB" in text or "but we can only read" in text:
-            return WarehouseError(
-                f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is"
-                " installed here. Nothing was changed. Run pip install --upgrade duckdb, or"
-                " name another file in warehouse.url."
-            )
+        if unfit := _unfit(path, text):
+            return WarehouseError(unfit)
         if is_full(error):  # Whose disk, DuckDB does not always say.
             return WarehouseError(
                 f"The disk of {path} is full, or the disk of the folder for temporary files."
@@ -402,6 +397,33 @@ class FileAttachment:
     @property
     def _patience(self) -> float:
         return WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
+
+
+def _unfit(path: str, text: str) -> str | None:
+    """Say why DuckDB cannot read what the file holds; None if it does not say that."""
+    if "not a valid DuckDB database" in text:
+        return (
+            f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url, or move it."
+        )
+    if "newer version of DuckDB" in text or "but we can only read" in text:
+        return (
+            f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is installed"
+            " here. Nothing was changed. Run pip install --upgrade duckdb, or name another file in"
+            " warehouse.url."
+        )
+    if "Failure while replaying WAL" in text:
+        return (
+            f"{path}.wal, DuckDB's log of what is not in {path} yet, is damaged. Nothing was"
+            " changed. Restore both files from a backup, or move the log away and run again: the"
+            " next sync repeats what the log held."
+        )
+    if any(sign in text for sign in _DAMAGE):
+        return (
+            f"{path} is damaged: a part of it is missing, or was changed by another program or the"
+            " disk. Uncommitted changes were rolled back. Restore it from a backup, or move it"
+            " away: the next sync then reads all that Ometria and the export still have."
+        )
+    return None
 
 
 def _is_locked(error: duckdb.Error) -> bool:
