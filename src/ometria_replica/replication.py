@@ -140,8 +140,11 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
-            suppressed = warehouse.suppressions.of(account.source_id, secret_for(account))
+            source_id, secret = account.source_id, secret_for(account)
+            suppressed = warehouse.suppressions.of(source_id, secret)
             for treated in tables.for_account(account).in_reading_order:
+                if suppressed:  # A table before may have shown more ids of these people.
+                    suppressed = warehouse.suppressions.of(source_id, secret)
                 table = replace(treated, suppressions=suppressed)
                 if missing := setting_missing(account, table):
                     run.leave_out(account.source_id, table.name, missing)
@@ -197,6 +200,7 @@ def stage(
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
+            batch = replace(batch, joined_ids=staged.joined_ids)
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import FeedFile, FeedObject, Page, Record, StagedFile
     from ometria_replica.schema import Table
+    from ometria_replica.suppressions import JoinedId
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,9 @@ def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) 
     return dict.fromkeys(REJECT_COLUMNS) | known
 
 
+_NOBODY: tuple[JoinedId, ...] = ()
+
+
 @dataclass(frozen=True)
 class Staged:
     """
@@ -111,7 +115,7 @@ class Staged:
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
     character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
-    of people who were erased, and count as neither.
+    of people who were erased, and count as neither; *joined_ids* are other ids in them.
     """
 
     records: int
@@ -122,6 +126,7 @@ class Staged:
     nuls_removed: int
     unknown_fields: frozenset[str]
     suppressed: int = 0
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass
@@ -235,9 +240,11 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        suppressed = 0
+        suppressed, joined = 0, _NOBODY
         if self.table.suppressions:
-            suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
+            suppressed, joined = drop_suppressed(
+                self.connection, self.table, self.table.suppressions
+            )
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
@@ -255,6 +262,7 @@ class Staging:
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
             suppressed=suppressed,
+            joined_ids=joined,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:

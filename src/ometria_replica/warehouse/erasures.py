@@ -49,13 +49,14 @@ class Wanted:
     People of a source: *ids* are those that the user gave, of a kind each.
 
     *tables* are those of the account, with its treatments. *secret* is made of its ``hash_key``;
-    None if it has none.
+    None if it has none. With *again*, all that is held of suppressed people is wanted.
     """
 
     source_id: str
     tables: tuple[Table, ...]
     ids: frozenset[tuple[PersonId, str]]
     secret: bytes | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,10 @@ class Erasures(Part):
                 [wanted.source_id],
             )
         ]
-        also = (
-            self.suppressions.named(wanted.source_id, wanted.secret, unended) if unended else None
-        )
+        also = None
+        if wanted.again or unended:
+            of_these = None if wanted.again else unended
+            also = self.suppressions.named(wanted.source_id, wanted.secret, of_these)
         with step("search"):
             return people.find(wanted.ids, also)
 

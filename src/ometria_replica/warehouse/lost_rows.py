@@ -123,14 +123,14 @@ class LostRows(Part):
         )
         return any(loaded_at < dict(noted)[key] for key, loaded_at in found)
 
-    def _emptied(self, table: Table, source_id: str) -> str:
-        """Find the id of the last erasure that emptied a table; empty if there is none."""
+    def _emptied(self, table: Table, source_id: str) -> datetime | None:
+        """Find when an erasure last emptied a table; None if none has."""
         found = self._engine.rows(
-            f"SELECT erasure_id, counts FROM {self._readable(ERASURES)} WHERE source_id = ?",
+            f"SELECT erased_at, counts FROM {self._readable(ERASURES)} WHERE source_id = ?",
             [source_id],
         )
-        ids = (each for each, counts in found if table.name in json.loads(counts)["emptied"])
-        return max(ids, default="")
+        times = (at for at, counts in found if table.name in json.loads(counts)["emptied"])
+        return max(times, default=None)
 
     def _has_rows_since(self, table: Table, source_id: str, since: datetime) -> bool:
         return bool(
@@ -157,7 +157,7 @@ class LostRows(Part):
 
         That is any row of events, which only an erasure removes, and of other tables one that the
         last full read found, or a later run, or an interrupted read. After an erasure that emptied
-        the table, only rows of later runs count. Ids of runs and erasures sort by time.
+        the table, only rows of later runs count. Ids of runs sort by time.
         """
         run_ids = dict(
             self._engine.rows(
@@ -166,19 +166,18 @@ class LostRows(Part):
                 [source_id, table.name],
             )
         )
-        emptied = self._emptied(table, source_id)
-        if any(kind.startswith(POSITION) and run > emptied for kind, run in run_ids.items()):
+        if any(kind.startswith(POSITION) for kind in run_ids):
             return True
-        first = max(run_ids.get(FULL_READ, ""), emptied)
+        first, emptied = run_ids.get(FULL_READ, ""), self._emptied(table, source_id)
         runs = self._engine.rows(
-            f"SELECT run_id, report FROM {self._readable(RUNS)}"
+            f"SELECT run_id, started_at, report FROM {self._readable(RUNS)}"
             f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}"
         )
         return any(
             counts.get("source_id") == source_id
             and counts.get("table") == table.name
             and any(counts.get(name) for name in ("inserted", "updated", "unchanged", "merged"))
-            for run_id, report in runs
-            if run_id >= first
+            for run_id, started_at, report in runs
+            if run_id >= first and (emptied is None or started_at > emptied)
             for counts in json.loads(report).get("tables", ())
         )

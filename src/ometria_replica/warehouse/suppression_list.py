@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from ometria_replica.batch import Batch
+
 _BY_STATE = "state"
 _BY_HASH_KEY = "hash_key "
 _AT_ONCE = 2_000
@@ -91,6 +93,28 @@ class SuppressionList(Part):
         self._join_known(source_id, rows)
         if rows:
             self._engine.replace(SUPPRESSIONS, *rows.values())
+
+    def join(self, batch: Batch) -> None:
+        """Suppress the ids that stood in records of suppressed people: they are these people's."""
+        if not batch.joined_ids:
+            return
+        there = self._readable(SUPPRESSIONS)
+        known = {
+            one: (person, erasure_id)
+            for one, person, erasure_id in self._engine.rows(
+                f"SELECT hash, person, erasure_id FROM {there} WHERE source_id = ?",
+                [batch.source_id],
+            )
+        }
+        ((first,),) = self._engine.rows(
+            f"SELECT min(keyed_by) FROM {there} WHERE source_id = ?", [batch.source_id]
+        )
+        rows = []
+        for each in batch.joined_ids:
+            known[each.hash] = person, erasure_id = known[each.known]
+            key = [batch.source_id, each.hash, each.kind, first]
+            rows.append([*key, person, erasure_id, batch.synced_at])
+        self._engine.replace(SUPPRESSIONS, *rows)
 
     def remove(self, source_id: str, names: Sequence[str], secret: bytes | None) -> int:
         """Take the people with one of these ids from the list; return how many there were."""
