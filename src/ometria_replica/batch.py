@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
+    from ometria_replica.suppressions import JoinedId
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ class Batch:
     the lists that are noted for a retry, and ends an interrupted read. *is_full* marks every
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
+    *joined_ids* are suppressed from now on.
     """
 
     table: Table
@@ -196,6 +198,7 @@ class Batch:
     is_full: bool = False
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass(frozen=True)

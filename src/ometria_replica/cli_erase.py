@@ -63,6 +63,10 @@ def erase(
             " CSV with such columns.",
         ),
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Erase what has come of people who were erased before."),
+    ] = False,
     blank: Annotated[
         bool, typer.Option("--blank", help="Keep events for counting, without personal data.")
     ] = False,
@@ -104,7 +108,9 @@ def erase(
         )
         if is_chosen
     ]
-    _refuse_contradictions(chosen, ids, erases=not chosen, blank=blank, yes=yes)
+    idle = {"--yes": yes, "--again": again and chosen != ["--dry-run"]}
+    idle |= {"--blank": blank and chosen != ["--dry-run"]}
+    _refuse_contradictions(chosen, ids, [name for name, is_set in idle.items() if is_set], again)
     if show_list:
         _list(settings_of(config, warehouse), account or (), as_json=as_json)
         return
@@ -114,55 +120,53 @@ def erase(
     elif export is not None:
         _export(settings, ids, export, as_json=as_json)
     else:
-        _erase(settings, ids, blank=blank, dry_run=dry_run, yes=yes, as_json=as_json)
+        if dry_run or not yes:
+            _show(settings, ids, again=again, blank=blank, asks=not dry_run, as_json=as_json)
+        if not dry_run:
+            _erase(settings, ids, again=again, blank=blank, as_json=as_json)
 
 
-def _refuse_contradictions(
-    chosen: list[str], ids: Ids, *, erases: bool, blank: bool, yes: bool
-) -> None:
+def _refuse_contradictions(chosen: list[str], ids: Ids, idle: list[str], again: bool) -> None:
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)} exclude each other. Choose one of them.")
-    idle = [
-        *(["--yes"] if yes else []),
-        *(["--blank"] if blank and chosen != ["--dry-run"] else []),
-    ]
-    if idle and not erases:
+    if idle and chosen:
         raise ConfigError(f"{idle[0]} has no effect with {chosen[0]}. Leave out one of them.")
     if chosen == ["--list"]:
         if ids:
             raise ConfigError("--list shows all erasures. Leave out the ids.")
-    elif not ids:
+    elif not ids and not again:
         raise ConfigError(
             "Say whom: --email, --profile-id, --customer-id or --from-file. Nothing was changed."
         )
 
 
-def _erase(
-    settings: Config, ids: Ids, *, blank: bool, dry_run: bool, yes: bool, as_json: bool
+def _show(
+    settings: Config, ids: Ids, *, again: bool, blank: bool, asks: bool, as_json: bool
 ) -> None:
-    from ometria_replica.erasing import erase, find
-    from ometria_replica.erasure_texts import (
-        erased_as_text,
-        found_as_json,
-        found_as_text,
-        receipts_as_json,
-    )
+    """Show what is held, and ask whether to erase it if that *asks*."""
+    from ometria_replica.erasing import find
+    from ometria_replica.erasure_texts import found_as_json, found_as_text
 
-    if dry_run or not yes:
-        found = find(settings, ids)
-        if dry_run:
-            say(found_as_json(found) if as_json else found_as_text(found, blank=blank))
-            return
-        if not sys.stdin.isatty():
-            raise ConfigError(
-                "To erase without a terminal, add --yes. --dry-run shows what would be erased."
-                " Nothing was changed."
-            )
-        say(found_as_text(found, blank=blank), err=as_json)
-        if not typer.confirm("Erase this? It cannot be undone.", err=True):
-            say("Nothing was changed.", err=True)
-            raise typer.Exit(1)
-    receipts = erase(settings, ids, blank=blank)
+    if asks and not sys.stdin.isatty():
+        raise ConfigError(
+            "To erase without a terminal, add --yes. --dry-run shows what would be erased."
+            " Nothing was changed."
+        )
+    found = find(settings, ids, again=again)
+    if as_json and not asks:
+        say(found_as_json(found))
+        return
+    say(found_as_text(found, blank=blank), err=as_json)
+    if asks and not typer.confirm("Erase this? It cannot be undone.", err=True):
+        say("Nothing was changed.", err=True)
+        raise typer.Exit(1)
+
+
+def _erase(settings: Config, ids: Ids, *, again: bool, blank: bool, as_json: bool) -> None:
+    from ometria_replica.erasing import erase
+    from ometria_replica.erasure_texts import erased_as_text, receipts_as_json
+
+    receipts = erase(settings, ids, blank=blank, again=again)
     say(receipts_as_json(receipts) if as_json else erased_as_text(receipts))
 
 

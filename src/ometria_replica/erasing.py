@@ -106,12 +106,19 @@ def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
     return kind, re.sub(r"^\s+|\s+$", "", text)
 
 
-def find(config: Config, ids: Ids, *, catalog: Catalog = CATALOG) -> list[Found]:
-    """Find what each account's tables hold of the people with *ids*. Changes nothing."""
+def find(
+    config: Config, ids: Ids, *, again: bool = False, catalog: Catalog = CATALOG
+) -> list[Found]:
+    """
+    Find what each account's tables hold of the people with *ids*. Changes nothing.
+
+    *again* adds the people who are suppressed.
+    """
     _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
         return [
-            warehouse.erasures.find(_wanted(account, catalog, ids)) for account in config.accounts
+            warehouse.erasures.find(_wanted(account, catalog, ids, again=again))
+            for account in config.accounts
         ]
 
 
@@ -132,13 +139,15 @@ def erase(
     ids: Ids,
     *,
     blank: bool = False,
+    again: bool = False,
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
 ) -> list[Receipt]:
     """
     Remove people from each account's tables, and let no later run load them again.
 
-    With *blank*, events stay without anything personal. Then what the rows have left in the
+    With *blank*, events stay without anything personal. *again* also erases what is held of
+    people who are suppressed. Then what the rows have left in the
     storage is removed. Raises Busy, with nothing changed, while a run of one of the accounts is
     active.
     """
@@ -150,7 +159,7 @@ def erase(
         for account in config.accounts:
             leases.enter_context(leased(warehouse, account, catalog))
         for account in config.accounts:
-            wanted = _wanted(account, catalog, ids)
+            wanted = _wanted(account, catalog, ids, again=again)
             warehouse.erasures.erase(wanted, outcome, now, erasure_id)
         remains = _forget(warehouse)
         for account in config.accounts:
@@ -212,6 +221,6 @@ def _refuse(config: Config, catalog: Catalog) -> None:
     refuse_if_unknown(config)
 
 
-def _wanted(account: AccountSettings, catalog: Catalog, ids: Ids) -> Wanted:
+def _wanted(account: AccountSettings, catalog: Catalog, ids: Ids, *, again: bool = False) -> Wanted:
     tables = catalog.for_account(account).tables
-    return Wanted(account.source_id, tables, ids, secret_for(account))
+    return Wanted(account.source_id, tables, ids, secret_for(account), again)

@@ -132,7 +132,7 @@ def allowed_as_text(allowed: Mapping[str, int]) -> str:
         for source_id, number in allowed.items()
     ]
     lines.append(
-        "The next sync brings what is new or changes. For the rest, run"
+        "The next sync brings only what is new or changes. For the rest, run"
         " `ometria-replica sync --full`, and `ometria-replica state rewind email_events` first."
     )
     return "\n".join(lines)

@@ -212,6 +212,7 @@ def stage(
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
+            batch = replace(batch, joined_ids=staged.joined_ids)
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged

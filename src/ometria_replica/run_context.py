@@ -274,6 +274,14 @@ class TableProgress:
         place = f"{self.report.source_id} {table}" if self._run.several else table
         self._run.warnings.append(f"{place}: {text}")
 
+    @property
+    def _more_ids(self) -> str:
+        return (
+            f"{self.report.source_id}: records of erased people had ids that were not known, which"
+            " are suppressed from now on. Rows may have been loaded with them before:"
+            " `ometria-replica erase --again` removes these."
+        )
+
     def remark(self, text: str) -> None:
         """Add a remark to the table's report."""
         self.report = replace(self.report, remarks=(*self.report.remarks, text))
@@ -295,6 +303,8 @@ class TableProgress:
             suppressed=staged.suppressed,
             too_old=staged.too_old,
         )
+        if staged.joined_ids and self._more_ids not in self._run.warnings:
+            self._run.warnings.append(self._more_ids)
         if loaded.removal_refused:
             self.warn(
                 f"{loaded.deleted_upstream:,} rows were not found in Ometria, more than"

@@ -170,6 +170,8 @@ def test_what_is_held_of_a_replaced_address_goes(
     again = replicate(warehouse, whole, at=NOON + 2 * HOUR, full=True, **settings)
     assert of(again, "email_events").suppressed > 0
     assert people(warehouse) == after
+    found = of(again, "profiles")
+    assert (found.unchanged, found.suppressed, found.deleted_upstream) == (3, 0, 0)
     assert len(state(warehouse, "erasures")) == 1
 
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import FeedFile, FeedObject, Page, Record, StagedFile
     from ometria_replica.schema import Table
+    from ometria_replica.suppressions import JoinedId
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,9 @@ def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) 
     return dict.fromkeys(REJECT_COLUMNS) | known
 
 
+_NOBODY: tuple[JoinedId, ...] = ()
+
+
 @dataclass(frozen=True)
 class Staged:
     """
@@ -120,7 +124,7 @@ class Staged:
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
     character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
     of people who were erased, and *too_old* ones are older than what the table keeps: these count
-    as neither.
+    as neither. *joined_ids* are other ids in records of people who were erased.
     """
 
     records: int
@@ -132,6 +136,7 @@ class Staged:
     unknown_fields: frozenset[str]
     suppressed: int = 0
     too_old: int = 0
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass
@@ -267,9 +272,11 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        suppressed = 0
+        suppressed, joined = 0, _NOBODY
         if self.table.suppressions:
-            suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
+            suppressed, joined = drop_suppressed(
+                self.connection, self.table, self.table.suppressions
+            )
         too_old = drop_too_old(self.connection, self.table, sorted(self._old_files))
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
@@ -289,6 +296,7 @@ class Staging:
             unknown_fields=frozenset(self._unknown),
             suppressed=suppressed,
             too_old=too_old,
+            joined_ids=joined,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:

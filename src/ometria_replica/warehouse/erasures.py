@@ -50,13 +50,14 @@ class Wanted:
     People of a source: *ids* are those that the user gave, of a kind each.
 
     *tables* are those of the account, with its treatments. *secret* is made of its ``hash_key``;
-    None if it has none.
+    None if it has none. With *again*, all that is held of suppressed people is wanted.
     """
 
     source_id: str
     tables: tuple[Table, ...]
     ids: frozenset[tuple[PersonId, str]]
     secret: bytes | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,19 +127,30 @@ class Erasures(Part):
             return self.carry_out(wanted, found, outcome, now, erasure_id)
 
     def carry_out(
-        self, wanted: Wanted, found: Found, outcome: Outcome, now: datetime, erasure_id: str
+        self,
+        wanted: Wanted,
+        found: Found,
+        outcome: Outcome,
+        now: datetime,
+        erasure_id: str,
+        *,
+        alone: bool = False,
     ) -> Receipt:
-        """Erase what was *found* and suppress its ids; the ids of *wanted* are not looked at."""
+        """
+        Erase what was *found* and suppress its ids; the ids of *wanted* are not looked at.
+
+        *alone* says that the ids are addresses which no longer belong to any profile.
+        """
         with self.sessions.open("erasing a person"):
             receipt = _receipt(found, erasure_id, outcome, now)
             if self._engine.commits_rows_with_state:
                 with self._engine.transaction("the erasure"):
-                    self._write_state(wanted, found, receipt, now)
+                    self._write_state(wanted, found, receipt, now, alone=alone)
                     self._remove(wanted, found, outcome)
                     self._finish(wanted, receipt, now)
             else:
                 with self._engine.transaction("the suppressions"):
-                    self._write_state(wanted, found, receipt, now)
+                    self._write_state(wanted, found, receipt, now, alone=alone)
                 self._remove(wanted, found, outcome)
                 with self._engine.transaction("the erasure"):
                     self._finish(wanted, receipt, now)
@@ -184,9 +196,10 @@ class Erasures(Part):
                 [wanted.source_id],
             )
         ]
-        also = (
-            self.suppressions.named(wanted.source_id, wanted.secret, unended) if unended else None
-        )
+        also = None
+        if wanted.again or unended:
+            of_these = None if wanted.again else unended
+            also = self.suppressions.named(wanted.source_id, wanted.secret, of_these)
         with step("search"):
             return people.find(wanted.ids, also)
 
@@ -202,11 +215,13 @@ class Erasures(Part):
             )
         ]
 
-    def _write_state(self, wanted: Wanted, found: Found, receipt: Receipt, now: datetime) -> None:
+    def _write_state(
+        self, wanted: Wanted, found: Found, receipt: Receipt, now: datetime, *, alone: bool
+    ) -> None:
         """Suppress the ids, write the receipt, and remove what the state holds of the people."""
         with step("suppressions"):
             self.suppressions.add(
-                wanted.source_id, found.people, wanted.secret, receipt.erasure_id, now
+                wanted.source_id, found.people, wanted.secret, receipt.erasure_id, now, alone=alone
             )
         with step("receipt"):
             self._engine.replace(ERASURES, _row(receipt))

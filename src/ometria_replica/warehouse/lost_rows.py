@@ -162,9 +162,9 @@ class LostRows(Part):
                 [source_id, table.name],
             )
         }
-        emptied_at, _ = marks.get(EMPTIED, (None, ""))
-        if emptied_at is None and any(kind.startswith(POSITION) for kind in marks):
+        if any(kind.startswith(POSITION) for kind in marks):
             return True
+        emptied_at, _ = marks.get(EMPTIED, (None, ""))
         _, first = marks.get(FULL_READ, (None, ""))
         since, parameters = (
             ("", []) if emptied_at is None else ("WHERE started_at > ?", [emptied_at])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
 _TEXTS_AT_ONCE = 5_000
-_PSEUDONYM = re.compile("[0-9a-f]{64}")
+_PSEUDONYM = "[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,12 @@ class People:
         for kind in sorted({kind for kind, _ in wanted}):
             texts = ["text", normalised("text")] if kind == "address" else ["text"]
             ids = [each for text in texts for each in self._ids_of(kind, text)]
+            given = f"given_ids WHERE kind = '{kind}'"
             if kind in self._hashed:
-                ids.append(
-                    f"CASE WHEN regexp_full_match(text, '{_PSEUDONYM.pattern}')"
-                    f" THEN '{kind}#' || text END"
-                )
-            self._link(ids, f"given_ids WHERE kind = '{kind}'")
+                is_one = f"regexp_full_match(text, '{_PSEUDONYM}')"
+                self._link([f"'{kind}#' || text"], f"{given} AND {is_one}")
+                given += f" AND NOT {is_one}"
+            self._link(ids, given)
         self.connection.execute(f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM {_LINKS}")
         self.connection.execute("DROP TABLE given_ids")
 

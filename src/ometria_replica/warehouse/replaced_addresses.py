@@ -55,7 +55,7 @@ class ReplacedAddresses(Part):
                 return 0
             if not self.sessions.dry_run:
                 with step("replaced addresses"):
-                    self.erasures.carry_out(wanted, found, "removed", now, erasure_id)
+                    self.erasures.carry_out(wanted, found, "removed", now, erasure_id, alone=True)
             return sum(found.rows.values())
 
     def _are_staged(self) -> bool:

@@ -171,7 +171,8 @@ SUPPRESSIONS = StateTable(
 """
 The ids of people who were erased, as keyed hashes: no run loads their records again.
 
-*kind* is ``profile``, ``customer`` or ``address``. *keyed_by* is ``hash_key`` with the check of
+*kind* is ``profile``, ``customer`` or ``address``, or ``address alone`` where Ometria has replaced
+the address of a profile and keeps the profile. *keyed_by* is ``hash_key`` with the check of
 the secret, or ``state``: then the secret is in :data:`SUPPRESSION_SECRETS`. *person* is random,
 and the same for the ids of one person.
 """

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from ometria_replica.batch import Batch
+
+_ALONE = "address alone"
+"""The kind of an address that Ometria has replaced: only it is suppressed, and not its profile."""
+
 _BY_STATE = "state"
 _BY_HASH_KEY = "hash_key "
 _AT_ONCE = 2_000
@@ -48,15 +53,16 @@ class SuppressionList(Part):
         if erasure_ids is not None:
             condition = f" AND erasure_id IN ({', '.join('?' for _ in values)})"
         found = self._engine.rows(
-            f"SELECT hash, keyed_by FROM {there} WHERE source_id = ?{condition}",
+            f"SELECT hash, keyed_by, kind FROM {there} WHERE source_id = ?{condition}",
             [source_id, *values],
         )
         if not found:
             return None
         return Suppressions.of_secrets(
             [self._secret(source_id, keyed_by, secret)
-             for keyed_by in sorted({keyed_by for _, keyed_by in found})],
-            frozenset(each for each, _ in found),
+             for keyed_by in sorted({keyed_by for _, keyed_by, _ in found})],
+            frozenset(each for each, *_ in found),
+            frozenset(each for each, _, kind in found if kind == _ALONE),
         )  # fmt: skip
 
     @reads("counting the suppressed people")
@@ -76,21 +82,55 @@ class SuppressionList(Part):
         secret: bytes | None,
         erasure_id: str,
         now: datetime,
+        *,
+        alone: bool = False,
     ) -> None:
-        """Put *people*, the ids of each, on the list. A person who is there is the same person."""
+        """
+        Put *people*, the ids of each, on the list. A person who is there is the same person.
+
+        *alone* says that their addresses are all that is known, and that no other id joins them.
+        """
         own = secret or self._random_secret(source_id, now)
         keyed_by = f"{_BY_HASH_KEY}{_check(own)}" if secret else _BY_STATE
         hasher = Suppressions.of_secrets([own])
         person_of = {name: number for number, names in enumerate(people) for name in sorted(names)}
         numbers = [secrets.token_hex(8) for _ in range(max(person_of.values(), default=-1) + 1)]
         rows: dict[str, list[Any]] = {
-            one: [source_id, one, kind, keyed_by, numbers[person_of[name]], erasure_id, now]
+            one: [
+                *(source_id, one, _ALONE if alone else kind, keyed_by),
+                *(numbers[person_of[name]], erasure_id, now),
+            ]
             for kind in ("profile", "customer", "address")
             for name, one in self._hashed(hasher, kind, list(person_of))
         }
+        if alone:  # A person who was erased as such stays so.
+            for one in self._people_of(source_id, list(rows)).values():
+                del rows[one]
         self._join_known(source_id, rows)
         if rows:
             self._engine.replace(SUPPRESSIONS, *rows.values())
+
+    def join(self, batch: Batch) -> None:
+        """Suppress the ids that stood in records of suppressed people: they are these people's."""
+        if not batch.joined_ids:
+            return
+        there = self._readable(SUPPRESSIONS)
+        known = {
+            one: (person, erasure_id)
+            for one, person, erasure_id in self._engine.rows(
+                f"SELECT hash, person, erasure_id FROM {there} WHERE source_id = ?",
+                [batch.source_id],
+            )
+        }
+        ((first,),) = self._engine.rows(
+            f"SELECT min(keyed_by) FROM {there} WHERE source_id = ?", [batch.source_id]
+        )
+        rows = []
+        for each in batch.joined_ids:
+            known[each.hash] = person, erasure_id = known[each.known]
+            key = [batch.source_id, each.hash, each.kind, first]
+            rows.append([*key, person, erasure_id, batch.synced_at])
+        self._engine.replace(SUPPRESSIONS, *rows)
 
     def remove(self, source_id: str, names: Sequence[str], secret: bytes | None) -> int:
         """Take the people with one of these ids from the list; return how many there were."""

@@ -214,6 +214,7 @@ class Warehouse:
         with step("rows"):
             self._engine.apply(changes)
         if changes.state:
+            self.suppressions.join(changes.state)
             self.rejects.write(changes, changes.state)
             self.state.write(changes, changes.state)
 
