@@ -137,6 +137,17 @@ def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
     return pa.table(columns)
 
 
+def has_nuls(texts: pa.Table) -> bool:
+    """Return whether any text of a table contains a NUL character."""
+    import pyarrow.compute as pc  # noqa: PLC0415 -- As above.
+
+    return any(
+        pc.any(pc.match_substring(column, "\0")).as_py()
+        for column in texts.columns
+        if column.null_count < len(column)
+    )
+
+
 def documented_names(table: Table, unknown: Iterable[str]) -> dict[str, str]:
     """Map the *unknown* names that are the table's in another case to the documented ones."""
     spelled = {name.lower(): name for name in table.fields}
