@@ -205,7 +205,9 @@ def _converted(
     """Convert *texts* as the mapping does: None for a text that does not convert."""
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a replay needs it.
 
-    mapping.register("rejected_texts", pa.table({"raw": pa.array(texts, pa.string())}))
+    from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
+
+    mapping.register("rejected_texts", pa.table({"raw": text_array(texts)}))
     try:
         found = mapping.execute(f"SELECT {conversion('raw', column)} FROM rejected_texts")
         return [value for (value,) in found.fetchall()]
