@@ -40,8 +40,8 @@ def text_array(texts: Sequence[str | None]) -> pa.Array[Any] | pa.ChunkedArray[A
     """
     Make an array of texts; None is null.
 
-    Without pandas, which `pa.array` imports wherever it is installed: half of the CPU of a small
-    sync.
+    Without pandas, which `pa.array` imports wherever it is installed: a quarter of the CPU of a
+    small sync.
     """
     builder = pa.lib.StringBuilder()
     builder.append_values(texts)
