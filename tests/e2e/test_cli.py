@@ -74,7 +74,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 
 def test_records_are_mapped_without_pandas(tmp_path: Path) -> None:
-    """Pandas is not imported where it is installed: that is a quarter of the CPU of a small sync."""
+    """Pandas is not imported where it is installed: it takes a quarter of a small sync's CPU."""
     (tmp_path / "pandas.py").write_text("print('imported')")
     code = """
 from ometria_replica.mapping.readers import to_arrow
