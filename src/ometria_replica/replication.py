@@ -145,12 +145,13 @@ def _sync_account(
                 retention.retained(table, account, run.started_at)
                 for table in tables.for_account(account).in_reading_order
             ]
+            suppressed = warehouse.suppressions.of(account.source_id, secret)
             for table in chosen:
                 if reason := setting_missing(account, table) or _not_kept(table, run.window):
                     run.leave_out(account.source_id, table.name, reason)
                     continue
-                # Read anew: the table before may have shown that Ometria has erased somebody.
-                suppressed = warehouse.suppressions.of(account.source_id, secret)
+                if suppressed or account.follow_erasures:  # The table before may have added some.
+                    suppressed = warehouse.suppressions.of(account.source_id, secret)
                 left = replace(table, suppressions=suppressed)
                 with step(f"table {table.name}"), _going_on(run):
                     sync_table(TableRead(run, warehouse, account, source, left, every))

@@ -25,6 +25,7 @@ from ometria_replica.mapping.readers import (
     alike,
     csv_relation,
     documented_names,
+    has_nuls,
     json_batches,
     json_object_sql,
     parquet_relation,
@@ -500,11 +501,12 @@ class Staging:
         )
 
     def _insert_records(self, records: Sequence[Record], synced_at: datetime) -> int:
-        self.connection.register("incoming", to_arrow(self.table, records))
+        incoming = to_arrow(self.table, records)
+        self.connection.register("incoming", incoming)
         try:
             names = self.table.fields
             record = json_object_sql(names) if self.table.is_treated else '"_record"'
-            return self._insert("incoming", names, record, synced_at)
+            return self._insert("incoming", names, record, synced_at, nuls=has_nuls(incoming))
         finally:
             self.connection.unregister("incoming")
 

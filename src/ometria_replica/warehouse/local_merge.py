@@ -173,6 +173,10 @@ class LocalMergeEngine(Engine):
         self.create_missing([table])
 
     @override
+    def drop_table(self, table: StateTable) -> None:
+        self._local.drop_table(table)
+
+    @override
     def create_missing(self, tables: Sequence[Table | StateTable]) -> None:
         """Create all tables of the remote in one request, where it can."""
         for table in tables:

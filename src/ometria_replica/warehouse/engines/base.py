@@ -111,6 +111,10 @@ class Engine(ABC):
     def create_table(self, table: Table | StateTable) -> None:
         """Create a table and its index, unless they exist."""
 
+    def drop_table(self, table: StateTable) -> None:
+        """Drop a table, which exists."""
+        self.execute(f"DROP TABLE {self.name(table)}")
+
     @abstractmethod
     def apply(self, changes: Changes) -> None:
         """Write the rows of *changes*, in place of those that they replace; remove the gone."""
