@@ -73,6 +73,12 @@ def rehashed_as_text(done: Sequence[Rehashed]) -> str:
         + (" removed; the next sync reads them again." if each.removed else " rewritten.")
         for each in done
     ]
+    lines += [
+        f"{each.table} of {each.source_id}: {counted(each.merged, 'row')} merged into another,"
+        " because addresses that differ in case or space only are one now."
+        for each in done
+        if each.merged
+    ]
     return "\n".join([*lines, *filter(None, [done[0].remains])])
 
 
@@ -94,7 +100,7 @@ def replay_as_text(converted: int, remaining: int | None, report: RunReport | No
 
 def replay_as_json(converted: int, remaining: int | None, report: RunReport | None) -> str:
     """Write the result of a replay; *remaining* is null if the warehouse failed then."""
-    run = report.to_dict() if report else None
+    run = report.with_errors_once().to_dict() if report else None
     return _json({"converted": converted, "remaining": remaining, "report": run})
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import Table
 
+_DAYS = ("%Y-%m-%d", "%Y/%m/%d")
 _CLOCKS = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S.%g", "%H:%M:%S.trimmed", "%H:%M")
 _WORDS = ("", "Z", "z", "UTC", " UTC", "GMT", " GMT")
 _QUARTERS = range(-12 * 4, 14 * 4 + 1)  # The offsets from UTC that there are, in quarters of hours.
@@ -66,7 +67,8 @@ class TimeForm:
 
 def _forms() -> Iterator[TimeForm]:
     yield from (TimeForm("", unit) for unit in ("s", "ms"))
-    for day, between, clock in product(("%Y-%m-%d", "%Y/%m/%d"), ("T", " "), _CLOCKS):
+    yield from (TimeForm(day, "") for day in _DAYS)
+    for day, between, clock in product(_DAYS, ("T", " "), _CLOCKS):
         for word in _WORDS:
             yield TimeForm(day + between, clock, end=word)
         for quarters, space in product(_QUARTERS, ("", " ")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Batch, Loaded
@@ -46,12 +47,14 @@ class Rewritten:
     """
     The rows of *table* as they are to be, in the temporary table *name*.
 
-    The keys of *unknown* rows cannot be made anew.
+    *rows* are stored. Those with ``_kept`` are to be written: *merged* others have the key of a
+    newer one. The keys of *unknown* rows cannot be made anew.
     """
 
     table: Table
     name: str
     rows: int
+    merged: int
     unknown: int
     has_new_keys: bool
 
@@ -80,14 +83,17 @@ class Rewriting(Part):
         ]
         self.mapping.execute(
             f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT {', '.join(values)},"
-            f" __sync_key AS _old_key FROM {_STORED}",
+            f" __sync_key AS _old_key, true AS _kept FROM {_STORED}",
             dict(wanted.pseudonyms.parameters if wanted.pseudonyms else {}),
         )
         self.mapping.execute(f"DROP TABLE {_STORED}")
-        rows, unknown = self._row(
-            f"SELECT count(*), count(*) FILTER (__sync_key IS NULL) FROM {quoted(name)}"
+        if has_new_keys:
+            self._merge_equal_keys(quoted(name))
+        rows, merged, unknown = self._row(
+            "SELECT count(*), count(*) FILTER (NOT _kept), count(*) FILTER (__sync_key IS NULL)"
+            f" FROM {quoted(name)}"
         )
-        return Rewritten(wanted, name, rows, unknown, has_new_keys)
+        return Rewritten(wanted, name, rows, merged, unknown, has_new_keys)
 
     def write(self, rewritten: Rewritten, source_id: str, run_id: str, now: datetime) -> None:
         """
@@ -106,7 +112,7 @@ class Rewriting(Part):
             self._engine.stage(batch)
             self._engine.delete(table, Selection(source_id))
             self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
-            counts = Loaded(inserted=rewritten.rows)
+            counts = Loaded(inserted=rewritten.rows - rewritten.merged)
             self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
         else:
             self._stage(rewritten)
@@ -132,7 +138,7 @@ class Rewriting(Part):
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
         """Write some rows, and only then delete those with their old keys."""
         where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
-        self._stage(rewritten, where)
+        self._stage(rewritten, f"{where} AND _kept")
         self._engine.stage(batch)
         with step("rewritten rows"):
             self._engine.apply(replace(compare(self._engine, batch), state=None))
@@ -144,7 +150,7 @@ class Rewriting(Part):
         for part in chunks(selection, _MOST_KEYS, _MOST_KEYS) if keys else ():
             self._engine.delete(batch.table, part)
 
-    def _stage(self, rewritten: Rewritten, where: str = "") -> None:
+    def _stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
         Staging(self.mapping, rewritten.table, "", "")  # Makes the tables of a batch.
         names = ", ".join(quoted(column.name) for column in rewritten.table.all_columns)
         self.mapping.execute(
@@ -210,7 +216,11 @@ class Rewriting(Part):
             [(column.name, ARROW_TYPES[column.type]) for column in table.all_columns]
         )
         batches = self._engine.read(table, Selection(source_id))
-        rows = (batch if batch.schema == schema else batch.cast(schema) for batch in batches)
+        first = list(islice(batches, 1))  # Now: a remote is read into this DuckDB first.
+        rows = (
+            batch if batch.schema == schema else batch.cast(schema)
+            for batch in chain(first, batches)
+        )
         self.mapping.register(_ARRIVING, pa.RecordBatchReader.from_batches(schema, rows))
         try:
             self.mapping.execute(
@@ -252,9 +262,27 @@ class Rewriting(Part):
                 return forms
             forms += sorted(found, key=str)
 
-    def _row(self, query: str) -> tuple[int, int]:
-        ((rows, unknown),) = self.mapping.execute(query).fetchall()
-        return int(rows), int(unknown)
+    def _merge_equal_keys(self, name: str) -> None:
+        """
+        Keep the newest of rows that now have one key.
+
+        Addresses that differed in case or space only have one pseudonym. An interrupted rewrite
+        leaves a row with its old and its new key. Of rows of one file it is not known which is
+        the newer one.
+        """
+        repeated = (
+            f"SELECT __sync_key FROM {name} WHERE __sync_key IS NOT NULL"
+            " GROUP BY __sync_key HAVING count(*) > 1"
+        )
+        self.mapping.execute(
+            f"UPDATE {name} SET _kept = false WHERE rowid IN (SELECT rowid FROM {name}"
+            f" WHERE __sync_key IN ({repeated}) QUALIFY row_number() OVER"
+            " (PARTITION BY __sync_key ORDER BY __synced_at DESC, _old_key) > 1)"
+        )
+
+    def _row(self, query: str) -> tuple[int, int, int]:
+        ((rows, merged, unknown),) = self.mapping.execute(query).fetchall()
+        return int(rows), int(merged), int(unknown)
 
 
 def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
