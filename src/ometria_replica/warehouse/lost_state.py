@@ -37,17 +37,15 @@ _WHAT_FOLLOWS = {
     " then",
     COLUMN_TREATMENTS: "which columns were excluded or hashed is forgotten; keep these settings as"
     " they were",
+    SUPPRESSIONS: "people who were erased are loaded again; erase them again",
+    SUPPRESSION_SECRETS: "people who were erased cannot be recognised; restore it from a backup",
+    ERASURES: "the receipts of erasures are forgotten",
     WATERMARKS: "the tables that are read from the API are read again from the beginning",
     FILES: "all export files are read again",
     REJECTS: "what was rejected before is forgotten; `ometria-replica sync --full` finds it again",
     DELETED_UPSTREAM: "deletions that were recorded before are forgotten; the next full read"
     " records those whose rows are still here",
     DELETION_REQUESTS: "the deletion requests of Ometria are read again",
-    SUPPRESSIONS: "people who were erased are loaded again, if Ometria or the export still has"
-    " them; erase them again",
-    SUPPRESSION_SECRETS: "people who were erased are not recognised, and may be loaded again;"
-    " erase them again",
-    ERASURES: "the receipts of erasures are lost",
     RUNS: "the run history begins anew",
     LEASES: "if another run is at work at this moment, it ends with an error",
 }

@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.errors import ConfigError
+from ometria_replica.errors import ConfigError, WarehouseError
+from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.suppressions import Suppressions
 from ometria_replica.text import counted
 from ometria_replica.warehouse.people import id_parts
@@ -193,8 +194,15 @@ class SuppressionList(Part):
 
     def _secret(self, source_id: str, keyed_by: str, secret: bytes | None) -> bytes:
         if keyed_by == _BY_STATE:
-            ((kept,),) = self._kept(source_id)
-            return bytes.fromhex(kept)
+            kept = self._kept(source_id)
+            if not kept:
+                raise WarehouseError(
+                    f"People of '{source_id}' were erased, and the secret by which they are"
+                    f" recognised is gone from {STATE_SCHEMA}.{SUPPRESSION_SECRETS.name} in"
+                    f" {self._engine.place}. Restore it from a backup, or a sync would load them"
+                    " again. Nothing was changed."
+                )
+            return bytes.fromhex(kept[0][0])
         if secret is None or keyed_by != f"{_BY_HASH_KEY}{_check(secret)}":
             number = self.people(source_id)
             raise ConfigError(
