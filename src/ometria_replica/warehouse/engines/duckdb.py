@@ -355,8 +355,9 @@ class FileAttachment:
 
     def merge_row_groups(self, connection: DuckDBPyConnection, *, now: bool) -> None:
         """Set the number of merges, which holds for all that *connection* has attached."""
-        most = "RESET GLOBAL max_vacuum_tasks" if now else "SET GLOBAL max_vacuum_tasks = 0"
-        connection.execute(most)
+        if not self.in_memory:  # There they free memory.
+            most = "RESET GLOBAL max_vacuum_tasks" if now else "SET GLOBAL max_vacuum_tasks = 0"
+            connection.execute(most)
 
     def check_access(self) -> None:
         """Look at the permissions of the file and of its folder, which gets a log beside it."""
