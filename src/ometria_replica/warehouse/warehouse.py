@@ -156,8 +156,11 @@ class Warehouse:
         """
         Remove from the storage what rows that were deleted have left there.
 
-        Returns what may still hold their values, as a sentence; empty if nothing does.
+        Returns what may still hold their values, as a sentence; empty if nothing does, and in a
+        dry run.
         """
+        if self.sessions.dry_run:
+            return ""
         with self.sessions.open("removing what deleted rows have left"):
             return self._engine.forget_deleted()
 

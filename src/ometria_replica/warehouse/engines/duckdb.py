@@ -30,6 +30,7 @@ from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import is_full
 from ometria_replica.warehouse.engines.base import Engine
+from ometria_replica.warehouse.engines.duckdb_rewrite import Rewriting, remove_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,6 +69,9 @@ class Attachment(Protocol):
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Do as Engine.forget_deleted(); the engine then detaches it and attaches it anew."""
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error, without its text: that may quote personal data."""
@@ -231,6 +235,16 @@ class DuckDBEngine(Engine):
         self._attachment.check_access()
 
     @override
+    def forget_deleted(self) -> str:
+        """Go on with the new file, where the old one was replaced."""
+        remains = self._attachment.forget_deleted(self.connection)
+        self._attached = not self._attachment.detach(self.connection)
+        if not self._attached:
+            self._attachment.attach(self.connection)
+            self._attached = True
+        return remains
+
+    @override
     def remark(self) -> str:
         """Name the storage version of a file; empty for a database that is in none."""
         ((path, version),) = self.rows(
@@ -292,6 +306,8 @@ class FileAttachment:
         except BaseException:
             CLOSED_UMASK.release(self)
             raise
+        if self._exists and not self.read_only:
+            remove_unfinished(self.place)  # Now that no other program can be writing it.
 
     def _attach(self, connection: DuckDBPyConnection) -> None:
         target, options = sql.literal(self.place), ""
@@ -319,6 +335,12 @@ class FileAttachment:
                 self.sleep(RETRY_SECONDS)
             else:
                 return
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Rewrite the file; one that is only in memory holds no deleted rows for long."""
+        if not self._exists or self.read_only:
+            return ""
+        return Rewriting(connection, self.place, self.catalog).run()
 
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""
