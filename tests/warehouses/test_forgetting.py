@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, Any
 
+import deltalake
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
-from ometria_replica.selection import Selection, Values
-from ometria_replica.tables import PROFILES
+from ometria_replica.errors import CommitConflict
+from ometria_replica.selection import ALL, Selection, Values
+from ometria_replica.tables import EMAIL_EVENTS, PROFILES
 from ometria_replica.warehouse.state_tables import REJECTS
 from tests.faults.child import ROOT
-from tests.places import DuckDBPlace
+from tests.places import KINDS, DeltaPlace, DuckDBPlace, IcebergPlace
 from tests.warehouses.loads import Load, opened, rows
 
 if TYPE_CHECKING:
@@ -37,15 +41,25 @@ def profile(number: int, email: str) -> str:
     )
 
 
+def event(email: str) -> str:
+    """Write an event of the feed."""
+    return json.dumps(
+        {"to_address": email, "event_type": "open", "dt_occurred": "2026-03-01T10:00:00Z"}
+    )
+
+
 def loaded(place: Place) -> None:
     """Load Ann, and Bob, in a run of its own."""
     with opened(place) as warehouse:
         Load(PROFILES, [profile(1, ANN), profile(2, BOB)]).into(warehouse)
+        for email in (BOB, ANN):  # In a lake, in files of their own.
+            Load(EMAIL_EVENTS, [event(email)]).into(warehouse)
 
 
 def delete_ann(warehouse: Warehouse) -> None:
     """Delete her rows, and the rejects that quote them."""
-    warehouse.delete(PROFILES, Selection("uk", Values("email", (ANN,))))
+    for table in (PROFILES, EMAIL_EVENTS):
+        warehouse.delete(table, Selection("uk", Values("email", (ANN,))))
     with warehouse.sessions.writing("a test"):
         engine = warehouse._engine
         rejects = engine.name(REJECTS)
@@ -60,22 +74,72 @@ def forgotten(place: Place) -> str:
 
 
 def files_with(email: str, folder: Path) -> list[str]:
-    """Name the files below a folder in which an address occurs."""
+    """
+    Name the files below a folder in which an address occurs, or its beginning.
+
+    Statistics hold no more than some 16 characters of it.
+    """
     return [
         str(file.relative_to(folder))
         for file in folder.rglob("*")
-        if file.is_file() and any(email.encode() in text for text in texts(file))
+        if file.is_file() and any(email[:10].encode() in text for text in texts(file))
     ]
 
 
 def texts(file: Path) -> Iterator[bytes]:
     """Give the bytes of a file, as they are and decoded."""
     yield file.read_bytes()
+    if file.suffix == ".parquet":
+        yield str(pq.read_table(file).to_pylist()).encode()
+    elif file.suffix == ".avro":
+        *blocks, _ = file.read_bytes().split(file.read_bytes()[-16:])
+        for block in blocks[1:]:  # The first is the header.
+            yield zlib.decompress(_without_number(_without_number(block)), -15)
+
+
+def _without_number(block: bytes) -> bytes:
+    """Leave out the number, in Avro's variable length, with which a block begins."""
+    length = next(place for place, byte in enumerate(block) if byte < 128)
+    return block[length + 1 :]
 
 
 def emails(place: Place) -> list[object]:
     """List the addresses of the profiles that are there."""
     return [row["email"] for row in rows(place, "profiles")]
+
+
+PLACES: dict[str, Any] = {"duckdb": DuckDBPlace, "delta": DeltaPlace, "iceberg": IcebergPlace}
+PROGRAM = """
+import os, resource, signal, sys
+from pathlib import Path
+from ometria_replica import failpoints
+from tests.warehouses.test_forgetting import PLACES, delete_ann, opened
+
+for kind, path, at, room in zip(*[iter(sys.argv[1:])] * 4):
+    if os.fork() == 0:
+        failpoints.listen(lambda step: step == at and os.kill(os.getpid(), signal.SIGKILL))
+        with opened(PLACES[kind](Path(path))) as warehouse:
+            delete_ann(warehouse)
+            if int(room):
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
+            print(warehouse.forget_deleted(), flush=True)
+        os._exit(0)
+    print(os.wait()[1], flush=True)
+"""
+
+
+def forget_elsewhere(*ways: tuple[str, Path, str, int]) -> list[str]:
+    """Forget in processes that are killed at a step, or may write files of so many bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *(str(word) for way in ways for word in way)],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
 # --- DuckDB ------------------------------------------------------------------------------------
@@ -190,40 +254,6 @@ def test_a_duckdb_file_that_cannot_be_copied_whole_stays(tmp_path: Path) -> None
     assert emails(place) == [BOB]
 
 
-PROGRAM = """
-import os, resource, signal, sys
-from pathlib import Path
-from ometria_replica import failpoints
-from tests.places import DuckDBPlace
-from tests.warehouses.test_forgetting import delete_ann, opened
-
-for path, at, room in zip(*[iter(sys.argv[1:])] * 3):
-    if os.fork() == 0:
-        failpoints.listen(lambda step: step == at and os.kill(os.getpid(), signal.SIGKILL))
-        with opened(DuckDBPlace(Path(path))) as warehouse:
-            delete_ann(warehouse)
-            if int(room):
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
-            print(warehouse.forget_deleted(), flush=True)
-        os._exit(0)
-    print(os.wait()[1], flush=True)
-"""
-
-
-def forget_elsewhere(*ways: tuple[Path, str, int]) -> list[str]:
-    """Forget in processes that are killed at a step, or may write files of so many bytes."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *(str(word) for way in ways for word in way)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
-
-
 @pytest.mark.slow
 def test_a_killed_rewrite_leaves_a_whole_duckdb_file(tmp_path: Path) -> None:
     """It is the old one or the new one, and the next run removes the unfinished copy."""
@@ -235,7 +265,7 @@ def test_a_killed_rewrite_leaves_a_whole_duckdb_file(tmp_path: Path) -> None:
         place.path.parent.mkdir()
         loaded(place)
     done = forget_elsewhere(
-        *((place.path, step, 0) for place, step in zip(places, steps, strict=True))
+        *(("duckdb", place.path, step, 0) for place, step in zip(places, steps, strict=True))
     )
     assert done == [str(signal.SIGKILL)] * len(steps)
     assert list(tmp_path.glob("*/.replica.duckdb.rewritten"))
@@ -255,8 +285,133 @@ def test_a_disk_without_room_for_a_copy_leaves_the_old_duckdb_file(tmp_path: Pat
     """The user is told that its bytes are still there."""
     place = DuckDBPlace(tmp_path / "replica.duckdb")
     loaded(place)
-    told, status = forget_elsewhere((place.path, "", 300_000))
+    told, status = forget_elsewhere(("duckdb", place.path, "", 300_000))
     assert "the disk has no room for a copy" in told
     assert status == "0"
     assert [file.name for file in tmp_path.iterdir()] == [place.path.name]
     assert emails(place) == [BOB]
+
+
+# --- lakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_no_byte_of_a_deleted_row_stays_in_a_lake(kind: str, tmp_path: Path) -> None:
+    """Neither in old versions, nor in statistics and predicates of the log, nor in rejects."""
+    place = KINDS[kind](tmp_path)
+    loaded(place)
+    with opened(place) as warehouse:  # A second version of her, and a log of several entries.
+        for name in ("Ann", "Anna"):
+            again = json.dumps({"id": "p1", "email": ANN, "firstname": name})
+            Load(PROFILES, [again]).into(warehouse)
+    found = files_with(ANN, tmp_path)
+    assert any("_delta_log" in name or name.endswith(".avro") for name in found)
+    assert any("rejects" in name for name in found)
+
+    assert forgotten(place) == ""
+    assert files_with(ANN, tmp_path) == []
+    assert emails(place) == [BOB]
+    with opened(place) as warehouse:  # The tables go on.
+        Load(PROFILES, [profile(3, ANN)]).into(warehouse)
+        assert warehouse.forget_deleted() == ""
+    assert sorted(map(str, emails(place))) == [ANN, BOB]
+
+
+KILLED = {"delta": ("vacuum", "checkpoint", "log"), "iceberg": ("expire", "unused file")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_forgetting_in_a_lake_that_is_killed_is_done_by_the_next(kind: str, tmp_path: Path) -> None:
+    """The tables can be read meanwhile, and what Iceberg no longer names goes when it is old."""
+    steps = [f"{when} {step}" for step in KILLED[kind] for when in ("before", "after")]
+    places = [PLACES[kind](tmp_path / step / "lake") for step in steps]
+    for place in places:
+        place.folder.mkdir(parents=True)
+        loaded(place)
+    done = forget_elsewhere(
+        *((kind, place.folder, step, 0) for place, step in zip(places, steps, strict=True))
+    )
+    assert done == [str(signal.SIGKILL)] * len(steps)
+    for place in places:
+        assert emails(place) == [BOB]
+        told = forgotten(place)
+        if told:
+            assert kind == "iceberg"
+            assert "left when it was killed less than 24 hours ago" in told
+            let_age(place.folder)
+            assert forgotten(place) == ""
+        assert files_with(ANN, place.folder) == []
+        assert emails(place) == [BOB]
+
+
+def let_age(folder: Path) -> None:
+    """Make the files below a folder two days older."""
+    for file in folder.rglob("*"):
+        os.utime(file, (file.stat().st_mtime - 2 * 86_400,) * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_files_of_a_killed_write_are_removed_after_a_day(kind: str, tmp_path: Path) -> None:
+    """A younger one may be that of a run at work, so that it stays, and the user is told."""
+    place = KINDS[kind](tmp_path)
+    loaded(place)
+    orphan = next(tmp_path.glob("**/profiles/**/*.parquet"))
+    orphan = orphan.with_name("abandoned.parquet")
+    orphan.write_text(ANN)
+
+    assert "ometria.profiles keeps 1 file that a run may be writing" in forgotten(place)
+    assert orphan.exists()
+    let_age(orphan.parent)
+    assert forgotten(place) == ""
+    assert files_with(ANN, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_batch_that_meets_a_removal_of_old_versions_is_compared_again(
+    kind: str, tmp_path: Path
+) -> None:
+    """The files that it has found are gone: a commit conflict, and no failure."""
+    place = KINDS[kind](tmp_path)
+    loaded(place)
+    with opened(place) as warehouse:
+        lake = warehouse._engine._remote._lake  # type: ignore[attr-defined]  # Of lakes.
+        table = lake.open("ometria", "profiles")
+        rows_before = table.rows(ALL).read_all()
+        assert forgotten(place) == ""
+        with pytest.raises(CommitConflict), lake.explaining("a test"):
+            table.overwrite(ALL, rows_before.to_reader())
+        with pytest.raises(CommitConflict), lake.explaining("a test"):
+            table.rows(ALL).read_all()
+    assert emails(place) == [BOB]
+
+
+@pytest.mark.slow
+def test_a_change_data_feed_of_delta_forgets_too(tmp_path: Path) -> None:
+    """It holds the rows that were deleted, in files of their own."""
+    place = DeltaPlace(tmp_path / "lake")
+    loaded(place)
+    table = deltalake.DeltaTable(f"{place.folder}/ometria/profiles")
+    table.alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    with opened(place) as warehouse:
+        delete_ann(warehouse)
+        assert any("_change_data" in name for name in files_with(ANN, tmp_path))
+        assert warehouse.forget_deleted() == ""
+    assert files_with(ANN, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_tag_of_iceberg_keeps_its_version_and_is_named(tmp_path: Path) -> None:
+    """The user has asked to keep it."""
+    place = IcebergPlace(tmp_path)
+    loaded(place)
+    catalog = place._catalog()
+    table = catalog.load_table("ometria.profiles")
+    table.manage_snapshots().create_tag(table.snapshots()[-1].snapshot_id, "audit").commit()
+    catalog.close()
+
+    assert "the versions of its branches and tags (audit)" in forgotten(place)
+    assert files_with(ANN, tmp_path)

@@ -17,6 +17,7 @@ from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted()
+            return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

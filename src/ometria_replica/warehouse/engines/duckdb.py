@@ -235,7 +235,7 @@ class DuckDBEngine(Engine):
         self._attachment.check_access()
 
     @override
-    def forget_deleted(self) -> str:
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
         """Go on with the new file, where the old one was replaced."""
         remains = self._attachment.forget_deleted(self.connection)
         self._attached = not self._attachment.detach(self.connection)

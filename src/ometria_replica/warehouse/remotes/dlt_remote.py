@@ -355,6 +355,10 @@ class DltRemote(Remote):
         """Do nothing: connecting and reading the state is all that can be tried."""
 
     @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        return f"{self.place} may keep what deleted rows held, as long as it keeps old versions."
+
+    @override
     def detach(self) -> None:
         if self._destination.lets_go:
             self._loader.close()
