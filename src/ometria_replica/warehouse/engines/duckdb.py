@@ -29,8 +29,8 @@ from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import is_full
+from ometria_replica.warehouse.duckdb_rewrite import Rewriting, remove_unfinished
 from ometria_replica.warehouse.engines.base import Engine
-from ometria_replica.warehouse.engines.duckdb_rewrite import Rewriting, remove_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
