@@ -137,22 +137,23 @@ class Rewriting:
         there = old.stat()
         with step("sync"):
             _sync(new)
-        with suppress(PermissionError):
-            os.chown(new, there.st_uid, there.st_gid)
+        for owner, group in ((-1, there.st_gid), (there.st_uid, -1)):
+            with suppress(PermissionError):
+                os.chown(new, owner, group)
         shutil.copystat(old, new)  # Its mode, and who else may read it.
         os.utime(new)
         with step("swap"):
             new.replace(old)
-        _sync(old.parent)
+        with suppress(OSError):  # Some file systems cannot, and the file is swapped already.
+            _sync(old.parent)
         time.sleep(_HELD_SECONDS)
 
     def _stays(self, reason: str) -> str:
-        folder = sql.literal("a_folder")
         return (
             f"{self.place} still holds in unused space what deleted rows held: it was not"
-            f" rewritten, because {reason}. To do it yourself, open it with DuckDB and run EXPORT"
-            f" DATABASE {folder}, then IMPORT DATABASE {folder} in a new file, and put that in its"
-            " place. Remove the folder and the old file."
+            f" rewritten, because {reason}. Remove the cause and run the erasure again; or open the"
+            " file with DuckDB, run EXPORT DATABASE 'a_folder', run IMPORT DATABASE 'a_folder' in a"
+            " new file, and put that in its place. Then remove the folder and the old file."
         )
 
     @property

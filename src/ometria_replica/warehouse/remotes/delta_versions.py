@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LOG = "_delta_log"
+_UNFINISHED = re.compile(r"#\d+$")
 _VERSION = re.compile(r"(\d{20})\.")
 
 
@@ -47,12 +50,30 @@ def remove_old_versions(place: str, options: dict[str, str] | None) -> int:
     for name in _entries(files, below=newest):  # Oldest first: the log never begins in a gap.
         with step("log"):
             files.delete_file(name)
+    young = 0 if options else _remove_unfinished(Path(place))
     table = DeltaTable(place, storage_options=options)  # The one above would read the log again.
     unused, removed = (
         set(table.vacuum(0, dry_run=True, enforce_retention_duration=False, full=full))
         for full in (True, False)  # Both name files that the log says were removed.
     )
-    return len(unused - removed)
+    return len(unused - removed) + young
+
+
+def _remove_unfinished(folder: Path) -> int:
+    """
+    Remove what killed writes have left in a folder; return how many younger files there are.
+
+    The driver writes a file as ``NAME#1`` and renames it, and does not list such files.
+    """
+    unfinished = [file for file in folder.rglob("*#*") if _UNFINISHED.search(file.name)]
+    old = [
+        file
+        for file in unfinished
+        if file.stat().st_mtime < time.time() - ABANDONED.total_seconds()
+    ]
+    for file in old:
+        file.unlink()
+    return len(unfinished) - len(old)
 
 
 def _entries(files: PyFileSystem, below: int) -> list[str]:
