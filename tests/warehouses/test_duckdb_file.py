@@ -101,6 +101,34 @@ def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
         pass
 
 
+def test_a_damaged_file_is_told_as_such(tmp_path: Path) -> None:
+    """One that was cut off, one with other bytes in its header, and one with a damaged log."""
+    place, log = DuckDBPlace(tmp_path / "replica.duckdb"), tmp_path / "replica.duckdb.wal"
+    with opened(place):
+        pass
+    whole = place.path.read_bytes()
+
+    for damaged in (whole[:100], whole[:-1], whole[:20000], whole[:100] + b"!" * 9 + whole[109:]):
+        place.path.write_bytes(damaged)
+        with pytest.raises(WarehouseError, match="is damaged: a part of it is missing"):
+            place_is_opened(place)
+        assert place.path.read_bytes() == damaged
+
+    place.path.write_bytes(whole)
+    with duckdb.connect(str(place.path)) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS one")
+        written = log.read_bytes()
+    log.write_bytes(written[:60] + b"!" * 9 + written[69:])
+    with pytest.raises(WarehouseError, match=r"replica.duckdb.wal, DuckDB's log .* is damaged"):
+        place_is_opened(place)
+
+
+def place_is_opened(place: DuckDBPlace) -> None:
+    """Begin a run."""
+    with opened(place):
+        pass
+
+
 def modes_while_open(place: DuckDBPlace) -> dict[str, str]:
     """Load a batch, and give the modes of all files while they are open."""
     with opened(place) as warehouse, warehouse.sessions.open("a test"):

@@ -61,12 +61,12 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
     """
     Yield the parts of *file*, each of which has one order of columns, in their order.
 
-    Each is removed when the next is taken. A file of one part is yielded as it is.
+    Each is removed when the next is taken. A file of one part stays where it is.
     Raises ValueError if a header names a column twice.
     """
     starts = list(_other_headers(file, table))
     if not starts:
-        yield file
+        yield replace(file, lines=None)
         return
     first = file.dialect
     with file.path.open("rb") as lines:
@@ -77,7 +77,7 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
             path = file.path.with_name(f"{file.path.name}.part")
             taken = _copy(lines, path, None if until is None else until - before)
             try:
-                yield replace(file, path=path, dialect=dialect, lines_before=before)
+                yield replace(file, path=path, dialect=dialect, lines_before=before, lines=None)
             finally:
                 path.unlink()
             before += taken

@@ -68,13 +68,10 @@ def treated_relation(
 
 def _replacements(table: Table) -> Mapping[str, str]:
     """Write what takes the place of each field of a column that is treated, or may quote one."""
-    hides_addresses = any(
-        column.person == "address" and column.treatment for column in table.columns
-    )
     found = {
-        str(column.source): _without_addresses(quoted(str(column.source)))
+        str(column.source): without_addresses(quoted(str(column.source)))
         for column in table.columns
-        if column.quotes and hides_addresses
+        if column.quotes and table.hides_addresses
     }
     return found | {
         str(column.source): _treated(table, column) for column in table.columns if column.treatment
@@ -89,7 +86,7 @@ def _treated(table: Table, column: Column) -> str:
     return table.pseudonyms.sql(quoted(str(column.source)), is_address=column.person == "address")
 
 
-def _without_addresses(text: str) -> str:
+def without_addresses(text: str) -> str:
     """Drop the parameters of a URL that hold an address, and replace addresses elsewhere."""
     kept = f"regexp_replace({text}, {literal(_PARAMETER)}, '\\1', 'g')"
     return (

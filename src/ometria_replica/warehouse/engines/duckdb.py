@@ -50,6 +50,10 @@ WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes l
 RETRY_SECONDS = 0.25
 
 
+_DAMAGE = ("Could not read enough bytes", "Corrupt database file")
+"""In DuckDB's messages, of a file that was cut off, and of one with a wrong checksum."""
+
+
 class Attachment(Protocol):
     """
     A database that a DuckDB connection can attach as *catalog*. *place* names it in messages.
@@ -106,6 +110,9 @@ class DuckDBEngine(Engine):
         self.connection = connection
         self._attachment = attachment
         self._attached = False
+        self._tables: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        self._comments: dict[str, dict[str, dict[str, str | None]]] = {}
+        self._there: set[str] = set()
 
     @override
     @contextmanager
@@ -149,12 +156,37 @@ class DuckDBEngine(Engine):
 
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
-        found = self.rows(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ?"
-            " AND schema_name = ? AND table_name = ? ORDER BY column_index",
-            [self.catalog, sql.schema_of(table), table.name],
-        )
-        return [(name, self.our_type(kind)) for name, kind in found]
+        """
+        List a table's columns, as they were when the session first asked for one of its schema.
+
+        A look at all tables costs as much as at one that may not exist, and a run asks often.
+        """
+        schema, name = sql.schema_of(table), self.name(table)
+        if schema not in self._tables and name in self._there:
+            found = self.rows(f"SELECT name, type FROM pragma_table_info({sql.literal(name)})")
+            return [(column, self.our_type(kind)) for column, kind in found]
+        if schema not in self._tables:
+            tables: dict[str, list[tuple[str, str]]] = {}
+            for there, column, kind in self.rows(
+                "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+                " WHERE database_name = ? AND schema_name = ? ORDER BY table_name, column_index",
+                [self.catalog, schema],
+            ):
+                tables.setdefault(there, []).append((column, self.our_type(kind)))
+            self._tables[schema] = tables
+        return self._tables[schema].get(table.name, [])
+
+    @override
+    def exists(self, table: Table | StateTable) -> bool:
+        """Return whether a table exists, or did in an earlier session of this run."""
+        name = self.name(table)
+        if name not in self._there and self.columns(table):
+            self._there.add(name)
+        return name in self._there
+
+    @override
+    def look_up(self, tables: Sequence[Table]) -> None:
+        self._there.clear()  # A run begins. It asks for the columns of all tables.
 
     @override
     def needed(self, table: Table) -> list[str]:
@@ -171,17 +203,31 @@ class DuckDBEngine(Engine):
 
     @override
     def create_table(self, table: Table | StateTable) -> None:
+        is_new = not self.exists(table)
         self.execute(sql.create_table(table, self.catalog, self.types))
+        if is_new:
+            self._tables[sql.schema_of(table)][table.name] = sql.columns_of(table)
+            self._there.add(self.name(table))
+
+    @override
+    def drop_table(self, table: StateTable) -> None:
+        super().drop_table(table)
+        self._forget()
 
     @override
     def comments(self, table: Table) -> dict[str, str | None] | None:
-        where = "WHERE database_name = $1 AND schema_name = $2 AND table_name = $3"
-        found = self.rows(
-            f"SELECT column_name, comment FROM duckdb_columns() {where}"
-            f" UNION ALL SELECT '', comment FROM duckdb_tables() {where}",
-            [self.catalog, table.schema, table.name],
-        )
-        return dict(found)
+        """Read the comments, as they were when the session first asked for those of a schema."""
+        if table.schema not in self._comments:
+            where = "WHERE database_name = $1 AND schema_name = $2"
+            tables: dict[str, dict[str, str | None]] = {}
+            for name, column, comment in self.rows(
+                f"SELECT table_name, column_name, comment FROM duckdb_columns() {where}"
+                f" UNION ALL SELECT table_name, '', comment FROM duckdb_tables() {where}",
+                [self.catalog, table.schema],
+            ):
+                tables.setdefault(name, {})[column] = comment
+            self._comments[table.schema] = tables
+        return self._comments[table.schema].get(table.name, {})
 
     @override
     def apply(self, changes: Changes) -> None:
@@ -255,6 +301,8 @@ class DuckDBEngine(Engine):
 
     @override
     def detach(self) -> None:
+        self._tables.clear()  # From now on other programs may change them.
+        self._comments.clear()
         if self._attached:
             with self.session("closing the file"):
                 self._attached = not self._attachment.detach(self.connection)
@@ -265,7 +313,13 @@ class DuckDBEngine(Engine):
         with suppress(WarehouseError):
             self.detach()
 
+    def _forget(self) -> None:
+        self._tables.clear()
+        self._comments.clear()
+        self._there.clear()
+
     def _roll_back(self) -> None:
+        self._forget()
         try:
             self.connection.execute("ROLLBACK")
         except duckdb.Error:
@@ -365,17 +419,8 @@ class FileAttachment:
         text, path = str(error), self.place
         if _is_locked(error):
             return self._locked(text)
-        if "not a valid DuckDB database" in text:
-            return WarehouseError(
-                f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url,"
-                " or move it."
-            )
-        if "newer version of DuckDB" in text or "but we can only read" in text:
-            return WarehouseError(
-                f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is"
-                " installed here. Nothing was changed. Run pip install --upgrade duckdb, or"
-                " name another file in warehouse.url."
-            )
+        if unfit := _unfit(path, text):
+            return WarehouseError(unfit)
         if is_full(error):  # Whose disk, DuckDB does not always say.
             return WarehouseError(
                 f"The disk of {path} is full, or the disk of the folder for temporary files."
@@ -412,6 +457,33 @@ class FileAttachment:
     @property
     def _patience(self) -> float:
         return WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
+
+
+def _unfit(path: str, text: str) -> str | None:
+    """Say why DuckDB cannot read what the file holds; None if it does not say that."""
+    if "not a valid DuckDB database" in text:
+        return (
+            f"{path} is not a DuckDB file. Nothing was changed. Change warehouse.url, or move it."
+        )
+    if "newer version of DuckDB" in text or "but we can only read" in text:
+        return (
+            f"{path} was written by a newer DuckDB than {duckdb.__version__}, which is installed"
+            " here. Nothing was changed. Run pip install --upgrade duckdb, or name another file in"
+            " warehouse.url."
+        )
+    if "Failure while replaying WAL" in text:
+        return (
+            f"{path}.wal, DuckDB's log of what is not in {path} yet, is damaged. Nothing was"
+            " changed. Restore both files from a backup, or move the log away and run again: the"
+            " next sync repeats what the log held."
+        )
+    if any(sign in text for sign in _DAMAGE):
+        return (
+            f"{path} is damaged: a part of it is missing, or was changed by another program or the"
+            " disk. Uncommitted changes were rolled back. Restore it from a backup, or move it"
+            " away: the next sync then reads all that Ometria and the export still have."
+        )
+    return None
 
 
 def _is_locked(error: duckdb.Error) -> bool:

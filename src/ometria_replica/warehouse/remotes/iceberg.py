@@ -58,6 +58,9 @@ PROPERTIES = {
 }
 """Properties of a new table. A later change by a user stays."""
 
+_ABOUT = "comment"
+"""The property that holds a table's comment, as Spark writes it."""
+
 DEFAULT_CATALOG = "default"  # As pyiceberg's own. A catalog in SQL keeps tables under this name.
 
 
@@ -137,7 +140,7 @@ class IcebergLake(Lake):
     ) -> None:
         """Create a table, with comments as Spark writes them."""
         metadata = {column: {"doc": text} for column, text in comments.items()}
-        about = {"comment": comments[""]} if "" in comments else {}
+        about = {_ABOUT: comments[""]} if "" in comments else {}
         self._catalog.create_namespace_if_not_exists(schema)
         self._catalog.create_table_if_not_exists(
             (schema, name),
@@ -228,6 +231,21 @@ class IcebergTable(LakeTable):
     @override
     def schema(self) -> pa.Schema:
         return self._table.schema().as_arrow()
+
+    @override
+    def comments(self) -> dict[str, str]:
+        there = {field.name: field.doc or "" for field in self._table.schema().fields}
+        return there | {"": self._table.properties.get(_ABOUT, "")}
+
+    @override
+    def write_comments(self, comments: Mapping[str, str]) -> None:
+        with self._table.transaction() as transaction:
+            if about := comments.get(""):
+                transaction.set_properties({_ABOUT: about})
+            with transaction.update_schema() as schema:
+                for name, text in comments.items():
+                    if name:
+                        schema.update_column(name, doc=text)
 
     @override
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
