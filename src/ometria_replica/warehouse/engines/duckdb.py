@@ -29,6 +29,7 @@ from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import is_full
+from ometria_replica.warehouse.duckdb_rewrite import Rewriting, remove_unfinished
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Attachment(Protocol):
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Do as Engine.forget_deleted(); the engine then detaches it and attaches it anew."""
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error, without its text: that may quote personal data."""
@@ -299,6 +303,16 @@ class DuckDBEngine(Engine):
         self._attachment.check_access()
 
     @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Go on with the new file, where the old one was replaced."""
+        remains = self._attachment.forget_deleted(self.connection)
+        self._attached = not self._attachment.detach(self.connection)
+        if not self._attached:
+            self._attachment.attach(self.connection)
+            self._attached = True
+        return remains
+
+    @override
     def remark(self) -> str:
         """Name the storage version of a file; empty for a database that is in none."""
         ((path, version),) = self.rows(
@@ -368,6 +382,8 @@ class FileAttachment:
         except BaseException:
             CLOSED_UMASK.release(self)
             raise
+        if self._exists and not self.read_only:
+            remove_unfinished(self.place)  # Now that no other program can be writing it.
 
     def _attach(self, connection: DuckDBPyConnection) -> None:
         target, options = sql.literal(self.place), ""
@@ -395,6 +411,12 @@ class FileAttachment:
                 self.sleep(RETRY_SECONDS)
             else:
                 return
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Rewrite the file; one that is only in memory holds no deleted rows for long."""
+        if not self._exists or self.read_only:
+            return ""
+        return Rewriting(connection, self.place, self.catalog).run()
 
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""

@@ -38,7 +38,8 @@ from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import Selection, to_iceberg
-from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
+from ometria_replica.warehouse.remotes.iceberg_versions import remove_old_versions
+from ometria_replica.warehouse.remotes.lake import BUCKETS, Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -159,6 +160,16 @@ class IcebergLake(Lake):
             table.maintenance.expire_snapshots().older_than(before).commit()
 
     @override
+    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
+        return remove_old_versions(self._catalog.load_table((schema, name)))
+
+    @override
+    def kept_elsewhere(self) -> str:
+        """Files are in a folder if the catalog says so of all tables, as in an SQLite file."""
+        in_folder = self._properties.get("warehouse", "").startswith(("file:", "/"))
+        return "" if in_folder else BUCKETS.format(place=self.place)
+
+    @override
     def check_access(self) -> None:
         """Look at the permissions of a catalog's file. For a server only a write would tell."""
         if self._file is not None:
@@ -182,6 +193,12 @@ class IcebergLake(Lake):
             return CommitConflict(
                 f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
+            )
+        if isinstance(error, FileNotFoundError):
+            return CommitConflict(
+                f"Files of {self.place} are gone that belonged to a table when it was opened, while"
+                f" {doing}. Another session may have removed old versions. Nothing of this batch"
+                " is lost. Run again; if it happens again, restore the table from a backup."
             )
         if isinstance(error, (UnauthorizedError, ForbiddenError, OAuthError, SignError)):
             return WarehouseError(
