@@ -6,7 +6,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import AccessDenied, UnexpectedResponse
+from ometria_replica.errors import AccessDenied, UnexpectedResponse, WarehouseError
 from ometria_replica.privacy import secret_for
 from ometria_replica.run_context import RUN_TIME, TableProgress
 from ometria_replica.warehouse.erasures import Wanted
@@ -69,5 +69,10 @@ def forget_what_is_left(warehouse: Warehouse, account: AccountSettings) -> None:
     if not account.follow_erasures or warehouse.sessions.dry_run:
         return
     receipts = warehouse.erasures.receipts(account.source_id)
-    if any(receipt.finished_at and receipt.remains is None for receipt in receipts):
-        warehouse.erasures.note_remains(account.source_id, warehouse.forget_deleted())
+    if not any(receipt.finished_at and receipt.remains is None for receipt in receipts):
+        return
+    try:
+        remains = warehouse.forget_deleted()
+    except WarehouseError as error:  # The rows themselves are gone.
+        remains = f"What the rows have left in the storage could not be removed: {error}"
+    warehouse.erasures.note_remains(account.source_id, remains)
