@@ -232,11 +232,10 @@ class People:
         for column in _id_columns(table):
             hashes = suppressions.sql(column.person or "profile", sql.quoted(column.name))
             self._execute(
-                f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM (SELECT"
-                f" unnest([{', '.join(self._ids(column))}]) AS id, hashes FROM (SELECT *,"
-                f" [{', '.join(hashes)}] AS hashes FROM {_values(table)}))"
-                " WHERE id IS NOT NULL AND EXISTS"
-                " (SELECT 1 FROM sought_hashes WHERE list_contains(hashes, hash))",
+                f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM"
+                f" (SELECT unnest([{', '.join(self._ids(column))}]) AS id FROM"
+                f" (SELECT *, unnest([{', '.join(hashes)}]) AS hash FROM {_values(table)})"
+                " SEMI JOIN sought_hashes USING (hash)) WHERE id IS NOT NULL",
                 suppressions.parameters,
             )
         self.connection.execute("DROP TABLE sought_hashes")
@@ -285,8 +284,8 @@ class People:
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
             texts = self._texts(
-                f"SELECT DISTINCT {sql.quoted(column.name)} FROM {_values(table)}"
-                f" WHERE EXISTS (SELECT 1 FROM {_KNOWN} WHERE list_contains([{ids}], id))"
+                f"SELECT DISTINCT text FROM (SELECT {sql.quoted(column.name)} AS text,"
+                f" unnest([{ids}]) AS id FROM {_values(table)}) SEMI JOIN {_KNOWN} USING (id)"
             )
             selection = Selection(self.source_id, Values(column.name, texts))
             for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if texts else ():

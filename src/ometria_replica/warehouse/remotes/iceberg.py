@@ -258,7 +258,7 @@ class IcebergTable(LakeTable):
 
         pyiceberg's own reader (0.12) has all files in memory at once, if they are read slowly.
         """
-        scan = self._table.scan(to_iceberg(selection), tuple(columns) if columns else ("*",))
+        scan = self._table.scan(to_iceberg(selection), tuple(columns or "*"))
         chosen = scan.projection()
         files = ArrowScan(scan.table_metadata, scan.io, chosen, scan.row_filter)
         batches = (
