@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 VERSION = 3
 """The version of the state that the program writes."""
 
-ADDED = ("column_treatments", "erasures", "suppression_secrets", "suppressions")
+ADDED = (
+    *("column_treatments", "deletion_requests", "erasures"),
+    *("suppression_secrets", "suppressions"),
+)
 """The tables that version 1 did not have, apart from that of the version."""
 
 NEWER = 4
