@@ -69,7 +69,8 @@ def erased_as_text(receipts: Sequence[Receipt]) -> str:
         rows = [f"{n:,} of {name}" for name, n in each.rows.items() if n]
         if each.rejects:
             rows.append(counted(each.rejects, "reject"))
-        what = f"{each.outcome} {', '.join(rows)}" if rows else "nothing was held"
+        done = "removed" if each.outcome == "removed" else "removed or blanked"
+        what = f"{done} {', '.join(rows)}" if rows else "nothing was held"
         people = counted(each.people, "person", "people")
         lines.append(f"{each.source_id}: {people} erased, with {ids}: {what}.")
     lines.append("No sync loads them again. Erase them in Ometria too: this is a copy.")
@@ -126,9 +127,7 @@ def erasures_as_json(erased: Sequence[Erased]) -> str:
 def allowed_as_text(allowed: Mapping[str, int]) -> str:
     """Write how many people may be loaded again."""
     lines = [
-        f"{source_id}: {counted(number, 'person')} may be loaded again."
-        if number == 1
-        else f"{source_id}: {counted(number, 'person', 'people')} may be loaded again."
+        f"{source_id}: {counted(number, 'person', 'people')} may be loaded again."
         for source_id, number in allowed.items()
     ]
     lines.append(
