@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from ometria_replica import errors
+from ometria_replica import errors, scratch_files
 from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
@@ -277,7 +277,7 @@ class _StagingFolder:
         """Move one object to the local *folder*; None if there is no object."""
         if name is None:
             return None
-        path = folder / Path(name).name
+        path = scratch_files.create(folder / Path(name).name)
         with _translated_errors(self.bucket, f"reading {name}"), path.open("wb") as file:
             for piece in self.bucket.store.get(name).stream():
                 file.write(piece)
@@ -463,7 +463,9 @@ def _staged(
     """Map one file, and upload the result to the staging folder."""
     if isinstance(file, UnreadableFile):
         return Unreadable(number, file.reason, file.again, file.later)
-    rows, lines = file.path.with_suffix(".rows"), file.path.with_suffix(".lines")
+    rows, lines = (
+        scratch_files.create(file.path.with_suffix(suffix)) for suffix in (".rows", ".lines")
+    )
     with _open_duckdb(work, file.path.parent) as connection:
         account = work.account
         staging = Staging(connection, work.table, account.account_id, account.source_id)
@@ -488,10 +490,11 @@ def _open_duckdb(work: _Work, folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _upload(bucket: Bucket, path: Path, name: str) -> str | None:
-    """Upload a file to the staging folder atomically; None if there is no such file."""
-    if not path.exists():
+    """Move a file to the staging folder, atomically; None if it is empty."""
+    if not path.stat().st_size:
+        scratch_files.discard(path)
         return None
     with _translated_errors(bucket, f"writing {name}"):
         bucket.store.put(name, path)
-    path.unlink()
+    scratch_files.discard(path)
     return name

@@ -195,7 +195,8 @@ class Staging:
         for name, path in ((STAGED, rows), (REJECTED, lines)):
             if self._count(name):
                 self.connection.execute(
-                    f"COPY {name} TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+                    f"COPY {name} TO {literal(str(path))}"
+                    " (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
                 )
         return frozenset(self._unknown)
 

@@ -12,6 +12,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ometria_replica import scratch_files
 from ometria_replica.records import encodable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, st
     end with a line feed then: lines after an open quote seemed to be text, which keeps its ends.
     """
     torn: list[tuple[int, str, str]] = []
-    written = path.with_name(f"{path.name}.whole")
+    written = scratch_files.create(path.with_name(f"{path.name}.whole"))
     options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
     with path.open(**options) as lines, written.open("w", **options) as whole:  # type: ignore[call-overload]
         for number, line, is_torn, is_last in _lines(lines, dialect):
@@ -41,7 +42,7 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, st
                 torn.append((number, encodable(line.rstrip("\r\n")), "a quote is not closed"))
                 line = "\n"  # noqa: PLW2901 -- In its place.
             whole.write(re.sub(r"\r?\n$", "\n", line) if is_last else line)
-    written.replace(path)
+    scratch_files.replace(path, written)
     return torn
 
 

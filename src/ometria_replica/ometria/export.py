@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os
 import shutil
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ometria_replica import scratch_files
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import AccessDenied, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
@@ -37,6 +35,7 @@ from ometria_replica.temp_files import is_full, temp_files_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import FeedSettings
@@ -224,15 +223,13 @@ class ExportFiles:
         is_written = False
         try:
             with step("fetch"):
-                handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
-                os.close(handle)
-                path = Path(name)
+                path = scratch_files.create_in(folder, "feed-")
                 self._download(origin, path)
                 is_written = True
                 return FeedFile(origin, path, self._prepare(path))
         except BaseException as error:
             if path is not None:
-                path.unlink(missing_ok=True)
+                scratch_files.discard(path)
             match error:
                 case UnfitError():
                     return Unreadable(origin, str(error))
