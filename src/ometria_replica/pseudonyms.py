@@ -56,10 +56,10 @@ class Pseudonyms:
         return hmac.digest(self.secret, _CHECKED, "sha256").hex()[:16]
 
     def sql(self, text: str, *, is_address: bool = False) -> str:
-        """Write the pseudonym of *text*, an expression; null for null, and empty for empty."""
+        """Write the pseudonym of *text*, an expression; null for null and for an empty text."""
         text = normalised(text) if is_address and self.normalises else text
-        inner = f"unhex(sha256(${self.name}_inner || encode({text})))"
-        return f"CASE WHEN {text} <> '' THEN sha256(${self.name}_outer || {inner}) ELSE {text} END"
+        inner = f"unhex(sha256(${self.name}_inner || encode(nullif({text}, ''))))"
+        return f"sha256(${self.name}_outer || {inner})"
 
     def of(
         self, connection: DuckDBPyConnection, texts: Sequence[str], *, are_addresses: bool = False

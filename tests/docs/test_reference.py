@@ -132,7 +132,7 @@ def test_each_default_is_in_the_reference(kind: type) -> None:
     """A number and a boolean too; a setting without a default says what happens then."""
     page = read(DOCS / "reference" / "settings.md")
     defaults = {
-        field.name: json.dumps(field.default) if field.default is False else f"{field.default:g}" if isinstance(field.default, float) else f"{field.default}"
+        field.name: json.dumps(field.default) if isinstance(field.default, bool) else f"{field.default:g}" if isinstance(field.default, float) else f"{field.default}"
         for field in dataclasses.fields(kind)
         if isinstance(field.default, (bool, int, float, str)) and field.default != ""
     }

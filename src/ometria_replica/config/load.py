@@ -173,6 +173,8 @@ class _Loading:
         table = self._section(AccountSettings, table, key)
         providers = self._providers(table, key, alone=alone)
         values = _joined(shared, self.reader.values(AccountSettings, key, providers))
+        for name in shared:
+            self.reader.origins.setdefault(f"{key}.{name}", self.reader.origins[name])
         has_feed = "feed" in table or (alone and "OMETRIA_FEED_URL" in self._environ)
         if has_feed:
             values["feed"] = self._feed(table.get("feed", {}), f"{key}.feed", alone=alone)
