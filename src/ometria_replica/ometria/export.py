@@ -11,6 +11,7 @@ import fnmatch
 import logging
 import shutil
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -240,7 +241,8 @@ class ExportFiles:
                 case OSError():
                     raise _disk_error(folder, error) from None
                 case Exception() if is_written and not isinstance(error, ReplicaError):
-                    logger.debug("cannot read %s", origin.name, exc_info=True)
+                    places = "".join(traceback.format_tb(error.__traceback__))
+                    logger.debug("cannot read %s:\n%s", origin.name, places)  # No text: see errors.
                     return Unreadable(origin, UNEXPECTED.format(type(error).__name__))
             raise
 
