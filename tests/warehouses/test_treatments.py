@@ -77,7 +77,10 @@ def test_another_treatment_of_rows_that_are_there_is_refused(place: Place) -> No
 def test_a_table_without_rows_may_be_treated_otherwise(place: Place) -> None:
     """The new treatment is noted; another account's rows do not count."""
     load(place)
-    changed = {"hash": ("profiles.email",), "exclude": ("email_events.campaign_title",)}
+    changed: dict[str, Any] = {
+        "hash": ("profiles.email",),
+        "exclude": ("email_events.campaign_title",),
+    }
     with prepared(place, **changed):
         pass
     noted = {
