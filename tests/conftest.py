@@ -45,6 +45,7 @@ REPEATS = (
         "warehouses/test_treatments.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
+    Repeats("warehouses/test_permissions.py", ("delta", "iceberg", "dlt+duckdb")),
     Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_lost_rows.py", ("postgres",), ("schema", "all_gone", "every_source")),
     Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands", "let_go")),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -31,6 +31,7 @@ from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.prefetch import in_order
+from ometria_replica.permissions import CLOSED_UMASK, PRIVATE_FOLDER
 from ometria_replica.records import StagedFile
 from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
@@ -258,7 +259,7 @@ class _StagingFolder:
     def bucket(self) -> Bucket:
         """The bucket or folder, opened at first use; a folder is created if needed."""
         if "://" not in self.settings.url:
-            Path(self.settings.url).mkdir(parents=True, exist_ok=True)
+            Path(self.settings.url).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         return _open(self.settings)
 
     def begin(self, account: AccountSettings) -> str:
@@ -448,7 +449,9 @@ def _check_versions(work: _Work) -> None:
 def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unreadable]:
     bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
+    place = work.staging.url
     with (
+        nullcontext() if "://" in place else CLOSED_UMASK.held(Path(place)),
         AccountSource(work.account, utc_now()) as inputs,
         temp_folder(work.limits.temp_directory) as folder,
     ):

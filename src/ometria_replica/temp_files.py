@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import scratch_files
 from ometria_replica.errors import ConfigError, WarehouseError
+from ometria_replica.permissions import PRIVATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def temp_folder(directory: str | None = None) -> Iterator[Path]:
 
 def _create(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         reason = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
     except OSError as error:
         reason = error.strerror

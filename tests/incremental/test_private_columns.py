@@ -15,6 +15,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import tempfile
 import zipfile
 from contextlib import contextmanager
@@ -311,12 +312,27 @@ def watching(look: Any) -> Iterator[io.StringIO]:
         root.setLevel(level)
 
 
+@contextmanager
+def open_umask() -> Iterator[None]:
+    """Let all read new files, unless the program says otherwise."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 @dataclass
 class Watch:
-    """Searches what a kill would leave below *folders*; *found* names it, and the step."""
+    """
+    Searches what a kill would leave below *folders*; *found* names it, and the step.
+
+    *open* names what others than its owner may read.
+    """
 
     folders: tuple[Path, ...]
     found: dict[str, str] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
     _seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def look(self, step: str) -> None:
@@ -327,6 +343,8 @@ class Watch:
             content = b"" if path.is_symlink() else self._changed(path)
             if holds_mark(content) or MARK in path.name.lower():
                 self.found.setdefault(path.name, step)
+            if not path.is_symlink() and path.exists() and path.stat().st_mode & 0o077:
+                self.open.add(path.name)
 
     def _changed(self, path: Path) -> bytes:
         try:
@@ -356,6 +374,7 @@ def tell(story: Story, folder: Path, *, again: bool = False) -> None:
     with (
         listening(story.answer) as listener,
         patch.dict("os.environ", {"XDG_CACHE_HOME": str(kept)}),
+        open_umask(),
         watching(watch.look) as log,
     ):
         config = Config(
@@ -378,6 +397,7 @@ def tell(story: Story, folder: Path, *, again: bool = False) -> None:
     at_end = Watch(watch.folders)
     at_end.look("the end")
     assert not watch.found | at_end.found
+    assert not watch.open | at_end.open
     shown = {
         "OMETRIA_WAREHOUSE_URL": f"duckdb:///{warehouse}",
         "OMETRIA_API_KEY": "an-invented-key",
