@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 MARK = "kqzvj"
 BIRTHDAY = "1903-04-17"
+HAPPENED = "2026-02-20T10:00:00+00:00"
 KEY = "kqzvj-is-in-the-secret-too"
 LETTERS = MARK.encode()
 WRITTEN = (
@@ -134,7 +135,7 @@ def record_of(
             continue
         value: Any = {"boolean": True, "date": "1999-01-02"}.get(column.type, f"v{number}")
         if column.type == "timestamptz":
-            value = "2026-02-20T10:00:00+00:00"
+            value = HAPPENED
         if column.name in treated:
             value = planted(table, column, number)
             if plain and not isinstance(value, str):
@@ -176,6 +177,12 @@ def csv_line(cells: Sequence[Any], *, quoted: bool = True) -> str:
     return ",".join(f'"{text}"' if quoted else text for text in texts)
 
 
+def columns_of(table: Table, names: Sequence[str]) -> list[Column]:
+    """Give the columns of the fields with these names."""
+    by_field = {column.source: column for column in table.columns}
+    return [by_field[name] for name in names]
+
+
 def feed_files(
     table: Table, records: Sequence[Mapping[str, Any]], treated: str
 ) -> dict[str, bytes]:
@@ -185,9 +192,14 @@ def feed_files(
     Lines are torn at the field *treated*.
     """
     names = [name for name in table.fields if "::" not in name]
+    identity = {name for group in table.identity for name in group}
     rows = [[record.get(name) for name in names] for record in records]
     lines = [",".join(names), *map(csv_line, rows)]
     first, at = rows[0], names.index(treated)
+    first = [  # On a torn line, an odd address that a text quotes is that of no record.
+        None if each.quotes and each.source != treated else cell
+        for each, cell in zip(columns_of(table, names), first, strict=True)
+    ]
     before, after = csv_line([*first[:at], ""]).removesuffix('""'), csv_line(first[at + 1 :])
     whole = "\n".join([*lines, ""]).encode()
     jsonl = "".join(f"{json.dumps(record)}\n" for record in records).encode()
@@ -220,7 +232,12 @@ def feed_files(
         "6.parquet": parquet.getvalue(),
         "joined.csv": whole + (",".join(other) + "\n" + csv_line(first[::-1]) + "\n").encode(),
         "names.csv": "\n".join(
-            [",".join([*names, f"{MARK}@x", MARK]), csv_line([*first, MARK, MARK]), ""]
+            [
+                ",".join([*names, f"{MARK}@x", MARK]),
+                csv_line([*first, MARK, MARK]),
+                csv_line([*(None if name in identity else "v" for name in names), MARK, MARK]),
+                "",
+            ]
         ).encode(),
         "twice.csv": "\n".join([",".join([*names, treated]), csv_line([*first, MARK])]).encode(),
         "page.csv": f"<html>{MARK}</html>".encode(),
@@ -274,6 +291,8 @@ class Story:
                 return Reply(json.dumps({"error": MARK}).encode(), status=403)
             case ["lists", _, _]:
                 found = self.tables["member_lists"]
+            case ["unsubscribes"] if not asked.query["since"] < HAPPENED < asked.query["before"]:
+                found = []
             case [name]:
                 found = self.tables[name]
         return json_reply(found[asked.offset : asked.offset + asked.limit])
@@ -357,7 +376,7 @@ class Watch:
             return b""
 
 
-def tell(story: Story, folder: Path, *, again: bool = False) -> None:
+def tell(story: Story, folder: Path) -> None:
     """Sync, look at each step and at all that is shown, and find nothing of what is planted."""
     feed, kept, temporary = folder / "feed", folder / "kept", folder / "temporary"
     for each in (feed, kept, temporary):
@@ -383,15 +402,14 @@ def tell(story: Story, folder: Path, *, again: bool = False) -> None:
                 url=f"duckdb:///{warehouse}", temp_directory=str(temporary), threads=1
             ),
         )
-        for full in (False, True)[: 1 + again]:
-            try:
-                report = sync(config, full=full, clock=lambda: NOON)
-            except ReplicaError as error:
-                said.append(str(error))
-                if error.report is None:
-                    raise
-                report = error.report
-            said += [report.to_text(), json.dumps(report.to_json())]
+        try:
+            report = sync(config, clock=lambda: NOON)
+        except ReplicaError as error:
+            said.append(str(error))
+            if error.report is None:
+                raise
+            report = error.report
+        said += [report.to_text(), json.dumps(report.to_json())]
         said.append(log.getvalue())
     look_at_rows(story, warehouse)
     at_end = Watch(watch.folders)
@@ -449,11 +467,11 @@ def look_at_rows(story: Story, warehouse: Path) -> None:
 
 
 def everything(shift: int) -> Story:
-    """Give a story in which each column is treated that can be, in turn."""
+    """Give a story in which each column is treated that can be, but for texts that quote."""
     chosen: dict[str, str] = {}
     for number, (table, column, treatment) in enumerate(ALLOWED):
         place = f"{table.name}.{column.name}"
-        if place not in chosen or (number + shift) % 2:
+        if not column.quotes and (place not in chosen or (number + shift) % 2):
             chosen[place] = treatment
     return Story(
         exclude=tuple(place for place, treatment in chosen.items() if treatment == "exclude"),
@@ -468,7 +486,7 @@ def test_what_is_hidden_is_found_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_whatever_is_hidden_is_found_nowhere(data: st.DataObject) -> None:
     """For any choice of columns, and any of the planted values."""
@@ -486,4 +504,4 @@ def test_whatever_is_hidden_is_found_nowhere(data: st.DataObject) -> None:
         wide_keys=data.draw(st.booleans()),
     )
     with tempfile.TemporaryDirectory() as folder:
-        tell(story, Path(folder), again=True)
+        tell(story, Path(folder))

@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ometria_replica import privacy
-from ometria_replica.config import AccountSettings, Secret
+from ometria_replica.check import check
+from ometria_replica.config import AccountSettings, Config, Secret, WarehouseSettings
+from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.pseudonyms import Pseudonyms
 from ometria_replica.records import Dialect, FeedObject, StagedFile
+from ometria_replica.replication import sync
 from ometria_replica.tables import (
     EMAIL_EVENTS,
     LISTS,
@@ -349,6 +352,23 @@ def test_what_cannot_be_done_is_a_problem(settings: dict[str, Any], problem: str
     found = list(privacy.problems(TABLES, account(**settings)))
     assert any(each.startswith(problem) for each in found), found
     assert KEY not in str(found)
+
+
+def test_check_tells_a_problem_and_a_sync_refuses_it(tmp_path: Path) -> None:
+    """Before anything is contacted or made; so does the source for dlt, in test_source.py."""
+    wrong = account(api_key=Secret("an-invented-key", "the test"), hash=("*.seen", "*.email"))
+    url = f"duckdb:///{tmp_path}/w.duckdb"
+    config = Config(accounts=(wrong,), warehouse=WarehouseSettings(url=url))
+    said = "hash profiles.seen: only text can be hashed"
+
+    finding = next(check(config))
+    with pytest.raises(ConfigError, match=f"uk: {said}"):
+        sync(config)
+
+    assert finding.what == "uk: the columns"
+    assert isinstance(finding.error, ConfigError)
+    assert said in str(finding.error)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_can_be_done_is_none() -> None:
