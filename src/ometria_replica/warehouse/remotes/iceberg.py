@@ -30,6 +30,7 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from typing_extensions import override
 
 from ometria_replica.arrow_types import arrow_schema
@@ -40,12 +41,12 @@ from ometria_replica.selection import Selection, to_iceberg
 from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import FileScanTask, Table
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -57,8 +58,12 @@ PROPERTIES = {
 }
 """Properties of a new table. A later change by a user stays."""
 
+<<<<<<< HEAD
 _ABOUT = "comment"
 """The property that holds a table's comment, as Spark writes it."""
+=======
+READ_AT_ONCE = 8 * 2**20  # Bytes on disk, which are several times as many in memory.
+>>>>>>> million
 
 DEFAULT_CATALOG = "default"  # As pyiceberg's own. A catalog in SQL keeps tables under this name.
 
@@ -232,8 +237,21 @@ class IcebergTable(LakeTable):
 
     @override
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
-        """Read rows. Files without a selected row are not opened."""
-        return self._table.scan(to_iceberg(selection)).to_arrow_batch_reader()
+        """
+        Read rows, some files at a time. Files without a selected row are not opened.
+
+        pyiceberg's own reader (0.12) has all files in memory at once, if they are read slowly.
+        """
+        scan = self._table.scan(to_iceberg(selection))
+        columns = scan.projection()
+        files = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter)
+        batches = (
+            batch
+            for some in _in_groups(scan.plan_files())
+            for batch in files.to_record_batches(some)
+        )
+        schema = schema_to_pyarrow(columns)
+        return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
     @override
     def count(self, selection: Selection) -> int:
@@ -247,6 +265,18 @@ class IcebergTable(LakeTable):
     def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
         """Delete and add in one transaction."""
         self._table.overwrite(rows, to_iceberg(selection))
+
+
+def _in_groups(tasks: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
+    """Gather files until they have READ_AT_ONCE bytes: small ones are read side by side."""
+    group: list[FileScanTask] = []
+    for task in tasks:
+        group.append(task)
+        if sum(each.file.file_size_in_bytes for each in group) >= READ_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 _CONFLICTS = (CommitFailedException, ValidationException, CommitStateUnknownException)
