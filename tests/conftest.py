@@ -47,7 +47,11 @@ REPEATS = (
     ),
     Repeats("warehouses/test_permissions.py", ("delta", "iceberg", "dlt+duckdb")),
     Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
-    Repeats("warehouses/test_lost_rows.py", ("postgres",), ("schema", "all_gone", "every_source")),
+    Repeats(
+        "warehouses/test_lost_rows.py",
+        ("postgres",),
+        ("schema", "all_gone", "every_source", "state_table"),
+    ),
     Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands", "let_go")),
     Repeats("upgrade/test_upgrade.py", ("postgres",)),
     Repeats("upgrade/test_remotes.py", ("iceberg", "dlt+duckdb")),

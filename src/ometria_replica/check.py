@@ -101,15 +101,21 @@ def _check_feed(
 ) -> Iterator[Finding]:
     for table in catalog:
         if isinstance(table.read, Feed):
-            yield _tested(
-                f"{account.source_id}: the feed {source.feed_name(table)}",
-                lambda table=table: _list(source, table),  # type: ignore[misc] # As above.
-            )
+            warnings: list[str] = []
+            feed = f"{account.source_id}: the feed {source.feed_name(table)}"
+            yield _tested(feed, lambda table=table, found=warnings: _list(source, table, found))  # type: ignore[misc] # As above.
+            yield from (Finding(feed, warning=each) for each in warnings)
 
 
-def _list(source: AccountSource, table: Table) -> str:
-    found = len(list(islice(source.export(table).list(), _MOST_FILES)))
+def _list(source: AccountSource, table: Table, warnings: list[str]) -> str:
+    """Add to *warnings* what a sync would warn of."""
+    export = source.export(table)
+    if export.warning:
+        warnings.append(export.warning)
+    found = len(list(islice(export.list(), _MOST_FILES)))
     if found == 0:
+        if not export.waiting:
+            warnings.append(export.nothing_found())
         return "is empty; the next export will be the first"
     return f"holds {found:,} files" if found < _MOST_FILES else f"holds {found:,} files or more"
 

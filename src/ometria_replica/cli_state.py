@@ -1,4 +1,4 @@
-"""The commands that read or change the state: ``runs``, ``state`` and ``rejects``."""
+"""The commands that read or change the state: ``runs``, ``state``, ``rejects``, ``rehash``."""
 
 from __future__ import annotations
 
@@ -49,6 +49,28 @@ def runs(
 
     history = read_runs(settings_of(config, warehouse), limit, account or ())
     say(history_as_json(history) if as_json else history_as_text(history))
+
+
+def rehash(
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="Remove rows that cannot be rewritten, so that the next sync reads them again.",
+        ),
+    ] = False,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Rewrite the rows of columns that the settings now exclude or hash."""
+    from ometria_replica.rehashing import rehash as rewrite
+    from ometria_replica.rendering import rehashed_as_json, rehashed_as_text
+
+    done = rewrite(settings_of_accounts(config, warehouse, account), reload=reload)
+    say(rehashed_as_json(done) if as_json else rehashed_as_text(done))
 
 
 @state_app.command("show", cls=Command)

@@ -39,5 +39,5 @@ def sync_and_print(
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
-    """Print the report as text or JSON."""
-    say(report.to_json() if as_json else report.to_text())
+    """Print the report as text or JSON, each error once."""
+    say(report.with_errors_once().to_json() if as_json else report.to_text())

@@ -30,6 +30,16 @@ def comments(table: Table) -> dict[str, str]:
     return {name: comment for name, comment in found.items() if comment}
 
 
+def missing_comments(table: Table, there: Mapping[str, str | None]) -> dict[str, str]:
+    """Return those that are not *there*, or of another release; those of a user stay."""
+    found = {}
+    for name, text in comments(table).items():
+        old = there.get(name)
+        if old != text and (not old or is_ours(old)):
+            found[name] = text
+    return found
+
+
 def column_comment(table: Table, column: Column) -> str:
     """Write all that is known of a column; empty for one without a meaning."""
     if column.meaning is None:

@@ -33,6 +33,17 @@ def treated(table: Table, account: AccountSettings) -> Table:
     return replace(table, columns=columns, pseudonyms=_pseudonyms(account))
 
 
+def as_noted(table: Table, noted: Iterable[ColumnTreatment]) -> Table:
+    """Give the table the treatments that were *noted*, without the secret of then."""
+    treatments: dict[str, Treatment] = {
+        each.column_name: "excluded" if each.treatment == "excluded" else "hashed"
+        for each in noted
+        if each.table_name == table.name
+    }
+    columns = (replace(each, treatment=treatments.get(each.name)) for each in table.columns)
+    return replace(table, columns=tuple(columns), pseudonyms=None)
+
+
 def treatments_of(tables: Iterable[Table]) -> frozenset[ColumnTreatment]:
     """List the treatments of *tables*, which are those of an account."""
     return frozenset(

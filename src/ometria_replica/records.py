@@ -100,13 +100,15 @@ class FeedFile:
     """
     An export file on this machine, at *path*, in the format *dialect*.
 
-    Of a part of a file, *lines_before* counts the lines above it.
+    Of a part of a file, *lines_before* counts the lines above it. *lines* are the lines of a CSV
+    file, with the empty ones; None if they have not been counted.
     """
 
     origin: FeedObject
     path: Path
     dialect: Dialect
     lines_before: int = 0
+    lines: int | None = None
 
     def discard(self) -> None:
         """Remove it from this machine."""
@@ -119,12 +121,14 @@ class StagedFile:
     An export file that another machine mapped to Parquet files.
 
     *rows* are its staged rows in the order of the file, and *lines* are the lines that could
-    not be parsed; None if there are none. *unknown_fields* are undocumented field names.
+    not be parsed; None if there are none. *counts* are the numbers of both, and *unknown_fields*
+    are undocumented field names.
     """
 
     origin: FeedObject
     rows: Path | None
     lines: Path | None
+    counts: tuple[int, int]
     unknown_fields: frozenset[str]
 
     def discard(self) -> None:
@@ -139,9 +143,10 @@ class Unreadable:
     """
     An export file that cannot be read, with the *reason*, which quotes none of its contents.
 
-    *again* says that the next run may succeed, because this version no longer exists. Such a file
-    is not recorded in the file log. *later* says that some run may: the file is archived, or this
-    user may not read it. It is recorded, with the time from which it is tried again.
+    *again* says that the next run may succeed, because this version no longer exists, or because
+    rows were lost between two machines. Such a file is not recorded in the file log. *later* says
+    that some run may: the file is archived, or this user may not read it. It is recorded, with
+    the time from which it is tried again.
     """
 
     origin: FeedObject

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Reject
     from ometria_replica.check import Finding
+    from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
     from ometria_replica.state_commands import ReplicaState
 
@@ -63,6 +64,29 @@ def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None)
     return _json({"table": table_name, "source_ids": list(source_ids), "since": since})
 
 
+def rehashed_as_text(done: Sequence[Rehashed]) -> str:
+    """Write what became of the rows of each table, and what may still hold the old values."""
+    if not done:
+        return "The rows are as the settings want them. Nothing was changed."
+    lines = [
+        f"{each.table} of {each.source_id}: {counted(each.rows, 'row')}"
+        + (" removed; the next sync reads them again." if each.removed else " rewritten.")
+        for each in done
+    ]
+    lines += [
+        f"{each.table} of {each.source_id}: {counted(each.merged, 'row')} merged into another,"
+        " because addresses that differ in case or space only are one now."
+        for each in done
+        if each.merged
+    ]
+    return "\n".join([*lines, *filter(None, [done[0].remains])])
+
+
+def rehashed_as_json(done: Sequence[Rehashed]) -> str:
+    """Write what became of the rows of each table."""
+    return _json([asdict(each) for each in done])
+
+
 def replay_as_text(converted: int, remaining: int | None, report: RunReport | None) -> str:
     """Write the report of the run that read files again, and the result of the replay."""
     done = f"{counted(converted, 'value')} converted now."
@@ -76,7 +100,7 @@ def replay_as_text(converted: int, remaining: int | None, report: RunReport | No
 
 def replay_as_json(converted: int, remaining: int | None, report: RunReport | None) -> str:
     """Write the result of a replay; *remaining* is null if the warehouse failed then."""
-    run = report.to_dict() if report else None
+    run = report.with_errors_once().to_dict() if report else None
     return _json({"converted": converted, "remaining": remaining, "report": run})
 
 

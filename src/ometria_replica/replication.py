@@ -7,8 +7,7 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date
 from typing import TYPE_CHECKING
@@ -19,13 +18,10 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
-    TRY_AGAIN_LATER,
-    Busy,
     ConfigError,
     NotEnoughMemory,
     OmetriaError,
     ReplicaError,
-    WarehouseError,
 )
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import translating
@@ -37,12 +33,10 @@ from ometria_replica.run_context import (
     Progress,
     RunContext,
     Window,
-    history_of,
-    unended,
     utc_now,
 )
+from ometria_replica.run_endings import finish, is_of_a_library, leased, recorded_if_stopped
 from ometria_replica.schema import Feed
-from ometria_replica.stopping import Stopped
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -56,7 +50,7 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
-    from ometria_replica.report import Outcome, RunReport
+    from ometria_replica.report import RunReport
     from ometria_replica.run_context import Fetch
     from ometria_replica.schema import Table
     from ometria_replica.table_reads import Pending
@@ -120,18 +114,18 @@ def sync(
         limits=limits,
     ) as warehouse:
         place = masked(config.warehouse.url)
-        with _recorded_if_stopped(run, warehouse, place):
+        with recorded_if_stopped(run, warehouse, place):
             for account in config.accounts:
                 found = warehouse.prepare(owner_of(account, catalog), run.clock())
                 run.warnings += [warning for warning in found if warning not in run.warnings]
             for account in config.accounts:
                 with (
                     run.at(account.source_id),
-                    _leased(run, warehouse, account, place) as may_write,
+                    leased(run, warehouse, account, place) as may_write,
                 ):
                     if may_write:
                         _sync_account(run, warehouse, account, chosen, catalog)
-        return _finish(run, warehouse, place, dry_run=dry_run)
+        return finish(run, warehouse, place, dry_run=dry_run)
 
 
 def _sync_account(
@@ -148,15 +142,10 @@ def _sync_account(
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
         except BaseException as error:
-            if not _is_of_a_library(error):
+            if not is_of_a_library(error):
                 raise
             run.bugs.append(error)  # The other accounts may well be read.
         run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
-
-
-def _is_of_a_library(error: BaseException) -> bool:
-    """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
-    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
 def sync_table(read: TableRead) -> None:
@@ -210,79 +199,6 @@ def _going_on(run: RunContext) -> Iterator[None]:
         yield
     except OmetriaError as error:
         run.errors.append(error)
-
-
-@contextmanager
-def _recorded_if_stopped(run: RunContext, warehouse: Warehouse, place: str) -> Iterator[None]:
-    """Record in the history that a signal, or a bug of the program, ends the run."""
-    try:
-        yield
-    except ReplicaError:
-        raise  # The warehouse refuses: it can hold no history.
-    except BaseException as error:
-        outcome: Outcome = "failed" if _is_of_a_library(error) else "stopped"
-        report = run.report(place, outcome, _why_stopped(error))
-        with suppress(WarehouseError):  # The first failure is the one to report.
-            warehouse.state.record(history_of(report), may_be_known=True)
-        raise
-
-
-def _why_stopped(error: BaseException) -> str:
-    match error:
-        case Stopped(number=number):
-            return f"stopped by {signal.Signals(number).name}"
-        case _ if _is_of_a_library(error):  # Its message may quote personal data.
-            return f"bug in ometria-replica: {type(error).__name__}"
-    return f"stopped by {type(error).__name__}"
-
-
-@contextmanager
-def _leased(
-    run: RunContext, warehouse: Warehouse, account: AccountSettings, place: str
-) -> Iterator[bool]:
-    """Hold the account's lease; yield False if another run has it, and note that."""
-    lease = run.lease(account.source_id)
-    try:
-        for ended in warehouse.leases.acquire(lease, run.clock()):
-            if (history := unended(ended, place)) is not None:
-                warehouse.state.record_unended(history)
-    except Busy as error:
-        run.errors.append(error)  # The other accounts may well be free.
-        yield False
-        return
-    try:
-        yield True
-    except BaseException:
-        with suppress(WarehouseError):  # The first failure is the one to report.
-            warehouse.leases.release(lease)
-        raise
-    with run.after_failure():
-        warehouse.leases.release(lease)
-
-
-def _finish(run: RunContext, warehouse: Warehouse, place: str, *, dry_run: bool) -> RunReport:
-    """Record the run in the history, and raise its worst error."""
-    outcome: Outcome = "failed" if run.errors or run.bugs else "dry run" if dry_run else "succeeded"
-    # The first that another run would not mend, if there is one.
-    worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
-    reason = _why_stopped(run.bugs[0]) if run.bugs else str(worst) if worst else None
-    report = run.report(place, outcome, reason)
-    lost = any(isinstance(error, Busy) for error in run.errors)  # Its lease, perhaps.
-    with run.after_failure():
-        warehouse.state.record(history_of(report), may_be_known=lost)
-    for bug in run.bugs:
-        if isinstance(bug, Exception):
-            raise bug
-        failure = ReplicaError(
-            f"A library failed with {type(bug).__name__}; what it says is above. Committed data is"
-            " safe, and the other accounts were read. Please report this as a bug."
-        )
-        failure.report = report
-        raise failure from bug
-    if worst is not None:
-        worst.report = report
-        raise worst
-    return report
 
 
 def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:

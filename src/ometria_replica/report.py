@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -148,14 +148,29 @@ class RunReport:
         return any(table.files for table in self.tables)
 
     def failures(self) -> Iterator[str]:
-        """Write each error once: a wrong key fails every table with another request's name."""
+        """Write each error once, with the tables that it stopped."""
+        for tables in self._failed_alike():
+            yield f"{', '.join(self.name_of(table) for table in tables)}: {tables[0].error}"
+
+    def with_errors_once(self) -> RunReport:
+        """Return the report with each error at its first table, to which the others refer."""
+        alike = {id(table): tables[0] for tables in self._failed_alike() for table in tables[1:]}
+        tables = (
+            replace(table, error=f"The same as for {self.name_of(alike[id(table)])}.")
+            if id(table) in alike
+            else table
+            for table in self.tables
+        )
+        return replace(self, tables=tuple(tables))
+
+    def _failed_alike(self) -> Iterable[list[TableReport]]:
+        """Group failed tables: a wrong key fails each of an account with another request's name."""
         alike: dict[str, list[TableReport]] = {}
         for table in self.tables:
             if table.error:
                 cause = re.sub(r"GET /.*? \(", "GET (", f"{table.source_id} {table.error}")
                 alike.setdefault(cause, []).append(table)
-        for tables in alike.values():
-            yield f"{', '.join(self.name_of(table) for table in tables)}: {tables[0].error}"
+        return alike.values()
 
     def _remarks(self) -> list[str]:
         remarks = [f"Warning: {warning}" for warning in self.warnings[:MOST_WARNINGS]]

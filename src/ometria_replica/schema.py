@@ -259,6 +259,11 @@ class Table:
         return any(column.treatment for column in self.columns)
 
     @property
+    def hides_addresses(self) -> bool:
+        """Whether an address is excluded or hashed, so that no other text may quote one."""
+        return any(column.person == "address" and column.treatment for column in self.columns)
+
+    @property
     def people(self) -> dict[str, PersonId]:
         """The fields that hold an id of a person, and of which kind."""
         return {str(column.source): column.person for column in self.columns if column.person}

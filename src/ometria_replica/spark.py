@@ -204,7 +204,7 @@ class _Cluster:
             return UnreadableFile(origin, outcome.reason, again=outcome.again, later=outcome.later)
         rows = self.staging.download(outcome.rows, folder)
         lines = self.staging.download(outcome.lines, folder)
-        return StagedFile(origin, rows, lines, frozenset(outcome.unknown_fields))
+        return StagedFile(origin, rows, lines, outcome.counts, frozenset(outcome.unknown_fields))
 
 
 def _in_waves(files: Sequence[FeedObject], at_once: int) -> Iterator[tuple[FeedObject, ...]]:
@@ -343,12 +343,14 @@ class Staged(_Json):
     A file was mapped.
 
     *number* is its place in the wave. *rows* and *lines* are objects in the staging folder:
-    the staged rows, and the lines that could not be parsed; None if there are none.
+    the staged rows, and the lines that could not be parsed; None if there are none. *counts*
+    are the numbers of both.
     """
 
     number: int
     rows: str | None
     lines: str | None
+    counts: tuple[int, int]
     unknown_fields: tuple[str, ...] = ()
 
 
@@ -384,8 +386,8 @@ _OUTCOMES: dict[str, type[Outcome]] = {kind.__name__: kind for kind in (Staged, 
 def outcome_from_json(text: str) -> Outcome:
     """Read an outcome that :meth:`to_json` wrote."""
     fields = json.loads(text)
-    if "unknown_fields" in fields:
-        fields["unknown_fields"] = tuple(fields["unknown_fields"])
+    for name in {"counts", "unknown_fields"} & fields.keys():
+        fields[name] = tuple(fields[name])
     return _OUTCOMES[fields.pop("kind")](**fields)
 
 
@@ -476,12 +478,13 @@ def _staged(
         file.discard()
         if isinstance(mapped, UnreadableFile):
             return Unreadable(number, mapped.reason, mapped.again, mapped.later)
-        unknown = staging.save(rows, lines)
+        counts, unknown = staging.save(rows, lines)
     name = f"{work.folder}{number:06}-{uuid4().hex}"
     return Staged(
         number,
         _upload(bucket, rows, f"{name}.rows.parquet"),
         _upload(bucket, lines, f"{name}.lines.parquet"),
+        counts,
         tuple(sorted(unknown)),
     )
 

@@ -232,9 +232,13 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
     start_after = _list_after(read, state, len(waiting))
     with step("listing"):
         listed = list(export.list(start_after))
+        if start_after is not None and not listed and not export.waiting:
+            start_after = None  # Files of the last week were there, and are gone.
+            listed = list(export.list())
     files = _files_to_read(read, listed, waiting)
-    if not files and not state.files and not export.waiting and not read.run.window.is_partial:
-        read.progress.warn(export.nothing_found())
+    is_expected = state.files or not read.run.window.is_partial
+    if not listed and not export.waiting and is_expected:
+        read.progress.warn(export.nothing_found(state.files - state.unreadable))
     if export.waiting:
         read.progress.remark(_too_young(export.waiting, export.settle_seconds))
     size = sum(file.size for file in files)

@@ -61,6 +61,18 @@ def test_a_new_version_is_read_again() -> None:
     assert log.new_files([rewritten, *listed[1:]]) == [rewritten]
 
 
+def test_a_version_that_comes_back_is_read_again() -> None:
+    """An object has one content, another, and the first again, each time as a new file."""
+    log, read = FileLog(), []
+    for minute, etag in enumerate(("a", "b", "a", "a")):
+        listed = [*(file(at) for at in range(8)), file(20 + minute, "x.csv", etag)]
+        new = log.new_files(listed)
+        read += [each.etag for each in new if each.name == "x.csv"]
+        log = through_json(log.after(listed, new))
+
+    assert read == ["a", "b", "a"]
+
+
 def test_a_new_file_below_the_horizon_counts_as_late() -> None:
     """It is not read, and each load counts it as long as it is listed."""
     listed = [file(minute) for minute in range(8)]

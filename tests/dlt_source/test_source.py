@@ -18,9 +18,10 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ometria_replica.comments import comments
 from ometria_replica.config import Config
 from ometria_replica.dlt import file_log, ometria, ometria_accounts
+from ometria_replica.dlt.reading import read
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
-from ometria_replica.tables import LISTS
+from ometria_replica.tables import EMAIL_EVENTS, LISTS
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
 from tests.dlt_source.destinations import TABLES, Destination, DuckDB, everything
 from tests.e2e.oracle import expected
@@ -231,6 +232,23 @@ def test_wide_keys_separate_rows_that_the_specified_keys_merge(
     duck.pipeline().run(ometria(feed_url=str(tmp_path / "feed"), wide_keys=True))
 
     assert {row["send_id"] for row in duck.rows("email_events")} == {"1", "2"}
+
+
+def test_a_feed_that_is_empty_now_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If its files come back, the log still knows them."""
+    folder, state = tmp_path / "feed", dict[str, Any]()
+    record = {"to_address": "ann@example.com", "event_type": "open", "dt_occurred": "2026-03-01"}
+    write_feed_file(folder, "a.jsonl", datetime(2026, 3, 2, 12, tzinfo=UTC), [record])
+    settings = settings_of(folder=folder)
+    assert len(list(read(settings, EMAIL_EVENTS, state))) == 1
+    (folder / "a.jsonl").rename(tmp_path / "a.jsonl")
+
+    assert list(read(settings, EMAIL_EVENTS, state)) == []
+    assert "although earlier runs have read 1 file." in caplog.text
+    (tmp_path / "a.jsonl").rename(folder / "a.jsonl")
+    assert list(read(settings, EMAIL_EVENTS, state)) == []
 
 
 def test_a_file_that_arrives_too_late_causes_a_warning(

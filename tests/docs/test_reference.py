@@ -23,8 +23,10 @@ from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.rehashing import Rehashed
 from ometria_replica.rendering import (
     findings_as_json,
+    rehashed_as_json,
     replay_as_json,
     rewound_as_json,
     settings_as_json,
@@ -103,6 +105,7 @@ JSON: dict[str, Any] = {
         *names_of(TableStatus),
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
     ],
+    "`rehash`": json.loads(rehashed_as_json([Rehashed("uk", "lists", 1)]))[0],
     "`state rewind`": json.loads(rewound_as_json("lists", [], None)),
     "`rejects list`": names_of(Reject),
     "`rejects replay`": json.loads(replay_as_json(0, 0, None)),

@@ -3,14 +3,19 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ometria_replica.mapping.readers import json_batches
 from ometria_replica.state_commands import replay, rewind
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
 from tests.replicas import of, write_feed_file
+
+if TYPE_CHECKING:
+    import pytest
 
 FIRST = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -33,6 +38,32 @@ def write(feed: Path, day: int, *who: str, seconds: int = 0) -> None:
 def standing(warehouse: Path) -> dict[str, str]:
     rows = read_file(warehouse, "ometria.email_events")
     return {row["email"]: row["bounce_reason"] for row in rows}
+
+
+def test_a_file_of_which_a_record_was_lost_waits_for_a_replay(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seeded reader loses a record: its file is a reject with the numbers, and no other is."""
+    everyone = account(folder=(feed := tmp_path / "feed"))
+    write(feed, 1, "ann", "bob")
+    write(feed, 2, "cat")
+    with monkeypatch.context() as seeded:
+        seeded.setattr(
+            "ometria_replica.mapping.staging.json_batches",
+            lambda *file: (records[:1] for records in json_batches(*file)),
+        )
+        events = of(replicate(warehouse, everyone, at=NOON), "email_events")
+
+    assert (events.files, events.files_unreadable) == (1, 1)
+    assert standing(warehouse) == {"cat": "day 2"}
+    (reject,) = state(warehouse, "rejects")
+    assert reject["reason"] == "2 records became 1 row and 0 rejected lines; please report this"
+
+    replay(config(warehouse, everyone))
+    replicate(warehouse, everyone, at=NOON + HOUR)
+
+    assert standing(warehouse) == {"ann": "day 1", "bob": "day 1", "cat": "day 2"}
+    assert state(warehouse, "rejects") == []
 
 
 def test_a_backfill_reads_the_files_of_its_days(warehouse: Path, tmp_path: Path) -> None:

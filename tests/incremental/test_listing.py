@@ -103,6 +103,21 @@ def test_a_full_sync_lists_all(feed: Path, tmp_path: Path) -> None:
     assert sync(tmp_path, now + HOUR, full=True).files == WEEKS + 1
 
 
+def test_a_feed_that_is_empty_now_is_warned_of(feed: Path, tmp_path: Path) -> None:
+    """Each run says where it looked, and how many files there were, whatever it lists."""
+    now = NOON + WEEKS * DAY
+    settings, warehouse = account(folder=feed), tmp_path / "replica.duckdb"
+    assert replicate(warehouse, settings, at=now).warnings == ()
+    assert replicate(warehouse, settings, at=now + HOUR).warnings == ()
+    for file in feed.iterdir():
+        file.rename(file.with_suffix(".tmp"))
+
+    for at in (now + HOUR, now + DAY):
+        (warning,) = replicate(warehouse, settings, at=at).warnings
+        assert f"{feed}: no file has a name that matches '*', although earlier runs" in warning
+        assert "have read 70 files." in warning
+
+
 def test_another_folder_is_listed_from_its_first_name(feed: Path, tmp_path: Path) -> None:
     """The listing time of one export does not apply to another."""
     now = NOON + WEEKS * DAY

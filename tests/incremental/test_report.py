@@ -282,3 +282,8 @@ def test_a_wrong_key_is_said_once() -> None:
         "Failed: profiles, lists: " + denied.format("profiles offset=0"),
         "Failed: email_events: The bucket is not there.",
     ]
+    assert [table["error"] for table in failed.with_errors_once().to_dict()["tables"]] == [
+        denied.format("profiles offset=0"),
+        "The same as for profiles.",
+        "The bucket is not there.",
+    ]

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +18,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ometria_replica.config import FeedSettings, Secret
+from ometria_replica.check import check
+from ometria_replica.config import Config, FeedSettings, Secret, WarehouseSettings
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -30,6 +32,7 @@ from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.ometria.refusals import MovedOn
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.tables import EMAIL_EVENTS
+from tests import replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +156,21 @@ def test_a_feed_without_a_file_says_where_it_looked(tmp_path: Path) -> None:
     assert feed.nothing_found() == (
         f"{tmp_path}: no file has a name that matches '*.csv'. There are other files, such as"
         " notes.txt. Check the feed's url and pattern."
+    )
+
+
+def test_check_warns_of_a_feed_as_a_sync_does(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
+    """Of a store that is asked over http, and of a pattern that no file matches."""
+    s3.put_object(Bucket="exports", Key="acme/1.txt", Body=CSV)
+    elsewhere = endpoint.replace("127.0.0.1", "127.1")  # Not known as an address of this machine.
+    feed = s3_feed(elsewhere, pattern="*.csv").options
+    settings = replicas.account(folder=tmp_path)
+    config = Config((replace(settings, feed=feed),), WarehouseSettings(str(tmp_path / "w.duckdb")))
+
+    over_http, nothing = [each.warning for each in check(config) if each.warning]
+    assert f"the store at {elsewhere.removeprefix('http://')} is asked over http" in str(over_http)
+    assert "no file has a name that matches '*.csv'. There are other files, such as 1.txt" in str(
+        nothing
     )
 
 

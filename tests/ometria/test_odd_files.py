@@ -12,6 +12,8 @@ import pytest
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from obstore.store import LocalStore
 
@@ -19,6 +21,7 @@ from ometria_replica.config import FeedSettings, Secret
 from ometria_replica.errors import ConfigError, OmetriaError
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.ometria.file_names import from_text, to_text
 from ometria_replica.records import FeedFile, Unreadable
 from ometria_replica.tables import EMAIL_EVENTS
 
@@ -103,6 +106,31 @@ def test_keys_that_the_driver_cannot_name_are_read(
         "y.csv",
         "z//",
     ]
+
+
+def test_a_key_with_the_text_of_an_escape_is_read_by_either_listing(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """It has one name, whether or not another key has a character that the driver cannot name."""
+    for name in (r"c\x00.csv", r"d\e.csv"):
+        s3.put_object(Bucket="exports", Key=f"acme/{name}", Body=CSV + name.encode())
+    expected = {
+        r"c\\x00.csv": CSV + rb"c\x00.csv",
+        r"d\e.csv": CSV + rb"d\e.csv",
+    }
+    assert read(ExportFiles(settings(endpoint), EMAIL_EVENTS), tmp_path / "1") == expected
+
+    s3.put_object(Bucket="exports", Key="acme//odd.csv", Body=CSV)
+    found = read(ExportFiles(settings(endpoint), EMAIL_EVENTS), tmp_path / "2")
+    assert found == {**expected, "/odd.csv": CSV}
+
+
+@given(st.binary(), st.binary())
+def test_no_two_names_have_one_text(one: bytes, other: bytes) -> None:
+    """Each is read back from its text, whatever its bytes are."""
+    assert from_text(to_text(one)) == one
+    for name in (other, to_text(other).encode(), other.replace(b"x", rb"\x0a"), one + rb"\xff"):
+        assert from_text(to_text(name)) == name
 
 
 def test_a_key_that_ends_with_a_slash_is_read(s3: S3Client, endpoint: str, tmp_path: Path) -> None:
@@ -219,7 +247,7 @@ def test_names_that_are_no_text_are_read(feed: Path, tmp_path: Path) -> None:
 
 
 def test_two_names_of_one_text_are_two_files(feed: Path, tmp_path: Path) -> None:
-    r"""One has the byte, the other the text ``\xff``: each is read, as a version of its own."""
+    r"""One has the byte, the other the text ``\xff``: each is read, under a name of its own."""
     for name, content in ((b"c\xff.csv", CSV), (rb"c\xff.csv", CSV + CSV)):
         with open(os.path.join(os.fsencode(feed), name), "wb") as file:  # noqa: PTH118, PTH123 -- Bytes are no Path.
             file.write(content)
@@ -227,8 +255,8 @@ def test_two_names_of_one_text_are_two_files(feed: Path, tmp_path: Path) -> None
     with ExportFiles(settings, EMAIL_EVENTS, settle_seconds=0) as export:
         files = list(export.fetch(sorted(export.list()), tmp_path / "in"))
 
-    sizes = [file.path.stat().st_size for file in files if isinstance(file, FeedFile)]
-    assert sorted(sizes) == [len(CSV), 2 * len(CSV)]
+    sizes = {f.origin.name: f.path.stat().st_size for f in files if isinstance(f, FeedFile)}
+    assert sizes == {r"c\xff.csv": len(CSV), r"c\\xff.csv": 2 * len(CSV)}
 
 
 def test_links_out_of_the_folder_are_followed_only_if_a_setting_asks(

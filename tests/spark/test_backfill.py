@@ -308,7 +308,7 @@ def test_a_staging_bucket_that_does_not_exist_is_an_error(s3: S3Server) -> None:
 @pytest.mark.parametrize(
     "outcome",
     [
-        on_spark.Staged(3, "a/3.rows.parquet", None, ("news",)),
+        on_spark.Staged(3, "a/3.rows.parquet", None, (7, 0), ("news",)),
         on_spark.Unreadable(4, "it cannot be read as csv", again=False, later=True),
         on_spark.Failed("ConfigError", "no"),
     ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,9 +55,13 @@ def save(file: FeedFile, path: Path) -> StagedFile:
     with duckdb.connect() as connection:
         staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
         assert not isinstance(staging.add_file(file, NOON), Unreadable)
-        unknown = staging.save(rows, lines)
+        counts, unknown = staging.save(rows, lines)
     return StagedFile(
-        file.origin, rows if rows.exists() else None, lines if lines.exists() else None, unknown
+        file.origin,
+        rows if rows.exists() else None,
+        lines if lines.exists() else None,
+        counts,
+        unknown,
     )
 
 
@@ -83,3 +89,21 @@ def test_staging_elsewhere_gives_the_same_result_as_here(texts: list[str]) -> No
 
 def ordered(outcome: Outcome) -> list[str]:
     return sorted(map(str, outcome.rejects))
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (1, 2), (0, 0)])
+def test_rows_that_did_not_arrive_leave_the_file_for_the_next_run(
+    counts: tuple[int, int], tmp_path: Path
+) -> None:
+    """As many rows and rejects are loaded as the other machine counted, or none."""
+    text = "\n".join([",".join(NAMES), "ann,open,2026-03-01 10:00:00,,1", "short,line", ""])
+    saved = save(file_of(tmp_path, text.encode(), CSV), tmp_path / "saved")
+    assert saved.counts == (1, 1)
+    with duckdb.connect() as connection:
+        staging = Staging(connection, EMAIL_EVENTS, "1042", "uk")
+        found = staging.add_staged(replace(saved, counts=counts), NOON)
+        left = finish(staging)
+
+    assert isinstance(found, Unreadable)
+    assert found.again
+    assert (left.rows, left.rejects) == ([], [])

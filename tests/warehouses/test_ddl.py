@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
@@ -230,16 +230,30 @@ def test_a_delta_table_has_comments_as_spark_writes_them(tmp_path: Path) -> None
 
 
 def test_an_iceberg_table_has_comments_as_spark_writes_them(tmp_path: Path) -> None:
-    """In the docs of its fields, and in a property of the table."""
+    """In the docs of its fields, and in a property of the table; those of a user stay."""
     folder = f"file://{tmp_path}/lake"
-    with open_warehouse(f"iceberg+sqlite:///{tmp_path}/c.db?warehouse={folder}") as warehouse:
-        warehouse.prepare(Owner("account of shop", "shop"), NOON)
-        Load(LISTS, ['{"id": "7"}']).into(warehouse)
-
     catalog = load_catalog("default", uri=f"sqlite:///{tmp_path}/c.db", warehouse=folder)
-    table = catalog.load_table(("ometria", "lists"))
-    there = {field.name: field.doc for field in table.schema().fields}
-    assert there | {"": table.properties["comment"]} == comments(LISTS)
+
+    def table_after_a_run() -> Any:
+        with open_warehouse(f"iceberg+sqlite:///{tmp_path}/c.db?warehouse={folder}") as warehouse:
+            warehouse.prepare(Owner("account of shop", "shop"), NOON)
+        return catalog.load_table(("ometria", "lists"))
+
+    def found_in(table: Any) -> dict[str, str]:
+        there = {field.name: field.doc for field in table.schema().fields}
+        return there | {"": table.properties["comment"]}
+
+    table = table_after_a_run()
+    assert found_in(table) == comments(LISTS)
+    with table.update_schema() as schema:
+        schema.update_column("list_id", doc="What it was. [inferred]")
+        schema.update_column("list_title", doc="Mine.")
+    with table.transaction() as transaction:
+        transaction.set_properties(comment="What it was. [ometria-replica]")
+
+    table = table_after_a_run()
+    assert found_in(table) == {**comments(LISTS), "list_title": "Mine."}
+    assert table_after_a_run().metadata_location == table.metadata_location
 
 
 @pytest.mark.parametrize(

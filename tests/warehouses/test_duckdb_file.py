@@ -89,6 +89,31 @@ def test_a_file_that_exists_keeps_its_version(tmp_path: Path) -> None:
         assert len(rows(place, "lists")) == 1
 
 
+def row_groups(place: DuckDBPlace) -> int:
+    """Count the row groups of the lists, of which a scan reads each by itself."""
+    with place.looking() as connection:
+        ((count,),) = connection.execute(
+            "SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('ometria.lists')"
+        ).fetchall()
+    return int(count)
+
+
+def test_row_groups_are_merged_after_many_rows_and_at_the_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after each batch: to merge them costs more than to load it."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    after: list[int] = []
+    monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb.ROW_GROUP", 3)
+    with opened(place) as warehouse:
+        for number in range(4):
+            Load(LISTS, [f'{{"id": "{number}"}}']).into(warehouse)
+            after.append(row_groups(place))
+        warehouse.state.add_owner(Owner("account of us", "us"), NOON)  # As a run ends: no rows.
+    assert after == [1, 2, 1, 2]
+    assert row_groups(place) == 1
+
+
 def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
     """The message says which DuckDB is installed, and what to do."""
     place = DuckDBPlace(tmp_path / "replica.duckdb")
@@ -98,6 +123,34 @@ def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
 
     told = rf"newer DuckDB than {re.escape(duckdb.__version__)}.*pip install --upgrade duckdb"
     with pytest.raises(WarehouseError, match=told), opened(place):
+        pass
+
+
+def test_a_damaged_file_is_told_as_such(tmp_path: Path) -> None:
+    """One that was cut off, one with other bytes in its header, and one with a damaged log."""
+    place, log = DuckDBPlace(tmp_path / "replica.duckdb"), tmp_path / "replica.duckdb.wal"
+    with opened(place):
+        pass
+    whole = place.path.read_bytes()
+
+    for damaged in (whole[:100], whole[:-1], whole[:20000], whole[:100] + b"!" * 9 + whole[109:]):
+        place.path.write_bytes(damaged)
+        with pytest.raises(WarehouseError, match="is damaged: a part of it is missing"):
+            place_is_opened(place)
+        assert place.path.read_bytes() == damaged
+
+    place.path.write_bytes(whole)
+    with duckdb.connect(str(place.path)) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS one")
+        written = log.read_bytes()
+    log.write_bytes(written[:60] + b"!" * 9 + written[69:])
+    with pytest.raises(WarehouseError, match=r"replica.duckdb.wal, DuckDB's log .* is damaged"):
+        place_is_opened(place)
+
+
+def place_is_opened(place: DuckDBPlace) -> None:
+    """Begin a run."""
+    with opened(place):
         pass
 
 

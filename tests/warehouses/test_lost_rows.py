@@ -11,6 +11,13 @@ from ometria_replica.batch import DeleteDetection, Owner, Run
 from ometria_replica.errors import Busy
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.state_tables import (
+    ACCOUNTS,
+    FILES,
+    STATE_TABLES,
+    VERSION,
+    WATERMARKS,
+)
 from tests.faults.world import NOTHING, TABLES, World
 from tests.places import KINDS
 from tests.upgrade.v1 import run_statement
@@ -30,9 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ometria_replica.schema import StateTable
     from tests.places import Place
 
 EVENT = '{"to_address": "%s@example.com", "event_type": "open", "dt_occurred": "2026-03-01"}'
+OWNER = Owner("account of uk", "uk")
 DROPPED = ("email_events", "member_lists")
 
 
@@ -173,6 +182,42 @@ def test_a_table_is_not_made_anew_while_a_run_goes_on(both: Place) -> None:
     with pytest.raises(Busy, match="are gone"), opened(both, "fr"):
         pass
     assert table_state_of(both, "lists").watermark == NOON
+
+
+# --- state ---
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(table, id=table.name, marks=() if table is FILES else pytest.mark.slow)
+        for table in STATE_TABLES
+    ],
+)
+@two_engines
+def test_a_dropped_state_table_is_created_again(both: Place, table: StateTable) -> None:
+    """Its content is lost, and a warning says so, once; what it said was read is read again."""
+    with opened(both) as warehouse:
+        Load(LISTS, ['{"id": "1"}'], watermark=NOON).into(warehouse)
+        Load(EMAIL_EVENTS, [EVENT % 1], file=("1", NOON)).into(warehouse)
+        warehouse.state.set_listed("uk", "email_events", "feed", NOON, "a-run")
+    run_statement(both, f"DROP TABLE ometria_replica.{table.name}")
+
+    with open_warehouse(both.url, dry_run=True) as warehouse:
+        dry = warehouse.prepare(OWNER, NOON)
+        assert warehouse.state.owners() == ([] if table is ACCOUNTS else [OWNER])
+    first, second = told(both), told(both)
+
+    lost = table is not VERSION  # That is no loss: it is written anew.
+    assert [f"{table.name} is missing" in warning for warning in dry] == [True] * lost
+    assert [f"{table.name} was missing" in warning for warning in first] == [True] * lost
+    assert second == []
+    with opened(both) as warehouse:
+        Load(LISTS, ['{"id": "1"}'], at=NOON + HOUR).into(warehouse)
+    lists, events = table_state_of(both, "lists"), table_state_of(both, "email_events")
+    assert lists.watermark == (None if table is WATERMARKS else NOON)
+    assert events.files == (0 if table is FILES else 1)
+    assert bool(events.listed) == (table not in {FILES, WATERMARKS})
 
 
 # --- older copies ------------------------------------------------------------------------------

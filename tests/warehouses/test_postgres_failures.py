@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import adbc_driver_manager as adbc
 import pytest
 
+from ometria_replica.batch import DeleteDetection, Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.tables import LISTS, PROFILES
@@ -22,7 +23,7 @@ from ometria_replica.warehouse.trial import try_sync
 from tests.places import PostgresPlace
 from tests.postgres import GUARDED, PASSWORD
 from tests.postgres import postgres as server
-from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows
+from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, table_state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +69,6 @@ GUEST = (
 
 def syncs(url: str) -> None:
     """Load, replace and remove a row as a run does."""
-    from ometria_replica.batch import DeleteDetection, Owner  # noqa: PLC0415 -- used here only.
-
     with open_warehouse(url) as warehouse:
         warehouse.prepare(Owner("account of uk", "uk"), NOON)
         warehouse.leases.acquire(a_lease(), NOON)
@@ -372,6 +371,57 @@ def test_warnings_of_a_trigger_do_not_reach_the_output(
     assert "canary" not in "".join(capfd.readouterr())
 
 
+KEEPS_BACK = (
+    "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$",
+    "CREATE TRIGGER keep BEFORE {} ON ometria.profiles FOR EACH ROW EXECUTE FUNCTION keep()",
+)
+RULE = ("CREATE RULE keep AS ON {} TO ometria.profiles DO INSTEAD NOTHING",)
+
+
+@pytest.mark.parametrize(
+    ("statements", "event", "told"),
+    [
+        (KEEPS_BACK, "INSERT", "0 of 2 rows of ometria.profiles in .* were written"),
+        pytest.param(
+            KEEPS_BACK,
+            "UPDATE",
+            "1 of 2 rows of ometria.profiles in .* were written",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            KEEPS_BACK,
+            "DELETE",
+            "0 of 1 rows of ometria.profiles in .* were removed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            RULE,
+            "DELETE",
+            "0 of 1 rows of ometria.profiles in .* were removed",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=("insert", "update", "delete", "rule"),
+)
+def test_rows_that_a_trigger_keeps_back_are_missed(
+    statements: tuple[str, ...], event: str, told: str, place: PostgresPlace
+) -> None:
+    """The server says how many rows it wrote. The batch is rolled back, and check says so too."""
+    syncs(place.url)
+    server().run(*(each.format(event) for each in statements), database=place.database)
+    before, at = rows(place, "profiles"), NOON + 2 * HOUR
+    known = [] if event == "DELETE" else ['{"id": "1"}']
+    whole = DeleteDetection(remove=True, max_share=1.0)
+
+    with pytest.raises(WarehouseError, match=told), opened(place) as warehouse:
+        Load(PROFILES, [*known, '{"id": "2"}'], at=at, whole=whole, watermark=at).into(warehouse)
+    with pytest.raises(WarehouseError, match="keeps the others back"):
+        tried(place.url)
+
+    assert rows(place, "profiles") == before
+    assert table_state_of(place, "profiles").watermark is None
+
+
 # --- the server's log, and signals ----------------------------------------------------------------
 
 
@@ -390,7 +440,48 @@ def test_a_signal_cancels_a_long_statement(
     number: signal.Signals, place: PostgresPlace, tmp_path: Path
 ) -> None:
     """The statement ends at the server, and the program at once, as a stopped one."""
-    program = tmp_path / "program.py"
+    with a_long_statement(place, tmp_path) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+
+    assert process.returncode == 128 + number
+    assert said.startswith("Stopped. ")
+    assert server().rows(active_in(place)) == []
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_does_not_keep_a_stopped_program(
+    place: PostgresPlace, tmp_path: Path
+) -> None:
+    """It answers nothing, not even to the request to cancel the statement."""
+    with a_long_statement(place, tmp_path) as process:
+        ((backend,),) = server().rows(active_in(place))
+        postmaster = int((server().folder / "postmaster.pid").read_text().split()[0])
+        for pid in (postmaster, backend):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+        finally:
+            for pid in (postmaster, backend):
+                os.kill(pid, signal.SIGCONT)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1].startswith("Stopped. ")
+
+
+def active_in(place: PostgresPlace) -> str:
+    """Write the query for the server's process that runs the long statement."""
+    return (
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO %pg_sleep(60)%'"
+        f" AND state = 'active' AND datname = '{place.database}'"
+    )
+
+
+@contextmanager
+def a_long_statement(place: PostgresPlace, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start the program, which runs a statement of a minute, and wait for that."""
+    program = folder / "program.py"
     program.write_text(
         "import sys\n"
         "from ometria_replica import cli\n"
@@ -404,19 +495,10 @@ def test_a_signal_cancels_a_long_statement(
     )
     command = [sys.executable, str(program), place.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
-        active = (
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %pg_sleep(60)%'"
-            f" AND state = 'active' AND datname = '{place.database}'"
-        )
-        while server().rows(active) == [(0,)]:
+        while not server().rows(active_in(place)):
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=20)
-
-    assert process.returncode == 128 + number
-    assert said.startswith("Stopped. ")
-    assert server().rows(active) == [(0,)]
+        yield process
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ class FileLog:
             _split(state.get("unread", "")),
         )
 
+    @property
+    def read_before(self) -> int:
+        """The number of files in the feed that were read."""
+        return len(self.files) + self.forgotten
+
     def to_state(self) -> dict[str, Any]:
         """Return the log in the types of JSON; the keys are stored in users' pipelines."""
         return {

@@ -112,6 +112,10 @@ def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
     """Stage the new export files, oldest first; return a callback that records them as read."""
     log, export = file_log_in(load.state), load.source.export(load.table)
     listed = list(export.list())
+    if not listed:
+        if not export.waiting:
+            logger.warning("%s: %s", load.table.name, export.nothing_found(log.read_before))
+        return lambda: None  # If the files come back, the log still knows them.
     if late := log.late(listed):
         logger.warning(
             "%s: late files that were not read: %d. They are older than every file that the state"

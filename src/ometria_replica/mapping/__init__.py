@@ -18,6 +18,7 @@ from ometria_replica.mapping.staging import (
     Staging,
     file_reject,
 )
+from ometria_replica.mapping.treatments import without_addresses
 
 __all__ = [
     "REJECTED",
@@ -33,4 +34,5 @@ __all__ = [
     "quoted",
     "staged_ddl",
     "stamped",
+    "without_addresses",
 ]

@@ -62,12 +62,12 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
     """
     Yield the parts of *file*, each of which has one order of columns, in their order.
 
-    Each is removed when the next is taken. A file of one part is yielded as it is.
+    Each is removed when the next is taken. A file of one part stays where it is.
     Raises ValueError if a header names a column twice.
     """
     starts = list(_other_headers(file, table))
     if not starts:
-        yield file
+        yield replace(file, lines=None)
         return
     first = file.dialect
     with file.path.open("rb") as lines:
@@ -78,7 +78,7 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
             path = scratch_files.create(file.path.with_name(f"{file.path.name}.part"))
             taken = _copy(lines, path, None if until is None else until - before)
             try:
-                yield replace(file, path=path, dialect=dialect, lines_before=before)
+                yield replace(file, path=path, dialect=dialect, lines_before=before, lines=None)
             finally:
                 scratch_files.discard(path)
             before += taken

@@ -25,11 +25,19 @@ from ometria_replica.mapping.readers import (
     alike,
     csv_relation,
     documented_names,
+    has_nuls,
     json_batches,
     json_object_sql,
     parquet_relation,
     to_arrow,
     unknown_fields,
+)
+from ometria_replica.mapping.reconciliation import (
+    DifferenceError,
+    difference,
+    reconcile,
+    written_in,
+    written_lines,
 )
 from ometria_replica.mapping.select import (
     REJECTED,
@@ -166,7 +174,8 @@ class Staging:
         """
         Stage one export file, whole or not at all; return its records, or why it is unreadable.
 
-        Lines that are no rows of the file's dialect are rejected, and not counted.
+        Lines that are no rows of the file's dialect are rejected, and not counted. A file whose
+        records are not all in its rows and rejects is unreadable.
         """
         import duckdb  # noqa: PLC0415 -- 130 ms, and only a sync needs it.
 
@@ -175,7 +184,9 @@ class Staging:
             try:
                 with self._all_or_nothing():
                     records = self._read_file(file, synced_at)
-            except (_TornError, AnotherHeaderError):
+            except (_TornError, AnotherHeaderError, DifferenceError):
+                if file.dialect.format != "csv":
+                    raise
                 with self._all_or_nothing():
                     records = self._read_parts(file, synced_at)
             if records:
@@ -184,39 +195,54 @@ class Staging:
             if _is_of_the_machine(error):
                 raise
             logger.debug("cannot read %s: %s", file.origin.name, type(error).__name__)
-            return Unreadable(file.origin, f"it cannot be read as {file.dialect.format}")
+            differs = isinstance(error, DifferenceError)
+            reason = str(error) if differs else f"it cannot be read as {file.dialect.format}"
+            return Unreadable(file.origin, reason)
         self._note_columns(file)
         return records
 
-    def save(self, rows: Path, lines: Path) -> frozenset[str]:
+    def save(self, rows: Path, lines: Path) -> tuple[tuple[int, int], frozenset[str]]:
         """
         Write the staged rows, before :meth:`finish`, as Parquet for :meth:`add_staged`.
 
         *lines* takes the rejected lines. A file without content is not written.
-        Returns the names of fields that Ometria does not document.
+        Returns the numbers of both, and the names of fields that Ometria does not document.
         """
-        for name, path in ((STAGED, rows), (REJECTED, lines)):
-            if self._count(name):
+        counts = self._count(STAGED), self._count(REJECTED)
+        for name, path, count in zip((STAGED, REJECTED), (rows, lines), counts, strict=True):
+            if count:
                 self.connection.execute(
                     f"COPY {name} TO {literal(str(path))}"
                     " (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
                 )
-        return frozenset(self._unknown)
+        return counts, frozenset(self._unknown)
 
-    def add_staged(self, file: StagedFile, synced_at: datetime) -> int:
-        """Stage one export file as another Staging saved it; return its records."""
-        records, first = 0, self._next_row()
-        if file.rows is not None:
-            records = self._scalar(
-                f"INSERT INTO {STAGED} BY NAME SELECT *"
-                f" REPLACE (TIMESTAMPTZ '{synced_at.isoformat()}' AS __synced_at)"
-                f" FROM read_parquet({literal(str(file.rows))})"
-            )
+    def add_staged(self, file: StagedFile, synced_at: datetime) -> int | Unreadable:
+        """
+        Stage one export file as another Staging saved it; return its records.
+
+        A file of which rows or rejects are missing is left for the next run.
+        """
+        records, lines, first = 0, 0, self._next_row()  # Before BEGIN, as in add_file.
+        try:
+            with self._all_or_nothing():
+                if file.rows is not None:
+                    records = self._scalar(
+                        f"INSERT INTO {STAGED} BY NAME SELECT *"
+                        f" REPLACE (TIMESTAMPTZ '{synced_at.isoformat()}' AS __synced_at)"
+                        f" FROM read_parquet({literal(str(file.rows))})"
+                    )
+                if file.lines is not None:
+                    lines = self._scalar(
+                        f"INSERT INTO {REJECTED} BY NAME"
+                        f" FROM read_parquet({literal(str(file.lines))})"
+                    )
+                if (records, lines) != file.counts:
+                    raise difference(sum(file.counts), records, lines)
+        except DifferenceError as error:
+            return Unreadable(file.origin, str(error), again=True)
+        if records:
             self._note_span(first, file.origin.name)
-        if file.lines is not None:
-            self.connection.execute(
-                f"INSERT INTO {REJECTED} BY NAME FROM read_parquet({literal(str(file.lines))})"
-            )
         self._note_unknown(file.unknown_fields)
         return records
 
@@ -282,7 +308,7 @@ class Staging:
         try:
             with self._all_or_nothing():
                 self._read_csv([file for file, _ in files], [synced_at for _, synced_at in files])
-        except (duckdb.Error, _TornError, AnotherHeaderError) as error:
+        except (duckdb.Error, _TornError, AnotherHeaderError, DifferenceError) as error:
             if _is_of_the_machine(error):
                 raise
             logger.info("reading %d files one by one: %s", len(files), type(error).__name__)
@@ -339,22 +365,24 @@ class Staging:
                 return self._read_json(file, synced_at)
             case "parquet":
                 names = file.dialect.columns
-                return self._insert(
-                    parquet_relation(self.connection, file),
-                    names,
-                    json_object_sql(self._kept(names)),
-                    synced_at,
-                )
+                relation = parquet_relation(self.connection, file)
+                record = json_object_sql(self._kept(names))
+                records = self._insert(relation, names, record, synced_at)
+                reconcile([file], records, 0)
+                return records
 
     def _read_parts(self, file: FeedFile, synced_at: datetime) -> int:
         """Stage a CSV file part by part, without lines whose quote is not closed."""
-        records = 0
+        records, left = 0, written_lines(file.path)
         for part in parts(file, self.table):
             torn = take_out_torn_lines(part.path, part.dialect)
+            left -= written_lines(part.path) + sum(written_in(text) for _, text, _ in torn)
             records += self._read_file(part, synced_at, is_whole=True)
             lines = [(part.lines_before + number, text, reason) for number, text, reason in torn]
             self._reject_texts(file.origin.name, lines)
             self._note_columns(part)
+        if left:
+            raise DifferenceError("some of its lines are in none of its parts; please report this")
         return records
 
     def _read_csv(
@@ -363,8 +391,8 @@ class Staging:
         """
         Stage files of one dialect; reject the lines that are no rows of it.
 
-        Raises _TornError if a rejected text spans lines, unless the files *are_whole*, and
-        AnotherHeaderError if the columns change their order.
+        Raises _TornError if a rejected text spans lines, unless the files *are_whole*,
+        AnotherHeaderError if the columns change their order, and DifferenceError.
         """
         import duckdb  # noqa: PLC0415 -- 130 ms, and only a sync needs it.
 
@@ -381,17 +409,22 @@ class Staging:
             if is_of_another_header(error):
                 raise AnotherHeaderError from error
             raise
+        rejected = 0
         if self._count("reject_errors"):
             if not are_whole and self._scalar(f"SELECT count(*) FROM reject_errors WHERE {_TORN}"):
                 raise _TornError
-            for file in files:
-                self._reject_csv_lines(file)
+            rejected = sum(self._reject_csv_lines(file) for file in files)
             self.connection.execute("DELETE FROM reject_errors")
         self.connection.execute("DELETE FROM reject_scans")
+        reconcile(files, inserted, rejected, may_be_more=are_whole)
         return inserted
 
-    def _reject_csv_lines(self, file: FeedFile) -> None:
-        """Reject the lines that DuckDB could not parse; those of which it kept a part, whole."""
+    def _reject_csv_lines(self, file: FeedFile) -> int:
+        """
+        Reject the lines that DuckDB could not parse; return how many.
+
+        A line of which DuckDB kept a part is rejected whole.
+        """
         lines = (
             f"(SELECT line + {file.lines_before} AS line, line_byte_position AS place,"
             f" {_LINE} AS raw,"
@@ -400,15 +433,17 @@ class Staging:
             f" WHERE file_path = {literal(str(file.path))} GROUP BY ALL)"
         )
         name, is_cut = file.origin.name, f"strlen(raw) >= {KEPT_OF_A_LINE}"
-        self._reject_lines(name, f"SELECT line, raw, reason FROM {lines} WHERE NOT {is_cut}")
+        rejected = self._reject_lines(
+            name, f"SELECT line, raw, reason FROM {lines} WHERE NOT {is_cut}"
+        )
         cut = self.connection.execute(f"SELECT line, place, reason FROM {lines} WHERE {is_cut}")
         whole: list[tuple[int, str, str]] = []
         for line, place, reason in cut.fetchall():
             whole.append((line, record_at(file.path, place - 1, file.dialect), reason))
             if sum(len(text) for _, text, _ in whole) > MAX_LINE_BYTES:
-                self._reject_texts(name, whole)
+                rejected += self._reject_texts(name, whole)
                 whole = []
-        self._reject_texts(name, whole)
+        return rejected + self._reject_texts(name, whole)
 
     def _read_json(self, file: FeedFile, synced_at: datetime) -> int:
         """
@@ -427,27 +462,28 @@ class Staging:
                 ]
             self._note_unknown(unknown - names.keys())
             inserted += self._insert_records(records, synced_at)
-        self._reject_texts(file.origin.name, bad)
+        reconcile([file], inserted, self._reject_texts(file.origin.name, bad))
         return inserted
 
-    def _reject_texts(self, origin: str, lines: Sequence[tuple[int, str, str]]) -> None:
-        """Reject *lines*: the number, the text and the reason of each."""
+    def _reject_texts(self, origin: str, lines: Sequence[tuple[int, str, str]]) -> int:
+        """Reject *lines*: the number, the text and the reason of each; return how many."""
         if not lines:
-            return
+            return 0
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
 
         names = ("line", "raw", "reason")
         columns = dict(zip(names, zip(*lines, strict=True), strict=True))
         self.connection.register("bad_lines", pa.table(columns))
-        self._reject_lines(origin, "SELECT line, raw, reason FROM bad_lines")
+        rejected = self._reject_lines(origin, "SELECT line, raw, reason FROM bad_lines")
         self.connection.unregister("bad_lines")
+        return rejected
 
-    def _reject_lines(self, origin: str, lines: str) -> None:
+    def _reject_lines(self, origin: str, lines: str) -> int:
         table, source, place = (literal(text) for text in (self.table.name, self.source_id, origin))
         raw, reason = "raw", "'line cannot be parsed: ' || reason"
         if self.table.is_treated:  # Where in the line the values are is not known.
             raw, reason = "NULL::VARCHAR", f"{reason} || {literal(_TEXT_NOT_KEPT)}"
-        self.connection.execute(
+        return self._scalar(
             f"INSERT INTO {REJECTED}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, {raw})),"
             f" {source}, {table}, NULL, NULL, {raw}, {reason},"
@@ -456,11 +492,12 @@ class Staging:
         )
 
     def _insert_records(self, records: Sequence[Record], synced_at: datetime) -> int:
-        self.connection.register("incoming", to_arrow(self.table, records))
+        incoming = to_arrow(self.table, records)
+        self.connection.register("incoming", incoming)
         try:
             names = self.table.fields
             record = json_object_sql(names) if self.table.is_treated else '"_record"'
-            return self._insert("incoming", names, record, synced_at)
+            return self._insert("incoming", names, record, synced_at, nuls=has_nuls(incoming))
         finally:
             self.connection.unregister("incoming")
 

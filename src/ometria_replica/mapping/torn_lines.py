@@ -32,17 +32,22 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, st
     Rewrite *path* without its torn lines; return their numbers, from 1, their texts, and why.
 
     An empty line stays in their place, so that the other lines keep their numbers. All records
-    end with a line feed then: lines after an open quote seemed to be text, which keeps its ends.
+    end with a line feed then: lines after an open quote seemed to be text, which keeps its ends,
+    also those that are a carriage return alone.
     """
     torn: list[tuple[int, str, str]] = []
+    if not dialect.quote:
+        return torn
     written = scratch_files.create(path.with_name(f"{path.name}.whole"))
-    options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
-    with path.open(**options) as lines, written.open("w", **options) as whole:  # type: ignore[call-overload]
+    with (
+        path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines,
+        written.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as whole,
+    ):
         for number, line, is_torn, is_last in _lines(lines, dialect):
             if is_torn:
                 torn.append((number, encodable(line.rstrip("\r\n")), "a quote is not closed"))
                 line = "\n"  # noqa: PLW2901 -- In its place.
-            whole.write(re.sub(r"\r?\n$", "\n", line) if is_last else line)
+            whole.write(re.sub(r"(?:\r\n|\r|\n)\Z", "\n", line) if is_last else line)
     scratch_files.replace(path, written)
     return torn
 
@@ -72,7 +77,7 @@ def _ends_a_quote(line: str, dialect: Dialect) -> bool:
     """
     place = line.find(dialect.quote)
     begins = place == 0 or line.endswith(dialect.delimiter, 0, place)
-    return not begins and line.startswith((dialect.delimiter, "\n", "\r"), place + 1)
+    return place > 0 and not begins and line.startswith((dialect.delimiter, "\n", "\r"), place + 1)
 
 
 def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialect) -> int | None:
@@ -99,7 +104,7 @@ def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialec
             place = end + 1
             if not text.startswith((delimiter, "\n", "\r"), place) and place < len(text):
                 return None
-        ends = [at for sign in (delimiter, "\n") if (at := text.find(sign, place)) >= 0]
+        ends = [at for sign in (delimiter, "\r", "\n") if (at := text.find(sign, place)) >= 0]
         place = min(ends, default=len(text))
         if not text.startswith(delimiter, place):
             return taken if not taken or cells == len(dialect.columns) else None

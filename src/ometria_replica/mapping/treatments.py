@@ -70,14 +70,11 @@ def treated_relation(
 
 def _replacements(table: Table, available: Collection[str]) -> Mapping[str, str]:
     """Write what takes the place of each field of a column that is treated, or may quote one."""
-    hides_addresses = any(
-        column.person == "address" and column.treatment for column in table.columns
-    )
     ids = [quoted(field) for field in available if _is_hidden_id(table, field)]
     found = {
-        str(column.source): _without_addresses(quoted(str(column.source)), ids)
+        str(column.source): without_addresses(quoted(str(column.source)), ids)
         for column in table.columns
-        if column.quotes and hides_addresses
+        if column.quotes and table.hides_addresses
     }
     return found | {
         str(column.source): _treated(table, column) for column in table.columns if column.treatment
@@ -99,7 +96,7 @@ def _is_hidden_id(table: Table, field: str) -> bool:
     )
 
 
-def _without_addresses(text: str, ids: Iterable[str]) -> str:
+def without_addresses(text: str, ids: Iterable[str] = ()) -> str:
     """
     Drop the parameters of a URL that hold an address, and replace addresses elsewhere.
 

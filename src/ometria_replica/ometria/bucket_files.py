@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.ometria.bucket import Answer
+from ometria_replica.ometria.file_names import to_text
 from ometria_replica.ometria.odd_keys import DOTS, OddKeys, RequestError, has_dots
 from ometria_replica.ometria.refusals import CHANGED, GONE, MovedOn, NotGiven
 from ometria_replica.records import FeedObject
@@ -61,9 +62,9 @@ class BucketFiles:
         if not odd.has(last or "any"):
             with suppress(InvalidPathError):  # The driver drops the whole page for it.
                 for chunk in self.bucket.store.list(offset=last, chunk_size=LISTED_AT_ONCE):
-                    for meta in chunk:
-                        yield _object(meta)
-                        last = meta["path"]
+                    for found in map(_object, chunk):
+                        yield found
+                        last = found.name
                 return
         yield from odd.list(last)
 
@@ -136,4 +137,5 @@ class BucketFiles:
 
 
 def _object(meta: ObjectMeta) -> FeedObject:
-    return FeedObject(meta["path"], meta["e_tag"] or "", meta["size"], meta["last_modified"])
+    name = to_text(meta["path"].encode())
+    return FeedObject(name, meta["e_tag"] or "", meta["size"], meta["last_modified"])

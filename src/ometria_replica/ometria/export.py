@@ -33,6 +33,7 @@ from ometria_replica.ometria.refusals import MovedOn, NoRoom, NotGiven
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
 from ometria_replica.schema import Feed
 from ometria_replica.temp_files import is_full, temp_files_full
+from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -128,13 +129,22 @@ class ExportFiles:
                 self._listed.append(found)
                 yield found
 
-    def nothing_found(self) -> str:
-        """Say where and for what the last listing looked, and what it saw instead."""
+    def nothing_found(self, read_before: int = 0) -> str:
+        """
+        Say where and for what the last listing looked, and what it saw instead.
+
+        *read_before* is the number of files that earlier runs have read.
+        """
         seen = ", ".join(self._others_seen)
         instead = f"There are other files, such as {seen}." if seen else "It holds no file at all."
+        nothing = f"{self.files.place}: no file has a name that matches '{self._pattern}'"
+        check = "Check the feed's url and pattern"
+        if not read_before:
+            return f"{nothing}. {instead} {check}."
         return (
-            f"{self.files.place}: no file has a name that matches '{self._pattern}'. {instead}"
-            " Check the feed's url and pattern."
+            f"{nothing}, although earlier runs have read {counted(read_before, 'file')}. {instead}"
+            f" {check}, whether the files were moved or deleted, and whether their owner still lets"
+            " you list them."
         )
 
     def _is_wanted(self, found: FeedObject) -> bool:
@@ -227,7 +237,8 @@ class ExportFiles:
                 path = scratch_files.create_in(folder, "feed-")
                 self._download(origin, path)
                 is_written = True
-                return FeedFile(origin, path, self._prepare(path))
+                dialect, lines = self._prepare(path)
+                return FeedFile(origin, path, dialect, lines=lines)
         except BaseException as error:
             if path is not None:
                 scratch_files.discard(path)
@@ -279,7 +290,8 @@ class ExportFiles:
                 raise _CancelledError
             yield piece
 
-    def _prepare(self, path: Path) -> Dialect:
+    def _prepare(self, path: Path) -> tuple[Dialect, int | None]:
+        """Return the dialect of *path*, and the lines of a CSV file."""
         options = self.options
         decompress(
             path,
@@ -293,14 +305,15 @@ class ExportFiles:
             check_lines(path, options.max_record_bytes)
         dialect = choose_dialect(path, options, self.columns, self.required)
         normalise(path, dialect)
+        lines = None
         match dialect.format:
             case "csv" if dialect.columns:
-                check_cells(path, dialect)
+                lines = check_cells(path, dialect)
             case "json" if is_array:
                 check_lines(path, options.max_record_bytes)
             case "parquet":
                 check_parquet(path, self.max_bytes, options.max_record_bytes)
-        return dialect
+        return dialect, lines
 
 
 class _CancelledError(Exception):

@@ -44,8 +44,12 @@ def check_lines(path: Path, most_bytes: int) -> None:
             length = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
 
 
-def check_cells(path: Path, dialect: Dialect) -> None:
-    """Raise UnfitError if a CSV file has too many columns, or lines with far more cells."""
+def check_cells(path: Path, dialect: Dialect) -> int:
+    """
+    Return the number of lines of a CSV file, with the empty ones.
+
+    Raises UnfitError if it has too many columns, or lines with far more cells.
+    """
     if len(dialect.columns) > MOST_COLUMNS:
         raise UnfitError(
             f"has {len(dialect.columns):,} columns, and more than {MOST_COLUMNS:,} are not read"
@@ -53,9 +57,10 @@ def check_cells(path: Path, dialect: Dialect) -> None:
     delimiter, expected = dialect.delimiter.encode(), len(dialect.columns) - 1
     quote = re.escape(dialect.quote.encode())
     in_quotes = re.compile(quote + b"[^" + quote + b"]*" + quote) if quote else None
-    size = 0
+    size = number = 0
     for text in _whole_lines(path):
         lines = text.split(b"\n")
+        number += len(lines) - 1
         if max(map(bytes.count, lines, repeat(delimiter))) <= expected + FEW_CELLS:
             continue
         for line in lines:
@@ -66,6 +71,7 @@ def check_cells(path: Path, dialect: Dialect) -> None:
                 size += surplus * min(len(line), KEPT_OF_A_LINE)
         if size > SURPLUS_BYTES:
             raise UnfitError("has lines with far more cells than its header")
+    return number
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
@@ -77,7 +83,8 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
             rest = tail
         else:
             rest += tail
-    yield rest + b"\n"
+    if rest:
+        yield rest + b"\n"
 
 
 def check_parquet(path: Path, most_bytes: int, most_record_bytes: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import OmetriaError
+from ometria_replica.ometria.file_names import from_text, to_text
 from ometria_replica.ometria.refusals import CHANGED, GONE, MovedOn, NotGiven
 from ometria_replica.records import FeedObject
 
@@ -47,7 +48,6 @@ class FolderFiles:
     folder: Path
     follow_symlinks: bool = False
     troubles: dict[str, str] = field(default_factory=dict, init=False)
-    _odd: dict[tuple[str, str], Path] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Find the folder's own path, with no link in it."""
@@ -82,7 +82,7 @@ class FolderFiles:
         """Yield the file in pieces; raises MovedOn unless it is the listed version to the end."""
         if origin.name in self.troubles:
             raise NotGiven(self.troubles[origin.name])
-        path = self._odd.get((origin.name, origin.etag), Path(self._root, origin.name))
+        path = Path(self._root, os.fsdecode(from_text(origin.name)))
         try:
             if not self._may_read(path):
                 raise NotGiven(LINK)
@@ -121,7 +121,7 @@ class FolderFiles:
             yield self._trouble(prefix, folder, f"the folder cannot be read ({_reason(error)})")
             return
         for entry in found:
-            name = prefix + _text(entry.name)
+            name = prefix + to_text(os.fsencode(entry.name))
             if not _UNFINISHED.search(name):
                 yield from self._look_at(entry, name, folders)
 
@@ -139,7 +139,7 @@ class FolderFiles:
                 yield self._trouble(name, path, f"it cannot be opened ({_reason(error)})")
             return
         if stat.S_ISREG(found.st_mode):
-            yield self._object(name, path, found)
+            yield _object(name, found)
         elif stat.S_ISDIR(found.st_mode):
             add = folders.append if entry.is_symlink() else folders.appendleft
             add((path, f"{name}/"))
@@ -152,15 +152,14 @@ class FolderFiles:
     def _trouble(self, name: str, path: Path, reason: str) -> FeedObject:
         self.troubles[name] = reason
         try:
-            found = self._object(name, path, path.lstat())
+            found = _object(name, path.lstat())
         except OSError:
             return FeedObject(name, "", 1, LAST)
         return replace(found, size=max(1, found.size))  # An empty file would not be reported.
 
-    def _object(self, name: str, path: Path, found: os.stat_result) -> FeedObject:
-        if str(path) != f"{self._root}/{name}":
-            self._odd[name, _etag(found)] = path  # The text may be another file's name.
-        return FeedObject(name, _etag(found), found.st_size, _time(found))
+
+def _object(name: str, found: os.stat_result) -> FeedObject:
+    return FeedObject(name, _etag(found), found.st_size, _time(found))
 
 
 def _etag(found: os.stat_result) -> str:
@@ -183,8 +182,3 @@ def _opened(path: str, flags: int) -> int:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
-
-
-def _text(name: str) -> str:
-    r"""Write bytes of a name that are no UTF-8 as ``\xff``: the file log holds text."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

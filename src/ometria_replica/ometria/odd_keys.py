@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 from xml.etree import ElementTree as ET
 
+from ometria_replica.ometria.file_names import from_text, is_escaped, to_text
 from ometria_replica.records import FeedObject
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ class OddKeys:
     prefix: str
     sign: Sign
     all_are_odd: bool = False
-    _keys: dict[str, bytes] = field(default_factory=dict)
 
     def list(self, after: str | None) -> Iterator[FeedObject]:
         """Yield all objects after the name *after*, the last that is known; None for all."""
@@ -73,7 +73,7 @@ class OddKeys:
 
     def has(self, name: str) -> bool:
         """Whether the driver cannot name it."""
-        return self.all_are_odd or name in self._keys or is_odd(name)
+        return self.all_are_odd or is_escaped(name) or is_odd(name)
 
     def pieces(self, origin: FeedObject) -> Iterator[bytes]:
         """Yield the object; the answer must be of the version that was listed."""
@@ -82,7 +82,7 @@ class OddKeys:
             yield from answer.iter_raw()
 
     def _key(self, name: str) -> bytes:
-        return self._keys.get(name, f"{self.prefix}{name}".encode())
+        return self.prefix.encode() + from_text(name)
 
     @contextmanager
     def _answer(self, path: str, headers: dict[str, str] | None = None) -> Iterator[Response]:
@@ -98,10 +98,7 @@ class OddKeys:
             raise RequestError(type(error).__name__) from None
 
     def _object(self, found: ET.Element, key: bytes) -> FeedObject:
-        prefix = self.prefix.encode()
-        name = key.removeprefix(prefix).decode(errors="backslashreplace").replace("\0", r"\x00")
-        if f"{self.prefix}{name}".encode() != key or is_odd(name):
-            self._keys[name] = key
+        name = to_text(key.removeprefix(self.prefix.encode()))
         at = datetime.fromisoformat(found.findtext("{*}LastModified", ""))
         size = int(found.findtext("{*}Size", "0"))
         return FeedObject(name, found.findtext("{*}ETag", ""), size, at)

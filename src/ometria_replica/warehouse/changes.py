@@ -34,7 +34,17 @@ class Changes:
     @property
     def replaces(self) -> bool:
         """Whether a row of the table is replaced."""
-        return self.counts.updated + self.counts.unchanged + self.counts.merged > 0
+        return self.rows_replaced > 0
+
+    @property
+    def rows_replaced(self) -> int:
+        """How many rows of the table are replaced."""
+        return self.counts.updated + self.counts.unchanged + self.counts.merged
+
+    @property
+    def rows_written(self) -> int:
+        """How many rows *rows* holds."""
+        return self.counts.inserted + self.rows_replaced
 
     @property
     def is_idle(self) -> bool:

@@ -82,6 +82,7 @@ class LocalMergeEngine(Engine):
     row_id = DuckDBEngine.row_id
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
+    is_transactional = False
     rewrites_unchanged = False
     notes_replaced = False  # It would cost a query for each table in every run.
 
@@ -152,6 +153,11 @@ class LocalMergeEngine(Engine):
         return self._remote.columns(table)
 
     @override
+    def missing(self, tables: Sequence[StateTable]) -> list[StateTable]:
+        """List the state tables that the remote does not have; in memory they all are."""
+        return [table for table in tables if not self._remote.columns(table)]
+
+    @override
     def look_up(self, tables: Sequence[Table]) -> None:
         self._remote.look_up(tables)
 
@@ -162,6 +168,10 @@ class LocalMergeEngine(Engine):
     @override
     def create_table(self, table: Table | StateTable) -> None:
         self.create_missing([table])
+
+    @override
+    def drop_table(self, table: StateTable) -> None:
+        self._local.drop_table(table)
 
     @override
     def create_missing(self, tables: Sequence[Table | StateTable]) -> None:

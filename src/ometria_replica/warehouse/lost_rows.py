@@ -66,13 +66,13 @@ class LostRows(Part):
 
     def of(self, tables: Catalog, source_id: str) -> Iterator[Lost]:
         """Find tables that are missing, for all sources, and those without rows of *source_id*."""
-        sources = {table.name: self._sources(table) for table in tables}
+        sources = self._sources()
         there = [table for table in tables if self._engine.exists(table)]
-        read = [table for table in there if source_id in sources[table.name]]
+        read = [table for table in there if source_id in sources.get(table.name, ())]
         holding = self._engine.holding(read, source_id) if read else set()
         older = self._older([table for table in read if table.name in holding], source_id)
         for table in tables:
-            if table not in there and sources[table.name]:
+            if table not in there and table.name in sources:
                 yield Lost(table, sources[table.name], is_missing=True)
             elif (
                 table in read and table.name not in holding and self._were_loaded(table, source_id)
@@ -131,15 +131,16 @@ class LostRows(Part):
             )
         )
 
-    def _sources(self, table: Table) -> tuple[str, ...]:
-        """List the sources of which a table was read, and is not about to be read again."""
-        found = self._engine.rows(
-            f"SELECT source_id FROM {self._readable(WATERMARKS)} WHERE table_name = ?"
-            f" UNION SELECT source_id FROM {self._readable(FILES)}"
-            " WHERE table_name = ? AND NOT read_again ORDER BY source_id",
-            [table.name, table.name],
-        )
-        return tuple(source_id for (source_id,) in found)
+    def _sources(self) -> dict[str, tuple[str, ...]]:
+        """List, by table, the sources of which it was read, and is not about to be read again."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, source_id in self._engine.rows(
+            f"SELECT table_name, source_id FROM {self._readable(WATERMARKS)}"
+            f" UNION SELECT table_name, source_id FROM {self._readable(FILES)}"
+            " WHERE NOT read_again ORDER BY table_name, source_id"
+        ):
+            found[name] = (*found.get(name, ()), source_id)
+        return found
 
     def _were_loaded(self, table: Table, source_id: str) -> bool:
         """

@@ -16,7 +16,12 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
 from ometria_replica.version import __version__
-from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, VERSION, WATERMARKS
+from ometria_replica.warehouse.state_tables import (
+    DELETED_UPSTREAM,
+    STATE_TABLES,
+    VERSION,
+    WATERMARKS,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -104,7 +109,7 @@ def upgrade(engine: Engine, now: datetime) -> None:
                 engine.execute(f"DELETE FROM {new}")
                 columns = ", ".join(each.new.column_names)
                 engine.execute(f"INSERT INTO {new} ({columns}) {each.rows(engine)}")
-                engine.execute(f"DROP TABLE {engine.name(each.old)}")
+                engine.drop_table(each.old)
         engine.replace(VERSION, [STATE_VERSION, __version__, now])
 
 
@@ -119,7 +124,10 @@ class Layout:
         """Name a state table, or write the query for it; a table that is missing is empty."""
         if not self._is_current:
             version = version_of(self.engine)
-            self._is_current = version == STATE_VERSION  # Then all tables exist.
+            # All tables exist then, unless a user has dropped one.
+            self._is_current = version == STATE_VERSION and all(
+                self.engine.exists(each) for each in STATE_TABLES
+            )
             if version == 1:
                 for each in _UPGRADES:
                     if each.new is table:

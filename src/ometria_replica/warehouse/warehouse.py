@@ -12,6 +12,7 @@ from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
+from ometria_replica.warehouse.lost_state import LostState, warnings
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
     from ometria_replica.catalog import Catalog
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import ColumnTreatment, StateTable, Table
     from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
@@ -76,7 +77,8 @@ class Warehouse:
         Create missing tables, upgrade an older state, and note how the account's keys are made.
 
         If rows are gone that the state says were loaded, make the next run read them again, and
-        return a warning for each table; in a dry run only return the warnings.
+        return a warning for each table, and for each table of the state that was missing; in a dry
+        run only return the warnings.
 
         Raises ConfigError if its rows were loaded with other keys or treatments of columns,
         WarehouseError if a table has other columns than the catalog says, or the state is of a
@@ -89,16 +91,26 @@ class Warehouse:
             known = self.state.is_known(owner)
             are_treated = self.treatments.refuse_changed(owner, self._catalog)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
+            lost_state = LostState(self.sessions).tables()
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
-                self._create_or_upgrade([*self._catalog], now)
+                self._create_or_upgrade([*self._catalog], now, lost_state=lost_state)
                 if are_treated:
                     with self._engine.transaction("the treatments"):
                         self.treatments.note(owner, now)
         if not known:
             self.state.add_owner(owner, now)
-        return [each.warning(dry_run=self.sessions.dry_run) for each in lost]
+        dry_run = self.sessions.dry_run
+        return [
+            *warnings(lost_state, dry_run=dry_run),
+            *(each.warning(dry_run=dry_run) for each in lost),
+        ]
+
+    def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
+        """Read how the columns of a source are treated in the rows that are there."""
+        with self.sessions.open("reading the treatments of columns"):
+            return self.treatments.of(source_id)
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user could not write here. Changes nothing."""
@@ -200,7 +212,11 @@ class Warehouse:
         return not is_idle or self.leases.is_due(lease)
 
     def _create_or_upgrade(
-        self, tables: Sequence[Table], now: datetime, lost: Sequence[Lost] = ()
+        self,
+        tables: Sequence[Table],
+        now: datetime,
+        lost: Sequence[Lost] = (),
+        lost_state: Sequence[StateTable] = (),
     ) -> None:
         with self._engine.transaction("the upgrade"):
             if state_upgrades.version_of(self._engine) == 1:
@@ -210,6 +226,7 @@ class Warehouse:
                 self.leases.refuse_any(now, "rows that were loaded there are gone")
             self._engine.create_missing([*tables, *STATE_TABLES])
             state_upgrades.upgrade(self._engine, now)
+            LostState(self.sessions).forget(lost_state)
             for each in lost:
                 for source_id in each.sources:
                     self.state.forget_rows(source_id, each.table.name, now)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ometria_replica import sql
 from ometria_replica.batch import BatchSize
-from ometria_replica.comments import comments, is_ours
+from ometria_replica.comments import missing_comments
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
 from ometria_replica.selection import Selection
@@ -49,6 +49,8 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
+    is_transactional: ClassVar[bool] = True
+    """Whether a transaction holds the rows of several batches too, and not only the state."""
     keeps_own_columns: ClassVar[bool] = False
     """Whether columns that a user has added after ours keep their values."""
     rewrites_unchanged: ClassVar[bool] = True
@@ -105,6 +107,10 @@ class Engine(ABC):
     @abstractmethod
     def create_table(self, table: Table | StateTable) -> None:
         """Create a table and its index, unless they exist."""
+
+    def drop_table(self, table: StateTable) -> None:
+        """Drop a table, which exists."""
+        self.execute(f"DROP TABLE {self.name(table)}")
 
     @abstractmethod
     def apply(self, changes: Changes) -> None:
@@ -237,6 +243,10 @@ class Engine(ABC):
         """Return whether a table exists."""
         return bool(self.columns(table))
 
+    def missing(self, tables: Sequence[StateTable]) -> list[StateTable]:
+        """List those of *tables* that do not exist."""
+        return [table for table in tables if not self.exists(table)]
+
     def name(self, table: Table | StateTable) -> str:
         """Name a table in full."""
         return sql.qualified(table, self.catalog)
@@ -257,10 +267,8 @@ class Engine(ABC):
         there = self.comments(table)
         if there is None:
             return
-        for name, text in comments(table).items():
-            old = there.get(name)
-            if old != text and (not old or is_ours(old)):
-                self.execute(sql.comment(table, name, text, self.catalog))
+        for name, text in missing_comments(table, there).items():
+            self.execute(sql.comment(table, name, text, self.catalog))
 
     def our_type(self, kind: str) -> str:
         """Give our name of the database's type, or its own where it is none of ours."""

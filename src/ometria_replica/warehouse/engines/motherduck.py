@@ -60,6 +60,9 @@ class MotherDuckAttachment:
         """Stay attached: no other program waits for it."""
         return False
 
+    def merge_row_groups(self, connection: DuckDBPyConnection, *, now: bool) -> None:
+        """Do nothing: the service does it."""
+
     def check_access(self) -> None:
         """Only a write would tell."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -19,9 +18,11 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
 from ometria_replica.schema import StateTable
+from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
+from ometria_replica.warehouse.engines.postgres_worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ class PostgresEngine(Engine):
         self.place = masked(url)
         self._url = with_defaults(url)
         self._mapping = mapping
-        # Not in the main thread, where the driver takes Ctrl-C for itself: so that the main
-        # thread, which waits, gets each signal at once, and cancels the statement.
-        self._worker = ThreadPoolExecutor(1, "postgres")
+        self._worker = Worker()
         self._connection: dbapi.Connection | None = None
         self._used_at = 0.0
         self._in_transaction = False
@@ -130,7 +128,7 @@ class PostgresEngine(Engine):
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(adbc.Error):
-                self._run(connection.close)
+                self._worker.free(connection, partial(self._run, connection.close))
 
     @override
     @contextmanager
@@ -199,22 +197,23 @@ class PostgresEngine(Engine):
 
     def _run(self, call: Callable[[], _Result]) -> _Result:
         """Run a call of the driver. A signal, or another exception, cancels the statement."""
-        running = self._worker.submit(call)
-        try:
-            return running.result()
-        except BaseException:
-            if not running.done():
-                if self._connection is not None:
-                    with suppress(adbc.Error):
-                        self._connection.adbc_cancel()
-                wait([running])
-            raise
+        connection = self._connection
+        return self._worker.run(call, connection.adbc_cancel if connection else None)
 
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement without a result: one that is not read makes the driver BEGIN again."""
+        self._executed(statement, parameters)
+
+    def _executed(self, statement: str, parameters: Sequence[object] = ()) -> int:
+        """
+        Run a statement, and return how many rows the server says it wrote.
+
+        -1 of a statement that writes none, or has parameters: then the driver does not say.
+        """
         with self._cursor() as cursor:
             self._run(partial(cursor.execute, numbered(statement), list(parameters) or None))
+            return int(cursor.rowcount)
 
     @override
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
@@ -223,8 +222,13 @@ class PostgresEngine(Engine):
             found: list[Any] = self._run(cursor.fetchall)
             return found
 
-    def _cursor(self) -> dbapi.Cursor:
-        return self._connected().cursor()
+    @contextmanager
+    def _cursor(self) -> Iterator[dbapi.Cursor]:
+        cursor = self._connected().cursor()
+        try:
+            yield cursor
+        finally:
+            self._worker.free(cursor, cursor.close)
 
     def _connected(self) -> dbapi.Connection:
         if self._connection is None:
@@ -370,11 +374,12 @@ class PostgresEngine(Engine):
         """Upsert by the primary key, or replace by row id in a table that has another key."""
         table, names = changes.table, sql.names(changes.table)
         if changes.removes:
-            self.execute(
-                f"DELETE FROM {self.name(table)} WHERE __source_id = ?"
-                f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})",
-                [changes.source_id],
+            of_source = sql.condition(Selection(changes.source_id))
+            removed = self._executed(
+                f"DELETE FROM {self.name(table)} WHERE {of_source}"
+                f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})"
             )
+            self._refuse_fewer(table, "removed", removed, changes.counts.removed)
         insert = f"INSERT INTO {self.name(table)} ({names}) SELECT {names} FROM {changes.rows}"
         key = sql.key_of(table)
         if changes.replaces and set(postgres_keys.primary_key(self, table)) != set(key):
@@ -385,10 +390,11 @@ class PostgresEngine(Engine):
                     " back. Let the owner of the table run a sync, which adds the key."
                 )
             with step("delete"):
-                self.execute(
+                removed = self._executed(
                     f"DELETE FROM {self.name(table)} WHERE ctid IN"
                     f" (SELECT target_row FROM {changes.replaced})"
                 )
+            self._refuse_fewer(table, "replaced", removed, changes.rows_replaced)
         elif changes.replaces:  # Else faster than to prepare for what will not happen.
             moved = ", ".join(
                 f"{sql.quoted(column.name)} = EXCLUDED.{sql.quoted(column.name)}"
@@ -397,7 +403,17 @@ class PostgresEngine(Engine):
             )
             insert += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {moved}"
         with step("insert"):
-            self.execute(insert)
+            written = self._executed(insert)
+        self._refuse_fewer(table, "written", written, changes.rows_written)
+
+    def _refuse_fewer(self, table: Table, done: str, number: int, expected: int) -> None:
+        """Raise WarehouseError if the server says that it left out rows: a trigger may do so."""
+        if 0 <= number < expected:
+            raise WarehouseError(
+                f"{number:,} of {expected:,} rows of {table.full_name} in {self.place} were {done}:"
+                " a trigger, a rule or a policy that is not ours keeps the others back. The batch"
+                " was rolled back. Drop it, or let a trigger return the row."
+            )
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:

@@ -212,6 +212,14 @@ class DeltaTable(LakeTable):
         return self.table.to_pyarrow_dataset().schema
 
     @override
+    def comments(self) -> None:
+        return None
+
+    @override
+    def write_comments(self, comments: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    @override
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
         """Read rows. Files without a selected row are not opened."""
         scanner = self.table.to_pyarrow_dataset().scanner(

@@ -30,6 +30,7 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from typing_extensions import override
 
 from ometria_replica.arrow_types import arrow_schema
@@ -37,15 +38,16 @@ from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import Selection, to_iceberg
-from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
+from ometria_replica.warehouse.remotes.iceberg_versions import remove_old_versions
+from ometria_replica.warehouse.remotes.lake import BUCKETS, Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import FileScanTask, Table
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -56,6 +58,10 @@ PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
 }
 """Properties of a new table. A later change by a user stays."""
+
+_ABOUT = "comment"
+"""The property that holds a table's comment, as Spark writes it."""
+READ_AT_ONCE = 8 * 2**20  # Bytes on disk, which are several times as many in memory.
 
 DEFAULT_CATALOG = "default"  # As pyiceberg's own. A catalog in SQL keeps tables under this name.
 
@@ -136,7 +142,7 @@ class IcebergLake(Lake):
     ) -> None:
         """Create a table, with comments as Spark writes them."""
         metadata = {column: {"doc": text} for column, text in comments.items()}
-        about = {"comment": comments[""]} if "" in comments else {}
+        about = {_ABOUT: comments[""]} if "" in comments else {}
         self._catalog.create_namespace_if_not_exists(schema)
         self._catalog.create_table_if_not_exists(
             (schema, name),
@@ -152,6 +158,16 @@ class IcebergLake(Lake):
         replaced = table.metadata.snapshots[:-1]
         if any(version.timestamp_ms < before.timestamp() * 1_000 for version in replaced):
             table.maintenance.expire_snapshots().older_than(before).commit()
+
+    @override
+    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
+        return remove_old_versions(self._catalog.load_table((schema, name)))
+
+    @override
+    def kept_elsewhere(self) -> str:
+        """Files are in a folder if the catalog says so of all tables, as in an SQLite file."""
+        in_folder = self._properties.get("warehouse", "").startswith(("file:", "/"))
+        return "" if in_folder else BUCKETS.format(place=self.place)
 
     @override
     def check_access(self) -> None:
@@ -177,6 +193,12 @@ class IcebergLake(Lake):
             return CommitConflict(
                 f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
+            )
+        if isinstance(error, FileNotFoundError):
+            return CommitConflict(
+                f"Files of {self.place} are gone that belonged to a table when it was opened, while"
+                f" {doing}. Another session may have removed old versions. Nothing of this batch"
+                " is lost. Run again; if it happens again, restore the table from a backup."
             )
         if isinstance(error, (UnauthorizedError, ForbiddenError, OAuthError, SignError)):
             return WarehouseError(
@@ -213,9 +235,37 @@ class IcebergTable(LakeTable):
         return self._table.schema().as_arrow()
 
     @override
+    def comments(self) -> dict[str, str]:
+        there = {field.name: field.doc or "" for field in self._table.schema().fields}
+        return there | {"": self._table.properties.get(_ABOUT, "")}
+
+    @override
+    def write_comments(self, comments: Mapping[str, str]) -> None:
+        with self._table.transaction() as transaction:
+            if about := comments.get(""):
+                transaction.set_properties({_ABOUT: about})
+            with transaction.update_schema() as schema:
+                for name, text in comments.items():
+                    if name:
+                        schema.update_column(name, doc=text)
+
+    @override
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
-        """Read rows. Files without a selected row are not opened."""
-        return self._table.scan(to_iceberg(selection)).to_arrow_batch_reader()
+        """
+        Read rows, some files at a time. Files without a selected row are not opened.
+
+        pyiceberg's own reader (0.12) has all files in memory at once, if they are read slowly.
+        """
+        scan = self._table.scan(to_iceberg(selection))
+        columns = scan.projection()
+        files = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter)
+        batches = (
+            batch
+            for some in _in_groups(scan.plan_files())
+            for batch in files.to_record_batches(some)
+        )
+        schema = schema_to_pyarrow(columns)
+        return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
     @override
     def count(self, selection: Selection) -> int:
@@ -229,6 +279,18 @@ class IcebergTable(LakeTable):
     def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
         """Delete and add in one transaction."""
         self._table.overwrite(rows, to_iceberg(selection))
+
+
+def _in_groups(tasks: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
+    """Gather files until they have READ_AT_ONCE bytes: small ones are read side by side."""
+    group: list[FileScanTask] = []
+    for task in tasks:
+        group.append(task)
+        if sum(each.file.file_size_in_bytes for each in group) >= READ_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 _CONFLICTS = (CommitFailedException, ValidationException, CommitStateUnknownException)

@@ -11,7 +11,7 @@ came after the table was read, so a repeated or a late commit doubles nothing.
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -23,7 +23,7 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.arrow_types import our_columns
 from ometria_replica.batch import BatchSize
-from ometria_replica.comments import comments
+from ometria_replica.comments import comments, missing_comments
 from ometria_replica.errors import CommitConflict, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
@@ -59,6 +59,16 @@ class LakeTable(Protocol):
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema."""
+
+    def comments(self) -> Mapping[str, str] | None:
+        """
+        Read the comments of columns, and of the table, under ``""``.
+
+        None where each would cost a commit of its own, so that none is written later.
+        """
+
+    def write_comments(self, comments: Mapping[str, str]) -> None:
+        """Write comments in one commit. Not called where :meth:`comments` returns None."""
 
     def rows(self, selection: Selection) -> pa.RecordBatchReader:
         """Read rows; those with other values than selected may be among them."""
@@ -120,6 +130,7 @@ class LakeRemote(Remote):
         self._connection = connection
         self._lake = lake
         self._columns: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        self._comments: dict[tuple[str, str], Mapping[str, str] | None] = {}
 
     @override
     def explaining(self, doing: str) -> AbstractContextManager[None]:
@@ -134,6 +145,7 @@ class LakeRemote(Remote):
             if there is None:
                 return []
             self._columns[key] = our_columns(there.schema())
+            self._comments[key] = there.comments()
         return self._columns[key]
 
     @override
@@ -147,6 +159,16 @@ class LakeRemote(Remote):
                 described = {} if isinstance(table, StateTable) else comments(table)
                 columns = sql.columns_of(table)
                 self._lake.create(sql.schema_of(table), table.name, columns, described)
+            elif not isinstance(table, StateTable):
+                self._write_comments(table)
+
+    def _write_comments(self, table: Table) -> None:
+        """Write the comments that are missing; or the next run does, after a commit conflict."""
+        key = (table.schema, table.name)
+        there = self._comments.pop(key, None)
+        if there is not None and (missing := missing_comments(table, there)):
+            with suppress(CommitConflict), self.explaining("writing comments"):
+                self._open(table).write_comments(missing)
 
     @override
     def read_state(self, tables: Sequence[StateTable]) -> list[pa.Table | None]:

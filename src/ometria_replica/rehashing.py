@@ -1,0 +1,169 @@
+"""Changes the treatments of columns for rows that are there: the command ``rehash``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ometria_replica import privacy
+from ometria_replica.batch import Lease
+from ometria_replica.catalog import CATALOG
+from ometria_replica.errors import ConfigError
+from ometria_replica.replication import LEASE, owner_of, utc_now
+from ometria_replica.selection import Selection
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.rewriting import Rewriting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from ometria_replica.batch import Owner
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.schema import ColumnTreatment, Table
+    from ometria_replica.warehouse.rewriting import Rewritten
+    from ometria_replica.warehouse.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rehashed:
+    """
+    What was done to a table of a source: *rows* were rewritten, or *removed* to be read again.
+
+    *merged* of them now have the key of a newer one, and are gone. *remains* says what may still
+    hold the values of before; empty if nothing does.
+    """
+
+    source_id: str
+    table: str
+    rows: int
+    merged: int = 0
+    removed: bool = False
+    remains: str = ""
+
+
+def rehash(
+    config: Config,
+    *,
+    reload: bool = False,
+    catalog: Catalog = CATALOG,
+    clock: Callable[[], datetime] = utc_now,
+) -> list[Rehashed]:
+    """
+    Rewrite the rows of tables whose columns the settings now exclude or hash.
+
+    Where there are transactions, all tables of an account are rewritten in one. With *reload*,
+    the rows of a table that cannot be rewritten are removed, and the next run reads them again.
+
+    Raises ConfigError for what cannot be done, with nothing changed: a pseudonym or an excluded
+    value cannot become a value again, nor can another secret be used, and the key of a row may
+    be made of what is not stored. Raises Busy while a run is active.
+    """
+    if problems := [
+        f"{account.source_id}: {problem}"
+        for account in config.accounts
+        for problem in privacy.problems(catalog, account)
+    ]:
+        raise ConfigError(problems)
+    settings = config.warehouse
+    with open_warehouse(settings.url, catalog=catalog, limits=settings.limits) as warehouse:
+        done = [
+            each
+            for account in config.accounts
+            for each in _Rehash(warehouse, account, catalog, clock()).run(reload=reload)
+        ]
+        remains = warehouse.forget_deleted() if done else ""
+    return [replace(each, remains=remains) for each in done]
+
+
+@dataclass(frozen=True)
+class _Rehash:
+    warehouse: Warehouse
+    account: AccountSettings
+    catalog: Catalog
+    now: datetime
+
+    def run(self, *, reload: bool) -> list[Rehashed]:
+        source_id = self.account.source_id
+        wanted = owner_of(self.account, self.catalog)
+        noted = self.warehouse.noted_treatments(source_id)
+        for warning in self.warehouse.prepare(replace(wanted, treatments=noted), self.now):
+            logger.warning("%s", warning)
+        run_id = f"by hand {os.getpid()}"
+        lease = Lease.of_this_process(source_id, run_id, self.now + LEASE)
+        self.warehouse.leases.acquire(lease, self.now)
+        try:
+            return self._rewrite(wanted, noted, run_id, reload=reload)
+        finally:
+            self.warehouse.leases.release(lease)
+
+    def _rewrite(
+        self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool
+    ) -> list[Rehashed]:
+        changed = {each.table_name for each in noted ^ wanted.treatments}
+        tables = [t for t in self.catalog.for_account(self.account) if t.name in changed]
+        problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
+        rewriting = Rewriting(self.warehouse.sessions, self.warehouse.connection)
+        prepared: list[Rewritten] = []
+        for table in tables:
+            if not problems[table.name]:
+                stored = privacy.as_noted(table, noted)
+                found = rewriting.prepare(stored, table, self.account.source_id)
+                if found.unknown:
+                    problems[table.name] = (
+                        f"the keys of {found.unknown:,} of {found.rows:,} rows are made of texts"
+                        " that are not stored"
+                    )
+                else:
+                    prepared.append(found)
+        to_reload = [table for table in tables if problems[table.name]]
+        if to_reload and not reload:
+            raise ConfigError(
+                f"{table.name} of '{self.account.source_id}' cannot be rewritten:"
+                f" {problems[table.name]}. Nothing was changed. Restore the old setting, or run"
+                " `ometria-replica rehash --reload`, which removes these rows, and then"
+                " `ometria-replica sync`, which reads them again, as far as Ometria and the"
+                " export still have them."
+                for table in to_reload
+            )
+        return list(self._write(rewriting, prepared, to_reload, wanted, run_id))
+
+    def _write(
+        self,
+        rewriting: Rewriting,
+        prepared: Iterable[Rewritten],
+        to_reload: Iterable[Table],
+        wanted: Owner,
+        run_id: str,
+    ) -> Iterator[Rehashed]:
+        source_id = self.account.source_id
+        with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
+            for found in prepared:
+                rewriting.write(found, source_id, run_id, self.now)
+                yield Rehashed(source_id, found.table.name, found.rows, found.merged)
+            for table in to_reload:
+                rows = self.warehouse.count(table, Selection(source_id))
+                rewriting.remove(table, source_id, self.now)
+                yield Rehashed(source_id, table.name, rows, removed=True)
+            self.warehouse.treatments.note(wanted, self.now)
+
+
+def _impossible(
+    table: Table, noted: frozenset[ColumnTreatment], wanted: frozenset[ColumnTreatment]
+) -> str:
+    """Say which change of a column cannot be made of what is stored; empty if each can."""
+    before = {each.column_name: each for each in noted if each.table_name == table.name}
+    after = {each.column_name: each for each in wanted if each.table_name == table.name}
+    for name, old in before.items():
+        new = after.get(name)
+        if new and old.check and new.check and old.check != new.check:
+            return f"{name} is hashed with another hash_key, and pseudonyms cannot be changed"
+        if new is None or new.treatment not in {old.treatment, "excluded"}:
+            was = "is excluded" if old.treatment == "excluded" else f"is {old.treatment}"
+            return f"{name} {was}, and its values are not there"
+    return ""

@@ -1,0 +1,313 @@
+"""Rewrites the rows of an account after the treatments of its columns have changed."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from ometria_replica.batch import Batch, Loaded
+from ometria_replica.failpoints import step
+from ometria_replica.mapping import (
+    REJECTED,
+    SQL_TYPES,
+    STAGED,
+    Staging,
+    quoted,
+    without_addresses,
+)
+from ometria_replica.schema import Md5
+from ometria_replica.selection import Selection, Values, chunks
+from ometria_replica.warehouse.changes import Changes
+from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.key_texts import KeyTexts
+from ometria_replica.warehouse.sessions import Part
+from ometria_replica.warehouse.state_store import StateStore
+from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, REJECTS, WATERMARKS, WRITTEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.schema import Column, Table
+    from ometria_replica.warehouse.key_texts import TimeForm
+
+_ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"
+_SAMPLE = 100  # Rows whose form of time is looked for at once: a table has one form, or a few.
+_AT_ONCE = 50_000  # Rows of a batch, where not all are written in one transaction.
+_MOST_KEYS = 2_000
+_IS_PSEUDONYM = "regexp_full_match({}, '[0-9a-f]{{64}}')"
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """
+    The rows of *table* as they are to be, in the temporary table *name*.
+
+    *rows* are stored. Those with ``_kept`` are to be written: *merged* others have the key of a
+    newer one. The keys of *unknown* rows cannot be made anew.
+    """
+
+    table: Table
+    name: str
+    rows: int
+    merged: int
+    unknown: int
+    has_new_keys: bool
+
+
+@dataclass(frozen=True)
+class Rewriting(Part):
+    """Rewrites rows. *mapping* is the DuckDB in which records are mapped."""
+
+    mapping: DuckDBPyConnection
+
+    def prepare(self, stored: Table, wanted: Table, source_id: str) -> Rewritten:
+        """
+        Make the rows of a source as *wanted* of those as *stored*: one table, then and now.
+
+        They are copied to temporary tables, so that the warehouse stays as it is.
+        """
+        self.mapping.execute("SET TimeZone = 'UTC'")
+        name = f"rewritten_{wanted.name}"
+        with self.sessions.open(f"reading {stored.name}"):
+            self._copy(stored, source_id)
+        texts, new = KeyTexts(stored, source_id), _new_texts(stored, wanted)
+        has_new_keys = bool(new.keys() & set(stored.sync_key.parts))
+        key = self._new_key(texts, new) if has_new_keys else "__sync_key"
+        values = [
+            f"{_value(column, new, key)} AS {quoted(column.name)}" for column in wanted.all_columns
+        ]
+        self.mapping.execute(
+            f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT {', '.join(values)},"
+            f" __sync_key AS _old_key, true AS _kept FROM {_STORED}",
+            dict(wanted.pseudonyms.parameters if wanted.pseudonyms else {}),
+        )
+        self.mapping.execute(f"DROP TABLE {_STORED}")
+        if has_new_keys:
+            self._merge_equal_keys(quoted(name))
+        rows, merged, unknown = self._row(
+            "SELECT count(*), count(*) FILTER (NOT _kept), count(*) FILTER (__sync_key IS NULL)"
+            f" FROM {quoted(name)}"
+        )
+        return Rewritten(wanted, name, rows, merged, unknown, has_new_keys)
+
+    def write(self, rewritten: Rewritten, source_id: str, run_id: str, now: datetime) -> None:
+        """
+        Put the rewritten rows in place of those that are stored, and mend the state of them.
+
+        Belongs into one transaction where the warehouse has them; elsewhere the rows are written
+        in batches, and an interrupted call is repeated from :meth:`prepare` on.
+        """
+        table = rewritten.table
+        batch = Batch(table, source_id, run_id, now)
+        if not self._engine.is_transactional:
+            for first in range(0, rewritten.rows, _AT_ONCE):
+                self._write_batch(rewritten, batch, first)
+        elif rewritten.has_new_keys:
+            self._stage(rewritten)
+            self._engine.stage(batch)
+            self._engine.delete(table, Selection(source_id))
+            self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
+            counts = Loaded(inserted=rewritten.rows - rewritten.merged)
+            self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
+        else:
+            self._stage(rewritten)
+            self._engine.stage(batch)
+            self._apply(replace(compare(self._engine, batch), state=None))
+        self._mend_state(rewritten, source_id)
+
+    def remove(self, table: Table, source_id: str, now: datetime) -> None:
+        """Remove the rows of a source, and their rejects, and let the next run read them again."""
+        self._engine.delete(table, Selection(source_id))
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?",
+            [source_id, table.name],
+        )
+        StateStore(self.sessions).forget_rows(source_id, table.name, now)
+
+    def _apply(self, changes: Changes) -> None:
+        with step("rewritten rows"):
+            self._engine.apply(changes)
+        for name in (STAGED, REJECTED):  # Another table may follow in the same transaction.
+            self._engine.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
+        """Write some rows, and only then delete those with their old keys."""
+        where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
+        self._stage(rewritten, f"{where} AND _kept")
+        self._engine.stage(batch)
+        with step("rewritten rows"):
+            self._engine.apply(replace(compare(self._engine, batch), state=None))
+        old = self.mapping.execute(
+            f"SELECT _old_key FROM {quoted(rewritten.name)} {where} AND _old_key <> __sync_key"
+        )
+        keys = tuple(key for (key,) in old.fetchall())
+        selection = Selection(batch.source_id, Values("__sync_key", keys))
+        for part in chunks(selection, _MOST_KEYS, _MOST_KEYS) if keys else ():
+            self._engine.delete(batch.table, part)
+
+    def _stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
+        Staging(self.mapping, rewritten.table, "", "")  # Makes the tables of a batch.
+        names = ", ".join(quoted(column.name) for column in rewritten.table.all_columns)
+        self.mapping.execute(
+            f"INSERT INTO {STAGED} BY NAME SELECT {names} FROM {quoted(rewritten.name)} {where}"
+        )
+
+    def _mend_state(self, rewritten: Rewritten, source_id: str) -> None:
+        """
+        Give rejects and deleted rows the new keys, and drop what rejects hold of the texts.
+
+        A reject's own id is made from its text and key too, so it gets another.
+        """
+        key = [source_id, rewritten.table.name]
+        of_table = "WHERE source_id = ? AND table_name = ?"
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(WATERMARKS)} {of_table} AND starts_with(kind, ?)",
+            [*key, WRITTEN],
+        )
+        excluded = {c.name for c in rewritten.table.columns if c.treatment}
+        for state in (REJECTS, DELETED_UPSTREAM):
+            rows = [
+                dict(zip(state.column_names, row, strict=True))
+                for row in self._engine.rows(
+                    f"SELECT {', '.join(state.column_names)} FROM {self._engine.name(state)}"
+                    f" {of_table}",
+                    key,
+                )
+            ]
+            if not rows:
+                continue
+            keys = self._new_keys(rewritten, [row["sync_key"] for row in rows if row["sync_key"]])
+            for row in rows:
+                row["sync_key"] = keys.get(row["sync_key"], (row["sync_key"],))[0]
+                if state is REJECTS:
+                    row["reject_id"] = secrets.token_hex(16)
+                    if row["column_name"] is None or row["column_name"] in excluded:
+                        row["raw"] = None
+                else:
+                    row["record_id"] = keys.get(row["sync_key"], (None, row["record_id"]))[1]
+            self._engine.execute(f"DELETE FROM {self._engine.name(state)} {of_table}", key)
+            for start in range(0, len(rows), _MOST_KEYS):
+                some = rows[start : start + _MOST_KEYS]
+                self._engine.insert(state, *(tuple(row.values()) for row in some))
+
+    def _new_keys(
+        self, rewritten: Rewritten, old: list[str]
+    ) -> Mapping[str, tuple[str, str | None]]:
+        """Map old keys to the new ones, and to the ids of their records."""
+        record_id = quoted(rewritten.table.record_id) if rewritten.table.record_id else "NULL"
+        found = self.mapping.execute(
+            f"SELECT _old_key, __sync_key, {record_id} FROM {quoted(rewritten.name)}"
+            " WHERE _old_key IN (SELECT unnest($keys::VARCHAR[]))",
+            {"keys": old},
+        )
+        return {key: (new, record) for key, new, record in found.fetchall()}
+
+    def _copy(self, table: Table, source_id: str) -> None:
+        import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a rewrite needs it.
+
+        from ometria_replica.arrow_types import ARROW_TYPES  # noqa: PLC0415 -- As above.
+
+        schema = pa.schema(
+            [(column.name, ARROW_TYPES[column.type]) for column in table.all_columns]
+        )
+        batches = self._engine.read(table, Selection(source_id))
+        first = list(islice(batches, 1))  # Now: a remote is read into this DuckDB first.
+        rows = (
+            batch if batch.schema == schema else batch.cast(schema)
+            for batch in chain(first, batches)
+        )
+        self.mapping.register(_ARRIVING, pa.RecordBatchReader.from_batches(schema, rows))
+        try:
+            self.mapping.execute(
+                f"CREATE OR REPLACE TEMP TABLE {_STORED} AS SELECT * FROM {_ARRIVING}"
+            )
+        finally:
+            self.mapping.unregister(_ARRIVING)
+
+    def _new_key(self, texts: KeyTexts, new: Mapping[str, str]) -> str:
+        """
+        Write the new key of a stored row; null if the old one cannot be made of what is stored.
+
+        A row that an interrupted call has rewritten, or that has nothing to treat, keeps its key.
+        """
+        is_done = " AND ".join(
+            f"coalesce({_IS_PSEUDONYM.format(quoted(column.name))}, true)"
+            for column in texts.table.columns
+            if column.source in new and column.source in texts.table.sync_key.parts
+        )
+        cases = [
+            f"WHEN __sync_key = {texts.sql(form)} THEN {texts.sql(form, new)}"
+            for form in (self._forms(texts) if texts.is_stored else ())
+        ]
+        return f"CASE {' '.join([f'WHEN {is_done} THEN __sync_key', *cases])} END"
+
+    def _forms(self, texts: KeyTexts) -> list[TimeForm | None]:
+        """Find the forms of the times in the keys, until no row tells another."""
+        if texts.time is None:
+            return [None]
+        forms: list[TimeForm | None] = []
+        while True:
+            others = [f"__sync_key <> {texts.sql(form)}" for form in forms]
+            sample = self.mapping.execute(
+                f"SELECT {', '.join(texts.columns())}, __sync_key FROM {_STORED}"
+                f" WHERE {' AND '.join([f'{texts.time} IS NOT NULL', *others])} LIMIT {_SAMPLE}"
+            ).fetchall()
+            found = {texts.form_of(parts, key) for *parts, key in sample} - {None}
+            if not found:
+                return forms
+            forms += sorted(found, key=str)
+
+    def _merge_equal_keys(self, name: str) -> None:
+        """
+        Keep the newest of rows that now have one key.
+
+        Addresses that differed in case or space only have one pseudonym. An interrupted rewrite
+        leaves a row with its old and its new key. Of rows of one file it is not known which is
+        the newer one.
+        """
+        repeated = (
+            f"SELECT __sync_key FROM {name} WHERE __sync_key IS NOT NULL"
+            " GROUP BY __sync_key HAVING count(*) > 1"
+        )
+        self.mapping.execute(
+            f"UPDATE {name} SET _kept = false WHERE rowid IN (SELECT rowid FROM {name}"
+            f" WHERE __sync_key IN ({repeated}) QUALIFY row_number() OVER"
+            " (PARTITION BY __sync_key ORDER BY __synced_at DESC, _old_key) > 1)"
+        )
+
+    def _row(self, query: str) -> tuple[int, int, int]:
+        ((rows, merged, unknown),) = self.mapping.execute(query).fetchall()
+        return int(rows), int(merged), int(unknown)
+
+
+def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
+    """Write what becomes of each field that was not treated and is now, by its name."""
+    new: dict[str, str] = {}
+    hides = wanted.hides_addresses and not stored.hides_addresses
+    pairs = list(zip(stored.columns, wanted.columns, strict=True))
+    ids = [quoted(c.name) for before, c in pairs if c.person and c.treatment != before.treatment]
+    for before, column in pairs:
+        text = quoted(column.name)
+        if column.treatment and not before.treatment and column.type == "text":
+            pseudonym = "NULL::VARCHAR"
+            if wanted.pseudonyms:
+                pseudonym = wanted.pseudonyms.sql(text, is_address=column.person == "address")
+            new[str(column.source)] = (
+                f"CASE WHEN {_IS_PSEUDONYM.format(text)} THEN {text} ELSE {pseudonym} END"
+            )
+        elif column.quotes and hides:
+            new[str(column.source)] = without_addresses(text, ids)
+    return new
+
+
+def _value(column: Column, new: Mapping[str, str], key: str) -> str:
+    if isinstance(column.source, Md5) or column.name == "__sync_key":
+        return key
+    if column.treatment == "excluded":
+        return f"NULL::{SQL_TYPES[column.type]}"
+    return new.get(column.source, quoted(column.name))
