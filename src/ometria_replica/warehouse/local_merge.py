@@ -260,6 +260,10 @@ class LocalMergeEngine(Engine):
         self._remote.check_access()
 
     @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        return self._remote.forget_deleted(tables)
+
+    @override
     def detach(self) -> None:
         self._remote.detach()
 

@@ -18,6 +18,7 @@ from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES
 from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
@@ -168,10 +169,13 @@ class Warehouse:
         """
         Remove from the storage what rows that were deleted have left there.
 
-        Returns what may still hold their values, as a sentence; empty if nothing does.
+        Returns what may still hold their values, as a sentence; empty if nothing does, and in a
+        dry run.
         """
+        if self.sessions.dry_run:
+            return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted()
+            return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

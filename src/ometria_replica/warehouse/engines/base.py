@@ -130,9 +130,11 @@ class Engine(ABC):
         """Say what a user may want to know about the database."""
         return ""
 
-    def forget_deleted(self) -> str:
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:  # noqa: ARG002 -- For others.
         """
-        Remove from the storage what rows that were deleted have left there.
+        Remove from the storage what rows that were deleted from *tables* have left there.
+
+        Tables may be missing.
 
         Outside of a transaction, after the deletion was committed. Returns what may still hold
         their values, as a sentence for the user; empty if nothing does.

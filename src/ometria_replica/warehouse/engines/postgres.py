@@ -23,6 +23,7 @@ from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 from ometria_replica.warehouse.engines.postgres_worker import Worker
+from ometria_replica.warehouse.postgres_vacuum import Vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -340,6 +341,21 @@ class PostgresEngine(Engine):
     @override
     def lock(self, table: StateTable) -> None:
         self.execute(f"LOCK TABLE {self.name(table)} IN SHARE ROW EXCLUSIVE MODE")
+
+    @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """
+        End the session's transaction, in which no VACUUM can run, and begin one for the rest.
+
+        A pooler may refuse what follows: then the tables are named as not vacuumed.
+        """
+        vacuum = Vacuum(self.place, self.rows, self.execute, adbc.Error)
+        statements = vacuum.statements(tables)
+        self._autocommit(on=True)
+        try:
+            return vacuum.run(statements)
+        finally:
+            self._begin()
 
     # --- rows ---
 

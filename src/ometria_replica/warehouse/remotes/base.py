@@ -99,6 +99,9 @@ class Remote(Protocol):
     def check_access(self) -> None:
         """Raise WarehouseError if a look shows that this user cannot write; by default no look."""
 
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Do as Engine.forget_deleted()."""
+
     def detach(self) -> None:
         """Let other programs in, where one at a time may connect; by default any number may."""
 
