@@ -151,10 +151,10 @@ def events(folder: Path, table: Table, form: str) -> Outcome:
             elsewhere = Staging(connection, table, "1042", "uk")
             elsewhere.add_file(file, NOON)
             rows, lines = folder / "rows", folder / "lines"
-            unknown = elsewhere.save(rows, lines)
+            counts, unknown = elsewhere.save(rows, lines)
             staging = Staging(connection, table, "1042", "uk")
             origin = FeedObject("events", "etag", 1, NOON)
-            staging.add_staged(StagedFile(origin, rows, None, unknown), NOON)
+            staging.add_staged(StagedFile(origin, rows, None, counts, unknown), NOON)
         return finish(staging)
 
 
