@@ -1023,6 +1023,85 @@ def test_credentials_of_the_feed_hide_those_of_the_environment() -> None:
 AWS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
 
 
+# --- Columns of people's data ------------------------------------------------------------------
+
+
+def test_columns_can_be_excluded_and_hashed_for_all_accounts() -> None:
+    """Above [[accounts]]; an account adds to the lists, and may say `normalise` for itself."""
+    path = write("""
+        exclude = ["*.gender"]
+        hash = ["*.email"]
+        normalise = false
+        [[accounts]]
+        account_id = "uk"
+        api_key = "env:UK_KEY"
+        hash_key = "env:UK_SECRET"
+        hash = ["profiles.phone_number", "*.email"]
+        [[accounts]]
+        account_id = "fr"
+        api_key = "env:UK_KEY"
+        hash_key = "file:secret"
+        normalise = true
+    """)
+    write(f"{CANARY}-of-French\n", "secret").chmod(0o600)
+    config = load_config(path, {"UK_KEY": CANARY, "UK_SECRET": f"{CANARY}-of-Britain"})
+
+    uk, fr = config.accounts
+    assert (uk.exclude, fr.exclude) == (("*.gender",), ("*.gender",))
+    assert uk.hash == ("*.email", "profiles.phone_number")
+    assert fr.hash == ("*.email",)
+    assert (uk.normalise, fr.normalise) == (False, True)
+    assert uk.hash_key is not None
+    assert fr.hash_key is not None
+    assert (uk.hash_key.reveal(), fr.hash_key.reveal()) == (
+        f"{CANARY}-of-Britain",
+        f"{CANARY}-of-French",
+    )
+    shown = {key: (value, origin) for key, value, origin in explain(config)}
+    assert shown["accounts[0].exclude"] == ("*.gender", "ometria.toml")
+    assert shown["accounts[1].hash"] == ("*.email", "ometria.toml")
+    assert shown["accounts[0].hash_key"] == ("set", "env:UK_SECRET")
+    assert shown["accounts[1].hash_key"] == ("set", "file:secret")
+    assert CANARY not in str(shown)
+
+
+def test_columns_can_be_excluded_and_hashed_in_the_environment() -> None:
+    """With commas between them."""
+    variables = {
+        "OMETRIA_EXCLUDE": "profiles.gender, *.phone_number",
+        "OMETRIA_HASH": "*.email",
+        "OMETRIA_HASH_KEY": CANARY * 2,
+    }
+    (account,) = load_config(environ=KEY | variables).accounts
+    assert account.exclude == ("profiles.gender", "*.phone_number")
+    assert account.hash == ("*.email",)
+    assert account.hash_key == Secret(CANARY * 2, "env:OMETRIA_HASH_KEY")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('hash_key = "canary5f3a9c7e-in-the-file"', "accounts[0].hash_key: "),
+        ('hash_key = "env:SHORT"', "accounts[0].hash_key: must have at least 16 characters"),
+        ('exclude = "profiles.email"', ""),
+        ('exclude = ["email"]', "accounts[0].exclude: must be a list of columns, such as"),
+        ('hash = ["profiles.*"]', "accounts[0].hash: must be a list of columns, such as"),
+        ("hash = [1]", "accounts[0].hash: must be a list of columns, such as"),
+        ('normalise = "yes"', "accounts[0].normalise: must be true or false"),
+    ],
+)
+def test_other_settings_of_columns_are_refused(text: str, problem: str) -> None:
+    """The message quotes no secret, and a secret does not stand in the file."""
+    write(f'[[accounts]]\napi_key = "env:KEY"\n{text}')
+    environ = {"KEY": CANARY, "SHORT": CANARY}
+    if not problem:
+        (account,) = load_config(environ=environ).accounts
+        assert account.exclude == ("profiles.email",)
+        return
+    (found,) = problems(environ)
+    assert found.startswith(f"ometria.toml: {problem}")
+
+
 # --- Any junk ----------------------------------------------------------------------------------
 
 KEYS = sorted(

@@ -58,7 +58,7 @@ from ometria_replica.records import Unreadable
 from ometria_replica.temp_files import is_full, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -82,6 +82,9 @@ class _TornError(Exception):
 
 
 _TEXT_NOT_KEPT = " (its text is not kept, since columns of the table are hashed or excluded)"
+
+UNNAMED = "names not kept"
+"""In place of the undocumented names in a table of which columns are hashed or excluded."""
 
 SEEN_KEYS = "seen_keys"
 _SPANS = "staged_spans"
@@ -123,9 +126,9 @@ class Staged:
     *records* were read, *rows* remain, one for each key. *merged* counts the distinct events
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
-    character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
-    of people who were erased, and *too_old* ones are older than what the table keeps: these count
-    as neither. *joined_ids* are other ids in records of people who were erased.
+    character. *unknown_fields* are names that Ometria does not document, or UNNAMED. *suppressed*
+    records are of people who were erased, and *too_old* ones are older than what the table keeps:
+    these count as neither. *joined_ids* are other ids in records of people who were erased.
     """
 
     records: int
@@ -173,7 +176,7 @@ class Staging:
         for page in (page for page in pages if page.records):  # No two spans begin alike.
             self._note_span(first, page.origin)
             first += len(page.records)
-        self._unknown |= unknown_fields(self.table, records)
+        self._note_unknown(unknown_fields(self.table, records))
         return self._insert_records(records, synced_at)
 
     def add_file(self, file: FeedFile, synced_at: datetime) -> int | Unreadable:
@@ -218,7 +221,8 @@ class Staging:
         for name, path, count in zip((STAGED, REJECTED), (rows, lines), counts, strict=True):
             if count:
                 self.connection.execute(
-                    f"COPY {name} TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+                    f"COPY {name} TO {literal(str(path))}"
+                    " (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
                 )
         return counts, frozenset(self._unknown)
 
@@ -249,7 +253,7 @@ class Staging:
             return Unreadable(file.origin, str(error), again=True)
         if records:
             self._note_span(first, file.origin.name)
-        self._unknown |= file.unknown_fields
+        self._note_unknown(file.unknown_fields)
         return records
 
     def add_files(self, files: Sequence[tuple[FeedFile, datetime]]) -> list[int | Unreadable]:
@@ -346,7 +350,16 @@ class Staging:
         self.connection.execute("COMMIT")
 
     def _note_columns(self, file: FeedFile) -> None:
-        self._unknown |= set(file.dialect.columns) - set(self.table.fields + self.table.unmapped)
+        known = self.table.fields + self.table.unmapped
+        self._note_unknown(set(file.dialect.columns).difference(known))
+
+    def _note_unknown(self, names: Collection[str]) -> None:
+        """
+        Note undocumented names; of a table with a treatment only that there are some.
+
+        Where a writer has confused names and values, such a name could be what is hashed.
+        """
+        self._unknown |= {UNNAMED} if names and self.table.is_treated else set(names)
 
     def _note_spans(
         self, first: int, files: Sequence[tuple[FeedFile, datetime]]
@@ -469,7 +482,7 @@ class Staging:
                     {names.get(name, name): value for name, value in record.items()}
                     for record in records
                 ]
-            self._unknown |= unknown - names.keys()
+            self._note_unknown(unknown - names.keys())
             inserted += self._insert_records(records, synced_at)
         reconcile([file], inserted, self._reject_texts(file.origin.name, bad))
         return inserted
@@ -528,9 +541,7 @@ class Staging:
             record=record,
             nuls=nuls,
         )
-        given = parameters(self.table)  # A file without their fields needs none.
-        needed = {name: value for name, value in given.items() if f"${name}" in statement}
-        return self._scalar(f"INSERT INTO {STAGED} {statement}", needed)
+        return self._scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table, statement))
 
     def _kept(self, names: Sequence[str]) -> Sequence[str]:
         """

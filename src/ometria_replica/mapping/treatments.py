@@ -12,7 +12,7 @@ from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.pseudonyms import normalised
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ometria_replica.schema import Column, Table
 
@@ -23,7 +23,8 @@ ANONYMISED = "_anonymised"
 """The staging column that says whether Ometria has replaced the address of a person."""
 
 _ANONYMOUS = "@anonymous.ometria"
-_AT = "(?:@|%40)"
+_AT = "(?:@|%(?:25)*40)"  # Percent-encoded, also more than once.
+_SHORTEST_ID = 4  # Characters: shorter texts are found within words.
 _IN_ADDRESS = r"""[^\s<>"'(),;:=&?/#%@]"""
 _ADDRESS = rf"(?i)(?:{_IN_ADDRESS}|%[0-9a-f]{{2}})+{_AT}{_IN_ADDRESS}+"
 _PARAMETER = rf"(?i)([?&;])[^?&;#=]*=[^&;#]*{_AT}[^&;#]*"
@@ -61,13 +62,14 @@ def is_anonymous(address: str) -> bool:
     return address.strip().lower().endswith(_ANONYMOUS)
 
 
-def parameters(table: Table) -> dict[str, bytes]:
-    """Give the parameters of a statement that reads a :func:`treated_relation`."""
+def parameters(table: Table, statement: str) -> dict[str, bytes]:
+    """Give the parameters of *statement*, which reads a :func:`treated_relation`, if it has any."""
     pseudonyms = table.pseudonyms if table.is_treated else None
-    return {
+    known = {
         **(pseudonyms.parameters if pseudonyms else {}),
         **(table.suppressions.parameters if table.suppressions else {}),
     }
+    return {name: value for name, value in known.items() if f"${name}" in statement}
 
 
 def treated_relation(
@@ -82,7 +84,7 @@ def treated_relation(
     """
     replacements = ", ".join(
         f"{expression} AS {quoted(field)}"
-        for field, expression in _replacements(table).items()
+        for field, expression in _replacements(table, available).items()
         if field in available
     )
     hashes = "".join(
@@ -100,10 +102,11 @@ def treated_relation(
     return f"(SELECT {star}{hashes}{number} FROM {relation})"
 
 
-def _replacements(table: Table) -> Mapping[str, str]:
+def _replacements(table: Table, available: Collection[str]) -> Mapping[str, str]:
     """Write what takes the place of each field of a column that is treated, or may quote one."""
+    ids = [quoted(field) for field in available if _is_hidden_id(table, field)]
     found = {
-        str(column.source): without_addresses(quoted(str(column.source)))
+        str(column.source): without_addresses(quoted(str(column.source)), ids)
         for column in table.columns
         if column.quotes and table.hides_addresses
     }
@@ -120,11 +123,38 @@ def _treated(table: Table, column: Column) -> str:
     return table.pseudonyms.sql(quoted(str(column.source)), is_address=column.person == "address")
 
 
-def without_addresses(text: str) -> str:
-    """Drop the parameters of a URL that hold an address, and replace addresses elsewhere."""
+def _is_hidden_id(table: Table, field: str) -> bool:
+    """Whether the field is of a treated column with an id of a person."""
+    return any(
+        column.source == field and column.person and column.treatment for column in table.columns
+    )
+
+
+def without_addresses(text: str, ids: Iterable[str] = ()) -> str:
+    """
+    Drop the parameters of a URL that hold an address, and replace addresses elsewhere.
+
+    The record's own *ids* are replaced too, since an address may be written as no pattern knows.
+    """
     kept = f"regexp_replace({text}, {literal(_PARAMETER)}, '\\1', 'g')"
-    return (
-        f"CASE WHEN contains({text}, '@') OR contains({text}, '%40')"
+    found = (
+        f"CASE WHEN contains({text}, '@') OR regexp_matches({text}, '%(?:25)*40')"
         f" THEN regexp_replace({kept}, {literal(_ADDRESS)}, {literal(REMOVED)}, 'g')"
         f" ELSE {text} END"
+    )
+    written = [each for own in ids for each in (f"trim({own})", f"url_encode(trim({own}))")]
+    if not written:
+        return found
+    is_there = " OR ".join(
+        f"length({each}) >= {_SHORTEST_ID} AND contains(lower({text}), lower({each}))"
+        for each in written
+    )
+    either = ", ".join(
+        f"CASE WHEN length({each}) >= {_SHORTEST_ID} THEN regexp_escape({each}) END"
+        for each in written
+    )
+    return (
+        f"CASE WHEN {is_there}"
+        f" THEN regexp_replace({found}, concat_ws('|', {either}), {literal(REMOVED)}, 'gi')"
+        f" ELSE {found} END"
     )

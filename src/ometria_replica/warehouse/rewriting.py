@@ -289,7 +289,9 @@ def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
     """Write what becomes of each field that was not treated and is now, by its name."""
     new: dict[str, str] = {}
     hides = wanted.hides_addresses and not stored.hides_addresses
-    for before, column in zip(stored.columns, wanted.columns, strict=True):
+    pairs = list(zip(stored.columns, wanted.columns, strict=True))
+    ids = [quoted(c.name) for before, c in pairs if c.person and c.treatment != before.treatment]
+    for before, column in pairs:
         text = quoted(column.name)
         if column.treatment and not before.treatment and column.type == "text":
             pseudonym = "NULL::VARCHAR"
@@ -299,7 +301,7 @@ def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
                 f"CASE WHEN {_IS_PSEUDONYM.format(text)} THEN {text} ELSE {pseudonym} END"
             )
         elif column.quotes and hides:
-            new[str(column.source)] = without_addresses(text)
+            new[str(column.source)] = without_addresses(text, ids)
     return new
 
 
