@@ -84,7 +84,6 @@ class LocalMergeEngine(Engine):
     row_id = DuckDBEngine.row_id
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
-    is_transactional = False
     rewrites_unchanged = False
     commits_rows_with_state = False
     notes_replaced = False  # It would cost a query for each table in every run.

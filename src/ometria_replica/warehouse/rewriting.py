@@ -104,7 +104,7 @@ class Rewriting(Part):
         """
         table = rewritten.table
         batch = Batch(table, source_id, run_id, now)
-        if not self._engine.is_transactional:
+        if not self._engine.commits_rows_with_state:
             for first in range(0, rewritten.rows, _AT_ONCE):
                 self._write_batch(rewritten, batch, first)
         elif rewritten.has_new_keys:

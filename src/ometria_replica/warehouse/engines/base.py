@@ -50,8 +50,6 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
-    is_transactional: ClassVar[bool] = True
-    """Whether a transaction holds the rows of several batches too, and not only the state."""
     keeps_own_columns: ClassVar[bool] = False
     """Whether columns that a user has added after ours keep their values."""
     rewrites_unchanged: ClassVar[bool] = True
