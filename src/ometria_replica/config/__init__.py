@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ometria_replica.config.checks import did_you_mean, is_loopback
 from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config, load_warehouse
@@ -12,8 +13,6 @@ from ometria_replica.config.schema import (
     Config,
     FeedSettings,
     WarehouseSettings,
-    did_you_mean,
-    is_loopback,
 )
 from ometria_replica.config.secrets import Secret, masked
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ometria_replica.config.checks import kind_of
 from ometria_replica.config.providers import Reader, command_line, environment, file_table
 from ometria_replica.config.retention import Retention
 from ometria_replica.config.schema import (
@@ -28,7 +29,6 @@ from ometria_replica.config.schema import (
     Config,
     FeedSettings,
     WarehouseSettings,
-    kind_of,
     settings_of,
 )
 from ometria_replica.errors import ConfigError

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ometria_replica.config.schema import Invalid, Setting, did_you_mean, settings_of
+from ometria_replica.config.checks import Invalid, did_you_mean
+from ometria_replica.config.schema import Setting, settings_of
 from ometria_replica.config.secrets import Secret, masked
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ometria_replica.config.schema import is_loopback
+from ometria_replica.config.checks import is_loopback
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,

@@ -20,7 +20,7 @@ import duckdb
 from typing_extensions import override
 
 from ometria_replica import sql
-from ometria_replica.config.schema import STORAGE_VERSION
+from ometria_replica.config.checks import STORAGE_VERSION
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
