@@ -218,7 +218,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     from ometria_replica import local_duckdb, replication, state_commands  # noqa: PLC0415 -- only in the child.
     from ometria_replica.batch import BatchSize  # noqa: PLC0415
     from ometria_replica.ometria import client, export, retries  # noqa: PLC0415
-    from ometria_replica.warehouse.engines import duckdb  # noqa: PLC0415
+    from ometria_replica.warehouse.engines import duckdb_file  # noqa: PLC0415
     from ometria_replica.warehouse.warehouse import Warehouse  # noqa: PLC0415
 
     size = BatchSize(records=plan.batch_records, files=plan.batch_files)
@@ -228,7 +228,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
         (Warehouse, "batch_size", size),
         (retries, "FIRST_WAIT_SECONDS", 0.02),
         (retries, "UNREACHABLE_SECONDS", 0.5),
-        (duckdb, "WAIT_SECONDS", plan.lock_wait_seconds),
+        (duckdb_file, "WAIT_SECONDS", plan.lock_wait_seconds),
         (local_duckdb, "_cores", lambda: 1),
     )
     for owner, name, value in values:

@@ -48,7 +48,7 @@ from ometria_replica.read_position import ReadPosition
 from ometria_replica.records import Unreadable
 from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.comparison import _Comparison
-from ometria_replica.warehouse.engines import duckdb as duckdb_engine
+from ometria_replica.warehouse.engines import duckdb_file
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.rejects import Rejects
@@ -219,7 +219,7 @@ def errors_of_writing_swallowed() -> None:
 @defect
 def holder_not_named() -> None:
     """The error about a locked file does not name the process that holds the lock."""
-    _patch(duckdb_engine, "_holder", lambda _text: "")
+    _patch(duckdb_file, "_holder", lambda _text: "")
 
 
 @defect

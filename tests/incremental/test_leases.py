@@ -15,7 +15,8 @@ from ometria_replica.errors import AccessDenied, Busy, ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
+from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file

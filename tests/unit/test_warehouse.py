@@ -21,7 +21,7 @@ from ometria_replica.schema import Feed
 from ometria_replica.sql import create_table
 from ometria_replica.tables import TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
-from ometria_replica.warehouse.engines import duckdb as duckdb_engine
+from ometria_replica.warehouse.engines import duckdb_file
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Server, serve
 from tests.duck import read, read_file
@@ -445,7 +445,7 @@ def test_a_file_that_another_process_holds_is_busy(
         assert holder.stdout
         holder.stdout.readline()
 
-        monkeypatch.setattr(duckdb_engine, "WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(duckdb_file, "WAIT_SECONDS", 0.0)
         with (
             pytest.raises(Busy) as refused,
             open_warehouse(f"duckdb:///{warehouse}") as opened,

@@ -17,7 +17,7 @@ from ometria_replica.batch import Owner
 from ometria_replica.errors import WarehouseError
 from ometria_replica.tables import LISTS
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.engines.duckdb import FileAttachment
+from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
 from tests.faults.world import World
 from tests.places import DuckDBPlace
 from tests.warehouses.loads import NOON, Load, opened, rows
@@ -226,7 +226,7 @@ def test_a_connection_of_this_process_is_told_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
 ) -> None:
     """A notebook that has the file open is not another program, and nobody closes it later."""
-    monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb_file.WAIT_SECONDS", 0.0)
     place = DuckDBPlace(tmp_path / "replica.duckdb")
     with opened(place):
         pass

@@ -26,7 +26,8 @@ from ometria_replica.mapping import STAGED
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.engines.base import Engine
-from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
+from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
+from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
 from ometria_replica.warehouse.remotes.base import Relation, StateChange
 from ometria_replica.warehouse.state_tables import (
     ERASURES,
