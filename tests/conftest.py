@@ -41,6 +41,7 @@ REPEATS = (
         ("duckdb", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
         ("killed_runs",),
     ),
+    Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats(
         "warehouses/test_treatments.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),

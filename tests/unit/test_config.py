@@ -20,6 +20,7 @@ from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
+    Retention,
     Secret,
     WarehouseSettings,
     explain,
@@ -228,6 +229,45 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
     assert all_three.warehouse.url == "duckdb:///cli.duckdb"
 
 
+def test_a_retention_for_all_accounts_holds_where_an_account_has_no_other() -> None:
+    """Each table has its own span; that of the account counts, as it is written."""
+    write("""
+        retain = { email_events = "25 months", unsubscribes = "6 years" }
+        accounts = [{ account_id = "1", retain = { unsubscribes = "1 year" } }]
+    """)
+
+    config = load_config(environ=KEY)
+
+    assert config.accounts[0].retain == (
+        Retention("email_events", 25, "month"),
+        Retention("unsubscribes", 1, "year"),
+    )
+    shown = {key: value for key, value, _ in explain(config)}
+    assert shown["accounts[0].retain"] == "email_events 25 months, unsubscribes 1 year"
+
+
+def test_every_span_that_is_none_is_told() -> None:
+    """Without the text of any."""
+    write("""
+        retain = { email_events = "2 yrs", unsubscribes = "0 days", member_lists = 3, a = "1 day" }
+        accounts = [{ retain = "25 months" }]
+    """)
+    allowed = (
+        'must be a number of days, weeks, months or years, from 1 to 9999, such as "25 months"'
+    )
+
+    assert problems(KEY) == [
+        *(
+            f"ometria.toml: retain: {name} {allowed}."
+            for name in ("email_events", "unsubscribes", "member_lists")
+        ),
+        (
+            "ometria.toml: accounts[0].retain: must be a table of spans, such as"
+            ' { email_events = "25 months" }.'
+        ),
+    ]
+
+
 def test_a_file_may_hold_the_warehouse_only() -> None:
     """Without accounts in the file, the environment describes the only one."""
     write('warehouse = { url = "shop.db" }')
@@ -394,7 +434,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     assert problems() == [
         (
             "ometria.toml: colour: is not a setting;"
-            " known are warehouse, accounts, exclude, hash, normalise."
+            " known are warehouse, accounts, exclude, hash, normalise, retain,"
+            " follow_erasures."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -511,7 +552,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         ),
         (
             "'a key' = 1",
-            "'a key': is not a setting; known are warehouse, accounts, exclude, hash, normalise.",
+            (
+                "'a key': is not a setting; known are warehouse, accounts, exclude, hash,"
+                " normalise, retain, follow_erasures."
+            ),
         ),
     ],
 )
@@ -931,6 +975,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].hash", "none", "default"),
         ("accounts[0].hash_key", "not set", "default"),
         ("accounts[0].normalise", "true", "default"),
+        ("accounts[0].retain", "none", "default"),
+        ("accounts[0].follow_erasures", "false", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),

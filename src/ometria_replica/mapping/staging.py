@@ -39,6 +39,7 @@ from ometria_replica.mapping.reconciliation import (
     written_in,
     written_lines,
 )
+from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
     REJECTED,
     STAGED,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import FeedFile, FeedObject, Page, Record, StagedFile
     from ometria_replica.schema import Table
+    from ometria_replica.suppressions import JoinedId
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,9 @@ def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) 
     return dict.fromkeys(REJECT_COLUMNS) | known
 
 
+_NOBODY: tuple[JoinedId, ...] = ()
+
+
 @dataclass(frozen=True)
 class Staged:
     """
@@ -122,7 +127,8 @@ class Staged:
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
     character. *unknown_fields* are names that Ometria does not document, or UNNAMED. *suppressed*
-    records are of people who were erased, and count as neither.
+    records are of people who were erased, and *too_old* ones are older than what the table keeps:
+    these count as neither. *joined_ids* are other ids in records of people who were erased.
     """
 
     records: int
@@ -133,6 +139,8 @@ class Staged:
     nuls_removed: int
     unknown_fields: frozenset[str]
     suppressed: int = 0
+    too_old: int = 0
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass
@@ -148,6 +156,7 @@ class Staging:
     account_id: str
     source_id: str
     _unknown: set[str] = field(default_factory=set)
+    _old_files: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
@@ -224,6 +233,7 @@ class Staging:
         A file of which rows or rejects are missing is left for the next run.
         """
         records, lines, first = 0, 0, self._next_row()  # Before BEGIN, as in add_file.
+        self._note_age(file.origin)
         try:
             with self._all_or_nothing():
                 if file.rows is not None:
@@ -253,6 +263,8 @@ class Staging:
         Each has its own ``__synced_at``. One statement reads consecutive CSV files of one
         dialect: on every core, and without the cost of a statement for each.
         """
+        for file, _ in files:
+            self._note_age(file.origin)
         return [found for group in alike(files) for found in self._add_alike(group)]
 
     def reject_file(self, file: FeedObject, reason: str) -> None:
@@ -265,9 +277,12 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        suppressed = 0
+        suppressed, joined = 0, _NOBODY
         if self.table.suppressions:
-            suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
+            suppressed, joined = drop_suppressed(
+                self.connection, self.table, self.table.suppressions
+            )
+        too_old = drop_too_old(self.connection, self.table, sorted(self._old_files))
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
@@ -285,6 +300,8 @@ class Staging:
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
             suppressed=suppressed,
+            too_old=too_old,
+            joined_ids=joined,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:
@@ -315,6 +332,11 @@ class Staging:
             return [self.add_file(*file) for file in files]  # The unreadable one is among them.
         self._note_columns(files[0][0])
         return self._note_spans(first, files)
+
+    def _note_age(self, file: FeedObject) -> None:
+        """Note a file that was written before what the table keeps, so that all in it is older."""
+        if self.table.oldest and file.modified_at < self.table.oldest:
+            self._old_files.add(file.name)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
+from ometria_replica.pseudonyms import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 REMOVED = "[address]"
 """What takes the place of an address in a text that quotes one."""
 
+ANONYMISED = "_anonymised"
+"""The staging column that says whether Ometria has replaced the address of a person."""
+
+_ANONYMOUS = "@anonymous.ometria"
 _AT = "(?:@|%(?:25)*40)"  # Percent-encoded, also more than once.
 _SHORTEST_ID = 4  # Characters: shorter texts are found within words.
 _IN_ADDRESS = r"""[^\s<>"'(),;:=&?/#%@]"""
@@ -27,9 +32,34 @@ _PARAMETER = rf"(?i)([?&;])[^?&;#=]*=[^&;#]*{_AT}[^&;#]*"
 
 def person_columns(table: Table) -> dict[str, str]:
     """Map the staging columns with hashes of people's ids to the fields of these ids."""
-    if table.suppressions is None:
+    return {name: field for name, (field, _) in _hashes(table).items()}
+
+
+def _hashes(table: Table) -> dict[str, tuple[str, str]]:
+    """
+    Write the hashes of each id of a person: with each secret, and of a pseudonym too.
+
+    By the pseudonym are known people of whom a hashed column is all that was found.
+    """
+    suppressions = table.suppressions
+    if suppressions is None:
         return {}
-    return {f"_person:{field}": field for field in table.people}
+    found: dict[str, tuple[str, str]] = {}
+    for column in table.columns:
+        if column.person is None:
+            continue
+        field = str(column.source)
+        texts = [quoted(field)]
+        if column.treatment == "hashed":
+            texts.append(_treated(table, column))
+        hashes = [each for text in texts for each in suppressions.sql(column.person, text)]
+        found |= {f"_person:{n}:{field}": (field, each) for n, each in enumerate(hashes)}
+    return found
+
+
+def is_anonymous(address: str) -> bool:
+    """Whether Ometria has put an address in place of a person's."""
+    return address.strip().lower().endswith(_ANONYMOUS)
 
 
 def parameters(table: Table, statement: str) -> dict[str, bytes]:
@@ -48,8 +78,9 @@ def treated_relation(
     """
     Read *relation* with the treated fields replaced, and with hashes of the ids of people.
 
-    The latter only if people are suppressed. *several* files keep their numbers. The statement
-    then needs the :func:`parameters`.
+    The latter only if people are suppressed. If erasures are followed, :data:`ANONYMISED` is
+    added, as the field says that comes. *several* files keep their numbers. The statement then
+    needs the :func:`parameters`.
     """
     replacements = ", ".join(
         f"{expression} AS {quoted(field)}"
@@ -57,10 +88,13 @@ def treated_relation(
         if field in available
     )
     hashes = "".join(
-        f", {table.suppressions.sql(table.people[field], quoted(field))} AS {quoted(name)}"
-        for name, field in person_columns(table).items()
-        if table.suppressions and field in available
+        f", {expression} AS {quoted(name)}"
+        for name, (field, expression) in _hashes(table).items()
+        if field in available
     )
+    if table.address and table.address.source in available:
+        address = normalised(quoted(str(table.address.source)))
+        hashes += f", coalesce(ends_with({address}, {literal(_ANONYMOUS)}), false) AS {ANONYMISED}"
     if not replacements and not hashes:
         return relation
     star = f"* REPLACE ({replacements})" if replacements else "*"

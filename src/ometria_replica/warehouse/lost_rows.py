@@ -4,6 +4,9 @@ Rows that the state says were loaded, and that are gone.
 Their table was dropped, emptied, or replaced by an older copy. Of an older copy there is one sign
 that no deletion leaves: a row that was replaced has the load time that it had before. So the
 state notes the load time of a few rows that the last batch has replaced.
+
+A table that this program has emptied itself, because its rows were too old or of people who were
+erased, has lost none: the state notes when that was, and only later runs count.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
+    EMPTIED,
+    EXPIRED,
     FILES,
     FULL_READ,
     POSITION,
@@ -136,8 +141,10 @@ class LostRows(Part):
         found: dict[str, tuple[str, ...]] = {}
         for name, source_id in self._engine.rows(
             f"SELECT table_name, source_id FROM {self._readable(WATERMARKS)}"
+            " WHERE kind NOT IN (?, ?)"
             f" UNION SELECT table_name, source_id FROM {self._readable(FILES)}"
-            " WHERE NOT read_again ORDER BY table_name, source_id"
+            " WHERE NOT read_again ORDER BY table_name, source_id",
+            [EXPIRED, EMPTIED],
         ):
             found[name] = (*found.get(name, ()), source_id)
         return found
@@ -146,22 +153,28 @@ class LostRows(Part):
         """
         Return whether a run loaded a row that should still be there.
 
-        That is any row of events, which are never removed, and of other tables one that the last
+        Of events that is any row since a removal left none, and of other tables one that the last
         full read found, or a later run, or an interrupted read. Ids of runs sort by time.
         """
-        run_ids = dict(
-            self._engine.rows(
-                f"SELECT kind, run_id FROM {self._readable(WATERMARKS)}"
+        marks = {
+            kind: (at, run_id)
+            for kind, at, run_id in self._engine.rows(
+                f"SELECT kind, reached_at, run_id FROM {self._readable(WATERMARKS)}"
                 " WHERE source_id = ? AND table_name = ?",
                 [source_id, table.name],
             )
-        )
-        if any(kind.startswith(POSITION) for kind in run_ids):
+        }
+        if any(kind.startswith(POSITION) for kind in marks):
             return True
-        first = run_ids.get(FULL_READ, "")
+        emptied_at, _ = marks.get(EMPTIED, (None, ""))
+        _, first = marks.get(FULL_READ, (None, ""))
+        since, parameters = (
+            ("", []) if emptied_at is None else ("WHERE started_at > ?", [emptied_at])
+        )
         runs = self._engine.rows(
-            f"SELECT run_id, report FROM {self._readable(RUNS)}"
-            f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}"
+            f"SELECT run_id, report FROM {self._readable(RUNS)} {since}"
+            f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}",
+            parameters,
         )
         return any(
             counts.get("source_id") == source_id

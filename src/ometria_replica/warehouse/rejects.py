@@ -12,7 +12,7 @@ from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_r
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
-from ometria_replica.warehouse.state_tables import FILES, REJECTS, RETRY_FILE, WATERMARKS
+from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, RETRY_FILE, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -122,8 +122,8 @@ class Rejects(Part):
         )
         self._engine.execute(
             f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
-            " AND starts_with(kind, ?)",
-            [source_id, RETRY_FILE],
+            " AND (starts_with(kind, ?) OR kind = ?)",
+            [source_id, RETRY_FILE, EXPIRED],  # A time that converts now may be too old.
         )
         return sum(
             self._convert_again(source_id, table, column)

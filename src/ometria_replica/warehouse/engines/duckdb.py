@@ -27,6 +27,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import lack
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.schema import ROW_KEY
+from ometria_replica.selection import Selection
 from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import is_full
 from ometria_replica.warehouse.duckdb_rewrite import Rewriting, remove_unfinished
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import StateTable, Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
@@ -290,13 +290,25 @@ class DuckDBEngine(Engine):
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """Read in a connection of its own, since a connection runs one query at a time."""
         condition = sql.condition(selection)
+        yield from self._fetched(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._fetched(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Read in a connection of its own, since a connection runs one query at a time."""
         with closing(self.connection.cursor()) as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
-            yield from cursor.sql(
-                f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-            ).to_arrow_reader()
+            yield from cursor.sql(query).to_arrow_reader()
 
     @override
     def check_access(self) -> None:

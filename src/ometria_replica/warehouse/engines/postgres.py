@@ -371,7 +371,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_record", "_nuls"))
+            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
@@ -434,8 +434,21 @@ class PostgresEngine(Engine):
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         condition = sql.condition(selection)
+        yield from self._fetched(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._fetched(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
-            query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
             self._run(partial(cursor.execute, query))
             yield from cursor.fetch_record_batch()
 

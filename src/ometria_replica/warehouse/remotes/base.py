@@ -79,6 +79,11 @@ class Remote(Protocol):
     def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
         """Read rows with all their columns, by name. More rows than selected do no harm."""
 
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
+
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows; 0 if there is no such table."""
 

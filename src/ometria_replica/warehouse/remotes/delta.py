@@ -253,9 +253,12 @@ class DeltaTable(LakeTable):
         raise NotImplementedError
 
     @override
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
         """Read rows. Files without a selected row are not opened."""
         scanner = self.table.to_pyarrow_dataset().scanner(
+            columns=None if columns is None else list(columns),
             filter=to_arrow(selection),
             batch_size=ROWS_AT_ONCE,
             batch_readahead=2,  # By default 16 batches of 4 files are in memory.

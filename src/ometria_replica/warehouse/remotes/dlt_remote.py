@@ -209,6 +209,21 @@ class DltRemote(Remote):
             )
 
     @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        schema = arrow_schema([(name, "text") for name in columns])
+        (condition,) = self._conditions(Selection(source_id))
+        found = self._loader.fetch(
+            f"SELECT DISTINCT {self._names(columns)} FROM {self._name(table)}"
+            f" WHERE {condition.text}",
+            schema,
+            condition.parameters,
+        )
+        for some in found:
+            yield from some.to_batches()
+
+    @override
     def count(self, table: Table, selection: Selection) -> int:
         if not self.columns(table):
             return 0

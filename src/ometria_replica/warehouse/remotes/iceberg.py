@@ -250,21 +250,23 @@ class IcebergTable(LakeTable):
                         schema.update_column(name, doc=text)
 
     @override
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
         """
         Read rows, some files at a time. Files without a selected row are not opened.
 
         pyiceberg's own reader (0.12) has all files in memory at once, if they are read slowly.
         """
-        scan = self._table.scan(to_iceberg(selection))
-        columns = scan.projection()
-        files = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter)
+        scan = self._table.scan(to_iceberg(selection), tuple(columns or "*"))
+        chosen = scan.projection()
+        files = ArrowScan(scan.table_metadata, scan.io, chosen, scan.row_filter)
         batches = (
             batch
             for some in _in_groups(scan.plan_files())
             for batch in files.to_record_batches(some)
         )
-        schema = schema_to_pyarrow(columns)
+        schema = schema_to_pyarrow(chosen)
         return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
     @override

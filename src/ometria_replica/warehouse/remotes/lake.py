@@ -83,8 +83,14 @@ class LakeTable(Protocol):
     def write_comments(self, comments: Mapping[str, str]) -> None:
         """Write comments in one commit. Not called where :meth:`comments` returns None."""
 
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
-        """Read rows; those with other values than selected may be among them."""
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """
+        Read rows; those with other values than selected may be among them.
+
+        Of *columns*, or of all of them.
+        """
 
     def count(self, selection: Selection) -> int:
         """Count rows."""
@@ -228,6 +234,12 @@ class LakeRemote(Remote):
             query = f"FROM {_STORED} SEMI JOIN {_SOUGHT} USING ({column})"
             found: pa.Table = self._connection.sql(query).to_arrow_table()
             yield found
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._open(table).rows(Selection(source_id), columns)
 
     @override
     def count(self, table: Table, selection: Selection) -> int:
