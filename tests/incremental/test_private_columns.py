@@ -166,6 +166,10 @@ def quoting(address: str, number: int) -> str:
 def odd_records(table: Table, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Give records without an identity, with unknown names, and with values for names."""
     identity = {name for group in table.identity for name in group}
+    # Without its address, a record does not show that a text quotes an odd one.
+    identity |= {
+        str(c.source) for c in table.columns if str(record.get(str(c.source)))[:3] == "550"
+    }
     without = {name: value for name, value in record.items() if name not in identity}
     extra = {f"Unknown {MARK}": 1, MARK: MARK, f"{MARK}@{MARK}.example": [MARK], "tags": [MARK]}
     return [without, {**record, **extra}, {**without, **extra}, {MARK: {MARK: MARK}}]
@@ -219,7 +223,10 @@ def feed_files(
     with zipfile.ZipFile(two, "w") as archive:
         archive.writestr("a.csv", whole)
         archive.writestr("b.csv", whole)
-    columns = {name: [str(row[at]) for row in rows] for at, name in enumerate(names)}
+    columns = {
+        name: [None if row[at] is None else str(row[at]) for row in rows]
+        for at, name in enumerate(names)
+    }
     parquet = io.BytesIO()
     pq.write_table(pa.table({**columns, MARK: [MARK] * len(rows)}), parquet)
     other = [*reversed(names)]
