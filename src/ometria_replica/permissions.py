@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,17 +32,21 @@ def ensure_writable(place: Path, *, folder: bool = False) -> None:
         )
 
 
+class _Holder:
+    """Holds a file during a block."""
+
+
 class ClosedUmask:
     """
     Makes new files of this process as closed to others as other files or folders, while those
     are in use.
 
     The umask is that of the whole process, so that threads share it: it is restored when the
-    last file is released.
+    last file is released, or its holder is no more.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A holder may end while another is noted.
         self._kept: dict[int, int] = {}
         self._before = 0
 
@@ -51,13 +56,15 @@ class ClosedUmask:
         with self._lock:
             if not self._kept:
                 self._before = os.umask(0o077)
+            if id(holder) not in self._kept:
+                weakref.finalize(holder, self._release, id(holder))
             self._kept[id(holder)] = 0o077 & ~allowed
             self._set()
 
     @contextmanager
     def held(self, place: Path) -> Iterator[None]:
         """Close new files as *place* is, during the block."""
-        holder = object()
+        holder = _Holder()
         self.hold(holder, place)
         try:
             yield
@@ -66,8 +73,11 @@ class ClosedUmask:
 
     def release(self, holder: object) -> None:
         """Release the file of *holder*; without effect if it holds none."""
+        self._release(id(holder))
+
+    def _release(self, holder_id: int) -> None:
         with self._lock:
-            if self._kept.pop(id(holder), None) is not None:
+            if self._kept.pop(holder_id, None) is not None:
                 self._set()
 
     def _set(self) -> None:
