@@ -1,0 +1,98 @@
+"""
+What JSON lines cost, as ratios to CSV: the first load of the same events.
+
+    nice python bench/json_lines.py --events 1000000
+
+It loads the files into a new DuckDB file, in new processes that alternate, and prints the
+processor time of each as a ratio to CSV in the same round. Beside plain lines it loads files in
+which one event in a hundred, or each, has a number that only Python reads as it was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import duckdb
+import events
+from measure import run
+from sets import scratch
+
+WAYS = {
+    "csv": ("csv", ""),
+    "json": ("json", ""),
+    "json, one odd number in 100": (
+        "json",
+        ", CASE WHEN event_id LIKE '%00' THEN '1.10' END::JSON",
+    ),
+    "json, odd numbers": ("json", ", '1.10'::JSON"),
+}
+
+
+WRITTEN = 1_577_923_200
+"""The time of the files, 2020-01-02: a sync leaves younger ones for the next."""
+
+
+def main() -> None:
+    """Measure, and print the figures and the ratios as JSON."""
+    options = _options()
+    found: dict[str, dict[str, list[float]]] = {}
+    with scratch() as work:
+        for name, (form, more) in WAYS.items():
+            _write(work / name, form, more, options.events, options.files)
+        for turn in range(options.repeat):
+            for name in WAYS:
+                each = found.setdefault(name, {"cpu_seconds": [], "seconds": [], "peak_mb": []})
+                ran = run(
+                    [
+                        *(sys.executable, "-m", "ometria_replica", "sync", "email_events"),
+                        *("--warehouse", work / f"{name} {turn}.duckdb"),
+                    ],
+                    {
+                        "OMETRIA_FEED_URL": str(work / name),
+                        "OMETRIA_ACCOUNT_ID": "bench",
+                        "PYTHONPATH": str(Path(__file__).parent.parent / "src"),
+                    },
+                )
+                if f"read {options.events // 1000 * 999:,} records" not in ran.output:
+                    raise SystemExit(ran.output)
+                each["cpu_seconds"].append(round(ran.cpu_seconds, 2))
+                each["seconds"].append(round(ran.seconds, 2))
+                each["peak_mb"].append(round(ran.peak_mb))
+    for each in found.values():
+        pairs = zip(each["cpu_seconds"], found["csv"]["cpu_seconds"], strict=True)
+        each["cpu_seconds_ratio"] = [round(statistics.median(one / csv for one, csv in pairs), 2)]
+    print(json.dumps({"events": options.events, **found}, indent=2))
+
+
+def _write(folder: Path, form: str, more: str, count: int, files: int) -> None:
+    """Write *count* events, with the column *more*, as gzip files."""
+    folder.mkdir()
+    size = count // files
+    with duckdb.connect() as connection:
+        for first in range(0, size * files, size):
+            path = folder / f"email_events-{first:012d}.{form}.gz"
+            rows = events.select(first, first + size, repeats=False)
+            if more:
+                rows = f"SELECT *{more} AS revenue FROM ({rows})"
+            header = ", HEADER" if form == "csv" else ""
+            connection.execute(
+                f"COPY ({rows}) TO '{path}' (FORMAT {form}{header}, COMPRESSION gzip)"
+            )
+            os.utime(path, (WRITTEN, WRITTEN))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--files", type=int, default=10)
+    parser.add_argument("--repeat", type=int, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
