@@ -41,6 +41,12 @@ REPEATS = (
         ("duckdb", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
         ("killed_runs",),
     ),
+    Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
+    Repeats(
+        "warehouses/test_treatments.py",
+        ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
+    ),
+    Repeats("warehouses/test_permissions.py", ("delta", "iceberg", "dlt+duckdb")),
     Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats(
         "warehouses/test_lost_rows.py",

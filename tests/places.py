@@ -22,6 +22,7 @@ from pyiceberg.types import StringType
 
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from tests.duck import opened
 from tests.postgres import postgres
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class DuckDBPlace:
             target.unlink(missing_ok=True)
             if source.exists():
                 shutil.copyfile(source, target)
-        with duckdb.connect(str(copy)) as connection:
+        with opened(copy, read_only=False) as connection:
             yield connection
 
     def like_this(self, folder: Path) -> Self:

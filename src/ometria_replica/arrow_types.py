@@ -1,13 +1,13 @@
-"""The Arrow type of each column type."""
+"""The Arrow type of each column type, and arrays of texts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
@@ -34,6 +34,21 @@ def arrow_schema(
 def our_columns(schema: pa.Schema) -> list[tuple[str, str]]:
     """List the names and column types of an Arrow schema; any other type has its Arrow name."""
     return [(field.name, _our_type(field.type)) for field in schema]
+
+
+def text_array(texts: Sequence[str | None]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    """
+    Make an array of texts; None is null.
+
+    Without pandas, which `pa.array` imports wherever it is installed: a quarter of the CPU of a
+    small sync.
+    """
+    builder = pa.lib.StringBuilder()
+    builder.append_values(texts)
+    array = builder.finish()
+    if len(array) < len(texts):  # It takes no more than 2 GB, and leaves out the rest.
+        return pa.array(texts, pa.string())
+    return array
 
 
 def _our_type(kind: pa.DataType) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
+    from ometria_replica.suppressions import JoinedId
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,26 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class DeletionRequest:
+    """
+    A request to Ometria to anonymise a person, without personal data.
+
+    *created_text* and *completed_text* are the times as they came, also where they did not
+    convert; *completed_at* None: not yet. *hashed_emails* is a JSON list of the addresses that
+    replaced those of the person, of whom Ometria knows so many *identities*.
+    """
+
+    request_id: str
+    action: str | None
+    created_at: datetime | None
+    created_text: str | None
+    completed_at: datetime | None
+    completed_text: str | None
+    identities: int
+    hashed_emails: str
+
+
+@dataclass(frozen=True)
 class DeleteDetection:
     """
     How to treat rows whose records a full read did not find.
@@ -161,6 +182,7 @@ class Batch:
     the lists that are noted for a retry, and ends an interrupted read. *is_full* marks every
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
+    *joined_ids* are suppressed from now on.
     """
 
     table: Table
@@ -176,6 +198,7 @@ class Batch:
     is_full: bool = False
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass(frozen=True)

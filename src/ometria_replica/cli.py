@@ -1,7 +1,8 @@
 """
 The command line: each command parses its arguments, calls one function and prints the result.
 
-The commands that read or change the state are in ``cli_state.py``. Commands import what they
+The commands that read or change the state are in ``cli_state.py``, and ``erase`` in
+``cli_erase.py``. Commands import what they
 need when they run, so that ``--help`` answers in less than 150 ms.
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ometria_replica import stopping
+from ometria_replica.cli_erase import erase
 from ometria_replica.cli_options import (
     DATE,
     AccountOption,
@@ -258,6 +260,7 @@ def demo(
         say(samples)
 
 
+app.command(cls=Command)(erase)
 app.add_typer(state_app, name="state")
 app.add_typer(rejects_app, name="rejects")
 

@@ -27,6 +27,11 @@ _OWN_SHARE = 0.55  # Of it; the rest is for Python, Arrow and files that are bei
 _LOWEST = 100_000_000
 _THREADS = 4  # By default: each reads, maps and sorts in memory of its own.
 
+# Temporary files hold personal data, and a kill leaves them on the disk: so they are encrypted,
+# with a key that is only in memory. DuckDB calls its built-in cryptography unsafe, since a
+# generator that can be predicted in principle makes its keys; the alternative is an extension.
+_ENCRYPTED = {"temp_file_encryption": "true", "force_mbedtls_unsafe": "true"}
+
 
 def open_duckdb(
     folder: Path, limits: Limits = NO_LIMITS, *, path: str = ":memory:", read_only: bool = False
@@ -48,6 +53,7 @@ def config_of(limits: Limits, folder: Path) -> dict[str, Any]:
         "threads": str(limits.threads or min(_THREADS, _cores())),
         "temp_directory": str(folder),
         "autoinstall_known_extensions": "false",
+        **_ENCRYPTED,
     }
 
 

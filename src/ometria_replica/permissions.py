@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import WarehouseError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file, as the opener of :func:`open`; a new one is for its owner alone."""
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 def ensure_writable(place: Path, *, folder: bool = False) -> None:
@@ -23,7 +33,8 @@ def ensure_writable(place: Path, *, folder: bool = False) -> None:
 
 class ClosedUmask:
     """
-    Makes new files of this process as closed to others as other files, while those are open.
+    Makes new files of this process as closed to others as other files or folders, while those
+    are in use.
 
     The umask is that of the whole process, so that threads share it: it is restored when the
     last file is released.
@@ -42,6 +53,16 @@ class ClosedUmask:
                 self._before = os.umask(0o077)
             self._kept[id(holder)] = 0o077 & ~allowed
             self._set()
+
+    @contextmanager
+    def held(self, place: Path) -> Iterator[None]:
+        """Close new files as *place* is, during the block."""
+        holder = object()
+        self.hold(holder, place)
+        try:
+            yield
+        finally:
+            self.release(holder)
 
     def release(self, holder: object) -> None:
         """Release the file of *holder*; without effect if it holds none."""

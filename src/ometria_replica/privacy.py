@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.config import did_you_mean, sentence
 from ometria_replica.pseudonyms import Pseudonyms
 from ometria_replica.schema import ColumnTreatment, Md5, PerParent
+from ometria_replica.suppressions import secret_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ def treated(table: Table, account: AccountSettings) -> Table:
     columns = tuple(
         replace(column, treatment=_treatment(table, column, account)) for column in table.columns
     )
+    table = replace(table, follows_erasures=account.follow_erasures)
     if columns == table.columns:
         return table
     return replace(table, columns=columns, pseudonyms=_pseudonyms(account))
@@ -42,6 +44,11 @@ def as_noted(table: Table, noted: Iterable[ColumnTreatment]) -> Table:
     }
     columns = (replace(each, treatment=treatments.get(each.name)) for each in table.columns)
     return replace(table, columns=tuple(columns), pseudonyms=None)
+
+
+def secret_for(account: AccountSettings) -> bytes | None:
+    """Make the secret of the account's suppressions; None if it has no ``hash_key``."""
+    return None if account.hash_key is None else secret_of(account.hash_key.reveal())
 
 
 def treatments_of(tables: Iterable[Table]) -> frozenset[ColumnTreatment]:

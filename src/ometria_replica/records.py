@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from ometria_replica import scratch_files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -110,7 +112,7 @@ class FeedFile:
 
     def discard(self) -> None:
         """Remove it from this machine."""
-        self.path.unlink(missing_ok=True)
+        scratch_files.discard(self.path)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class StagedFile:
         """Remove it from this machine."""
         for path in (self.rows, self.lines):
             if path is not None:
-                path.unlink(missing_ok=True)
+                scratch_files.discard(path)
 
 
 @dataclass(frozen=True)

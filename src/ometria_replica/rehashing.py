@@ -35,12 +35,14 @@ class Rehashed:
     """
     What was done to a table of a source: *rows* were rewritten, or *removed* to be read again.
 
-    *remains* says what may still hold the values of before; empty if nothing does.
+    *merged* of them now have the key of a newer one, and are gone. *remains* says what may still
+    hold the values of before; empty if nothing does.
     """
 
     source_id: str
     table: str
     rows: int
+    merged: int = 0
     removed: bool = False
     remains: str = ""
 
@@ -143,7 +145,7 @@ class _Rehash:
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
             for found in prepared:
                 rewriting.write(found, source_id, run_id, self.now)
-                yield Rehashed(source_id, found.table.name, found.rows)
+                yield Rehashed(source_id, found.table.name, found.rows, found.merged)
             for table in to_reload:
                 rows = self.warehouse.count(table, Selection(source_id))
                 rewriting.remove(table, source_id, self.now)

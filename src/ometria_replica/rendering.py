@@ -73,6 +73,12 @@ def rehashed_as_text(done: Sequence[Rehashed]) -> str:
         + (" removed; the next sync reads them again." if each.removed else " rewritten.")
         for each in done
     ]
+    lines += [
+        f"{each.table} of {each.source_id}: {counted(each.merged, 'row')} merged into another,"
+        " because addresses that differ in case or space only are one now."
+        for each in done
+        if each.merged
+    ]
     return "\n".join([*lines, *filter(None, [done[0].remains])])
 
 

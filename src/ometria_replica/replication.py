@@ -10,9 +10,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy
+from ometria_replica import privacy, retention
 from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
@@ -24,6 +25,11 @@ from ometria_replica.errors import (
     ReplicaError,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.following import (
+    forget_replaced,
+    forget_what_is_left,
+    note_deletion_requests,
+)
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
@@ -104,6 +110,7 @@ def sync(
     run = RunContext(clock(), window, clock, progress or NoProgress(), fetch, limits.temp_directory)
     run.several = len(config.accounts) > 1
     refuse_future(since, run.started_at)
+    _refuse_what_is_not_kept(config, chosen, window, run.started_at)
     if warning := file_name_warning(config.warehouse.url, catalog):
         run.warnings.append(warning)
     with open_warehouse(
@@ -133,12 +140,27 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
-            for table in tables.for_account(account).in_reading_order:
-                if missing := setting_missing(account, table):
-                    run.leave_out(account.source_id, table.name, missing)
+            secret, every = privacy.secret_for(account), all_.for_account(account).tables
+            chosen = [
+                retention.retained(table, account, run.started_at)
+                for table in tables.for_account(account).in_reading_order
+            ]
+            suppressed = warehouse.suppressions.of(account.source_id, secret)
+            for table in chosen:
+                if reason := setting_missing(account, table) or _not_kept(table, run.window):
+                    run.leave_out(account.source_id, table.name, reason)
                     continue
+                if suppressed or account.follow_erasures:  # The table before may have added some.
+                    suppressed = warehouse.suppressions.of(account.source_id, secret)
+                left = replace(table, suppressions=suppressed)
                 with step(f"table {table.name}"), _going_on(run):
-                    sync_table(TableRead(run, warehouse, account, source, table))
+                    sync_table(TableRead(run, warehouse, account, source, left, every))
+            with _going_on(run):
+                note_deletion_requests(run, warehouse, account, source)
+            lease = partial(run.lease, account.source_id)
+            for table, rows in warehouse.expiry.remove(chosen, lease, run.clock()):
+                run.add_expired(account.source_id, table.name, rows)
+            forget_what_is_left(warehouse, account)
         except ReplicaError as error:
             run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
         except BaseException as error:
@@ -146,6 +168,13 @@ def _sync_account(
                 raise
             run.bugs.append(error)  # The other accounts may well be read.
         run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
+
+
+def _not_kept(table: Table, window: Window) -> str | None:
+    """Say that none of the days that are asked for is kept; None if one is."""
+    if window.until is None or window.until >= retention.oldest_day(table, window.until):
+        return None
+    return "retain keeps none of these days"
 
 
 def sync_table(read: TableRead) -> None:
@@ -160,6 +189,7 @@ def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
     try:
         batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
+        forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
     except NotEnoughMemory:
@@ -183,6 +213,7 @@ def stage(
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
+            batch = replace(batch, joined_ids=staged.joined_ids)
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged
@@ -228,10 +259,41 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
     problems += [
         f"{account.source_id}: {problem}"
         for account in config.accounts
-        for problem in privacy.problems(catalog, account)
+        for problem in (
+            *privacy.problems(catalog, account),
+            *retention.problems(catalog, account),
+        )
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _refuse_what_is_not_kept(
+    config: Config, tables: Catalog, window: Window, now: datetime
+) -> None:
+    """
+    Raise ConfigError if *window* begins before anything that is kept of any table.
+
+    If others of the tables keep rows for longer, what is asked for can be done of these, and the
+    read of the rest begins with what is kept: to refuse it would lose the others too.
+    """
+    first = window.since or window.until
+    if first is None:
+        return
+    kept = {
+        (account.source_id, table.name): retention.oldest_day(
+            retention.retained(table, account, now), first
+        )
+        for account in config.accounts
+        for table in tables
+        if setting_missing(account, table) is None
+    }
+    if kept and all(first < day for day in kept.values()):
+        raise ConfigError(
+            f"{first} is before what retain keeps of {name} of '{source_id}': it keeps rows from"
+            f" {day} on, and would remove older ones. Begin on that day, or change the setting."
+            for (source_id, name), day in kept.items()
+        )
 
 
 def refuse_future(since: date | None, now: datetime) -> None:

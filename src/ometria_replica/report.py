@@ -38,10 +38,12 @@ class TableReport:
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
     here. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
-    records are of people who were erased, and were left out. *continued_after*
-    is the number of records that an interrupted run had read before, if this run continued
-    it. *remarks* are what else a reader may want to know. *error* is None if the table was
-    read to its end.
+    records are of people who were erased, and were left out; *erased* rows, of any table, are of
+    people whom Ometria has erased since, and were removed here. *too_old* records are older than
+    the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
+    *continued_after* is the number of records that an interrupted run had read before, if this
+    run continued it. *remarks* are what else a reader may want to know. *error* is None if the
+    table was read to its end.
     """
 
     source_id: str
@@ -61,6 +63,9 @@ class TableReport:
     values_rejected: int = 0
     nuls_removed: int = 0
     suppressed: int = 0
+    erased: int = 0
+    too_old: int = 0
+    expired: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -241,15 +246,29 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
         kept = "kept here (see ometria_replica.deleted_upstream)"
         done = f"{table.removed:,} removed here" if table.removed else kept
         yield f"{rows} deleted upstream, {done}."
-    if table.suppressed:
-        records = counted(table.suppressed, "record")
-        yield f"{records} of erased people left out."
+    yield from _left_out(table)
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
         yield f"NUL characters were removed from {texts}."
     if table.unknown_fields:
         yield f"undocumented fields in the data: {', '.join(table.unknown_fields)}."
     yield from (f"{remark}." for remark in table.remarks)
+
+
+def _left_out(table: TableReport) -> Iterable[str]:
+    """Say what is not there, or no longer, because of people's rights or of its age."""
+    if table.suppressed:
+        records = counted(table.suppressed, "record")
+        yield f"{records} of erased people left out."
+    if table.erased:
+        rows = counted(table.erased, "row")
+        yield f"{rows} of people whom Ometria has erased removed."
+    if table.too_old:
+        records = counted(table.too_old, "record")
+        yield f"{records} older than `retain` left out."
+    if table.expired:
+        rows = counted(table.expired, "row")
+        yield f"{rows} older than `retain` removed."
 
 
 def _duration(seconds: float) -> str:

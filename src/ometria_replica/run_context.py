@@ -136,6 +136,14 @@ class RunContext:
         """Note that a table is not read."""
         self.not_read.setdefault((source_id, reason), []).append(table_name)
 
+    def add_expired(self, source_id: str, table_name: str, rows: int) -> None:
+        """Count rows that were removed for their age, also of a table that was not read."""
+        for place, report in enumerate(self.tables):
+            if (report.source_id, report.table) == (source_id, table_name):
+                self.tables[place] = replace(report, expired=report.expired + rows)
+                return
+        self.tables.append(TableReport(source_id, table_name, expired=rows))
+
     @contextmanager
     def at(self, source_id: str) -> Iterator[None]:
         """Let log lines and errors of the block name the account, if the run has several."""
@@ -266,6 +274,14 @@ class TableProgress:
         place = f"{self.report.source_id} {table}" if self._run.several else table
         self._run.warnings.append(f"{place}: {text}")
 
+    @property
+    def _more_ids(self) -> str:
+        return (
+            f"{self.report.source_id}: records of erased people had ids that were not known, which"
+            " are suppressed from now on. Rows may have been loaded with them before:"
+            " `ometria-replica erase --again` removes these."
+        )
+
     def remark(self, text: str) -> None:
         """Add a remark to the table's report."""
         self.report = replace(self.report, remarks=(*self.report.remarks, text))
@@ -285,7 +301,10 @@ class TableProgress:
             values_rejected=staged.values_rejected,
             nuls_removed=staged.nuls_removed,
             suppressed=staged.suppressed,
+            too_old=staged.too_old,
         )
+        if staged.joined_ids and self._more_ids not in self._run.warnings:
+            self._run.warnings.append(self._more_ids)
         if loaded.removal_refused:
             self.warn(
                 f"{loaded.deleted_upstream:,} rows were not found in Ometria, more than"

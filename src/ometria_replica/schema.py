@@ -7,6 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ometria_replica.pseudonyms import Pseudonyms
     from ometria_replica.suppressions import PersonId, Suppressions
 
@@ -210,7 +212,9 @@ class Table:
     *schema* is the warehouse schema of the table. *about* says what one row is, and what a
     reader must know about the whole table. *pseudonyms* are those of the account, for columns
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
-    whom no record is loaded; None if nobody was erased.
+    whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
+    that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
+    account follows the erasures of Ometria.
     """
 
     name: str
@@ -228,6 +232,8 @@ class Table:
     about: str = ""
     pseudonyms: Pseudonyms | None = None
     suppressions: Suppressions | None = None
+    oldest: datetime | None = None
+    follows_erasures: bool = False
 
     @property
     def full_name(self) -> str:
@@ -267,6 +273,19 @@ class Table:
     def people(self) -> dict[str, PersonId]:
         """The fields that hold an id of a person, and of which kind."""
         return {str(column.source): column.person for column in self.columns if column.person}
+
+    @property
+    def address(self) -> Column | None:
+        """
+        The column whose address Ometria replaces when it erases a person, if that is followed.
+
+        None too for a table whose records are not people.
+        """
+        if not self.follows_erasures or not any(
+            column.person and column.name == self.record_id for column in self.columns
+        ):
+            return None
+        return next((each for each in self.columns if each.person == "address"), None)
 
     @property
     def identifying_fields(self) -> frozenset[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from ometria_replica import errors
+from ometria_replica import errors, scratch_files
 from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.mapping import Staging
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.bucket import open_bucket
 from ometria_replica.ometria.prefetch import in_order
+from ometria_replica.permissions import CLOSED_UMASK, PRIVATE_FOLDER
 from ometria_replica.records import StagedFile
 from ometria_replica.records import Unreadable as UnreadableFile
 from ometria_replica.replication import sync, utc_now
@@ -258,7 +259,7 @@ class _StagingFolder:
     def bucket(self) -> Bucket:
         """The bucket or folder, opened at first use; a folder is created if needed."""
         if "://" not in self.settings.url:
-            Path(self.settings.url).mkdir(parents=True, exist_ok=True)
+            Path(self.settings.url).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         return _open(self.settings)
 
     def begin(self, account: AccountSettings) -> str:
@@ -277,7 +278,7 @@ class _StagingFolder:
         """Move one object to the local *folder*; None if there is no object."""
         if name is None:
             return None
-        path = folder / Path(name).name
+        path = scratch_files.create(folder / Path(name).name)
         with _translated_errors(self.bucket, f"reading {name}"), path.open("wb") as file:
             for piece in self.bucket.store.get(name).stream():
                 file.write(piece)
@@ -450,7 +451,9 @@ def _check_versions(work: _Work) -> None:
 def _staged_files(work: _Work, numbers: Sequence[int]) -> Iterator[Staged | Unreadable]:
     bucket = _open(work.staging)
     files = [work.files[number] for number in numbers]
+    place = work.staging.url
     with (
+        nullcontext() if "://" in place else CLOSED_UMASK.held(Path(place)),
         AccountSource(work.account, utc_now()) as inputs,
         temp_folder(work.limits.temp_directory) as folder,
     ):
@@ -465,7 +468,9 @@ def _staged(
     """Map one file, and upload the result to the staging folder."""
     if isinstance(file, UnreadableFile):
         return Unreadable(number, file.reason, file.again, file.later)
-    rows, lines = file.path.with_suffix(".rows"), file.path.with_suffix(".lines")
+    rows, lines = (
+        scratch_files.create(file.path.with_suffix(suffix)) for suffix in (".rows", ".lines")
+    )
     with _open_duckdb(work, file.path.parent) as connection:
         account = work.account
         staging = Staging(connection, work.table, account.account_id, account.source_id)
@@ -491,10 +496,11 @@ def _open_duckdb(work: _Work, folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _upload(bucket: Bucket, path: Path, name: str) -> str | None:
-    """Upload a file to the staging folder atomically; None if there is no such file."""
-    if not path.exists():
+    """Move a file to the staging folder, atomically; None if it is empty."""
+    if not path.stat().st_size:
+        scratch_files.discard(path)
         return None
     with _translated_errors(bucket, f"writing {name}"):
         bucket.store.put(name, path)
-    path.unlink()
+    scratch_files.discard(path)
     return name

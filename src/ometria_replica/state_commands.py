@@ -67,8 +67,8 @@ def read_state(
     These, here and below, may be in the warehouse or only in the settings. Raises ConfigError
     for a name that is in neither.
     """
-    with _opened(config, catalog, dry_run=True) as warehouse:
-        chosen = _chosen(warehouse, config, accounts)
+    with opened(config, catalog, dry_run=True) as warehouse:
+        chosen = chosen_sources(warehouse, config, accounts)
         sources = [
             owner.source_id
             for owner in warehouse.state.owners()
@@ -113,10 +113,10 @@ def rewind(
     refuse_future(to, clock())
     day = reachable(to)
     moment = datetime.combine(day, time(), UTC) if day else None
-    _refuse_if_unknown(config)
-    with _opened(config, catalog) as warehouse:
+    refuse_if_unknown(config)
+    with opened(config, catalog) as warehouse:
         for account in config.accounts:
-            with _leased(warehouse, account, catalog):
+            with leased(warehouse, account, catalog):
                 warehouse.state.rewind(account.source_id, table.name, moment)
 
 
@@ -126,8 +126,8 @@ def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[
 
     With *accounts*, only runs that read one of them, and only what they did for these.
     """
-    with _opened(config, dry_run=True) as warehouse:
-        chosen = _chosen(warehouse, config, accounts)
+    with opened(config, dry_run=True) as warehouse:
+        chosen = chosen_sources(warehouse, config, accounts)
         number = limit
         while True:
             recorded = warehouse.state.runs(number)
@@ -150,13 +150,13 @@ def _runs_of(chosen: set[str] | None, recorded: list[Run]) -> list[dict[str, Any
 
 def read_rejects(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[Reject]:
     """Read the newest *limit* rejects; their raw values may be personal data."""
-    with _opened(config, dry_run=True) as warehouse:
-        return warehouse.rejects.newest(limit, _chosen(warehouse, config, accounts))
+    with opened(config, dry_run=True) as warehouse:
+        return warehouse.rejects.newest(limit, chosen_sources(warehouse, config, accounts))
 
 
 def count_rejects(config: Config, tables: Collection[str] = CATALOG.names) -> int:
     """Count the rejects that the warehouse holds of the accounts and *tables*."""
-    with _opened(config, dry_run=True) as warehouse:
+    with opened(config, dry_run=True) as warehouse:
         return sum(
             warehouse.state.table_state(account.source_id, table).rejects
             for account in config.accounts
@@ -170,30 +170,31 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
 
     Returns the number of values that converted. Raises Busy while a run is active.
     """
-    _refuse_if_unknown(config)
-    with _opened(config, catalog) as warehouse:
+    refuse_if_unknown(config)
+    with opened(config, catalog) as warehouse:
         converted = 0
         for account in config.accounts:
-            with _leased(warehouse, account, catalog):
+            with leased(warehouse, account, catalog):
                 converted += warehouse.rejects.replay(account.source_id)
         return converted
 
 
-def _opened(config: Config, catalog: Catalog = CATALOG, *, dry_run: bool = False) -> Warehouse:
+def opened(config: Config, catalog: Catalog = CATALOG, *, dry_run: bool = False) -> Warehouse:
+    """Open the warehouse of the settings."""
     settings = config.warehouse
     return open_warehouse(settings.url, catalog=catalog, dry_run=dry_run, limits=settings.limits)
 
 
-def _chosen(warehouse: Warehouse, config: Config, names: Sequence[str]) -> set[str] | None:
+def chosen_sources(warehouse: Warehouse, config: Config, names: Sequence[str]) -> set[str] | None:
     """Return the sources of the named accounts; None without names, for all."""
     if not names:
         return None
     return source_ids([*warehouse.state.owners(), *config.accounts], names)
 
 
-def _refuse_if_unknown(config: Config) -> None:
+def refuse_if_unknown(config: Config) -> None:
     """Refuse to change a warehouse without a source of that name: the URL is likely wrong."""
-    with _opened(config, dry_run=True) as warehouse:
+    with opened(config, dry_run=True) as warehouse:
         known = {owner.source_id for owner in warehouse.state.owners()}
     unknown = [account for account in config.accounts if account.source_id not in known]
     if unknown:
@@ -205,8 +206,8 @@ def _refuse_if_unknown(config: Config) -> None:
 
 
 @contextmanager
-def _leased(warehouse: Warehouse, account: AccountSettings, catalog: Catalog) -> Iterator[None]:
-    """Hold the lease of an account, so that no run starts while its state changes."""
+def leased(warehouse: Warehouse, account: AccountSettings, catalog: Catalog) -> Iterator[None]:
+    """Hold the lease of an account, so that no run starts while its rows or state change."""
     now = utc_now()
     for warning in warehouse.prepare(owner_of(account, catalog), now):
         logger.warning("%s", warning)

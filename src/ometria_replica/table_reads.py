@@ -20,6 +20,7 @@ from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.failpoints import step
 from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
+from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import FeedObject, FetchedFile, Page
-    from ometria_replica.run_context import RunContext
+    from ometria_replica.run_context import RunContext, Window
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -76,18 +77,29 @@ class Pending(Protocol):
 
 @dataclass
 class TableRead:
-    """One table of one account, about to be read."""
+    """
+    One table of one account, about to be read.
+
+    *tables* are all of the account: what an erased person leaves may be in any of them.
+    """
 
     run: RunContext
     warehouse: Warehouse
     account: AccountSettings
     source: AccountSource
     table: Table
+    tables: tuple[Table, ...] = ()
 
     @cached_property
     def progress(self) -> TableProgress:
         """The counts of the table."""
         return TableProgress(self.run, self.account, self.table.name)
+
+    @property
+    def window(self) -> Window:
+        """The window of the run, from the first day on of which the table keeps rows."""
+        window = self.run.window
+        return replace(window, since=clipped(self.table, window.since))
 
     @property
     def state(self) -> TableState:
@@ -112,7 +124,7 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     """
     state, source_id = read.state, read.account.source_id
     is_full = read.run.window.full or _is_due_in_full(read, state)
-    window = read.run.window
+    window = read.window
     known_state = TableState() if is_full else state
     if known_state.watermark is None:
         known_state = replace(known_state, interrupted=_to_continue(read, state))
@@ -177,6 +189,7 @@ def _to_continue(read: TableRead, state: TableState) -> InterruptedRead | None:
     if found is None or window.full or window.detect_deletes or window.is_partial:
         return None
     rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    rows += len(read.table.suppressions.hashes) if read.table.suppressions else 0
     if found.is_credible(read.run.started_at, rows):
         return found
     read.progress.warn(STARTED_OVER)
@@ -426,7 +439,7 @@ def _files_to_read(
     read: TableRead, listed: Sequence[FeedObject], waiting: Mapping[str, WaitingFile]
 ) -> list[FeedObject]:
     """Choose files by the file log, or by the days on which they were written."""
-    window = read.run.window
+    window = read.window
     if window.is_partial:
         first, last = window.since or date.min, window.until or date.max
         return sorted(file for file in listed if first <= file.modified_at.date() <= last)

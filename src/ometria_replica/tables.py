@@ -199,10 +199,10 @@ EMAIL_EVENTS = Table(
     ),
     columns=(
         Column(_EVENT_KEY, "email_event_id", meaning=_KEY),
-        Column("event_id", "event_id", meaning=unknown(
+        Column("event_id", "event_id", personal=True, meaning=unknown(
             "The event's id in the export. Whether each event has one, and a different one, is"
             " unknown.")),
-        Column("uuid", "send_id", meaning=inferred(
+        Column("uuid", "send_id", personal=True, meaning=inferred(
             "The message: all events of one email to one recipient have the same value.")),
         Column("to_address", "email", person="address", meaning=inferred(
             "The address of the recipient, as the export writes it. Its case and spaces may"
@@ -260,7 +260,7 @@ UNSUBSCRIBES = Table(
             null="Ometria sent no value, as it may for an unsubscribe from SMS")),
         Column("timestamp", "event_at", "timestamptz", meaning=documented(
             "When the person unsubscribed.")),
-        Column("send_id", "send_id", meaning=inferred(
+        Column("send_id", "send_id", personal=True, meaning=inferred(
             "The message that led to the unsubscribe, if Ometria names one:"
             " email_events.send_id.")),
         Column("mass_campaign_id", "mass_campaign_id", meaning=inferred(

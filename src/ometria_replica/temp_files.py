@@ -1,7 +1,7 @@
 """
 Temporary folders of a run, removed at its end.
 
-They hold personal data in plain files. The folders of a killed run are removed by the next
+The folders of a killed run are removed by the next
 run of the same user. A run locks its folders, which the system unlocks when it ends, however it
 does: the number of a process says nothing in another container that shares the volume.
 """
@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ometria_replica import scratch_files
 from ometria_replica.errors import ConfigError, WarehouseError
+from ometria_replica.permissions import PRIVATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +47,16 @@ def temp_folder(directory: str | None = None) -> Iterator[Path]:
             _locked(Path(folder)) as is_ours,
         ):
             if is_ours is not False:
-                yield Path(folder)
+                try:
+                    yield Path(folder)
+                finally:
+                    scratch_files.discard_all(Path(folder))
                 return
 
 
 def _create(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         reason = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
     except OSError as error:
         reason = error.strerror

@@ -73,6 +73,8 @@ class Quirks:
     """True if each change contains the id of its list."""
     changes_timestamp_form: TimestampForm = "iso"
     """Form of the timestamp of a change."""
+    deletion_timestamp_form: TimestampForm = "postgres_micro"
+    """Form of the timestamps of a deletion request; the default is that of the example."""
     archived_changes: Literal["all", "none", "not_found"] = "all"
     """The changes of an archived list: all, none, or a 404."""
 

@@ -182,14 +182,14 @@ class DeletionRequest:
     origin: str = "api"
     user: tuple[str, str] | None = None
 
-    def record(self) -> Record:
+    def record(self, timestamp_form: moments.TimestampForm = "postgres_micro") -> Record:
         """
         Return the object that ``GET /data-deletion-requests`` shows.
 
         The fields are in the order of the documented example, which also has the
         request's own id as ``api_request_id``.
         """
-        completed = moments.postgres_micro(self.completed_at) if self.completed_at else None
+        completed = moments.write(self.completed_at, timestamp_form) if self.completed_at else None
         return {
             "action": "anonymise",
             "comment": self.comment,
@@ -202,7 +202,7 @@ class DeletionRequest:
             },
             "summary": self.summary,
             "timestamp_completed": completed,
-            "timestamp_created": moments.postgres_micro(self.created_at),
+            "timestamp_created": moments.write(self.created_at, timestamp_form),
         }
 
 

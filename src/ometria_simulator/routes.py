@@ -253,9 +253,10 @@ class Api:
 
     def _deletion_request(self, request_id: str) -> Record:
         try:
-            return self._account.state.deletion_requests[request_id].record()
+            request = self._account.state.deletion_requests[request_id]
         except KeyError:
             raise HttpError(404, "Not Found") from None
+        return request.record(self._quirks.deletion_timestamp_form)
 
     def _deletion_requests(self, query: Query) -> Json:
         requests = self._account.deletion_requests
@@ -263,7 +264,7 @@ class Api:
             requests.sort(key=lambda request: request.completed_at or request.created_at)
         requests = self._ordered("data-deletion-requests", requests)
         page = self._page("data-deletion-requests", requests, query)
-        return [request.record() for request in page]
+        return [request.record(self._quirks.deletion_timestamp_form) for request in page]
 
     # Windows and pages
 

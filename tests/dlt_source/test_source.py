@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -491,6 +492,13 @@ def test_all_problems_are_reported_at_once() -> None:
         ometria()
     with pytest.raises(ConfigError, match=r"there is no table 'orders'.*\n.*email_events needs"):
         ometria(api_key="key", tables=["orders", "email_events"])
+
+
+def test_columns_that_cannot_be_hashed_are_reported(server: Server) -> None:
+    """The accounts of a settings file may hash columns: without a secret they would be null."""
+    account = replace(settings_of(server), hash=("profiles.email",))
+    with pytest.raises(ConfigError, match=r"hash profiles\.email: the account needs hash_key"):
+        ometria_accounts(Config(accounts=(account,)))
 
 
 def test_no_message_contains_a_key(server: Server) -> None:

@@ -230,7 +230,7 @@ def test_the_simulator_can_be_synced_as_its_page_says(
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
 def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
     """Each block is a whole file, or one account's section of it."""
-    (tmp_path / "secret").write_text("a-key\n")
+    (tmp_path / "secret").write_text("a-key-of-enough-characters\n")
     text = re.sub(r'"file:/[^/"][^"]*"', f'"file:{tmp_path}/secret"', block.text)
     if "[[accounts]]" not in text:
         text = f'[[accounts]]\napi_key = "env:A_KEY"\n\n{text}'
@@ -238,7 +238,7 @@ def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "ometria.toml"
     path.write_text(text)
 
-    config = load_config(path, dict.fromkeys(names, "a-key"))
+    config = load_config(path, dict.fromkeys(names, "a-key-of-enough-characters"))
 
     assert config.accounts
 

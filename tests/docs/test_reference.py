@@ -23,6 +23,13 @@ from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.erasing import Erased
+from ometria_replica.erasure_texts import (
+    allowed_as_json,
+    erasures_as_json,
+    exported_as_json,
+    found_as_json,
+)
 from ometria_replica.rehashing import Rehashed
 from ometria_replica.rendering import (
     findings_as_json,
@@ -37,6 +44,8 @@ from ometria_replica.state_commands import ReplicaState, TableStatus
 from ometria_replica.tables import TABLES
 from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.warehouse import SCHEMES
+from ometria_replica.warehouse.erasures import Receipt
+from ometria_replica.warehouse.people import Found
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
@@ -107,6 +116,11 @@ JSON: dict[str, Any] = {
     ],
     "`rehash`": json.loads(rehashed_as_json([Rehashed("uk", "lists", 1)]))[0],
     "`state rewind`": json.loads(rewound_as_json("lists", [], None)),
+    "`erase`": names_of(Receipt),
+    "`erase --dry-run`": json.loads(found_as_json([Found("uk", (), {}, ())]))[0],
+    "`erase --list`": json.loads(erasures_as_json([Erased("uk", 0, ())]))["suppressed"][0],
+    "`erase --allow`": json.loads(allowed_as_json({"uk": 1}))[0],
+    "`erase --export`": json.loads(exported_as_json("ann.json", {})),
     "`rejects list`": names_of(Reject),
     "`rejects replay`": json.loads(replay_as_json(0, 0, None)),
 }

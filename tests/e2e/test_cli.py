@@ -73,6 +73,17 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"
 
 
+def test_records_are_mapped_without_pandas(tmp_path: Path) -> None:
+    """Pandas is not imported where it is installed: it takes a quarter of a small sync's CPU."""
+    (tmp_path / "pandas.py").write_text("print('imported')")
+    code = """
+from ometria_replica.mapping.readers import to_arrow
+from ometria_replica.tables import LISTS
+print(to_arrow(LISTS, [{"id": "1"}, {}])["id"].to_pylist())
+"""
+    assert run(code=code, cwd=tmp_path, check=True).out == "['1', None]\n"
+
+
 def test_the_version_is_the_packages(tmp_path: Path) -> None:
     """``--version`` prints the version and nothing else."""
     assert run("--version", cwd=tmp_path, check=True).out == f"ometria-replica {__version__}\n"

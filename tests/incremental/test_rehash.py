@@ -29,6 +29,7 @@ FORMS = (
     "2026/02/27 08:00:03 UTC",
     "1772179204",
     "2026-02-27 08:00:05.5",
+    "2026-02-27",
 )
 """Forms of times, each in the key of an event."""
 
@@ -52,6 +53,8 @@ def shop_of_everything(shop: Account, feed: Path) -> None:
         {**events[0], "uuid": 7},
     ]
     write_feed_file(feed, "f.jsonl", AT, [*events, *odd])
+    same = {**events[0], "to_address": " ANN@example.com"}  # With a key of its own before.
+    write_feed_file(feed, "g.jsonl", AT + timedelta(minutes=1), [same])
 
 
 def private(

@@ -100,8 +100,8 @@ def test_delimiters_in_quotes_are_no_cells(tmp_path: Path) -> None:
     ("titles", "options", "reason"),
     [
         pytest.param(
-            pa.array(["x" * 1_000_000]).take(pa.array([0] * 2_000)),
-            {},
+            pa.DictionaryArray.from_arrays(pa.array([0] * 2_000), pa.array(["x" * 1_000_000])),
+            {"store_schema": False},
             "expands to more than 1,000,000,000 bytes (max_file_bytes)",
             id="a text that is written once and repeated",
         ),

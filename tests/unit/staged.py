@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from ometria_replica.mapping import Staging
 from ometria_replica.records import Dialect, FeedFile, FeedObject, Page, Unreadable, parse
-from tests.duck import Row, read
+from tests.duck import Row, connected, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +42,7 @@ def page(*records: str, at: datetime = NOON, origin: str = ORIGIN) -> Page:
 
 def stage(table: Table, *pages: Page, source_id: str = "uk") -> Outcome:
     """Stage *pages* as one batch."""
-    with duckdb.connect() as connection:
+    with connected() as connection:
         staging = Staging(connection, table, "1042", source_id)
         staging.add_pages(pages, NOON)
         return finish(staging)
@@ -57,7 +55,7 @@ def stage_records(table: Table, *records: str, source_id: str = "uk") -> Outcome
 
 def stage_file(table: Table, file: FeedFile, source_id: str = "uk") -> Outcome:
     """Stage one readable file."""
-    with duckdb.connect() as connection:
+    with connected() as connection:
         staging = Staging(connection, table, "1042", source_id)
         assert not isinstance(staging.add_file(file, NOON), Unreadable)
         return finish(staging)

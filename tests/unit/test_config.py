@@ -20,6 +20,7 @@ from ometria_replica.config import (
     AccountSettings,
     Config,
     FeedSettings,
+    Retention,
     Secret,
     WarehouseSettings,
     explain,
@@ -228,6 +229,45 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
     assert all_three.warehouse.url == "duckdb:///cli.duckdb"
 
 
+def test_a_retention_for_all_accounts_holds_where_an_account_has_no_other() -> None:
+    """Each table has its own span; that of the account counts, as it is written."""
+    write("""
+        retain = { email_events = "25 months", unsubscribes = "6 years" }
+        accounts = [{ account_id = "1", retain = { unsubscribes = "1 year" } }]
+    """)
+
+    config = load_config(environ=KEY)
+
+    assert config.accounts[0].retain == (
+        Retention("email_events", 25, "month"),
+        Retention("unsubscribes", 1, "year"),
+    )
+    shown = {key: value for key, value, _ in explain(config)}
+    assert shown["accounts[0].retain"] == "email_events 25 months, unsubscribes 1 year"
+
+
+def test_every_span_that_is_none_is_told() -> None:
+    """Without the text of any."""
+    write("""
+        retain = { email_events = "2 yrs", unsubscribes = "0 days", member_lists = 3, a = "1 day" }
+        accounts = [{ retain = "25 months" }]
+    """)
+    allowed = (
+        'must be a number of days, weeks, months or years, from 1 to 9999, such as "25 months"'
+    )
+
+    assert problems(KEY) == [
+        *(
+            f"ometria.toml: retain: {name} {allowed}."
+            for name in ("email_events", "unsubscribes", "member_lists")
+        ),
+        (
+            "ometria.toml: accounts[0].retain: must be a table of spans, such as"
+            ' { email_events = "25 months" }.'
+        ),
+    ]
+
+
 def test_a_file_may_hold_the_warehouse_only() -> None:
     """Without accounts in the file, the environment describes the only one."""
     write('warehouse = { url = "shop.db" }')
@@ -394,7 +434,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     assert problems() == [
         (
             "ometria.toml: colour: is not a setting;"
-            " known are warehouse, accounts, exclude, hash, normalise."
+            " known are warehouse, accounts, exclude, hash, normalise, retain,"
+            " follow_erasures."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -511,7 +552,10 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         ),
         (
             "'a key' = 1",
-            "'a key': is not a setting; known are warehouse, accounts, exclude, hash, normalise.",
+            (
+                "'a key': is not a setting; known are warehouse, accounts, exclude, hash,"
+                " normalise, retain, follow_erasures."
+            ),
         ),
     ],
 )
@@ -931,6 +975,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].hash", "none", "default"),
         ("accounts[0].hash_key", "not set", "default"),
         ("accounts[0].normalise", "true", "default"),
+        ("accounts[0].retain", "none", "default"),
+        ("accounts[0].follow_erasures", "false", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),
@@ -975,6 +1021,85 @@ def test_credentials_of_the_feed_hide_those_of_the_environment() -> None:
 
 
 AWS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
+
+
+# --- Columns of people's data ------------------------------------------------------------------
+
+
+def test_columns_can_be_excluded_and_hashed_for_all_accounts() -> None:
+    """Above [[accounts]]; an account adds to the lists, and may say `normalise` for itself."""
+    path = write("""
+        exclude = ["*.gender"]
+        hash = ["*.email"]
+        normalise = false
+        [[accounts]]
+        account_id = "uk"
+        api_key = "env:UK_KEY"
+        hash_key = "env:UK_SECRET"
+        hash = ["profiles.phone_number", "*.email"]
+        [[accounts]]
+        account_id = "fr"
+        api_key = "env:UK_KEY"
+        hash_key = "file:secret"
+        normalise = true
+    """)
+    write(f"{CANARY}-of-French\n", "secret").chmod(0o600)
+    config = load_config(path, {"UK_KEY": CANARY, "UK_SECRET": f"{CANARY}-of-Britain"})
+
+    uk, fr = config.accounts
+    assert (uk.exclude, fr.exclude) == (("*.gender",), ("*.gender",))
+    assert uk.hash == ("*.email", "profiles.phone_number")
+    assert fr.hash == ("*.email",)
+    assert (uk.normalise, fr.normalise) == (False, True)
+    assert uk.hash_key is not None
+    assert fr.hash_key is not None
+    assert (uk.hash_key.reveal(), fr.hash_key.reveal()) == (
+        f"{CANARY}-of-Britain",
+        f"{CANARY}-of-French",
+    )
+    shown = {key: (value, origin) for key, value, origin in explain(config)}
+    assert shown["accounts[0].exclude"] == ("*.gender", "ometria.toml")
+    assert shown["accounts[1].hash"] == ("*.email", "ometria.toml")
+    assert shown["accounts[0].hash_key"] == ("set", "env:UK_SECRET")
+    assert shown["accounts[1].hash_key"] == ("set", "file:secret")
+    assert CANARY not in str(shown)
+
+
+def test_columns_can_be_excluded_and_hashed_in_the_environment() -> None:
+    """With commas between them."""
+    variables = {
+        "OMETRIA_EXCLUDE": "profiles.gender, *.phone_number",
+        "OMETRIA_HASH": "*.email",
+        "OMETRIA_HASH_KEY": CANARY * 2,
+    }
+    (account,) = load_config(environ=KEY | variables).accounts
+    assert account.exclude == ("profiles.gender", "*.phone_number")
+    assert account.hash == ("*.email",)
+    assert account.hash_key == Secret(CANARY * 2, "env:OMETRIA_HASH_KEY")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('hash_key = "canary5f3a9c7e-in-the-file"', "accounts[0].hash_key: "),
+        ('hash_key = "env:SHORT"', "accounts[0].hash_key: must have at least 16 characters"),
+        ('exclude = "profiles.email"', ""),
+        ('exclude = ["email"]', "accounts[0].exclude: must be a list of columns, such as"),
+        ('hash = ["profiles.*"]', "accounts[0].hash: must be a list of columns, such as"),
+        ("hash = [1]", "accounts[0].hash: must be a list of columns, such as"),
+        ('normalise = "yes"', "accounts[0].normalise: must be true or false"),
+    ],
+)
+def test_other_settings_of_columns_are_refused(text: str, problem: str) -> None:
+    """The message quotes no secret, and a secret does not stand in the file."""
+    write(f'[[accounts]]\napi_key = "env:KEY"\n{text}')
+    environ = {"KEY": CANARY, "SHORT": CANARY}
+    if not problem:
+        (account,) = load_config(environ=environ).accounts
+        assert account.exclude == ("profiles.email",)
+        return
+    (found,) = problems(environ)
+    assert found.startswith(f"ometria.toml: {problem}")
 
 
 # --- Any junk ----------------------------------------------------------------------------------

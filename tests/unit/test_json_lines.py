@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.mapping.json_lines import json_texts, plain_file
@@ -194,6 +194,7 @@ def connection() -> Iterator[DuckDBPyConnection]:
         yield opened
 
 
+@settings(deadline=None)  # A statement takes as long as other programs let it.
 @given(data=st.data(), table=st.sampled_from([EMAIL_EVENTS, THINGS]))
 def test_duckdb_and_python_read_the_same_from_json(
     data: st.DataObject, table: Table, connection: DuckDBPyConnection

@@ -509,6 +509,20 @@ def test_an_open_quote_costs_its_own_line_and_no_other(reasons: list[str], place
     assert (reject["raw"], reject["position"]) == (torn, before.count("\n") + 1)
 
 
+def test_the_end_of_a_torn_record_is_no_row(tmp_path: Path) -> None:
+    """It may have as many cells as the header, which would be those of other columns."""
+    torn = b'eve@x.test,"two\nlines","2026-03-01","c","d"\n'
+    content = HEADER + GOOD + torn + GOOD.replace(b"ann", b"bob")
+
+    staged = stage_file(EMAIL_EVENTS, file_of(tmp_path, content, CSV))
+
+    assert [row["email"] for row in staged.rows] == ["ann@example.com", "bob@example.com"]
+    assert [(reject["raw"], reject["position"]) for reject in staged.rejects] == [
+        ('eve@x.test,"two', 3),
+        ('lines","2026-03-01","c","d"', 4),
+    ]
+
+
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
 def test_an_open_quote_costs_no_other_line_whatever_the_line_ends(
     end: bytes, tmp_path: Path

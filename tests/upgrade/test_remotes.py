@@ -20,7 +20,7 @@ from ometria_replica.warehouse.state_tables import (
     VERSION,
     WATERMARKS,
 )
-from ometria_replica.warehouse.state_upgrades import OLD_TABLES
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES, STATE_VERSION
 from tests.places import KINDS
 from tests.warehouses.loads import HOUR, NOON, Load, opened, state
 
@@ -75,7 +75,7 @@ def test_the_state_of_a_remote_is_upgraded(place: Place) -> None:
             listed = warehouse.state.table_state("uk", "email_events").listed
             assert listed == {"s3://exports *": NOON}
 
-    assert [row["version"] for row in state(place, VERSION.name)] == [2]
+    assert [row["version"] for row in state(place, VERSION.name)] == [STATE_VERSION]
     assert sorted(row["kind"] for row in state(place, WATERMARKS.name)) == [
         "full_read", "listed s3://exports *", "retry 10", "watermark",
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_two_programs_upgrade_once(place: Place) -> None:
         first.state.set_listed("uk", "profiles", "feed", NOON, "a-run")
         second.prepare(UK, NOON)
 
-    assert [row["version"] for row in state(place, VERSION.name)] == [2]
+    assert [row["version"] for row in state(place, VERSION.name)] == [STATE_VERSION]
     assert len(state(place, WATERMARKS.name)) == len(LEFT[MARKS]) + 1
     assert len(state(place, ACCOUNTS.name)) == 1
 

@@ -69,6 +69,10 @@ class Load:
 
     def into(self, warehouse: Warehouse) -> Loaded:
         """Load it."""
+        return warehouse.load(self.staged(warehouse))
+
+    def staged(self, warehouse: Warehouse) -> Batch:
+        """Stage it, and give the batch to load."""
         account_id = f"account of {self.source_id}"
         with translating("staging"):
             staging = Staging(warehouse.connection, self.table, account_id, self.source_id)
@@ -76,21 +80,19 @@ class Load:
             staging.finish()
             if self.whole:
                 staging.collect_keys(afresh=True)
-        return warehouse.load(
-            Batch(
-                table=self.table,
-                source_id=self.source_id,
-                run_id="a-run",
-                synced_at=self.at,
-                watermark=self.watermark,
-                full_read_at=self.at if self.whole else None,
-                files=self._entries(),
-                deletes=self.whole,
-                lease=self.lease,
-                is_full=self.whole is not None,
-                retry=self.retry,
-                refreshed=self.refreshed,
-            )
+        return Batch(
+            table=self.table,
+            source_id=self.source_id,
+            run_id="a-run",
+            synced_at=self.at,
+            watermark=self.watermark,
+            full_read_at=self.at if self.whole else None,
+            files=self._entries(),
+            deletes=self.whole,
+            lease=self.lease,
+            is_full=self.whole is not None,
+            retry=self.retry,
+            refreshed=self.refreshed,
         )
 
     def _entries(self) -> tuple[FileLogEntry, ...]:

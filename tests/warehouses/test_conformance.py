@@ -852,6 +852,23 @@ def test_rows_are_deleted_by_selection(name: str, place: Place) -> None:
         assert len(rows(place, "email_events")) == len(before)
 
 
+def test_rows_that_grow_too_old_are_removed(place: Place) -> None:
+    """Those of the source from before the oldest time, in steps; with them go their rejects."""
+    table = replace(EMAIL_EVENTS, oldest=NOON + 2 * HOUR)
+    with opened(place, "uk", "o'neil") as warehouse:
+        load_parts(warehouse)
+        lease = a_lease()
+        warehouse.leases.acquire(lease, NOON)
+        before = rows(place, "email_events")
+        expiry = replace(warehouse.expiry, rows_at_once=4)
+        steps = [number for _, number in expiry.remove([table], lambda: lease, NOON)]
+        again = list(expiry.remove([table], lambda: lease, NOON))
+        gone = Selection("uk", times=Times("event_at", (Span(NOON, NOON + HOUR),)))
+        assert rows(place, "email_events") == [row for row in before if not fits(gone, row)]
+        assert (sum(steps), max(steps), again) == (6, 3, [])
+        assert warehouse.state.table_state("uk", "email_events").rejects == 1
+
+
 def test_a_dry_run_deletes_nothing(place: Place) -> None:
     """It counts the rows that would be gone."""
     with opened(place, "uk", "o'neil") as warehouse:

@@ -89,6 +89,31 @@ def test_a_file_that_exists_keeps_its_version(tmp_path: Path) -> None:
         assert len(rows(place, "lists")) == 1
 
 
+def row_groups(place: DuckDBPlace) -> int:
+    """Count the row groups of the lists, of which a scan reads each by itself."""
+    with place.looking() as connection:
+        ((count,),) = connection.execute(
+            "SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('ometria.lists')"
+        ).fetchall()
+    return int(count)
+
+
+def test_row_groups_are_merged_after_many_rows_and_at_the_end_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after each batch: to merge them costs more than to load it."""
+    place = DuckDBPlace(tmp_path / "replica.duckdb")
+    after: list[int] = []
+    monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb.ROW_GROUP", 3)
+    with opened(place) as warehouse:
+        for number in range(4):
+            Load(LISTS, [f'{{"id": "{number}"}}']).into(warehouse)
+            after.append(row_groups(place))
+        warehouse.state.add_owner(Owner("account of us", "us"), NOON)  # As a run ends: no rows.
+    assert after == [1, 2, 1, 2]
+    assert row_groups(place) == 1
+
+
 def test_a_file_of_a_newer_duckdb_is_told_of(tmp_path: Path) -> None:
     """The message says which DuckDB is installed, and what to do."""
     place = DuckDBPlace(tmp_path / "replica.duckdb")

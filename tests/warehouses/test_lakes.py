@@ -361,38 +361,6 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
 # --- in a bucket -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """
-    Run an S3 server in a process of its own, with access to it in AWS_* variables.
-
-    In this one, delta-rs would wait for its answer with Python's lock held.
-    """
-    served = subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert served.stdin
-    assert served.stdout
-    endpoint, name, key, secret, region = served.stdout.readline().split()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setenv("AWS_REGION", region)
-    yield name
-    served.stdin.close()
-    served.wait(10)
-    served.stdout.close()
-
-
-_SERVER = """
-import sys
-from ometria_simulator import s3_server
-with s3_server() as s3:
-    print(s3.endpoint_url, s3.bucket, s3.access_key, s3.secret_key, s3.region, flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     """Rows are added, replaced and removed, state is kept, and leases are seen."""
     place = BucketPlace(bucket, "some/lake")

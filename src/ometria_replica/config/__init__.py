@@ -6,6 +6,7 @@ from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config, load_warehouse
 from ometria_replica.config.providers import sentence
+from ometria_replica.config.retention import Retention
 from ometria_replica.config.schema import (
     AccountSettings,
     Config,
@@ -22,6 +23,7 @@ __all__ = [
     "Config",
     "FeedSettings",
     "Limits",
+    "Retention",
     "Secret",
     "WarehouseSettings",
     "did_you_mean",

@@ -55,7 +55,7 @@ def _shown(value: object) -> str:
         case float():
             return f"{value:g}"
         case tuple():
-            return ", ".join(value) or "none"
+            return ", ".join(map(str, value)) or "none"
         case _:
             text = masked(str(value))
             return text if text.isprintable() and text else ascii(text)

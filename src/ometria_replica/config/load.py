@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config.providers import Reader, command_line, environment, file_table
+from ometria_replica.config.retention import Retention
 from ometria_replica.config.schema import (
     ACCOUNT_VARIABLES,
     SHARED,
@@ -304,8 +305,14 @@ def _joined(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     values = {**shared, **own}
     for name in shared.keys() & own.keys():
         if isinstance(own[name], tuple):
-            values[name] = tuple(dict.fromkeys([*shared[name], *own[name]]))
+            both = [*shared[name], *own[name]]
+            values[name] = tuple({_identity(each): each for each in both}.values())
     return values
+
+
+def _identity(item: str | Retention) -> str:
+    """Tell whether two items of a list say something of the same: then the second one counts."""
+    return item.table_name if isinstance(item, Retention) else item
 
 
 def _ambiguous(variable: str, path: str, accounts: int) -> str:

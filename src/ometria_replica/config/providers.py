@@ -116,7 +116,7 @@ class Reader:
                 values[name], self.origins[key] = self._checked(setting, value)
             except Invalid as wrong:
                 self._wrong.add(key)
-                self.problems.append(sentence(f"{value.place}: {wrong}"))
+                self.problems += [sentence(f"{value.place}: {each}") for each in wrong.args]
         return values
 
     def refuse_unknown(self, names: Iterable[str], section: str, known: Iterable[str]) -> None:

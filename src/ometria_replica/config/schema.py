@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ometria_replica.config.limits import Limits
+from ometria_replica.config.retention import Retention
 from ometria_replica.config.secrets import masked
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ Reference = Literal["none", "allowed", "required"]
 
 
 class Invalid(ValueError):
-    """One value is wrong. The message says what is allowed; the reader adds the place."""
+    """
+    One value is wrong. The message says what is allowed; the reader adds the place.
+
+    A value with several problems gives a message of each.
+    """
 
 
 @dataclass(frozen=True)
@@ -395,6 +400,25 @@ def _hash_key(value: object) -> str:
     return text
 
 
+def _retain(value: object) -> tuple[Retention, ...]:
+    """Read a span of time for each table, or tell all that are none."""
+    if not isinstance(value, dict):
+        raise Invalid('must be a table of spans, such as { email_events = "25 months" }')
+    found = {
+        name: Retention.parse(name, span) if isinstance(span, str) else None
+        for name, span in value.items()
+    }
+    if wrong := [name for name, retention in found.items() if retention is None]:
+        raise Invalid(
+            *(
+                f"{name if name.isidentifier() else ascii(name)} must be a number of days, weeks,"
+                ' months or years, from 1 to 9999, such as "25 months"'
+                for name in wrong
+            )
+        )
+    return tuple(each for each in found.values() if each is not None)
+
+
 def _columns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise Invalid('must be a list of column names, such as ["uuid", "event_type"]')
@@ -637,6 +661,25 @@ class AccountSettings:
         " joined by them although they write them differently.",
         True,
     )
+    retain: tuple[Retention, ...] = _setting(
+        _retain,
+        "table of text",
+        'How long rows of events are kept, such as `{ email_events = "25 months", unsubscribes ='
+        ' "6 years" }`: days, weeks, months or years for each table, until the end of a day in UTC.'
+        " A sync removes older rows, and loads none. Above `[[accounts]]`, it holds for all"
+        " accounts that set nothing else for the table.",
+        (),
+        unset="for ever",
+    )
+    follow_erasures: bool = _setting(
+        _boolean,
+        "`true` or `false`",
+        "Follow the erasures of Ometria: note its deletion requests once a day, and where it has"
+        " replaced the address of a profile by an anonymous one, remove what is held of the old"
+        " address, and load no more of it. Above `[[accounts]]`, it holds for all accounts that set"
+        " nothing else.",
+        False,
+    )
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
@@ -732,7 +775,7 @@ VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
 """Every variable of the program."""
 
 
-SHARED: Final = ("exclude", "hash", "normalise")
+SHARED: Final = ("exclude", "hash", "normalise", "retain", "follow_erasures")
 """Settings of an account that a file may also give for all accounts, above the first."""
 
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}

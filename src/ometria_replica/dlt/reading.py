@@ -24,6 +24,7 @@ from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
+from ometria_replica.retention import retained
 from ometria_replica.schema import Feed
 from ometria_replica.temp_files import temp_folder
 
@@ -67,7 +68,7 @@ def read(
     A load without new rows yields no batch: dlt fails to load an empty one into PostgreSQL.
     """
     now = datetime.now(UTC)
-    specified = catalog.for_account(account).table(table.name)
+    specified = retained(catalog.for_account(account).table(table.name), account, now)
     with (
         temp_folder(limits.temp_directory) as folder,
         open_duckdb(folder / "spilled", limits) as connection,

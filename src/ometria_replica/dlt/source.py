@@ -16,6 +16,7 @@ from dlt.destinations.impl.bigquery.bigquery_adapter import (
     TABLE_DESCRIPTION_HINT,
 )
 
+from ometria_replica import privacy, retention
 from ometria_replica.comments import comments
 from ometria_replica.dlt.config import SECTION, settings_from
 from ometria_replica.dlt.destination import refuse_unless_it_fits
@@ -140,6 +141,8 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
         for name in names or ()
         if name not in readable
     ]
+    problems += [f"{SECTION}: {each}" for each in retention.problems(TABLES, account)]
+    problems += [f"{SECTION}: {problem}" for problem in privacy.problems(TABLES, account)]
     if problems:
         raise ConfigError(problems)
     return [table for name, table in readable.items() if names is None or name in names]

@@ -18,9 +18,11 @@ from ometria_replica.mapping.staging import (
     Staging,
     file_reject,
 )
-from ometria_replica.mapping.treatments import without_addresses
+from ometria_replica.mapping.suppressing import words_sql
+from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without_addresses
 
 __all__ = [
+    "ANONYMISED",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
@@ -30,9 +32,11 @@ __all__ = [
     "Staging",
     "conversion",
     "file_reject",
+    "is_anonymous",
     "literal",
     "quoted",
     "staged_ddl",
     "stamped",
     "without_addresses",
+    "words_sql",
 ]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ometria_replica import scratch_files
 from ometria_replica.mapping.quoting import literal, quoted
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ def parts(file: FeedFile, table: Table) -> Iterator[FeedFile]:
         for (until, _), dialect in zip(
             [*starts, (None, first)], [first, *(found for _, found in starts)], strict=True
         ):
-            path = file.path.with_name(f"{file.path.name}.part")
+            path = scratch_files.create(file.path.with_name(f"{file.path.name}.part"))
             taken = _copy(lines, path, None if until is None else until - before)
             try:
                 yield replace(file, path=path, dialect=dialect, lines_before=before, lines=None)
             finally:
-                path.unlink()
+                scratch_files.discard(path)
             before += taken
 
 

@@ -75,12 +75,10 @@ class JsonTexts:
     The records of a few lines as *texts*, and the names of their *unknown* fields.
 
     *texts* has a column for each field, and ``_record``, the text of records without an identity.
-    Without *nuls* no text contains a NUL character.
     """
 
     texts: pa.Table
     unknown: frozenset[str]
-    nuls: bool = True
 
 
 @dataclass(frozen=True)
@@ -196,6 +194,8 @@ class _Reader:
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
         import pyarrow.compute as pc  # noqa: PLC0415 -- As above.
 
+        from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- As above.
+
         if not self.can_read:
             return self._read_others(number, dict(enumerate(lines)))[0]
         plain = self._read_plain(lines)
@@ -207,13 +207,13 @@ class _Reader:
         read = {text: names for text, names in shapes.items() if self.is_read(names)}
         unknown = self._undocumented(read.values())
         is_read = pc.and_(
-            pc.is_in(plain["_names"], pa.array(read, pa.string())), plain["_is_identified"]
+            pc.is_in(plain["_names"], text_array(list(read))), plain["_is_identified"]
         )
         places = pc.indices_nonzero(pc.invert(is_read)).to_pylist()
         plain = plain.drop_columns(["_names", "_is_identified"])
         plain = plain.append_column("_record", pa.nulls(len(lines), pa.string()))
         if not places:
-            return JsonTexts(plain, unknown, nuls=any("\\u0000" in line for line in lines))
+            return JsonTexts(plain, unknown)
         others, kept = self._read_others(number, {place: lines[place] for place in places})
         return JsonTexts(_merged(plain, is_read, others.texts, kept), unknown | others.unknown)
 
@@ -310,15 +310,13 @@ def _arrow_of(lines: Sequence[str]) -> pa.Table:
     return pa.table({"line": pa.chunked_array(parts, pa.string())})
 
 
-def _column(lines: Sequence[str]) -> pa.Array[Any]:
-    import pyarrow as pa  # noqa: PLC0415 -- As above.
+def _column(lines: Sequence[str]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
 
     try:
-        return pa.array(lines, pa.string())
+        return text_array(lines)
     except UnicodeEncodeError:
-        return pa.array(
-            [None if _UNDECODABLE.search(line) else line for line in lines], pa.string()
-        )
+        return text_array([None if _UNDECODABLE.search(line) else line for line in lines])
 
 
 def _path(source: str) -> str:

@@ -79,19 +79,30 @@ def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
     """Make a column of texts of each field, and ``_record`` of records without an identity."""
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
 
+    from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
+
     texts = {source: [field_text(record, source) for record in records] for source in table.fields}
-    columns = {source: pa.array(values, pa.string()) for source, values in texts.items()}
+    columns = {source: text_array(values) for source, values in texts.items()}
     # Only for records without an identity: the text of all would cost as much as the rest.
-    columns["_record"] = pa.array(
+    columns["_record"] = text_array(
         [
             json_text(record)
             if any(not any(texts[source][place] for source in group) for group in table.identity)
             else None
             for place, record in enumerate(records)
-        ],
-        pa.string(),
+        ]
     )
     return pa.table(columns)
+
+
+def has_nuls(texts: pa.Table) -> bool:
+    """Return whether any text of a table of :func:`to_arrow` contains a NUL character."""
+    return any(
+        b"\0" in contents.to_pybytes()
+        for column in texts.columns
+        for chunk in column.chunks
+        if (contents := chunk.buffers()[-1]) is not None
+    )
 
 
 def documented_names(table: Table, unknown: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
-from ometria_replica.mapping.treatments import person_columns, treated_relation
+from ometria_replica.mapping.treatments import ANONYMISED, person_columns, treated_relation
 from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def staged_ddl(table: Table) -> str:
     raw = [f"{quoted(raw_name(column))} VARCHAR" for column in converted_columns(table)]
     raw += [f"{quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
     raw += [f"{quoted(name)} VARCHAR" for name in person_columns(table)]
+    raw += [f"{ANONYMISED} BOOLEAN"] if table.address else []
     return (
         f"CREATE OR REPLACE TEMP TABLE {STAGED}"
         f" ({', '.join([*columns, *raw, '_record VARCHAR', '_nuls UTINYINT'])})"
@@ -98,6 +99,8 @@ def mapping_sql(
         quoted(name) if field in raw.available else "NULL::VARCHAR"
         for name, field in person_columns(table).items()
     ]
+    if table.address:
+        failed.append(ANONYMISED if table.address.source in raw.available else "false")
     rest = [
         f"CASE WHEN {unidentified(table, raw)} THEN {record} END AS _record",
         f"{_nuls(table, raw) if nuls else 0} AS _nuls",

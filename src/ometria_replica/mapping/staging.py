@@ -25,6 +25,7 @@ from ometria_replica.mapping.readers import (
     MAX_LINE_BYTES,
     alike,
     csv_relation,
+    has_nuls,
     json_object_sql,
     parquet_relation,
     to_arrow,
@@ -37,6 +38,7 @@ from ometria_replica.mapping.reconciliation import (
     written_in,
     written_lines,
 )
+from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
     REJECTED,
     STAGED,
@@ -55,7 +57,7 @@ from ometria_replica.records import Unreadable
 from ometria_replica.temp_files import is_full, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.records import FeedFile, FeedObject, Page, StagedFile
     from ometria_replica.schema import Table
+    from ometria_replica.suppressions import JoinedId
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,9 @@ class _TornError(Exception):
 
 
 _TEXT_NOT_KEPT = " (its text is not kept, since columns of the table are hashed or excluded)"
+
+UNNAMED = "names not kept"
+"""In place of the undocumented names in a table of which columns are hashed or excluded."""
 
 SEEN_KEYS = "seen_keys"
 _SPANS = "staged_spans"
@@ -109,6 +115,9 @@ def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) 
     return dict.fromkeys(REJECT_COLUMNS) | known
 
 
+_NOBODY: tuple[JoinedId, ...] = ()
+
+
 @dataclass(frozen=True)
 class Staged:
     """
@@ -117,8 +126,9 @@ class Staged:
     *records* were read, *rows* remain, one for each key. *merged* counts the distinct events
     that share a key with a newer one, *values_rejected* the values that became null,
     *records_rejected* the records without a row, *nuls_removed* the texts that lost a NUL
-    character. *unknown_fields* are names that Ometria does not document. *suppressed* records are
-    of people who were erased, and count as neither.
+    character. *unknown_fields* are names that Ometria does not document, or UNNAMED. *suppressed*
+    records are of people who were erased, and *too_old* ones are older than what the table keeps:
+    these count as neither. *joined_ids* are other ids in records of people who were erased.
     """
 
     records: int
@@ -129,6 +139,8 @@ class Staged:
     nuls_removed: int
     unknown_fields: frozenset[str]
     suppressed: int = 0
+    too_old: int = 0
+    joined_ids: tuple[JoinedId, ...] = ()
 
 
 @dataclass
@@ -144,6 +156,7 @@ class Staging:
     account_id: str
     source_id: str
     _unknown: set[str] = field(default_factory=set)
+    _old_files: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
@@ -163,7 +176,7 @@ class Staging:
         for page in (page for page in pages if page.records):  # No two spans begin alike.
             self._note_span(first, page.origin)
             first += len(page.records)
-        self._unknown |= unknown_fields(self.table, records)
+        self._note_unknown(unknown_fields(self.table, records))
         return self._insert_texts(to_arrow(self.table, records), synced_at)
 
     def add_file(self, file: FeedFile, synced_at: datetime) -> int | Unreadable:
@@ -210,7 +223,8 @@ class Staging:
         for name, path, count in zip((STAGED, REJECTED), (rows, lines), counts, strict=True):
             if count:
                 self.connection.execute(
-                    f"COPY {name} TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+                    f"COPY {name} TO {literal(str(path))}"
+                    " (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
                 )
         return counts, frozenset(self._unknown)
 
@@ -221,6 +235,7 @@ class Staging:
         A file of which rows or rejects are missing is left for the next run.
         """
         records, lines, first = 0, 0, self._next_row()  # Before BEGIN, as in add_file.
+        self._note_age(file.origin)
         try:
             with self._all_or_nothing():
                 if file.rows is not None:
@@ -240,7 +255,7 @@ class Staging:
             return Unreadable(file.origin, str(error), again=True)
         if records:
             self._note_span(first, file.origin.name)
-        self._unknown |= file.unknown_fields
+        self._note_unknown(file.unknown_fields)
         return records
 
     def add_files(self, files: Sequence[tuple[FeedFile, datetime]]) -> list[int | Unreadable]:
@@ -250,6 +265,8 @@ class Staging:
         Each has its own ``__synced_at``. One statement reads consecutive CSV files of one
         dialect: on every core, and without the cost of a statement for each.
         """
+        for file, _ in files:
+            self._note_age(file.origin)
         return [found for group in alike(files) for found in self._add_alike(group)]
 
     def reject_file(self, file: FeedObject, reason: str) -> None:
@@ -262,9 +279,12 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        suppressed = 0
+        suppressed, joined = 0, _NOBODY
         if self.table.suppressions:
-            suppressed = drop_suppressed(self.connection, self.table, self.table.suppressions)
+            suppressed, joined = drop_suppressed(
+                self.connection, self.table, self.table.suppressions
+            )
+        too_old = drop_too_old(self.connection, self.table, sorted(self._old_files))
         records, nuls, unidentified = self._row(
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
@@ -282,6 +302,8 @@ class Staging:
             nuls_removed=nuls,
             unknown_fields=frozenset(self._unknown),
             suppressed=suppressed,
+            too_old=too_old,
+            joined_ids=joined,
         )
 
     def collect_keys(self, *, afresh: bool) -> None:
@@ -313,6 +335,11 @@ class Staging:
         self._note_columns(files[0][0])
         return self._note_spans(first, files)
 
+    def _note_age(self, file: FeedObject) -> None:
+        """Note a file that was written before what the table keeps, so that all in it is older."""
+        if self.table.oldest and file.modified_at < self.table.oldest:
+            self._old_files.add(file.name)
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Keep all that the block stages, or nothing."""
@@ -325,7 +352,16 @@ class Staging:
         self.connection.execute("COMMIT")
 
     def _note_columns(self, file: FeedFile) -> None:
-        self._unknown |= set(file.dialect.columns) - set(self.table.fields + self.table.unmapped)
+        known = self.table.fields + self.table.unmapped
+        self._note_unknown(set(file.dialect.columns).difference(known))
+
+    def _note_unknown(self, names: Collection[str]) -> None:
+        """
+        Note undocumented names; of a table with a treatment only that there are some.
+
+        Where a writer has confused names and values, such a name could be what is hashed.
+        """
+        self._unknown |= {UNNAMED} if names and self.table.is_treated else set(names)
 
     def _note_spans(
         self, first: int, files: Sequence[tuple[FeedFile, datetime]]
@@ -451,16 +487,16 @@ class Staging:
                 reconcile([file], records, 0)
         except duckdb.InvalidInputException:  # A record without an identity: its text is needed.
             return None
-        self._unknown |= plain.unknown
+        self._note_unknown(plain.unknown)
         return records
 
     def _read_json(self, file: FeedFile, synced_at: datetime) -> int:
         bad: list[tuple[int, str, str]] = []
         inserted = 0
         for found in json_texts(self.connection, self.table, file.path, bad):
-            self._unknown |= found.unknown
-            inserted += self._insert_texts(found.texts, synced_at, nuls=found.nuls)
-            del found  # Before the next lines are read: memory in use is reused.
+            self._note_unknown(found.unknown)
+            inserted += self._insert_texts(found.texts, synced_at)
+            del found  # Before the next lines are read: its memory is used again.
         reconcile([file], inserted, self._reject_texts(file.origin.name, bad))
         return inserted
 
@@ -490,12 +526,12 @@ class Staging:
             f" FROM ({lines}) lines (line, raw, reason)"
         )
 
-    def _insert_texts(self, texts: pa.Table, synced_at: datetime, *, nuls: bool = True) -> int:
+    def _insert_texts(self, texts: pa.Table, synced_at: datetime) -> int:
         self.connection.register("incoming", texts)
         try:
             names = self.table.fields
             record = json_object_sql(names) if self.table.is_treated else '"_record"'
-            return self._insert("incoming", names, record, synced_at, nuls=nuls)
+            return self._insert("incoming", names, record, synced_at, nuls=has_nuls(texts))
         finally:
             self.connection.unregister("incoming")
 
@@ -517,7 +553,7 @@ class Staging:
             record=record,
             nuls=nuls,
         )
-        return self._scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table))
+        return self._scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table, statement))
 
     def _kept(self, names: Sequence[str]) -> Sequence[str]:
         """

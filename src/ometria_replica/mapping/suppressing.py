@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from ometria_replica.mapping.quoting import quoted
 from ometria_replica.mapping.select import REJECTED, STAGED
 from ometria_replica.mapping.treatments import person_columns
+from ometria_replica.suppressions import JoinedId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from duckdb import DuckDBPyConnection
 
@@ -18,28 +19,80 @@ if TYPE_CHECKING:
 
 _SUPPRESSED = "suppressed_people"
 _WORD = r"""[^\s,;|"''<>=\[\]{}()]+"""  # May be an id; within a literal of SQL.
+_PART = r"""[^\s,;|"''<>=\[\]{}()&?/:\\]+"""  # An id in an address of the web, as in a log.
+
+
+def words_sql(text: str) -> str:
+    """Write the list of the words in *text*, an expression, each of which may be an id."""
+    text = f"regexp_replace({text}, '%40', '@', 'g')"
+    return f"regexp_extract_all({text}, '{_WORD}') || regexp_extract_all({text}, '{_PART}')"
 
 
 def drop_suppressed(
     connection: DuckDBPyConnection, table: Table, suppressions: Suppressions
-) -> int:
-    """Drop the staged records of suppressed people, and lines that name one; return how many."""
+) -> tuple[int, tuple[JoinedId, ...]]:
+    """
+    Drop the staged records of suppressed people, and lines that name one; return how many.
+
+    Also returns the other ids in these records, hashed with the first secret.
+    """
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_SUPPRESSED} AS SELECT unnest($hashes::VARCHAR[]) AS hash",
-        {"hashes": sorted(suppressions.hashes)},
+        f"CREATE OR REPLACE TEMP TABLE {_SUPPRESSED} AS SELECT unnest($joining::VARCHAR[]) AS hash",
+        {"joining": sorted(suppressions.hashes - suppressions.alone)},
     )
-    is_theirs = " OR ".join(
-        f"{quoted(name)} IN (SELECT hash FROM {_SUPPRESSED})" for name in person_columns(table)
+    joined = tuple(_joined(connection, table, len(suppressions.secrets)))
+    connection.execute(
+        f"INSERT INTO {_SUPPRESSED} SELECT unnest($alone::VARCHAR[])",
+        {"alone": sorted(suppressions.alone)},
     )
+    is_theirs = " OR ".join(_is_suppressed(name) for name in person_columns(table))
     records = _deleted(connection, f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
-    hashes = ", ".join(suppressions.sql(person, "word") for person in set(table.people.values()))
+    return records + _drop_lines(connection, table, suppressions), joined
+
+
+def _joined(connection: DuckDBPyConnection, table: Table, secrets: int) -> Iterator[JoinedId]:
+    """Find the ids that stand beside suppressed ones, and suppress them, until there is none."""
+    columns = person_columns(table)
+    if len(set(columns.values())) < 2:
+        return
+    known = ", ".join(
+        f"CASE WHEN {_is_suppressed(name)} THEN {quoted(name)} END" for name in columns
+    )
+    of_field: dict[str, list[str]] = {}
+    for name, field in columns.items():
+        of_field.setdefault(field, []).append(name)
+    beside = ", ".join(
+        f"{{hash: CASE WHEN NOT coalesce({' OR '.join(map(_is_suppressed, names))}, false)"
+        f" THEN {quoted(name)} END, kind: '{table.people[field]}'}}"
+        for field, names in of_field.items()
+        for name in names[::secrets]
+    )
+    while found := connection.execute(
+        f"SELECT min(known), beside.hash, min(beside.kind) FROM (SELECT coalesce({known}) AS known,"
+        f" unnest([{beside}]) AS beside FROM {STAGED}) WHERE known IS NOT NULL"
+        " AND beside.hash IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    ).fetchall():
+        yield from (JoinedId(*each) for each in found)
+        connection.execute(
+            f"INSERT INTO {_SUPPRESSED} SELECT unnest($hashes::VARCHAR[])",
+            {"hashes": [each for _, each, _ in found]},
+        )
+
+
+def _is_suppressed(name: str) -> str:
+    return f"{quoted(name)} IN (SELECT hash FROM {_SUPPRESSED})"
+
+
+def _drop_lines(connection: DuckDBPyConnection, table: Table, suppressions: Suppressions) -> int:
+    kinds = sorted(set(table.people.values()))
+    hashes = ", ".join(each for kind in kinds for each in suppressions.sql(kind, "word"))
     if not hashes:
-        return records
-    return records + _deleted(
+        return 0
+    return _deleted(
         connection,
         f"DELETE FROM {REJECTED} WHERE rowid IN (SELECT place FROM (SELECT place,"
         f" unnest([{hashes}]) AS hash FROM (SELECT rowid AS place,"
-        f" unnest(regexp_extract_all(raw, '{_WORD}')) AS word FROM {REJECTED}))"
+        f" unnest({words_sql('raw')}) AS word FROM {REJECTED}))"
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )

@@ -2,7 +2,8 @@
 Takes the lines with an open quote out of a CSV file.
 
 To a parser, a quote that is never closed takes in all lines after it. Here each record is read
-for itself: a record that starts with an open quote loses its first line, and no other.
+for itself: a record that starts with an open quote loses its first line, and no other than that
+on which the quote ends.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ometria_replica import scratch_files
 from ometria_replica.records import encodable
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, st
     also those that are a carriage return alone.
     """
     torn: list[tuple[int, str, str]] = []
-    written = path.with_name(f"{path.name}.whole")
     if not dialect.quote:
         return torn
+    written = scratch_files.create(path.with_name(f"{path.name}.whole"))
     with (
         path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines,
         written.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as whole,
@@ -46,21 +48,36 @@ def take_out_torn_lines(path: Path, dialect: Dialect) -> list[tuple[int, str, st
                 torn.append((number, encodable(line.rstrip("\r\n")), "a quote is not closed"))
                 line = "\n"  # noqa: PLW2901 -- In its place.
             whole.write(re.sub(r"(?:\r\n|\r|\n)\Z", "\n", line) if is_last else line)
-    written.replace(path)
+    scratch_files.replace(path, written)
     return torn
 
 
 def _lines(file: TextIO, dialect: Dialect) -> Iterator[tuple[int, str, bool, bool]]:
     """Yield each line with its number, whether it is torn, and whether its record ends there."""
     ahead: deque[str] = deque()
-    number = 0
+    number, follows_torn = 0, False
     while line := ahead.popleft() if ahead else file.readline():
         number += 1
+        if follows_torn and _ends_a_quote(line, dialect):
+            yield number, line, True, True
+            continue
         more = _lines_of_record(line, ahead, file, dialect) if dialect.quote in line else 0
+        follows_torn = more is None or (follows_torn and dialect.quote not in line)
         yield number, line, more is None, not more
         for left in reversed(range(more or 0)):
             number += 1
             yield number, ahead.popleft(), False, not left
+
+
+def _ends_a_quote(line: str, dialect: Dialect) -> bool:
+    """
+    Whether the first quote of a line can only close a cell that began on a torn line before.
+
+    The cells of such a line would count as those of other columns.
+    """
+    place = line.find(dialect.quote)
+    begins = place == 0 or line.endswith(dialect.delimiter, 0, place)
+    return place > 0 and not begins and line.startswith((dialect.delimiter, "\n", "\r"), place + 1)
 
 
 def _lines_of_record(line: str, ahead: deque[str], file: TextIO, dialect: Dialect) -> int | None:

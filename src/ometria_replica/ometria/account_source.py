@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.ometria.client import Client
+from ometria_replica.ometria.deletion_requests import DELETION_REQUESTS, deletion_request
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from ometria_replica.batch import TableState
+    from ometria_replica.batch import DeletionRequest, TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
     from ometria_replica.ometria.read_strategies import Reading
@@ -185,6 +186,12 @@ class AccountSource:
             case Feed():
                 raise LookupError(f"{table.name} is not read from the API")
 
+    def deletion_requests(self) -> list[DeletionRequest]:
+        """Read the requests to anonymise people that Ometria has received."""
+        pages = self._read_collection(DELETION_REQUESTS)
+        found = (deletion_request(record) for page in pages for record in page.records)
+        return [request for request in found if request is not None]
+
     def close(self) -> None:
         """Close all connections."""
         self._open.close()
@@ -244,7 +251,7 @@ class AccountSource:
 
 def _own_limits(catalog: Catalog) -> dict[str, int]:
     """Find the endpoints that have a rate limit of their own, in requests per minute."""
-    reads = [table.read for table in catalog]
+    reads = [DELETION_REQUESTS, *(table.read for table in catalog)]
     collections = [read.parent if isinstance(read, PerParent) else read for read in reads]
     return {
         read.endpoint: read.requests_per_minute

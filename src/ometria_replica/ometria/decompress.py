@@ -14,6 +14,8 @@ import re
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
+from ometria_replica import scratch_files
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
@@ -78,13 +80,13 @@ def head(path: Path, size: int = 4096) -> bytes:
 
 def rewrite(path: Path, chunks: Iterable[bytes]) -> None:
     """Replace the content of *path* by *chunks*, which may be read from *path*."""
-    fresh = path.with_name(path.name + ".new")
+    fresh = scratch_files.create(path.with_name(path.name + ".new"))
     try:
         with fresh.open("wb") as file:
             file.writelines(chunks)
-        fresh.replace(path)
+        scratch_files.replace(path, fresh)
     finally:
-        fresh.unlink(missing_ok=True)
+        scratch_files.discard(fresh)
 
 
 # --- Compression -------------------------------------------------------------------------------

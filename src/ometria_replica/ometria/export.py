@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os
 import shutil
-import tempfile
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from ometria_replica import scratch_files
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import AccessDenied, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
@@ -38,6 +37,7 @@ from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import FeedSettings
@@ -234,16 +234,14 @@ class ExportFiles:
         is_written = False
         try:
             with step("fetch"):
-                handle, name = tempfile.mkstemp(prefix="feed-", dir=folder)
-                os.close(handle)
-                path = Path(name)
+                path = scratch_files.create_in(folder, "feed-")
                 self._download(origin, path)
                 is_written = True
                 dialect, lines = self._prepare(path)
                 return FeedFile(origin, path, dialect, lines=lines)
         except BaseException as error:
             if path is not None:
-                path.unlink(missing_ok=True)
+                scratch_files.discard(path)
             match error:
                 case UnfitError():
                     return Unreadable(origin, str(error))
@@ -254,7 +252,8 @@ class ExportFiles:
                 case OSError():
                     raise _disk_error(folder, error) from None
                 case Exception() if is_written and not isinstance(error, ReplicaError):
-                    logger.debug("cannot read %s", origin.name, exc_info=True)
+                    places = "".join(traceback.format_tb(error.__traceback__))
+                    logger.debug("cannot read %s:\n%s", origin.name, places)  # No text: see errors.
                     return Unreadable(origin, UNEXPECTED.format(type(error).__name__))
             raise
 

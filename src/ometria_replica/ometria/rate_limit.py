@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ometria_replica.errors import ReplicaError
+from ometria_replica.permissions import PRIVATE_FILE, PRIVATE_FOLDER, private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,9 +175,12 @@ class RateLimiter:
         if self._file is None:
             return None
         try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             lock = filelock.FileLock(
-                self._file.with_suffix(".lock"), LOCK_TIMEOUT_SECONDS, poll_interval=0.01
+                self._file.with_suffix(".lock"),
+                LOCK_TIMEOUT_SECONDS,
+                mode=PRIVATE_FILE,
+                poll_interval=0.01,
             )
             lock.acquire()
         except (OSError, RuntimeError, NotImplementedError) as error:
@@ -191,7 +195,8 @@ class RateLimiter:
         turns.written_at, turns.boot = self._clock(), self._boot
         try:
             if self._file is not None:
-                self._file.write_text(json.dumps(asdict(turns)))
+                with open(self._file, "w", encoding="utf-8", opener=private) as file:
+                    file.write(json.dumps(asdict(turns)))
         except OSError as error:
             self._go_alone(error)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
 from ometria_replica.errors import ConfigError
 from ometria_replica.local_duckdb import open_staging
+from ometria_replica.permissions import CLOSED_UMASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +56,24 @@ def open_warehouse(
     module = imported(scheme)
     with ExitStack() as opening:
         connection = open_staging(opening, limits)
+        for place in _local_places(url):
+            opening.enter_context(CLOSED_UMASK.held(place))
         options = {"storage_version": storage_version} if scheme == "duckdb" else {}
         engine = _engine(module, url, connection, limits, dry_run=dry_run, **options)
         return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
+
+
+def _local_places(url: str) -> list[Path]:
+    """List the files and folders of a URL in which libraries make files as they like."""
+    kind, _, rest = url.partition("://")
+    path, _, query = rest.removeprefix("/").partition("?")
+    match kind:
+        case "dlt+duckdb" | "delta":
+            return [Path(path)]
+        case "iceberg+sqlite":
+            folder = dict(parse_qsl(query)).get("warehouse", "").removeprefix("file://")
+            return [Path(path), Path(folder or path)]
+    return []
 
 
 def _engine(

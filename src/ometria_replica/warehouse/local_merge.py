@@ -29,11 +29,13 @@ from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine, FileAttachment
 from ometria_replica.warehouse.remotes.base import Relation, StateChange
 from ometria_replica.warehouse.state_tables import (
+    ERASURES,
     FILES,
     LEASES,
     REJECTS,
     RUNS,
     STATE_TABLES,
+    SUPPRESSION_SECRETS,
     VERSION,
     WATERMARKS,
 )
@@ -57,7 +59,7 @@ _SENT, _DIFFERING = "sent_rows", "differing"
 _OF_ONE_RUN = (REJECTS, FILES, RUNS, LEASES)
 """Other runs do not write the same keys there, so that new rows are only added."""
 
-_READ_LATER = (RUNS, LEASES)
+_READ_LATER = (RUNS, LEASES, ERASURES, SUPPRESSION_SECRETS)
 """Not read when a run begins: the history is only added to, and leases are always read anew."""
 
 _MAY_WAIT = ("the batch", "the listing")
@@ -82,8 +84,8 @@ class LocalMergeEngine(Engine):
     row_id = DuckDBEngine.row_id
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
-    is_transactional = False
     rewrites_unchanged = False
+    commits_rows_with_state = False
     notes_replaced = False  # It would cost a query for each table in every run.
 
     def __init__(self, local: DuckDBEngine, remote: Remote) -> None:
@@ -170,6 +172,10 @@ class LocalMergeEngine(Engine):
         self.create_missing([table])
 
     @override
+    def drop_table(self, table: StateTable) -> None:
+        self._local.drop_table(table)
+
+    @override
     def create_missing(self, tables: Sequence[Table | StateTable]) -> None:
         """Create all tables of the remote in one request, where it can."""
         for table in tables:
@@ -225,6 +231,12 @@ class LocalMergeEngine(Engine):
         yield from self._local.read(table, selection)
 
     @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._remote.distinct(table, source_id, columns)
+
+    @override
     def count(self, table: Table, selection: Selection) -> int:
         return self._remote.count(table, selection)
 
@@ -241,6 +253,24 @@ class LocalMergeEngine(Engine):
         return found
 
     @override
+    def update(
+        self,
+        table: Table,
+        selection: Selection,
+        values: Mapping[str, str],
+        parameters: Sequence[object] = (),
+    ) -> None:
+        """Remove the rows, then add what they become: a crash between the two loses them."""
+        self.prefetch(table, selection)
+        self._local.update(table, selection, values, parameters)
+        self._remote.delete(table, selection)
+        rows = Relation(
+            self._local.connection, f"SELECT {sql.names(table)} FROM {self._local.name(table)}"
+        )
+        with step("remote rows"):
+            self._remote.replace(table, Selection(selection.source_id), rows, adds=True)
+
+    @override
     def lock(self, table: StateTable) -> None:
         """Read the table anew: a remote has no locks."""
         self.refresh(table)
@@ -254,6 +284,10 @@ class LocalMergeEngine(Engine):
     @override
     def check_access(self) -> None:
         self._remote.check_access()
+
+    @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        return self._remote.forget_deleted(tables)
 
     @override
     def detach(self) -> None:

@@ -4,6 +4,9 @@ Rows that the state says were loaded, and that are gone.
 Their table was dropped, emptied, or replaced by an older copy. Of an older copy there is one sign
 that no deletion leaves: a row that was replaced has the load time that it had before. So the
 state notes the load time of a few rows that the last batch has replaced.
+
+A table that this program has emptied itself, because its rows were too old or of people who were
+erased, has lost none: the state notes when that was, and only later runs count.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
+    EMPTIED,
+    EXPIRED,
     FILES,
     FULL_READ,
     POSITION,
@@ -66,13 +71,13 @@ class LostRows(Part):
 
     def of(self, tables: Catalog, source_id: str) -> Iterator[Lost]:
         """Find tables that are missing, for all sources, and those without rows of *source_id*."""
-        sources = {table.name: self._sources(table) for table in tables}
+        sources = self._sources()
         there = [table for table in tables if self._engine.exists(table)]
-        read = [table for table in there if source_id in sources[table.name]]
+        read = [table for table in there if source_id in sources.get(table.name, ())]
         holding = self._engine.holding(read, source_id) if read else set()
         older = self._older([table for table in read if table.name in holding], source_id)
         for table in tables:
-            if table not in there and sources[table.name]:
+            if table not in there and table.name in sources:
                 yield Lost(table, sources[table.name], is_missing=True)
             elif (
                 table in read and table.name not in holding and self._were_loaded(table, source_id)
@@ -131,36 +136,45 @@ class LostRows(Part):
             )
         )
 
-    def _sources(self, table: Table) -> tuple[str, ...]:
-        """List the sources of which a table was read, and is not about to be read again."""
-        found = self._engine.rows(
-            f"SELECT source_id FROM {self._readable(WATERMARKS)} WHERE table_name = ?"
-            f" UNION SELECT source_id FROM {self._readable(FILES)}"
-            " WHERE table_name = ? AND NOT read_again ORDER BY source_id",
-            [table.name, table.name],
-        )
-        return tuple(source_id for (source_id,) in found)
+    def _sources(self) -> dict[str, tuple[str, ...]]:
+        """List, by table, the sources of which it was read, and is not about to be read again."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, source_id in self._engine.rows(
+            f"SELECT table_name, source_id FROM {self._readable(WATERMARKS)}"
+            " WHERE kind NOT IN (?, ?)"
+            f" UNION SELECT table_name, source_id FROM {self._readable(FILES)}"
+            " WHERE NOT read_again ORDER BY table_name, source_id",
+            [EXPIRED, EMPTIED],
+        ):
+            found[name] = (*found.get(name, ()), source_id)
+        return found
 
     def _were_loaded(self, table: Table, source_id: str) -> bool:
         """
         Return whether a run loaded a row that should still be there.
 
-        That is any row of events, which are never removed, and of other tables one that the last
+        Of events that is any row since a removal left none, and of other tables one that the last
         full read found, or a later run, or an interrupted read. Ids of runs sort by time.
         """
-        run_ids = dict(
-            self._engine.rows(
-                f"SELECT kind, run_id FROM {self._readable(WATERMARKS)}"
+        marks = {
+            kind: (at, run_id)
+            for kind, at, run_id in self._engine.rows(
+                f"SELECT kind, reached_at, run_id FROM {self._readable(WATERMARKS)}"
                 " WHERE source_id = ? AND table_name = ?",
                 [source_id, table.name],
             )
-        )
-        if any(kind.startswith(POSITION) for kind in run_ids):
+        }
+        if any(kind.startswith(POSITION) for kind in marks):
             return True
-        first = run_ids.get(FULL_READ, "")
+        emptied_at, _ = marks.get(EMPTIED, (None, ""))
+        _, first = marks.get(FULL_READ, (None, ""))
+        since, parameters = (
+            ("", []) if emptied_at is None else ("WHERE started_at > ?", [emptied_at])
+        )
         runs = self._engine.rows(
-            f"SELECT run_id, report FROM {self._readable(RUNS)}"
-            f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}"
+            f"SELECT run_id, report FROM {self._readable(RUNS)} {since}"
+            f" ORDER BY started_at DESC LIMIT {_MOST_RUNS}",
+            parameters,
         )
         return any(
             counts.get("source_id") == source_id

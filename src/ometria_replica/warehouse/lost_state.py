@@ -12,13 +12,18 @@ from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     COLUMN_TREATMENTS,
     DELETED_UPSTREAM,
+    DELETION_REQUESTS,
+    ERASURES,
     FILES,
+    FOLLOWED,
     LEASES,
     LISTED,
     REJECTS,
     RETRY_FILE,
     RUNS,
     STATE_TABLES,
+    SUPPRESSION_SECRETS,
+    SUPPRESSIONS,
     WATERMARKS,
 )
 
@@ -32,11 +37,15 @@ _WHAT_FOLLOWS = {
     " then",
     COLUMN_TREATMENTS: "which columns were excluded or hashed is forgotten; keep these settings as"
     " they were",
+    SUPPRESSIONS: "people who were erased are loaded again; erase them again",
+    SUPPRESSION_SECRETS: "people who were erased cannot be recognised; restore it from a backup",
+    ERASURES: "the receipts of erasures are forgotten",
     WATERMARKS: "the tables that are read from the API are read again from the beginning",
     FILES: "all export files are read again",
     REJECTS: "what was rejected before is forgotten; `ometria-replica sync --full` finds it again",
     DELETED_UPSTREAM: "deletions that were recorded before are forgotten; the next full read"
     " records those whose rows are still here",
+    DELETION_REQUESTS: "the deletion requests of Ometria are read again",
     RUNS: "the run history begins anew",
     LEASES: "if another run is at work at this moment, it ends with an error",
 }
@@ -60,6 +69,10 @@ class LostState(Part):
                 f"DELETE FROM {self._engine.name(WATERMARKS)}"
                 " WHERE starts_with(kind, ?) OR starts_with(kind, ?)",
                 [LISTED, RETRY_FILE],
+            )
+        if DELETION_REQUESTS in tables:
+            self._engine.execute(
+                f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE kind = ?", [FOLLOWED]
             )
 
 

@@ -12,7 +12,7 @@ from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_r
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
-from ometria_replica.warehouse.state_tables import FILES, REJECTS, RETRY_FILE, WATERMARKS
+from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, RETRY_FILE, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -57,6 +57,28 @@ class Rejects(Part):
 
         Drop those that the batch's rows and files resolve.
         """
+        with step("rejects"):
+            if self._may_change(batch):
+                self._write_rows(changes, batch)
+            unreadable = [
+                file_reject(batch.source_id, batch.table.name, entry.file, entry.unreadable_because)
+                for entry in batch.files
+                if entry.unreadable_because is not None
+            ]
+            stamp = (batch.synced_at, batch.run_id)
+            self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
+
+    def _may_change(self, batch: Batch) -> bool:
+        """Return whether the batch or the warehouse has rejects: mostly neither has."""
+        found = self._engine.rows(
+            f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {REJECTED}) OR EXISTS (SELECT 1"
+            f" FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?)",
+            [batch.source_id, batch.table.name],
+        )
+        return bool(found)
+
+    def _write_rows(self, changes: Changes, batch: Batch) -> None:
+        """Drop the rejects that the batch resolves, and add its own."""
         rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
         resolved: list[tuple[str, list[str]]] = [
             (f"sync_key IN (SELECT __sync_key FROM {changes.rows})", []),
@@ -64,28 +86,20 @@ class Rejects(Part):
         ]
         if files := [entry.file.name for entry in batch.files]:
             resolved.append((f"origin IN ({', '.join('?' for _ in files)})", files))
-        with step("rejects"):
-            # One by one: of conditions with OR, PostgreSQL compares each row with each.
-            for condition, values in resolved:
-                self._engine.execute(
-                    f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ? AND {condition}",
-                    [*key, *values],
-                )
+        # One by one: of conditions with OR, PostgreSQL compares each row with each.
+        for condition, values in resolved:
             self._engine.execute(
-                f"INSERT INTO {rejects} ({', '.join(REJECTS.column_names)})"
-                f" SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
-                f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
-                f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
-                " ORDER BY reject_id, origin, position",
-                [batch.synced_at, batch.run_id],
+                f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ? AND {condition}",
+                [*key, *values],
             )
-            unreadable = [
-                file_reject(key[0], key[1], entry.file, entry.unreadable_because)
-                for entry in batch.files
-                if entry.unreadable_because is not None
-            ]
-            stamp = (batch.synced_at, batch.run_id)
-            self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
+        self._engine.execute(
+            f"INSERT INTO {rejects} ({', '.join(REJECTS.column_names)})"
+            f" SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
+            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+            f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
+            " ORDER BY reject_id, origin, position",
+            [batch.synced_at, batch.run_id],
+        )
 
     def replay(self, source_id: str) -> int:
         """
@@ -108,8 +122,8 @@ class Rejects(Part):
         )
         self._engine.execute(
             f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
-            " AND starts_with(kind, ?)",
-            [source_id, RETRY_FILE],
+            " AND (starts_with(kind, ?) OR kind = ?)",
+            [source_id, RETRY_FILE, EXPIRED],  # A time that converts now may be too old.
         )
         return sum(
             self._convert_again(source_id, table, column)
@@ -191,7 +205,9 @@ def _converted(
     """Convert *texts* as the mapping does: None for a text that does not convert."""
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a replay needs it.
 
-    mapping.register("rejected_texts", pa.table({"raw": pa.array(texts, pa.string())}))
+    from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
+
+    mapping.register("rejected_texts", pa.table({"raw": text_array(texts)}))
     try:
         found = mapping.execute(f"SELECT {conversion('raw', column)} FROM rejected_texts")
         return [value for (value,) in found.fetchall()]

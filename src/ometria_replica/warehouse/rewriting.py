@@ -47,12 +47,14 @@ class Rewritten:
     """
     The rows of *table* as they are to be, in the temporary table *name*.
 
-    The keys of *unknown* rows cannot be made anew.
+    *rows* are stored. Those with ``_kept`` are to be written: *merged* others have the key of a
+    newer one. The keys of *unknown* rows cannot be made anew.
     """
 
     table: Table
     name: str
     rows: int
+    merged: int
     unknown: int
     has_new_keys: bool
 
@@ -81,14 +83,17 @@ class Rewriting(Part):
         ]
         self.mapping.execute(
             f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT {', '.join(values)},"
-            f" __sync_key AS _old_key FROM {_STORED}",
+            f" __sync_key AS _old_key, true AS _kept FROM {_STORED}",
             dict(wanted.pseudonyms.parameters if wanted.pseudonyms else {}),
         )
         self.mapping.execute(f"DROP TABLE {_STORED}")
-        rows, unknown = self._row(
-            f"SELECT count(*), count(*) FILTER (__sync_key IS NULL) FROM {quoted(name)}"
+        if has_new_keys:
+            self._merge_equal_keys(quoted(name))
+        rows, merged, unknown = self._row(
+            "SELECT count(*), count(*) FILTER (NOT _kept), count(*) FILTER (__sync_key IS NULL)"
+            f" FROM {quoted(name)}"
         )
-        return Rewritten(wanted, name, rows, unknown, has_new_keys)
+        return Rewritten(wanted, name, rows, merged, unknown, has_new_keys)
 
     def write(self, rewritten: Rewritten, source_id: str, run_id: str, now: datetime) -> None:
         """
@@ -99,7 +104,7 @@ class Rewriting(Part):
         """
         table = rewritten.table
         batch = Batch(table, source_id, run_id, now)
-        if not self._engine.is_transactional:
+        if not self._engine.commits_rows_with_state:
             for first in range(0, rewritten.rows, _AT_ONCE):
                 self._write_batch(rewritten, batch, first)
         elif rewritten.has_new_keys:
@@ -107,7 +112,7 @@ class Rewriting(Part):
             self._engine.stage(batch)
             self._engine.delete(table, Selection(source_id))
             self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
-            counts = Loaded(inserted=rewritten.rows)
+            counts = Loaded(inserted=rewritten.rows - rewritten.merged)
             self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
         else:
             self._stage(rewritten)
@@ -131,13 +136,9 @@ class Rewriting(Part):
             self._engine.execute(f"DROP TABLE IF EXISTS {name}")
 
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
-        """
-        Write some rows, and only then delete those with their old keys.
-
-        After an interruption both are there, and become one.
-        """
+        """Write some rows, and only then delete those with their old keys."""
         where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
-        self._stage(rewritten, f"{where} QUALIFY row_number() OVER (PARTITION BY __sync_key) = 1")
+        self._stage(rewritten, f"{where} AND _kept")
         self._engine.stage(batch)
         with step("rewritten rows"):
             self._engine.apply(replace(compare(self._engine, batch), state=None))
@@ -149,7 +150,7 @@ class Rewriting(Part):
         for part in chunks(selection, _MOST_KEYS, _MOST_KEYS) if keys else ():
             self._engine.delete(batch.table, part)
 
-    def _stage(self, rewritten: Rewritten, where: str = "") -> None:
+    def _stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
         Staging(self.mapping, rewritten.table, "", "")  # Makes the tables of a batch.
         names = ", ".join(quoted(column.name) for column in rewritten.table.all_columns)
         self.mapping.execute(
@@ -261,16 +262,36 @@ class Rewriting(Part):
                 return forms
             forms += sorted(found, key=str)
 
-    def _row(self, query: str) -> tuple[int, int]:
-        ((rows, unknown),) = self.mapping.execute(query).fetchall()
-        return int(rows), int(unknown)
+    def _merge_equal_keys(self, name: str) -> None:
+        """
+        Keep the newest of rows that now have one key.
+
+        Addresses that differed in case or space only have one pseudonym. An interrupted rewrite
+        leaves a row with its old and its new key. Of rows of one file it is not known which is
+        the newer one.
+        """
+        repeated = (
+            f"SELECT __sync_key FROM {name} WHERE __sync_key IS NOT NULL"
+            " GROUP BY __sync_key HAVING count(*) > 1"
+        )
+        self.mapping.execute(
+            f"UPDATE {name} SET _kept = false WHERE rowid IN (SELECT rowid FROM {name}"
+            f" WHERE __sync_key IN ({repeated}) QUALIFY row_number() OVER"
+            " (PARTITION BY __sync_key ORDER BY __synced_at DESC, _old_key) > 1)"
+        )
+
+    def _row(self, query: str) -> tuple[int, int, int]:
+        ((rows, merged, unknown),) = self.mapping.execute(query).fetchall()
+        return int(rows), int(merged), int(unknown)
 
 
 def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
     """Write what becomes of each field that was not treated and is now, by its name."""
     new: dict[str, str] = {}
     hides = wanted.hides_addresses and not stored.hides_addresses
-    for before, column in zip(stored.columns, wanted.columns, strict=True):
+    pairs = list(zip(stored.columns, wanted.columns, strict=True))
+    ids = [quoted(c.name) for before, c in pairs if c.person and c.treatment != before.treatment]
+    for before, column in pairs:
         text = quoted(column.name)
         if column.treatment and not before.treatment and column.type == "text":
             pseudonym = "NULL::VARCHAR"
@@ -280,7 +301,7 @@ def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
                 f"CASE WHEN {_IS_PSEUDONYM.format(text)} THEN {text} ELSE {pseudonym} END"
             )
         elif column.quotes and hides:
-            new[str(column.source)] = without_addresses(text)
+            new[str(column.source)] = without_addresses(text, ids)
     return new
 
 

@@ -16,6 +16,7 @@ from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     DELETED_UPSTREAM,
+    EMPTIED,
     FILES,
     FULL_READ,
     LISTED,
@@ -262,14 +263,15 @@ class StateStore(Part):
         marks, files = self._engine.name(WATERMARKS), self._engine.name(FILES)
         of_table = "WHERE source_id = ? AND table_name = ?"
         if to is None:
-            self._engine.execute(f"DELETE FROM {marks} {of_table}", key)
+            self._engine.execute(f"DELETE FROM {marks} {of_table} AND kind <> ?", [*key, EMPTIED])
             self._engine.execute(f"UPDATE {files} SET read_again = true {of_table}", key)
             return
         self._engine.execute(
             f"DELETE FROM {marks} {of_table} AND starts_with(kind, ?)", [*key, POSITION]
         )
         self._engine.execute(
-            f"UPDATE {marks} SET reached_at = ? {of_table} AND reached_at > ?", [to, *key, to]
+            f"UPDATE {marks} SET reached_at = ? {of_table} AND reached_at > ? AND kind <> ?",
+            [to, *key, to, EMPTIED],
         )
         self._engine.execute(
             f"UPDATE {files} SET read_again = true {of_table} AND modified_at >= ?", [*key, to]

@@ -61,11 +61,14 @@ time of the last complete listing of a feed after which no file was left to read
 ``position POSITION``: how far a full read has come that has not ended, with the watermark at
 which it began. ``retry_file NAME``: a file that could not be read is tried again from then on.
 ``written KEY``: the ``__synced_at`` of a row that the last batch with known keys has replaced.
+``expired``: the oldest time of the rows that were kept when those before it were removed.
+``emptied``: when a removal of this program left no row of the source: see :mod:`.lost_rows`.
+``followed``: when the deletion requests of Ometria were last read, of the table of that name.
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
 POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
-WRITTEN = "written "
+WRITTEN, EXPIRED, EMPTIED, FOLLOWED = "written ", "expired", "emptied", "followed"
 
 LEASES = StateTable(
     "leases",
@@ -96,6 +99,25 @@ DELETED_UPSTREAM = StateTable(
     key=("source_id", "table_name", "sync_key"),
 )
 """Profiles and lists that a full read did not find. *removed_at* None: the row is still there."""
+
+DELETION_REQUESTS = StateTable(
+    "deletion_requests",
+    (
+        ("source_id", "text"),
+        ("request_id", "text"),
+        ("action", "text"),
+        ("created_at", "timestamptz"),
+        ("created_text", "text"),
+        ("completed_at", "timestamptz"),
+        ("completed_text", "text"),
+        ("identities", "integer"),
+        ("hashed_emails", "text"),
+        ("noted_at", "timestamptz"),
+        ("run_id", "text"),
+    ),
+    key=("source_id", "request_id"),
+)
+"""The requests to Ometria to anonymise people, as they were last read, without personal data."""
 
 FILES = StateTable(
     "files",
@@ -133,6 +155,56 @@ REJECTS = StateTable(
 )
 """Values that did not convert, and records without an identity, as they came."""
 
+SUPPRESSIONS = StateTable(
+    "suppressions",
+    (
+        ("source_id", "text"),
+        ("hash", "text"),
+        ("kind", "text"),
+        ("keyed_by", "text"),
+        ("person", "text"),
+        ("erasure_id", "text"),
+        ("suppressed_at", "timestamptz"),
+    ),
+    key=("source_id", "hash"),
+)
+"""
+The ids of people who were erased, as keyed hashes: no run loads their records again.
+
+*kind* is ``profile``, ``customer`` or ``address``, or ``address alone`` where Ometria has replaced
+the address of a profile and keeps the profile. *keyed_by* is ``hash_key`` with the check of
+the secret, or ``state``: then the secret is in :data:`SUPPRESSION_SECRETS`. *person* is random,
+and the same for the ids of one person.
+"""
+
+SUPPRESSION_SECRETS = StateTable(
+    "suppression_secrets",
+    (("source_id", "text"), ("secret", "text"), ("made_at", "timestamptz")),
+    key=("source_id",),
+)
+"""The random secret, in hex, of sources whose account had no ``hash_key`` at an erasure."""
+
+ERASURES = StateTable(
+    "erasures",
+    (
+        ("erasure_id", "text"),
+        ("source_id", "text"),
+        ("erased_at", "timestamptz"),
+        ("finished_at", "timestamptz"),
+        ("outcome", "text"),
+        ("counts", "text"),
+        ("remains", "text"),
+    ),
+    key=("erasure_id", "source_id"),
+)
+"""
+The receipts of erasures, without personal data. Ids sort by time, as those of runs do.
+
+*outcome* is ``removed`` or ``blanked``, and *counts* JSON: people, ids, rows by table, and the
+tables that were emptied. *finished_at* is null while rows may be left, where rows and state are
+not committed at once. *remains* says what the storage may still hold.
+"""
+
 RUNS = StateTable(
     "runs",
     (
@@ -157,8 +229,12 @@ VERSION = StateTable(
 STATE_TABLES = (
     ACCOUNTS,
     COLUMN_TREATMENTS,
+    SUPPRESSION_SECRETS,
+    SUPPRESSIONS,
+    ERASURES,
     REJECTS,
     DELETED_UPSTREAM,
+    DELETION_REQUESTS,
     FILES,
     WATERMARKS,
     RUNS,

@@ -109,7 +109,7 @@ def upgrade(engine: Engine, now: datetime) -> None:
                 engine.execute(f"DELETE FROM {new}")
                 columns = ", ".join(each.new.column_names)
                 engine.execute(f"INSERT INTO {new} ({columns}) {each.rows(engine)}")
-                engine.execute(f"DROP TABLE {engine.name(each.old)}")
+                engine.drop_table(each.old)
         engine.replace(VERSION, [STATE_VERSION, __version__, now])
 
 

@@ -10,14 +10,20 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.deletion_requests import DeletionRequests
+from ometria_replica.warehouse.erasures import Erasures
+from ometria_replica.warehouse.expiry import Expiry
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.lost_state import LostState, warnings
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
+from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
+from ometria_replica.warehouse.state_upgrades import OLD_TABLES
+from ometria_replica.warehouse.suppression_list import SuppressionList
 from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
@@ -40,9 +46,10 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state*, *treatments* and *rejects* are its parts. Records are staged in
-    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is
-    executed. *closing* closes the resources that were opened for the warehouse.
+    *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
+    *expiry* and *deletion_requests* are its parts. Records are staged in *connection*, a DuckDB,
+    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes the
+    resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -63,6 +70,11 @@ class Warehouse:
         self.state = StateStore(self.sessions)
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
+        self.suppressions = SuppressionList(self.sessions, connection)
+        self.erasures = Erasures(self.sessions, connection, self.suppressions)
+        self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
+        self.expiry = Expiry(self.sessions, self.leases)
+        self.deletion_requests = DeletionRequests(self.sessions)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing
@@ -168,10 +180,13 @@ class Warehouse:
         """
         Remove from the storage what rows that were deleted have left there.
 
-        Returns what may still hold their values, as a sentence; empty if nothing does.
+        Returns what may still hold their values, as a sentence; empty if nothing does, and in a
+        dry run.
         """
+        if self.sessions.dry_run:
+            return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted()
+            return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""
@@ -203,6 +218,7 @@ class Warehouse:
         with step("rows"):
             self._engine.apply(changes)
         if changes.state:
+            self.suppressions.join(changes.state)
             self.rejects.write(changes, changes.state)
             self.state.write(changes, changes.state)
 

@@ -15,7 +15,7 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.comments import missing_comments
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
-from ometria_replica.selection import Selection
+from ometria_replica.selection import Selection, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
 
+_TEXTS_AT_ONCE = 5_000  # In a condition.
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
 
 
@@ -49,12 +50,12 @@ class Engine(ABC):
     """The suffix that compares a text by its bytes, and not by the rules of a language."""
     locks: ClassVar[bool] = True
     """Whether two runs cannot write a state table at once. If not, leases are read again."""
-    is_transactional: ClassVar[bool] = True
-    """Whether a transaction holds the rows of several batches too, and not only the state."""
     keeps_own_columns: ClassVar[bool] = False
     """Whether columns that a user has added after ours keep their values."""
     rewrites_unchanged: ClassVar[bool] = True
     """Whether a row that comes again unchanged is written with its new load time."""
+    commits_rows_with_state: ClassVar[bool] = True
+    """Whether one transaction commits rows and state. If not, rows are there at once."""
     notes_replaced: ClassVar[bool] = True
     """Whether the state notes some rows that were replaced, to tell an older copy of a table."""
     batch_size: BatchSize = BatchSize()
@@ -108,6 +109,10 @@ class Engine(ABC):
     def create_table(self, table: Table | StateTable) -> None:
         """Create a table and its index, unless they exist."""
 
+    def drop_table(self, table: StateTable) -> None:
+        """Drop a table, which exists."""
+        self.execute(f"DROP TABLE {self.name(table)}")
+
     @abstractmethod
     def apply(self, changes: Changes) -> None:
         """Write the rows of *changes*, in place of those that they replace; remove the gone."""
@@ -115,6 +120,12 @@ class Engine(ABC):
     @abstractmethod
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         """Read rows of a table, with all its columns in order."""
+
+    @abstractmethod
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
 
     @abstractmethod
     def check_access(self) -> None:
@@ -126,9 +137,11 @@ class Engine(ABC):
         """Say what a user may want to know about the database."""
         return ""
 
-    def forget_deleted(self) -> str:
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:  # noqa: ARG002 -- For others.
         """
-        Remove from the storage what rows that were deleted have left there.
+        Remove from the storage what rows that were deleted from *tables* have left there.
+
+        Tables may be missing.
 
         Outside of a transaction, after the deletion was committed. Returns what may still hold
         their values, as a sentence for the user; empty if nothing does.
@@ -196,10 +209,27 @@ class Engine(ABC):
 
     def delete(self, table: Table, selection: Selection) -> int:
         """Delete rows of a table, and return how many there were."""
-        found = self.count(table, selection)
-        if found:
-            self.execute(f"DELETE FROM {self.name(table)} WHERE {sql.condition(selection)}")
-        return found
+        deleted = 0
+        for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
+            found = self.count(table, part)
+            if found:
+                self.execute(f"DELETE FROM {self.name(table)} WHERE {sql.condition(part)}")
+            deleted += found
+        return deleted
+
+    def update(
+        self,
+        table: Table,
+        selection: Selection,
+        values: Mapping[str, str],
+        parameters: Sequence[object] = (),
+    ) -> None:
+        """Set columns of rows to *values*, expressions of SQL with *parameters*."""
+        moved = ", ".join(f"{sql.quoted(name)} = {value}" for name, value in values.items())
+        for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
+            self.execute(
+                f"UPDATE {self.name(table)} SET {moved} WHERE {sql.condition(part)}", parameters
+            )
 
     # --- rows of the state ---
 

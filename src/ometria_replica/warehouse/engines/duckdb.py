@@ -27,8 +27,10 @@ from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import lack
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.schema import ROW_KEY
+from ometria_replica.selection import Selection
 from ometria_replica.stopping import interruptible
 from ometria_replica.temp_files import is_full
+from ometria_replica.warehouse.duckdb_rewrite import Rewriting, remove_unfinished
 from ometria_replica.warehouse.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import StateTable, Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ CATALOG = "warehouse"
 _OWN = "own_columns"
 WAIT_SECONDS = 30.0  # For another program's query to end. A dashboard's takes less.
 RETRY_SECONDS = 0.25
+ROW_GROUP = 122_880  # Rows: what DuckDB keeps, and rewrites, as one.
 
 
 _DAMAGE = ("Could not read enough bytes", "Corrupt database file")
@@ -70,8 +72,14 @@ class Attachment(Protocol):
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach it where other programs wait for it; False if it stays attached."""
 
+    def merge_row_groups(self, connection: DuckDBPyConnection, *, now: bool) -> None:
+        """Let the next checkpoints merge small row groups, or not, where *connection* does it."""
+
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Do as Engine.forget_deleted(); the engine then detaches it and attaches it anew."""
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error, without its text: that may quote personal data."""
@@ -106,6 +114,10 @@ class DuckDBEngine(Engine):
         self.connection = connection
         self._attachment = attachment
         self._attached = False
+        self._tables: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        self._comments: dict[str, dict[str, dict[str, str | None]]] = {}
+        self._there: set[str] = set()
+        self._unmerged = 0
 
     @override
     @contextmanager
@@ -115,6 +127,7 @@ class DuckDBEngine(Engine):
                 if not self._attached:
                     self._attachment.attach(self.connection)
                     self._attached = True
+                    self._attachment.merge_row_groups(self.connection, now=True)
                 yield
         except duckdb.Error as error:
             self._roll_back()
@@ -149,12 +162,37 @@ class DuckDBEngine(Engine):
 
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
-        found = self.rows(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ?"
-            " AND schema_name = ? AND table_name = ? ORDER BY column_index",
-            [self.catalog, sql.schema_of(table), table.name],
-        )
-        return [(name, self.our_type(kind)) for name, kind in found]
+        """
+        List a table's columns, as they were when the session first asked for one of its schema.
+
+        A look at all tables costs as much as at one that may not exist, and a run asks often.
+        """
+        schema, name = sql.schema_of(table), self.name(table)
+        if schema not in self._tables and name in self._there:
+            found = self.rows(f"SELECT name, type FROM pragma_table_info({sql.literal(name)})")
+            return [(column, self.our_type(kind)) for column, kind in found]
+        if schema not in self._tables:
+            tables: dict[str, list[tuple[str, str]]] = {}
+            for there, column, kind in self.rows(
+                "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+                " WHERE database_name = ? AND schema_name = ? ORDER BY table_name, column_index",
+                [self.catalog, schema],
+            ):
+                tables.setdefault(there, []).append((column, self.our_type(kind)))
+            self._tables[schema] = tables
+        return self._tables[schema].get(table.name, [])
+
+    @override
+    def exists(self, table: Table | StateTable) -> bool:
+        """Return whether a table exists, or did in an earlier session of this run."""
+        name = self.name(table)
+        if name not in self._there and self.columns(table):
+            self._there.add(name)
+        return name in self._there
+
+    @override
+    def look_up(self, tables: Sequence[Table]) -> None:
+        self._there.clear()  # A run begins. It asks for the columns of all tables.
 
     @override
     def needed(self, table: Table) -> list[str]:
@@ -171,21 +209,36 @@ class DuckDBEngine(Engine):
 
     @override
     def create_table(self, table: Table | StateTable) -> None:
+        is_new = not self.exists(table)
         self.execute(sql.create_table(table, self.catalog, self.types))
+        if is_new:
+            self._tables[sql.schema_of(table)][table.name] = sql.columns_of(table)
+            self._there.add(self.name(table))
+
+    @override
+    def drop_table(self, table: StateTable) -> None:
+        super().drop_table(table)
+        self._forget()
 
     @override
     def comments(self, table: Table) -> dict[str, str | None] | None:
-        where = "WHERE database_name = $1 AND schema_name = $2 AND table_name = $3"
-        found = self.rows(
-            f"SELECT column_name, comment FROM duckdb_columns() {where}"
-            f" UNION ALL SELECT '', comment FROM duckdb_tables() {where}",
-            [self.catalog, table.schema, table.name],
-        )
-        return dict(found)
+        """Read the comments, as they were when the session first asked for those of a schema."""
+        if table.schema not in self._comments:
+            where = "WHERE database_name = $1 AND schema_name = $2"
+            tables: dict[str, dict[str, str | None]] = {}
+            for name, column, comment in self.rows(
+                f"SELECT table_name, column_name, comment FROM duckdb_columns() {where}"
+                f" UNION ALL SELECT table_name, '', comment FROM duckdb_tables() {where}",
+                [self.catalog, table.schema],
+            ):
+                tables.setdefault(name, {})[column] = comment
+            self._comments[table.schema] = tables
+        return self._comments[table.schema].get(table.name, {})
 
     @override
     def apply(self, changes: Changes) -> None:
         """Delete and insert by row id, as the comparison found them."""
+        self._merge_later(changes)
         target, names = self.name(changes.table), sql.names(changes.table)
         own = self._own_columns(changes.table) if changes.replaces else []
         if own:
@@ -215,6 +268,21 @@ class DuckDBEngine(Engine):
                 f" FROM {_OWN} kept WHERE {' AND '.join(f't.{k} = kept.{k}' for k in ROW_KEY)}"
             )
 
+    def _merge_later(self, changes: Changes) -> None:
+        """
+        Merge row groups after as many rows as one holds, and not at each checkpoint.
+
+        DuckDB rewrites up to four of them then: in a full read of 250,000 profiles that took six
+        times the rest of a batch. What is left is merged in the next session that writes no
+        rows, as one at the end of a run is.
+        """
+        counts = changes.counts
+        self._unmerged += counts.inserted + counts.updated + counts.unchanged + counts.merged
+        is_due = self._unmerged >= ROW_GROUP
+        self._attachment.merge_row_groups(self.connection, now=is_due)
+        if is_due:
+            self._unmerged = 0
+
     def _own_columns(self, table: Table) -> list[str]:
         """Name the columns that a user has added, quoted."""
         ours = {column.name for column in table.all_columns}
@@ -222,17 +290,39 @@ class DuckDBEngine(Engine):
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """Read in a connection of its own, since a connection runs one query at a time."""
         condition = sql.condition(selection)
+        yield from self._fetched(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._fetched(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Read in a connection of its own, since a connection runs one query at a time."""
         with closing(self.connection.cursor()) as cursor:
             cursor.execute("SET TimeZone = 'UTC'")
-            yield from cursor.sql(
-                f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-            ).to_arrow_reader()
+            yield from cursor.sql(query).to_arrow_reader()
 
     @override
     def check_access(self) -> None:
         self._attachment.check_access()
+
+    @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Go on with the new file, where the old one was replaced."""
+        remains = self._attachment.forget_deleted(self.connection)
+        self._attached = not self._attachment.detach(self.connection)
+        if not self._attached:
+            self._attachment.attach(self.connection)
+            self._attached = True
+        return remains
 
     @override
     def remark(self) -> str:
@@ -245,6 +335,8 @@ class DuckDBEngine(Engine):
 
     @override
     def detach(self) -> None:
+        self._tables.clear()  # From now on other programs may change them.
+        self._comments.clear()
         if self._attached:
             with self.session("closing the file"):
                 self._attached = not self._attachment.detach(self.connection)
@@ -255,7 +347,13 @@ class DuckDBEngine(Engine):
         with suppress(WarehouseError):
             self.detach()
 
+    def _forget(self) -> None:
+        self._tables.clear()
+        self._comments.clear()
+        self._there.clear()
+
     def _roll_back(self) -> None:
+        self._forget()
         try:
             self.connection.execute("ROLLBACK")
         except duckdb.Error:
@@ -296,6 +394,8 @@ class FileAttachment:
         except BaseException:
             CLOSED_UMASK.release(self)
             raise
+        if self._exists and not self.read_only:
+            remove_unfinished(self.place)  # Now that no other program can be writing it.
 
     def _attach(self, connection: DuckDBPyConnection) -> None:
         target, options = sql.literal(self.place), ""
@@ -324,6 +424,12 @@ class FileAttachment:
             else:
                 return
 
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:
+        """Rewrite the file; one that is only in memory holds no deleted rows for long."""
+        if not self._exists or self.read_only:
+            return ""
+        return Rewriting(connection, self.place, self.catalog).run()
+
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""
         try:
@@ -334,6 +440,12 @@ class FileAttachment:
             return True
         finally:
             CLOSED_UMASK.release(self)
+
+    def merge_row_groups(self, connection: DuckDBPyConnection, *, now: bool) -> None:
+        """Set the number of merges, which holds for all that *connection* has attached."""
+        if not self.in_memory:  # There they free memory.
+            most = "RESET GLOBAL max_vacuum_tasks" if now else "SET GLOBAL max_vacuum_tasks = 0"
+            connection.execute(most)
 
     def check_access(self) -> None:
         """Look at the permissions of the file and of its folder, which gets a log beside it."""

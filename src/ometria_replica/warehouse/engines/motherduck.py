@@ -60,8 +60,20 @@ class MotherDuckAttachment:
         """Stay attached: no other program waits for it."""
         return False
 
+    def merge_row_groups(self, connection: DuckDBPyConnection, *, now: bool) -> None:
+        """Do nothing: the service does it."""
+
     def check_access(self) -> None:
         """Only a write would tell."""
+
+    def forget_deleted(self, connection: DuckDBPyConnection) -> str:  # noqa: ARG002 -- of the protocol.
+        """Say what MotherDuck keeps: https://motherduck.com/docs/concepts/storage-lifecycle."""
+        return (
+            f"{self.place} keeps deleted rows in snapshots, for the days of its"
+            " SNAPSHOT_RETENTION_DAYS (by default 7 with the Business plan, 1 with Lite), in named"
+            " snapshots, shares and clones until these are dropped, and then for 7 days in"
+            " MotherDuck's failsafe storage, or 1 day if the database is transient."
+        )
 
     def explained(self, error: duckdb.Error, doing: str) -> WarehouseError:
         """Explain an error of the service."""

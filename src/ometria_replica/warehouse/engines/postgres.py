@@ -23,6 +23,7 @@ from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 from ometria_replica.warehouse.engines.postgres_worker import Worker
+from ometria_replica.warehouse.postgres_vacuum import Vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -341,6 +342,21 @@ class PostgresEngine(Engine):
     def lock(self, table: StateTable) -> None:
         self.execute(f"LOCK TABLE {self.name(table)} IN SHARE ROW EXCLUSIVE MODE")
 
+    @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """
+        End the session's transaction, in which no VACUUM can run, and begin one for the rest.
+
+        A pooler may refuse what follows: then the tables are named as not vacuumed.
+        """
+        vacuum = Vacuum(self.place, self.rows, self.execute, adbc.Error)
+        statements = vacuum.statements(tables)
+        self._autocommit(on=True)
+        try:
+            return vacuum.run(statements)
+        finally:
+            self._begin()
+
     # --- rows ---
 
     @override
@@ -355,7 +371,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_record", "_nuls"))
+            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
@@ -418,8 +434,21 @@ class PostgresEngine(Engine):
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         condition = sql.condition(selection)
+        yield from self._fetched(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._fetched(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
-            query = f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
             self._run(partial(cursor.execute, query))
             yield from cursor.fetch_record_batch()
 

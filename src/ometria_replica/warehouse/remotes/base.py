@@ -79,6 +79,11 @@ class Remote(Protocol):
     def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
         """Read rows with all their columns, by name. More rows than selected do no harm."""
 
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
+
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows; 0 if there is no such table."""
 
@@ -98,6 +103,9 @@ class Remote(Protocol):
 
     def check_access(self) -> None:
         """Raise WarehouseError if a look shows that this user cannot write; by default no look."""
+
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Do as Engine.forget_deleted()."""
 
     def detach(self) -> None:
         """Let other programs in, where one at a time may connect; by default any number may."""

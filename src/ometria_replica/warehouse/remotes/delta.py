@@ -21,7 +21,14 @@ from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
-from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
+from ometria_replica.warehouse.remotes.delta_versions import remove_old_versions
+from ometria_replica.warehouse.remotes.lake import (
+    BUCKETS,
+    Lake,
+    LakeRemote,
+    LakeTable,
+    abandoned,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,6 +129,15 @@ class DeltaLake(Lake):
         )
 
     @override
+    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
+        young = remove_old_versions(f"{self.place}/{schema}/{name}", self._options())
+        return [abandoned(young)] if young else []
+
+    @override
+    def kept_elsewhere(self) -> str:
+        return "" if self.options is None else BUCKETS.format(place=self.place)
+
+    @override
     def check_access(self) -> None:
         """Look at the folder's permissions. For a bucket only a write would tell."""
         if self.options is not None:
@@ -140,6 +156,12 @@ class DeltaLake(Lake):
             return CommitConflict(
                 f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
+            )
+        if _is_gone(error):
+            return CommitConflict(
+                f"Files of {self.place} are gone that belonged to a table when it was opened, while"
+                f" {doing}. Another session may have removed old versions. Nothing of this batch"
+                " is lost. Run again; if it happens again, restore the table from a backup."
             )
         if (status := _answered(error)) and status not in _PASSES:
             return WarehouseError(self._refusal(status, str(error), doing))
@@ -188,6 +210,17 @@ def _answered(error: Exception) -> int | None:
     return int(found[1]) if found else None
 
 
+def _is_gone(error: Exception) -> bool:
+    """Recognise a missing file of a table, as after another session has removed old versions."""
+    text = str(error)
+    return (
+        isinstance(error, FileNotFoundError)
+        or "File not found" in text
+        or "Invalid table version" in text
+        or ("Object at location" in text and "not found" in text)
+    )
+
+
 _FOLDER = (
     "its files cannot be read or written",
     "Check that the folder can be written, then run again.",
@@ -220,9 +253,12 @@ class DeltaTable(LakeTable):
         raise NotImplementedError
 
     @override
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
         """Read rows. Files without a selected row are not opened."""
         scanner = self.table.to_pyarrow_dataset().scanner(
+            columns=None if columns is None else list(columns),
             filter=to_arrow(selection),
             batch_size=ROWS_AT_ONCE,
             batch_readahead=2,  # By default 16 batches of 4 files are in memory.

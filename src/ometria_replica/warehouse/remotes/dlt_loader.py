@@ -224,6 +224,12 @@ class DltLoader:
             pipeline.run(resource, schema=schema, loader_file_format=self._destination.file_format)
             self._loads.add((schema.name, staging))
 
+    def empty(self, dataset: str, names: Sequence[str]) -> None:
+        """Remove all rows of those of the tables *names* that exist."""
+        there = [name for name, columns in self.columns(dataset, names).items() if columns]
+        with self._asking() as client, client.sql_client.with_alternative_dataset_name(dataset):
+            client.sql_client.truncate_tables(*there)
+
     def forget_loads(self) -> None:
         """Remove dlt's notes about our loads: no later load needs them."""
         for schema, staging in self._loads:

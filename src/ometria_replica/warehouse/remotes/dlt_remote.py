@@ -31,7 +31,7 @@ from ometria_replica.warehouse.remotes.dlt_loader import DltLoader, Failed, Trou
 from ometria_replica.warehouse.remotes.dlt_patches import STAGING_PREFIX
 from ometria_replica.warehouse.remotes.dlt_tables import TYPES, described
 from ometria_replica.warehouse.remotes.state_union import StateUnion
-from ometria_replica.warehouse.state_tables import FILES, STATE_TABLES
+from ometria_replica.warehouse.state_tables import ACCOUNTS, FILES, STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,7 +80,12 @@ def open_at(
             destination.create(address)
             is_there = True
         return DltRemote(
-            destination, loader, destination.place(address), opening.pop_all(), is_there=is_there
+            destination,
+            loader,
+            destination.place(address),
+            opening.pop_all(),
+            address=address,
+            is_there=is_there,
         )
 
 
@@ -88,7 +93,8 @@ class DltRemote(Remote):
     """
     The warehouse *place* behind *loader*, which is one of *destination*'s.
 
-    Without *is_there* nothing exists and nothing connects: a connection would create it.
+    *address* names it. Without *is_there* nothing exists and nothing connects: a connection would
+    create it.
     """
 
     def __init__(
@@ -98,8 +104,10 @@ class DltRemote(Remote):
         place: str,
         closing: ExitStack,
         *,
+        address: Address | None = None,
         is_there: bool = True,
     ) -> None:
+        self._address = address
         self._destination = destination
         self._loader = loader
         self.place = place
@@ -199,6 +207,21 @@ class DltRemote(Remote):
             yield from self._loader.fetch(
                 f"{select} WHERE {condition.text}", schema, condition.parameters
             )
+
+    @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        schema = arrow_schema([(name, "text") for name in columns])
+        (condition,) = self._conditions(Selection(source_id))
+        found = self._loader.fetch(
+            f"SELECT DISTINCT {self._names(columns)} FROM {self._name(table)}"
+            f" WHERE {condition.text}",
+            schema,
+            condition.parameters,
+        )
+        for some in found:
+            yield from some.to_batches()
 
     @override
     def count(self, table: Table, selection: Selection) -> int:
@@ -353,6 +376,22 @@ class DltRemote(Remote):
     @override
     def check_access(self) -> None:
         """Do nothing: connecting and reading the state is all that can be tried."""
+
+    @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Empty the staging tables too: a load that was interrupted may have left rows there."""
+        if not self._is_there:
+            return ""
+        for source_id in self._sources():
+            self._loader.empty(staging_schema(source_id), [table.name for table in tables])
+        if self._destination.forget and self._address:
+            return self._destination.forget(self._loader, self._address, tables)
+        return f"{self.place} {self._destination.keeps}"
+
+    def _sources(self) -> set[str]:
+        """Name the sources that have loaded rows; state of no source is the empty one's."""
+        (accounts,) = self.read_state([ACCOUNTS])
+        return {"", *(accounts.column("source_id").to_pylist() if accounts else ())}
 
     @override
     def detach(self) -> None:

@@ -30,6 +30,7 @@ from pyiceberg.exceptions import (
     ValidationError,
     ValidationException,
 )
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from typing_extensions import override
 
 from ometria_replica.arrow_types import arrow_schema
@@ -37,15 +38,16 @@ from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
 from ometria_replica.selection import Selection, to_iceberg
-from ometria_replica.warehouse.remotes.lake import Lake, LakeRemote, LakeTable
+from ometria_replica.warehouse.remotes.iceberg_versions import remove_old_versions
+from ometria_replica.warehouse.remotes.lake import BUCKETS, Lake, LakeRemote, LakeTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import FileScanTask, Table
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -59,6 +61,7 @@ PROPERTIES = {
 
 _ABOUT = "comment"
 """The property that holds a table's comment, as Spark writes it."""
+READ_AT_ONCE = 8 * 2**20  # Bytes on disk, which are several times as many in memory.
 
 DEFAULT_CATALOG = "default"  # As pyiceberg's own. A catalog in SQL keeps tables under this name.
 
@@ -157,6 +160,16 @@ class IcebergLake(Lake):
             table.maintenance.expire_snapshots().older_than(before).commit()
 
     @override
+    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
+        return remove_old_versions(self._catalog.load_table((schema, name)))
+
+    @override
+    def kept_elsewhere(self) -> str:
+        """Files are in a folder if the catalog says so of all tables, as in an SQLite file."""
+        in_folder = self._properties.get("warehouse", "").startswith(("file:", "/"))
+        return "" if in_folder else BUCKETS.format(place=self.place)
+
+    @override
     def check_access(self) -> None:
         """Look at the permissions of a catalog's file. For a server only a write would tell."""
         if self._file is not None:
@@ -180,6 +193,12 @@ class IcebergLake(Lake):
             return CommitConflict(
                 f"Another session wrote to {self.place} while {doing}, again and again. Nothing of"
                 " this batch is lost. Run again."
+            )
+        if isinstance(error, FileNotFoundError):
+            return CommitConflict(
+                f"Files of {self.place} are gone that belonged to a table when it was opened, while"
+                f" {doing}. Another session may have removed old versions. Nothing of this batch"
+                " is lost. Run again; if it happens again, restore the table from a backup."
             )
         if isinstance(error, (UnauthorizedError, ForbiddenError, OAuthError, SignError)):
             return WarehouseError(
@@ -231,9 +250,24 @@ class IcebergTable(LakeTable):
                         schema.update_column(name, doc=text)
 
     @override
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
-        """Read rows. Files without a selected row are not opened."""
-        return self._table.scan(to_iceberg(selection)).to_arrow_batch_reader()
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """
+        Read rows, some files at a time. Files without a selected row are not opened.
+
+        pyiceberg's own reader (0.12) has all files in memory at once, if they are read slowly.
+        """
+        scan = self._table.scan(to_iceberg(selection), tuple(columns or "*"))
+        chosen = scan.projection()
+        files = ArrowScan(scan.table_metadata, scan.io, chosen, scan.row_filter)
+        batches = (
+            batch
+            for some in _in_groups(scan.plan_files())
+            for batch in files.to_record_batches(some)
+        )
+        schema = schema_to_pyarrow(chosen)
+        return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
     @override
     def count(self, selection: Selection) -> int:
@@ -247,6 +281,18 @@ class IcebergTable(LakeTable):
     def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
         """Delete and add in one transaction."""
         self._table.overwrite(rows, to_iceberg(selection))
+
+
+def _in_groups(tasks: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
+    """Gather files until they have READ_AT_ONCE bytes: small ones are read side by side."""
+    group: list[FileScanTask] = []
+    for task in tasks:
+        group.append(task)
+        if sum(each.file.file_size_in_bytes for each in group) >= READ_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 _CONFLICTS = (CommitFailedException, ValidationException, CommitStateUnknownException)

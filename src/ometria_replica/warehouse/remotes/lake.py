@@ -28,6 +28,7 @@ from ometria_replica.errors import CommitConflict, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
 from ometria_replica.selection import ALL, Selection, Values, joined
+from ometria_replica.text import counted
 from ometria_replica.warehouse.remotes.base import (
     ROWS_AT_ONCE,
     Relation,
@@ -51,6 +52,18 @@ MOST_SPANS = 32  # Of a selection: each is a condition, and conditions are teste
 MOST_KEYS = 200  # Of a filter. delta-rs 1.6 ended the process at 50,000.
 KEPT = timedelta(days=7)  # Old versions of the state tables: longer than a reader takes.
 
+ABANDONED = timedelta(hours=24)
+"""
+The age from which a file that belongs to no version is one that a killed run has left.
+
+A younger one may be that of a commit under way, which takes seconds in a sync, and some hours at
+most in another program.
+"""
+BUCKETS = (
+    "If the bucket of {place} has versioning, replication or backups, those keep the removed"
+    " files until they expire."
+)
+
 _SOUGHT, _STORED, _NEW, _GONE = "sought", "stored_rows", "new_state", "gone_state"
 
 
@@ -70,8 +83,14 @@ class LakeTable(Protocol):
     def write_comments(self, comments: Mapping[str, str]) -> None:
         """Write comments in one commit. Not called where :meth:`comments` returns None."""
 
-    def rows(self, selection: Selection) -> pa.RecordBatchReader:
-        """Read rows; those with other values than selected may be among them."""
+    def rows(
+        self, selection: Selection, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """
+        Read rows; those with other values than selected may be among them.
+
+        Of *columns*, or of all of them.
+        """
 
     def count(self, selection: Selection) -> int:
         """Count rows."""
@@ -111,6 +130,17 @@ class Lake(Protocol):
 
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
         """Remove the versions of a table that were replaced that long ago."""
+
+    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
+        """
+        Remove all versions of a table but the newest, with their files and statistics.
+
+        Returns what stays, as parts of a sentence. Raises CommitConflict if the table changes
+        meanwhile.
+        """
+
+    def kept_elsewhere(self) -> str:
+        """Say what the place itself may keep of files that were removed; empty for a folder."""
 
     def check_access(self) -> None:
         """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
@@ -206,6 +236,12 @@ class LakeRemote(Remote):
             yield found
 
     @override
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._open(table).rows(Selection(source_id), columns)
+
+    @override
     def count(self, table: Table, selection: Selection) -> int:
         there = self._lake.open(table.schema, table.name)
         return 0 if there is None else there.count(selection)
@@ -245,6 +281,17 @@ class LakeRemote(Remote):
         retried(lambda: self._delete(table, selection))
 
     @override
+    def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
+        """Remove old versions of *tables*. Readers of these fail, and succeed when they reopen."""
+        found = [
+            f"{sql.schema_of(table)}.{table.name} keeps {what}"
+            for table in tables
+            for what in retried(partial(self._forget_deleted, table))
+        ]
+        stays = f"In {self.place} {', '.join(found)}." if found else ""
+        return " ".join(filter(None, (stays, self._lake.kept_elsewhere())))
+
+    @override
     def check_access(self) -> None:
         self._lake.check_access()
 
@@ -272,6 +319,12 @@ class LakeRemote(Remote):
                 " was there a moment ago. Nothing of this batch was written. Run again."
             )
         return there
+
+    def _forget_deleted(self, table: Table | StateTable) -> Sequence[str]:
+        schema, name = sql.schema_of(table), table.name
+        with self._lake.explaining("removing old versions"):
+            there = self._lake.open(schema, name)
+            return self._lake.forget_deleted(schema, name) if there else ()
 
     def _delete(self, table: Table, selection: Selection) -> None:
         """Overwrite the part of the table that holds the selection with the rows that stay."""
@@ -348,6 +401,14 @@ class LakeRemote(Remote):
             yield
         finally:
             self._connection.unregister(name)
+
+
+def abandoned(files: int) -> str:
+    """Say that young files that belong to no version were not removed."""
+    return (
+        f"{counted(files, 'file')} that a run may be writing, or may have left when it was killed"
+        f" less than {ABANDONED // timedelta(hours=1)} hours ago"
+    )
 
 
 def _same_key(table: StateTable) -> str:

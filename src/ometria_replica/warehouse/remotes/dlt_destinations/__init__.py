@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.config import Limits
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
 # A package costs seconds whatever is in it, so that it should carry much. A million events
@@ -114,7 +114,9 @@ class Destination:
     client that never connects, if dlt wants credentials even then. *lets_go* closes the
     connection between batches, for a warehouse that allows one program at a time. *is_there*
     returns False if a connection would create the warehouse, as a connection to a file may.
-    *create* then creates it, where dlt's way is not ours. *upgrade* changes tables, which exist,
+    *create* then creates it, where dlt's way is not ours. *forget* does as Engine.forget_deleted(),
+    after the staging tables were emptied; else *keeps* says, after the place, what the vendor
+    keeps of deleted rows. *upgrade* changes tables, which exist,
     that an older release created otherwise.
     """
 
@@ -130,6 +132,8 @@ class Destination:
     is_there: Callable[[Address], bool] = lambda _: True
     create: Callable[[Address], None] = lambda _: None
     upgrade: Callable[[DltLoader, Sequence[Table]], None] = lambda *_: None
+    forget: Callable[[DltLoader, Address, Sequence[Table | StateTable]], str] | None = None
+    keeps: str = "may keep what deleted rows held, as long as it keeps old versions."
     longest_text: int | None = None
     has_schemas: bool = True
     unconnected: Mapping[str, Any] = field(default_factory=dict)

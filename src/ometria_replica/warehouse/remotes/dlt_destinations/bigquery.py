@@ -50,6 +50,12 @@ def _key(path: Path) -> dict[str, Any]:
     return found
 
 
+KEEPS = (  # https://cloud.google.com/bigquery/docs/time-travel
+    "keeps deleted rows for time travel, for 7 days unless"
+    " max_time_travel_hours of the dataset says less (at least 2 days), and then for 7 days as"
+    " fail-safe; snapshots and clones of tables keep them longer."
+)
+
 DESTINATION = Destination(
     name="BigQuery",
     factory=factory,
@@ -59,4 +65,5 @@ DESTINATION = Destination(
     },
     place=lambda address: f"the project {address.host} in BigQuery",
     layout=layout,
+    keeps=KEEPS,
 )

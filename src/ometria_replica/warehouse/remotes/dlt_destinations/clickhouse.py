@@ -67,6 +67,12 @@ def layout(table: Table) -> Layout:
     )
 
 
+KEEPS = (  # https://clickhouse.com/docs/sql-reference/statements/delete
+    "marks deleted rows, and removes them when it merges the"
+    " parts that hold them, at a time that it chooses: OPTIMIZE TABLE ... FINAL, or ALTER TABLE"
+    " ... APPLY DELETED MASK, does it at once. Backups keep them."
+)
+
 DESTINATION = Destination(
     name="ClickHouse",
     factory=factory,
@@ -75,4 +81,5 @@ DESTINATION = Destination(
     transactions=False,
     has_schemas=False,
     layout=layout,
+    keeps=KEEPS,
 )

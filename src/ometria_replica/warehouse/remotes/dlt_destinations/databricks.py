@@ -44,6 +44,14 @@ def layout(table: Table) -> Layout:
     return Layout(columns={name: {"cluster": True} for name in names})
 
 
+KEEPS = (  # https://docs.databricks.com/sql/language-manual/delta-vacuum
+    "keeps deleted rows in files of old versions until VACUUM"
+    " removes them, by default after 7 days (delta.deletedFileRetentionDuration); where"
+    " predictive optimization is off, run VACUUM for each table. The log keeps the lowest and"
+    " highest values of old files for 30 days (delta.logRetentionDuration). With deletion"
+    " vectors, run REORG TABLE ... APPLY (PURGE) before."
+)
+
 DESTINATION = Destination(
     name="Databricks",
     factory=factory,
@@ -52,4 +60,5 @@ DESTINATION = Destination(
     strategy="upsert",  # A MERGE is one commit there; a DELETE and an INSERT are two.
     transactions=False,
     layout=layout,
+    keeps=KEEPS,
 )

@@ -15,11 +15,17 @@ from ometria_replica.config.schema import STORAGE_VERSION
 from ometria_replica.local_duckdb import config_of, open_duckdb
 from ometria_replica.permissions import CLOSED_UMASK
 from ometria_replica.temp_files import temp_folder
+from ometria_replica.warehouse.duckdb_rewrite import Rewriting
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
+from ometria_replica.warehouse.remotes.dlt_loader import Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ometria_replica.config import Limits
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.warehouse.remotes.dlt_destinations import Address
+    from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
 FORM = "dlt+duckdb:///FILE"
 
@@ -53,6 +59,20 @@ def limited(options: dict[str, Any], limits: Limits, folder: Path) -> dict[str, 
     return {"credentials": credentials}
 
 
+def forget(loader: DltLoader, address: Address, _: Sequence[Table | StateTable]) -> str:
+    """Rewrite the file as without dlt, once dlt has let go of it."""
+    loader.close()
+    CLOSED_UMASK.hold(loader, Path(address.path))
+    try:
+        with temp_folder() as folder, open_duckdb(folder) as connection:
+            connection.execute(f"ATTACH {sql.literal(address.path)} AS old")
+            return Rewriting(connection, address.path, "old").run()
+    except duckdb.Error as error:
+        raise Failed(error) from error
+    finally:
+        CLOSED_UMASK.release(loader)
+
+
 DESTINATION = Destination(
     name="DuckDB",
     factory=factory,
@@ -61,5 +81,6 @@ DESTINATION = Destination(
     limited=limited,
     is_there=lambda address: Path(address.path).exists(),
     create=create,
+    forget=forget,
     lets_go=True,
 )

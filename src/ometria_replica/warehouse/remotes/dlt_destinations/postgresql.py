@@ -9,12 +9,14 @@ from dlt.destinations import postgres as factory
 
 from ometria_replica.batch import BatchSize
 from ometria_replica.schema import ROW_KEY
+from ometria_replica.warehouse.postgres_vacuum import Vacuum
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
+from ometria_replica.warehouse.remotes.dlt_loader import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.warehouse.remotes.dlt_destinations import Address
     from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
@@ -73,6 +75,14 @@ AND c.conname = t.relname || '___sync_key_key' AND pg_has_role(t.relowner, 'USAG
 AND NOT EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = c.conindid)
 """
 
+
+def forget(loader: DltLoader, address: Address, tables: Sequence[Table | StateTable]) -> str:
+    """VACUUM the tables: dlt runs each statement outside of a transaction."""
+    place = DESTINATION.place(address)
+    vacuum = Vacuum(place, loader.rows, loader.execute, Failed, placeholder="%s")
+    return vacuum.run(vacuum.statements(tables))
+
+
 DESTINATION = Destination(
     name="PostgreSQL",
     factory=factory,
@@ -81,5 +91,6 @@ DESTINATION = Destination(
     file_format="insert_values",
     layout=layout,
     upgrade=upgrade,
+    forget=forget,
     batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),
 )

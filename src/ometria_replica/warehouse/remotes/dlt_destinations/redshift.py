@@ -38,6 +38,12 @@ def layout(table: Table) -> Layout:
     return Layout(columns={table.time or "__sync_key": {"sort": True}})
 
 
+KEEPS = (  # https://docs.aws.amazon.com/redshift/latest/dg/r_VACUUM_command.html
+    "marks deleted rows, and removes them when VACUUM DELETE"
+    " runs: in the background, or at once with VACUUM DELETE ONLY for each table. Snapshots"
+    " keep them until they expire."
+)
+
 DESTINATION = Destination(
     name="Redshift",
     factory=factory,
@@ -45,6 +51,7 @@ DESTINATION = Destination(
     place=lambda address: f"{address.host}/{address.path}",
     file_format="insert_values",  # COPY would need a bucket of yours.
     layout=layout,
+    keeps=KEEPS,
     longest_text=65_535,
     batch_size=BatchSize(records=20_000, bytes=8 * 2**20, files=2_000),  # As text, in one process.
 )

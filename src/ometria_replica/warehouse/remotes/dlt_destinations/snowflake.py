@@ -39,10 +39,17 @@ def layout(table: Table) -> Layout:
     return Layout(columns={table.time: {"cluster": True}} if table.time else {})
 
 
+KEEPS = (  # https://docs.snowflake.com/user-guide/data-time-travel
+    "keeps deleted rows for Time Travel, as many days as"
+    " DATA_RETENTION_TIME_IN_DAYS of the tables says (by default 1, at most 90), and then for 7"
+    " days in Fail-safe, which nobody can shorten; clones keep them longer."
+)
+
 DESTINATION = Destination(
     name="Snowflake",
     factory=factory,
     options=options,
     place=lambda address: f"{address.path} in Snowflake ({address.host})",
     layout=layout,
+    keeps=KEEPS,
 )

@@ -1,0 +1,226 @@
+"""The erasure of people: find them, erase them, list erasures, allow people again."""
+
+from __future__ import annotations
+
+import csv
+import re
+import secrets
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ometria_replica import privacy
+from ometria_replica.catalog import CATALOG
+from ometria_replica.errors import ConfigError, WarehouseError
+from ometria_replica.privacy import secret_for
+from ometria_replica.replication import utc_now
+from ometria_replica.run_context import RUN_TIME
+from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
+from ometria_replica.warehouse.erasures import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.erasures import Outcome, Receipt
+    from ometria_replica.warehouse.people import Found
+    from ometria_replica.warehouse.warehouse import Warehouse
+
+Ids = frozenset[tuple["PersonId", str]]
+"""Ids of people, each with its kind."""
+
+KINDS: dict[str, PersonId] = {
+    "email": "address",
+    "profile_id": "profile",
+    "customer_id": "customer",
+}
+"""The kinds of ids, by the names that a user writes."""
+
+
+@dataclass(frozen=True)
+class Erased:
+    """The receipts of the erasures of a source, and how many of its people are suppressed."""
+
+    source_id: str
+    suppressed: int
+    receipts: tuple[Receipt, ...]
+
+
+def ids_of(
+    emails: Iterable[str] = (), profile_ids: Iterable[str] = (), customer_ids: Iterable[str] = ()
+) -> Ids:
+    """Join ids that were given one by one. Raises ConfigError for an empty one."""
+    given = {"email": emails, "profile_id": profile_ids, "customer_id": customer_ids}
+    found = [(KINDS[kind], text) for kind, texts in given.items() for text in texts]
+    if any(not text.strip() for _, text in found):
+        raise ConfigError("An id is empty. Nothing was changed.")
+    return frozenset(found)
+
+
+def ids_in(file: Path) -> Ids:
+    """
+    Read a file of ids: one a line as ``kind:value``, or CSV with a column for each kind.
+
+    Kinds are ``email``, ``profile_id`` and ``customer_id``. Raises ConfigError, which quotes no
+    line, for a file that cannot be read so.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file} cannot be read as a text of UTF-8 ({type(error).__name__}). Nothing was"
+            " changed."
+        ) from None
+    rows = list(csv.reader(lines))
+    header = [_kind(cell) for cell in rows[0]] if rows else []
+    if any(header):
+        found = [
+            (kind, cell)
+            for row in rows[1:]
+            for kind, cell in zip(header, row, strict=False)
+            if kind and cell.strip()
+        ]
+    else:
+        found = [_id_in_line(file, place, line) for place, line in enumerate(lines, 1) if line]
+    if not found:
+        raise ConfigError(f"{file} names no id. Nothing was changed.")
+    return frozenset(found)
+
+
+def _kind(name: str) -> PersonId | None:
+    return KINDS.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
+
+
+def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
+    name, _, text = line.partition(":")
+    kind = _kind(name)
+    if kind is None or not text.strip():
+        raise ConfigError(
+            f"{file}, line {place}: is not an id such as email:ann@example.com, profile_id:1-2 or"
+            " customer_id:55. Nothing was changed."
+        )
+    return kind, re.sub(r"^\s+|\s+$", "", text)
+
+
+def find(
+    config: Config, ids: Ids, *, again: bool = False, catalog: Catalog = CATALOG
+) -> list[Found]:
+    """
+    Find what each account's tables hold of the people with *ids*. Changes nothing.
+
+    *again* adds the people who are suppressed.
+    """
+    _refuse(config, catalog)
+    with opened(config, catalog, dry_run=True) as warehouse:
+        return [
+            warehouse.erasures.find(_wanted(account, catalog, ids, again=again))
+            for account in config.accounts
+        ]
+
+
+def read_held(
+    config: Config, ids: Ids, *, catalog: Catalog = CATALOG
+) -> dict[str, dict[str, list[dict[str, object]]]]:
+    """Read all that is held of the people with *ids*: by source, by table. Changes nothing."""
+    _refuse(config, catalog)
+    with opened(config, catalog, dry_run=True) as warehouse:
+        return {
+            account.source_id: warehouse.erasures.held(_wanted(account, catalog, ids))
+            for account in config.accounts
+        }
+
+
+def erase(
+    config: Config,
+    ids: Ids,
+    *,
+    blank: bool = False,
+    again: bool = False,
+    catalog: Catalog = CATALOG,
+    clock: Callable[[], datetime] = utc_now,
+) -> list[Receipt]:
+    """
+    Remove people from each account's tables, and let no later run load them again.
+
+    With *blank*, events stay without anything personal. *again* also erases what is held of
+    people who are suppressed. Then what the rows have left in the
+    storage is removed. Raises Busy, with nothing changed, while a run of one of the accounts is
+    active.
+    """
+    _refuse(config, catalog)
+    outcome: Outcome = "blanked" if blank else "removed"
+    now = clock()
+    erasure_id = f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
+    with opened(config, catalog) as warehouse, ExitStack() as leases:
+        for account in config.accounts:
+            leases.enter_context(leased(warehouse, account, catalog))
+        for account in config.accounts:
+            wanted = _wanted(account, catalog, ids, again=again)
+            warehouse.erasures.erase(wanted, outcome, now, erasure_id)
+        remains = _forget(warehouse)
+        for account in config.accounts:
+            warehouse.erasures.note_remains(account.source_id, remains)
+        return [
+            receipt
+            for account in config.accounts
+            for receipt in warehouse.erasures.receipts(account.source_id)
+            if receipt.erasure_id == erasure_id
+        ]
+
+
+def _forget(warehouse: Warehouse) -> str:
+    try:
+        return warehouse.forget_deleted()
+    except WarehouseError as error:
+        return f"What the rows have left in the storage could not be removed: {error}"
+
+
+def allow(config: Config, ids: Ids, *, catalog: Catalog = CATALOG) -> dict[str, int]:
+    """Let later runs load people again; return how many were suppressed, by source."""
+    _refuse(config, catalog)
+    allowed = {}
+    with opened(config, catalog) as warehouse:
+        for account in config.accounts:
+            with leased(warehouse, account, catalog):
+                wanted = _wanted(account, catalog, ids)
+                allowed[account.source_id] = warehouse.erasures.allow(wanted)
+    return allowed
+
+
+def read_erasures(config: Config, accounts: Sequence[str] = ()) -> list[Erased]:
+    """Read the receipts of each source in the warehouse, or of the named *accounts*."""
+    with opened(config, dry_run=True) as warehouse:
+        chosen = chosen_sources(warehouse, config, accounts)
+        sources = [
+            owner.source_id
+            for owner in warehouse.state.owners()
+            if chosen is None or owner.source_id in chosen
+        ]
+        return [
+            Erased(
+                source_id,
+                warehouse.suppressions.people(source_id),
+                tuple(warehouse.erasures.receipts(source_id)),
+            )
+            for source_id in sources
+        ]
+
+
+def _refuse(config: Config, catalog: Catalog) -> None:
+    problems = [
+        f"{account.source_id}: {problem}"
+        for account in config.accounts
+        for problem in privacy.problems(catalog, account)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    refuse_if_unknown(config)
+
+
+def _wanted(account: AccountSettings, catalog: Catalog, ids: Ids, *, again: bool = False) -> Wanted:
+    tables = catalog.for_account(account).tables
+    return Wanted(account.source_id, tables, ids, secret_for(account), again)

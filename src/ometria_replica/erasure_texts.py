@@ -1,0 +1,181 @@
+"""Text and JSON of erasures: what was found, receipts, and the export of what is held."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from ometria_replica.text import aligned, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ometria_replica.erasing import Erased
+    from ometria_replica.warehouse.erasures import Receipt
+    from ometria_replica.warehouse.people import Found
+
+
+def found_as_text(found: Sequence[Found], *, blank: bool = False) -> str:
+    """Write what was found of people, in numbers; the data is not shown."""
+    return "\n\n".join(_found(each, blank=blank) for each in found)
+
+
+def _found(found: Found, *, blank: bool) -> str:
+    ids = _ids(found.ids("profile"), found.ids("address"), found.ids("customer"))
+    lines = [f"{found.source_id}: {counted(len(found.people), 'person', 'people')}, with {ids}."]
+    if found.most_profiles > 1:
+        lines.append(
+            f"Warning: {found.most_profiles:,} profiles hang together, by an address or a customer"
+            " id that they share. Make sure that they are one person."
+        )
+    if found.not_followed:
+        lines.append(
+            f"Not followed, since the settings exclude it: {', '.join(found.not_followed)}."
+        )
+    rows = {**found.rows, "rejects": len(found.rejects)}
+    lines += aligned([["table", "rows"], *([name, f"{n:,}"] for name, n in rows.items())])
+    if blank:
+        lines.append("Events stay without personal data; profiles and rejects are removed.")
+    if not any(rows.values()):
+        lines.append("Nothing is held. An erasure still keeps later syncs from loading these ids.")
+    return "\n".join(lines)
+
+
+def found_as_json(found: Sequence[Found]) -> str:
+    """Write what was found of people as an array, one object for each account."""
+    return _json([
+        {
+            "source_id": each.source_id,
+            "people": len(each.people),
+            "profiles": each.ids("profile"),
+            "addresses": each.ids("address"),
+            "customers": each.ids("customer"),
+            "most_profiles": each.most_profiles,
+            "rows": each.rows,
+            "rejects": len(each.rejects),
+            "not_followed": each.not_followed,
+        }
+        for each in found
+    ])  # fmt: skip
+
+
+def erased_as_text(receipts: Sequence[Receipt]) -> str:
+    """Write the receipts of one erasure."""
+    lines = []
+    for each in receipts:
+        ids = _ids(each.profiles, each.addresses, each.customers)
+        rows = [f"{n:,} of {name}" for name, n in each.rows.items() if n]
+        if each.rejects:
+            rows.append(counted(each.rejects, "reject"))
+        done = "removed" if each.outcome == "removed" else "removed or blanked"
+        what = f"{done} {', '.join(rows)}" if rows else "nothing was held"
+        people = counted(each.people, "person", "people")
+        lines.append(f"{each.source_id}: {people} erased, with {ids}: {what}.")
+    lines.append("No sync loads them again. Erase them in Ometria too: this is a copy.")
+    lines += dict.fromkeys(each.remains for each in receipts if each.remains)
+    return "\n".join(lines)
+
+
+def receipts_as_json(receipts: Sequence[Receipt]) -> str:
+    """Write receipts as an array of objects."""
+    return _json([asdict(each) for each in receipts])
+
+
+def erasures_as_text(erased: Sequence[Erased]) -> str:
+    """Write a line for each erasure, and how many people are suppressed."""
+    lines = [["erased (UTC)", "source", "outcome", "people", "rows", "rejects", "state"]]
+    lines += [
+        [
+            f"{each.erased_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            each.source_id,
+            each.outcome,
+            f"{each.people:,}",
+            f"{sum(each.rows.values()):,}",
+            f"{each.rejects:,}",
+            _state(each),
+        ]
+        for source in erased
+        for each in source.receipts
+    ]
+    table = aligned(lines, left=3) if len(lines) > 1 else ["Nobody was erased."]
+    suppressed = [
+        f"{each.source_id}: {counted(each.suppressed, 'person is', 'people are')} suppressed."
+        for each in erased
+        if each.suppressed
+    ]
+    return "\n".join([*table, *suppressed])
+
+
+def _state(receipt: Receipt) -> str:
+    if receipt.finished_at is None or receipt.remains is None:
+        return "did not end: erase again"
+    return "ended"
+
+
+def erasures_as_json(erased: Sequence[Erased]) -> str:
+    """Write the receipts, and the numbers of suppressed people, by account."""
+    return _json({
+        "receipts": [asdict(each) for source in erased for each in source.receipts],
+        "suppressed": [
+            {"source_id": each.source_id, "people": each.suppressed} for each in erased
+        ],
+    })  # fmt: skip
+
+
+def allowed_as_text(allowed: Mapping[str, int]) -> str:
+    """Write how many people may be loaded again."""
+    lines = [
+        f"{source_id}: {counted(number, 'person', 'people')} may be loaded again."
+        for source_id, number in allowed.items()
+    ]
+    lines.append(
+        "The next sync brings only what is new or changes. For the rest, run"
+        " `ometria-replica sync --full`, and `ometria-replica state rewind email_events` first."
+    )
+    return "\n".join(lines)
+
+
+def allowed_as_json(allowed: Mapping[str, int]) -> str:
+    """Write how many people may be loaded again, as an array, one object for each account."""
+    return _json([{"source_id": name, "people": number} for name, number in allowed.items()])
+
+
+def held_as_json(held: Mapping[str, Mapping[str, Sequence[Mapping[str, object]]]]) -> str:
+    """Write all that is held of people, by account and by table."""
+    return _json(held)
+
+
+def exported_as_text(file: str, rows: Mapping[str, Mapping[str, int]]) -> str:
+    """Write how much was exported."""
+    numbers = [
+        f"{source_id}: {counted(sum(by_table.values()), 'row')}"
+        for source_id, by_table in rows.items()
+    ]
+    return f"{', '.join(numbers)} written to {file}, which only you can read."
+
+
+def exported_as_json(file: str, rows: Mapping[str, Mapping[str, int]]) -> str:
+    """Write how much was exported: the file, and rows by account and table."""
+    accounts = [{"source_id": name, "rows": by_table} for name, by_table in rows.items()]
+    return _json({"file": file, "accounts": accounts})
+
+
+def _ids(profiles: int, addresses: int, customers: int) -> str:
+    return (
+        f"{counted(profiles, 'profile')}, {counted(addresses, 'address', 'addresses')} and"
+        f" {counted(customers, 'customer id')}"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,78 @@
+"""Follows the erasures of Ometria: its deletion requests, and the addresses that it replaced."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ometria_replica.errors import AccessDenied, UnexpectedResponse, WarehouseError
+from ometria_replica.privacy import secret_for
+from ometria_replica.run_context import RUN_TIME, TableProgress
+from ometria_replica.warehouse.erasures import Wanted
+from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
+
+if TYPE_CHECKING:
+    from ometria_replica.batch import Batch, DeletionRequest
+    from ometria_replica.config import AccountSettings
+    from ometria_replica.ometria.account_source import AccountSource
+    from ometria_replica.run_context import RunContext
+    from ometria_replica.table_reads import TableRead
+    from ometria_replica.warehouse.warehouse import Warehouse
+
+
+READ_EVERY = timedelta(days=1)
+"""Ometria allows six requests a minute, and takes up to 14 days for a deletion request."""
+
+
+def note_deletion_requests(
+    run: RunContext, warehouse: Warehouse, account: AccountSettings, source: AccountSource
+) -> None:
+    """
+    Read and note the deletion requests of an account that follows erasures, once a day.
+
+    Not in a dry run, which could note nothing. If the key may not read them, or Ometria answers
+    otherwise than it documents, the report warns of it: nothing else depends on them.
+    """
+    if not account.follow_erasures or account.api_key is None or warehouse.sessions.dry_run:
+        return
+    read_at = warehouse.deletion_requests.read_at(account.source_id)
+    if read_at is not None and timedelta() <= run.started_at - read_at < READ_EVERY:
+        return
+    progress = TableProgress(run, account, DELETION_REQUESTS.name)
+    requests: list[DeletionRequest] = []
+    with progress.reported(lambda: source.requests):
+        try:
+            requests = source.deletion_requests()
+        except (AccessDenied, UnexpectedResponse) as error:
+            progress.warn(f"they could not be read: {error}")
+        progress.count(records=len(requests))
+        warehouse.deletion_requests.note(account.source_id, requests, run.started_at, run.run_id)
+
+
+def forget_replaced(read: TableRead, batch: Batch) -> None:
+    """
+    Erase what is held of the addresses that Ometria has replaced in the staged profiles.
+
+    Before the batch is loaded: then the old address would be gone. For tables that are read
+    later in the run, the address is suppressed.
+    """
+    now, account = read.run.clock(), read.account
+    wanted = Wanted(account.source_id, read.tables, frozenset(), secret_for(account))
+    erasure_id = f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
+    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, erasure_id)
+    read.progress.count(erased=rows)
+
+
+def forget_what_is_left(warehouse: Warehouse, account: AccountSettings) -> None:
+    """Remove what erased rows have left in the storage, if that was not done yet."""
+    if not account.follow_erasures or warehouse.sessions.dry_run:
+        return
+    receipts = warehouse.erasures.receipts(account.source_id)
+    if not any(receipt.finished_at and receipt.remains is None for receipt in receipts):
+        return
+    try:
+        remains = warehouse.forget_deleted()
+    except WarehouseError as error:  # The rows themselves are gone.
+        remains = f"What the rows have left in the storage could not be removed: {error}"
+    warehouse.erasures.note_remains(account.source_id, remains)

@@ -1,0 +1,352 @@
+"""
+Erasures: the rows of people are removed or blanked, and their ids suppressed.
+
+Where rows and state are one transaction, so is an erasure. Elsewhere the ids are suppressed
+first, and the receipt has no end until the rows are gone: the next erasure takes up one that did
+not end, by its suppressed ids.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ometria_replica.failpoints import step
+from ometria_replica.schema import Md5
+from ometria_replica.selection import Selection, Values
+from ometria_replica.warehouse.people import Found, People, id_parts
+from ometria_replica.warehouse.sessions import Part, reads, writes
+from ometria_replica.warehouse.state_tables import (
+    DELETED_UPSTREAM,
+    EMPTIED,
+    ERASURES,
+    POSITION,
+    REJECTS,
+    WATERMARKS,
+    WRITTEN,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.suppression_list import SuppressionList
+
+Outcome = Literal["removed", "blanked"]
+
+_AT_ONCE = 2_000
+_NAMES = ("erasure_id", "source_id", "erased_at", "finished_at", "outcome")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    People of a source: *ids* are those that the user gave, of a kind each.
+
+    *tables* are those of the account, with its treatments. *secret* is made of its ``hash_key``;
+    None if it has none. With *again*, all that is held of suppressed people is wanted.
+    """
+
+    source_id: str
+    tables: tuple[Table, ...]
+    ids: frozenset[tuple[PersonId, str]]
+    secret: bytes | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """
+    An erasure of a source, without personal data.
+
+    *rows* counts by table. *emptied* are the tables that have no row of the source left.
+    *finished_at* None: it did not end. *remains* says what the storage may still hold, as a
+    sentence; empty for nothing, and None until what rows have left there is removed.
+    """
+
+    erasure_id: str
+    source_id: str
+    erased_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome
+    people: int
+    profiles: int
+    addresses: int
+    customers: int
+    rejects: int
+    rows: dict[str, int]
+    emptied: tuple[str, ...]
+    remains: str | None
+
+
+@dataclass(frozen=True)
+class Erasures(Part):
+    """The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB."""
+
+    mapping: DuckDBPyConnection
+    suppressions: SuppressionList
+
+    @reads("looking for a person")
+    def find(self, wanted: Wanted) -> Found:
+        """Find what is held of people. Nothing is changed."""
+        people = self.people(wanted)
+        try:
+            return self._find(wanted, people)
+        finally:
+            people.forget()
+
+    @reads("reading what is held of a person")
+    def held(self, wanted: Wanted) -> dict[str, list[dict[str, object]]]:
+        """Read the rows that are held of people, by table, and their rejects."""
+        people = self.people(wanted)
+        try:
+            found = self._find(wanted, people)
+            rows = {name: people.rows_of(name) for name in found.keys}
+            return {**rows, "rejects": self._rejects_of(found)}
+        finally:
+            people.forget()
+
+    def erase(self, wanted: Wanted, outcome: Outcome, now: datetime, erasure_id: str) -> Receipt:
+        """
+        Remove people from all tables, or blank their events, and suppress their ids.
+
+        The lease of the source is the caller's.
+        """
+        with self.sessions.open("erasing a person"):
+            people = self.people(wanted)
+            try:
+                found = self._find(wanted, people)
+            finally:
+                people.forget()
+            return self.carry_out(wanted, found, outcome, now, erasure_id)
+
+    def carry_out(
+        self,
+        wanted: Wanted,
+        found: Found,
+        outcome: Outcome,
+        now: datetime,
+        erasure_id: str,
+        *,
+        alone: bool = False,
+    ) -> Receipt:
+        """
+        Erase what was *found* and suppress its ids; the ids of *wanted* are not looked at.
+
+        *alone* says that the ids are addresses which no longer belong to any profile.
+        """
+        with self.sessions.open("erasing a person"):
+            receipt = _receipt(found, erasure_id, outcome, now)
+            if self._engine.commits_rows_with_state:
+                with self._engine.transaction("the erasure"):
+                    self._write_state(wanted, found, receipt, now, alone=alone)
+                    self._remove(wanted, found, outcome)
+                    self._finish(wanted, receipt, now)
+            else:
+                with self._engine.transaction("the suppressions"):
+                    self._write_state(wanted, found, receipt, now, alone=alone)
+                self._remove(wanted, found, outcome)
+                with self._engine.transaction("the erasure"):
+                    self._finish(wanted, receipt, now)
+        return self._read(erasure_id, wanted.source_id)[0]
+
+    @reads("reading the receipts")
+    def receipts(self, source_id: str) -> list[Receipt]:
+        """Read the receipts of a source, newest first."""
+        return self._read(None, source_id)
+
+    @writes("writing the receipt", "the receipt")
+    def note_remains(self, source_id: str, remains: str) -> None:
+        """Add to the receipts of a source that lack it what the storage may still hold."""
+        self._engine.execute(
+            f"UPDATE {self._engine.name(ERASURES)} SET remains = ?"
+            " WHERE source_id = ? AND remains IS NULL AND finished_at IS NOT NULL",
+            [remains, source_id],
+        )
+
+    def allow(self, wanted: Wanted) -> int:
+        """Take people from the list of the suppressed; return how many there were."""
+        with self.sessions.writing("allowing a person", "the suppressions"):
+            people = self.people(wanted)
+            try:
+                names = people.names(wanted.ids)
+            finally:
+                people.forget()
+            return self.suppressions.remove(wanted.source_id, names, wanted.secret)
+
+    def people(self, wanted: Wanted) -> People:
+        """Make what finds people in the tables of an account. Within a session of the caller."""
+        there = tuple(table for table in wanted.tables if self._engine.exists(table))
+        return People(self._engine, self.mapping, there, wanted.source_id)
+
+    # --- helpers ---
+
+    def _find(self, wanted: Wanted, people: People) -> Found:
+        unended = [
+            erasure_id
+            for (erasure_id,) in self._engine.rows(
+                f"SELECT erasure_id FROM {self._readable(ERASURES)}"
+                " WHERE source_id = ? AND finished_at IS NULL",
+                [wanted.source_id],
+            )
+        ]
+        also = None
+        if wanted.again or unended:
+            of_these = None if wanted.again else unended
+            also = self.suppressions.named(wanted.source_id, wanted.secret, of_these)
+        with step("search"):
+            return people.find(wanted.ids, also)
+
+    def _rejects_of(self, found: Found) -> list[dict[str, object]]:
+        names = [name for name, _ in REJECTS.columns if name != "reject_id"]
+        return [
+            dict(zip(names, row, strict=True))
+            for some in _parts(found.rejects)
+            for row in self._engine.rows(
+                f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}"
+                f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
+                some,
+            )
+        ]
+
+    def _write_state(
+        self, wanted: Wanted, found: Found, receipt: Receipt, now: datetime, *, alone: bool
+    ) -> None:
+        """Suppress the ids, write the receipt, and remove what the state holds of the people."""
+        with step("suppressions"):
+            self.suppressions.add(
+                wanted.source_id, found.people, wanted.secret, receipt.erasure_id, now, alone=alone
+            )
+        with step("receipt"):
+            self._engine.replace(ERASURES, _row(receipt))
+        with step("state of the erased"):
+            self._delete(REJECTS, "reject_id", found.rejects, [])
+            texts = [text for ids in found.people for _, text, _ in map(id_parts, ids)]
+            for table in wanted.tables:
+                keys, key = found.keys.get(table.name, ()), [wanted.source_id, table.name]
+                of_table = " AND source_id = ? AND table_name = ?"
+                self._delete(DELETED_UPSTREAM, "sync_key", keys, key, of_table)
+                if any(c.person and c.name == table.record_id for c in table.columns):
+                    self._delete(DELETED_UPSTREAM, "record_id", texts, key, of_table)
+                marks = [f"{WRITTEN}{each}" for each in keys]
+                self._delete(WATERMARKS, "kind", marks, key, of_table)
+                if keys:  # It would be continued after rows that are gone, and names some.
+                    self._engine.execute(
+                        f"DELETE FROM {self._engine.name(WATERMARKS)}"
+                        f" WHERE starts_with(kind, ?){of_table}",
+                        [POSITION, *key],
+                    )
+
+    def _delete(
+        self,
+        table: StateTable,
+        column: str,
+        texts: Sequence[str],
+        key: Sequence[str],
+        condition: str = "",
+    ) -> None:
+        for some in _parts(texts):
+            self._engine.execute(
+                f"DELETE FROM {self._engine.name(table)}"
+                f" WHERE {column} IN ({', '.join('?' for _ in some)}){condition}",
+                [*some, *key],
+            )
+
+    def _remove(self, wanted: Wanted, found: Found, outcome: Outcome) -> None:
+        for table in sorted(wanted.tables, key=lambda table: len(table.people)):
+            if keys := found.keys.get(table.name):
+                selection = Selection(wanted.source_id, Values("__sync_key", keys))
+                with step(f"erasure of {table.name}"):
+                    if outcome == "blanked" and table.events:
+                        self._blank(table, selection)
+                    else:
+                        self._engine.delete(table, selection)
+
+    def _blank(self, table: Table, selection: Selection) -> None:
+        """Remove what is personal, and make the key random: an MD5 of an address can be guessed."""
+        new_key = "md5(?::VARCHAR || __sync_key)"
+        keys = [c.name for c in table.all_columns if isinstance(c.source, Md5)]
+        blanks = {column.name: "NULL" for column in table.columns if column.is_personal}
+        values = blanks | dict.fromkeys([*keys, "__sync_key"], new_key)
+        secret = secrets.token_hex(32)
+        self._engine.update(table, selection, values, [secret] * (len(keys) + 1))
+
+    def _finish(self, wanted: Wanted, receipt: Receipt, now: datetime) -> None:
+        """End this erasure, and those that did not end; note which tables are empty."""
+        there = [table for table in wanted.tables if receipt.rows.get(table.name)]
+        left = self._engine.holding(there, wanted.source_id) if there else set()
+        emptied = tuple(table.name for table in there if table.name not in left)
+        key = wanted.source_id
+        with step("end of the erasure"):
+            self._engine.replace(
+                WATERMARKS, *([key, name, EMPTIED, now, receipt.erasure_id] for name in emptied)
+            )
+            erasures = self._engine.name(ERASURES)
+            self._engine.execute(
+                f"UPDATE {erasures} SET counts = ? WHERE source_id = ? AND erasure_id = ?",
+                [_counts(receipt, emptied), wanted.source_id, receipt.erasure_id],
+            )
+            self._engine.execute(
+                f"UPDATE {erasures} SET finished_at = ? WHERE source_id = ?"
+                " AND finished_at IS NULL",
+                [now, wanted.source_id],
+            )
+
+    def _read(self, erasure_id: str | None, source_id: str) -> list[Receipt]:
+        condition, values = (
+            ("", []) if erasure_id is None else (" AND erasure_id = ?", [erasure_id])
+        )
+        with self.sessions.open("reading the receipts"):
+            found = self._engine.rows(
+                f"SELECT {', '.join(_NAMES)}, counts, remains FROM {self._readable(ERASURES)}"
+                f" WHERE source_id = ?{condition} ORDER BY erasure_id DESC",
+                [source_id, *values],
+            )
+        return [
+            Receipt(**dict(zip(_NAMES, start, strict=True)), **_numbers(counts), remains=remains)
+            for *start, counts, remains in found
+        ]
+
+
+def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> Receipt:
+    return Receipt(
+        erasure_id,
+        found.source_id,
+        now,
+        None,
+        outcome,
+        people=len(found.people),
+        profiles=found.ids("profile"),
+        addresses=found.ids("address"),
+        customers=found.ids("customer"),
+        rejects=len(found.rejects),
+        rows=found.rows,
+        emptied=(),
+        remains=None,
+    )
+
+
+def _row(receipt: Receipt) -> list[object]:
+    """Return the row of a receipt, its values in the order of the columns."""
+    start = [receipt.erasure_id, receipt.source_id, receipt.erased_at, receipt.finished_at]
+    return [*start, receipt.outcome, _counts(receipt, receipt.emptied), receipt.remains]
+
+
+def _counts(receipt: Receipt, emptied: Collection[str]) -> str:
+    numbers = ("people", "profiles", "addresses", "customers", "rejects", "rows")
+    return json.dumps({**{n: getattr(receipt, n) for n in numbers}, "emptied": [*emptied]})
+
+
+def _numbers(counts: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(counts)
+    return {**found, "emptied": tuple(found["emptied"])}
+
+
+def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
+    return [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]

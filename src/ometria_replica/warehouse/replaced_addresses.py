@@ -1,0 +1,111 @@
+"""
+Follows Ometria where it has erased a person: it replaces the address of the profile.
+
+What is held of the old address goes, as in any erasure, and the address is suppressed. The
+profile stays as Ometria has it. All that happens before the new row replaces the old one, which
+alone knows the address: a run that ends in between does it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ometria_replica import sql
+from ometria_replica.failpoints import step
+from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
+from ometria_replica.pseudonyms import normalised
+from ometria_replica.warehouse.people import held
+from ometria_replica.warehouse.sessions import Part
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from duckdb import DuckDBPyConnection
+
+    from ometria_replica.batch import Batch
+    from ometria_replica.schema import Table
+    from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.erasures import Erasures, Wanted
+    from ometria_replica.warehouse.people import Found
+
+_REPLACED = "replaced_addresses"
+
+
+@dataclass(frozen=True)
+class ReplacedAddresses(Part):
+    """The addresses that Ometria replaces. Records are staged in *mapping*, a DuckDB."""
+
+    mapping: DuckDBPyConnection
+    erasures: Erasures
+
+    def forget(self, batch: Batch, wanted: Wanted, now: datetime, erasure_id: str) -> int:
+        """
+        Erase what is held of the addresses that the staged rows of *batch* replace.
+
+        *wanted* has the tables of the account; its ids are not looked at. An address that another
+        profile has stays. Returns the number of rows that go; a dry run only counts them.
+        """
+        if batch.table.address is None or not self._are_staged():
+            return 0
+        with self.sessions.open("looking for addresses that Ometria replaced"):
+            replaced = self._replaced(batch)
+            found = self._found(batch.table, wanted, replaced) if replaced else None
+            if found is None:
+                return 0
+            if not self.sessions.dry_run:
+                with step("replaced addresses"):
+                    self.erasures.carry_out(wanted, found, "removed", now, erasure_id, alone=True)
+            return sum(found.rows.values())
+
+    def _are_staged(self) -> bool:
+        found = self.mapping.execute(f"SELECT 1 FROM {STAGED} WHERE {ANONYMISED} LIMIT 1")
+        return found.fetchone() is not None
+
+    def _replaced(self, batch: Batch) -> frozenset[tuple[PersonId, str]]:
+        """Find the addresses, or their pseudonyms, of the rows that are about to be replaced."""
+        engine, table = self._engine, batch.table
+        if not engine.exists(table) or table.address is None:
+            return frozenset()
+        engine.stage(batch)
+        name = sql.quoted(table.address.name)
+        engine.temporary(
+            _REPLACED,
+            f"SELECT DISTINCT t.{name} AS address FROM {STAGED} s JOIN {engine.name(table)} t"
+            " ON s.__sync_key = t.__sync_key AND s.__source_id = t.__source_id"
+            f" WHERE s.{ANONYMISED} AND t.{name} <> s.{name}",
+            by_index=True,
+        )
+        found = engine.rows(f"SELECT address FROM {_REPLACED}")
+        return frozenset(("address", address) for (address,) in found if not is_anonymous(address))
+
+    def _found(
+        self, table: Table, wanted: Wanted, replaced: frozenset[tuple[PersonId, str]]
+    ) -> Found | None:
+        """Find the events of *replaced* addresses that no other profile has; None if all have."""
+        people = self.erasures.people(wanted)
+        try:
+            found = people.find(replaced, follow=False)
+            if used := self._used_by_others(table, replaced):
+                replaced -= used
+                found = people.find(replaced, follow=False)
+        finally:
+            people.forget()
+        events = {each.name for each in wanted.tables if each.events}
+        keys = {name: keys for name, keys in found.keys.items() if name in events}
+        return replace(found, keys=keys) if replaced else None
+
+    def _used_by_others(
+        self, table: Table, replaced: frozenset[tuple[PersonId, str]]
+    ) -> set[tuple[PersonId, str]]:
+        """Find the *replaced* addresses that a profile has after the batch, in any form."""
+        name = sql.quoted(table.address.name if table.address else "")
+        found = self.mapping.execute(
+            "SELECT DISTINCT old FROM (SELECT unnest($replaced::VARCHAR[]) AS old)"
+            f" SEMI JOIN (SELECT {name} AS used FROM {STAGED} WHERE NOT {ANONYMISED}"
+            f" UNION ALL SELECT {name} FROM {held(table)} WHERE __sync_key NOT IN"
+            f" (SELECT __sync_key FROM {STAGED}))"
+            f" ON {normalised('old')} = {normalised('used')}",
+            {"replaced": sorted(address for _, address in replaced)},
+        )
+        return {("address", old) for (old,) in found.fetchall()}
