@@ -99,7 +99,7 @@ def plain_file(connection: DuckDBPyConnection, table: Table, path: Path) -> Plai
     import duckdb  # noqa: PLC0415 -- 130 ms, and only a sync needs it.
 
     reader = _Reader(connection, table, [])
-    lines, nuls = _lines_between_feeds(path)
+    lines, nuls = _count_lines(path)
     if not lines or not reader.can_read:
         return None
     relation = (
@@ -126,11 +126,12 @@ def plain_file(connection: DuckDBPyConnection, table: Table, path: Path) -> Plai
     return PlainFile(reader.texts_sql(relation), unknown, nuls=nuls)
 
 
-def _lines_between_feeds(path: Path) -> tuple[int, bool]:
+def _count_lines(path: Path) -> tuple[int, bool]:
     """
     Count the lines of *path*, and tell whether one may have a NUL character.
 
-    No lines if there is a carriage return or a byte order mark, which DuckDB reads otherwise.
+    0 if there is a carriage return or a byte order mark: DuckDB's reader of CSV would end a line
+    there, or leave it out.
     """
     lines, nuls, last = 0, False, b""
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """
 Compares the records that a file holds with the rows and rejects that became of them.
 
-DuckDB reads CSV and Parquet, and this module counts without it: the lines of a text, or the rows
+DuckDB reads CSV, JSON and Parquet, and this module counts without it: the lines of a text, or the rows
 in a footer. Each line of a CSV file is part of a row, of a reject or of a header, is empty, or
 stands above the header. A reader that skips a line for another reason is found.
 
