@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ometria_replica.mapping.readers import json_batches
+from ometria_replica.mapping.json_lines import plain_file
 from ometria_replica.state_commands import replay, rewind
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
@@ -49,8 +50,11 @@ def test_a_file_of_which_a_record_was_lost_waits_for_a_replay(
     write(feed, 2, "cat")
     with monkeypatch.context() as seeded:
         seeded.setattr(
-            "ometria_replica.mapping.staging.json_batches",
-            lambda *file: (records[:1] for records in json_batches(*file)),
+            "ometria_replica.mapping.staging.plain_file",
+            lambda *file: (
+                (plain := plain_file(*file))
+                and replace(plain, relation=f"(FROM {plain.relation} LIMIT 1)")
+            ),
         )
         events = of(replicate(warehouse, everyone, at=NOON), "email_events")
 

@@ -28,7 +28,9 @@ from tests.duck import read
 from tests.unit.staged import NOON, file_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ometria_replica.mapping.json_lines import JsonTexts
 
 TICK = timedelta(microseconds=1)
 NAMES = ("to_address", "event_type", "dt_occurred", "reason")
@@ -157,6 +159,10 @@ def test_each_line_of_json_is_in_a_row_or_a_reject(drawn: list[str], end: str) -
     assert [mark for mark in marks if mark not in found] == []
 
 
+def _without_the_last(found: Iterator[JsonTexts]) -> Iterator[JsonTexts]:
+    return (replace(few, texts=few.texts[:-1]) for few in found)
+
+
 def _loses_bob(relation: str) -> str:
     also = "AND" if " WHERE " in relation else "WHERE"
     return f"{relation} {also} to_address <> 'bob@a.b'"
@@ -175,6 +181,8 @@ def _three(folder: Path, form: str) -> FeedFile:
         parquet.write_table(pa.table({"to_address": ["ann@a.b", "bob@a.b", "cat@a.b"]}), file.path)
         return file
     text, dialect = (THREE, CSV) if form == "csv" else (THREE_OBJECTS, Dialect("json"))
+    if form == "odd json":  # Which is read line by line.
+        text = text.replace("}", ',"x":1.10}')
     return file_of(folder, text.encode(), dialect, form)
 
 
@@ -183,7 +191,8 @@ def _three(folder: Path, form: str) -> FeedFile:
     [
         ("csv", "csv_relation", _loses_bob),
         ("parquet", "parquet_relation", _loses_bob),
-        ("json", "json_batches", lambda batches: (batch[:-1] for batch in batches)),
+        ("json", "plain_file", lambda file: replace(file, relation=_loses_bob(file.relation))),
+        ("odd json", "json_texts", _without_the_last),
     ],
 )
 def test_a_file_of_which_the_reader_loses_a_record_is_set_aside(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.joined_parts import without_headers
 from ometria_replica.mapping.quoting import literal, quoted
-from ometria_replica.records import encodable, field_text, json_text, parse
+from ometria_replica.records import field_text, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
 BUFFER_BYTES = 2 * MAX_LINE_BYTES  # Of a CSV file; by default DuckDB takes 16 of the longest lines.
-JSON_BATCH = 20_000  # Records held as Python objects at once: some 40 MB.
-_UNDECODABLE = re.compile("[\udc80-\udcff]")  # As `surrogateescape` reads what is not UTF-8.
 
 
 def alike(
@@ -79,45 +75,6 @@ def _as_text(column: str, kind: str) -> str:
     return f"{column}::VARCHAR"
 
 
-def json_batches(path: Path, bad: list[tuple[int, str, str]]) -> Iterator[list[Record]]:
-    """
-    Yield the objects of a file of JSON lines.
-
-    Other lines are added to *bad*: the number, the text and the reason of each.
-    """
-    batch: list[Record] = []
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                batch.append(_record(line))
-            except _NoRecordError as reason:
-                bad.append((number, encodable(line.rstrip("\n")), str(reason)))
-            if len(batch) == JSON_BATCH:
-                yield batch
-                batch = []
-    yield batch
-
-
-class _NoRecordError(Exception):
-    """A line cannot be parsed."""
-
-
-def _record(line: str) -> Record:
-    if not line.isascii() and _UNDECODABLE.search(line):
-        raise _NoRecordError("invalid encoding")  # As DuckDB says of a line of CSV.
-    try:
-        value = parse(line)
-    except RecursionError:
-        raise _NoRecordError("nested too deeply") from None
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise _NoRecordError("not JSON")
-    return value
-
-
 def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
     """Make a column of texts of each field, and ``_record`` of records without an identity."""
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
@@ -154,8 +111,8 @@ def documented_names(table: Table, unknown: Iterable[str]) -> dict[str, str]:
     return {name: spelled[name.lower()] for name in unknown if name.lower() in spelled}
 
 
-def unknown_fields(table: Table, records: Iterable[Record]) -> set[str]:
-    """Name the fields of *records* that Ometria does not document."""
+def unknown_fields(table: Table, records: Iterable[Iterable[str]]) -> set[str]:
+    """Name the fields of *records*, or of names alone, that Ometria does not document."""
     known = {source.split("::")[0] for source in table.fields} | set(table.unmapped)
     return {name for record in records for name in record if name not in known}
 

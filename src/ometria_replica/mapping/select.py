@@ -15,7 +15,7 @@ from ometria_replica.mapping.treatments import ANONYMISED, person_columns, treat
 from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ometria_replica.schema import Column, Table
@@ -102,7 +102,7 @@ def mapping_sql(
     if table.address:
         failed.append(ANONYMISED if table.address.source in raw.available else "false")
     rest = [
-        f"CASE WHEN {_unidentified(table, raw)} THEN {record} END AS _record",
+        f"CASE WHEN {unidentified(table, raw)} THEN {record} END AS _record",
         f"{_nuls(table, raw) if nuls else 0} AS _nuls",
     ]
     select = ",\n  ".join([*columns, *failed, *rest])
@@ -200,7 +200,8 @@ def raw_name(column: Column) -> str:
     return f"_raw:{column.name}"
 
 
-def _unidentified(table: Table, raw: _Raw) -> str:
+def unidentified(table: Table, raw: Callable[[str], str]) -> str:
+    """Write the condition that a record lacks an identity. *raw* writes a field as text."""
     groups = (
         " AND ".join(f"coalesce({raw(source)}, '') = ''" for source in group)
         for group in table.identity
