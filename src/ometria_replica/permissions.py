@@ -32,7 +32,7 @@ def ensure_writable(place: Path, *, folder: bool = False) -> None:
         )
 
 
-class _Holder:
+class Holder:
     """Holds a file during a block."""
 
 
@@ -64,7 +64,7 @@ class ClosedUmask:
     @contextmanager
     def held(self, place: Path) -> Iterator[None]:
         """Close new files as *place* is, during the block."""
-        holder = _Holder()
+        holder = Holder()
         self.hold(holder, place)
         try:
             yield

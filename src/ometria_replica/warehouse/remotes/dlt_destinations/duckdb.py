@@ -13,7 +13,7 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from ometria_replica import sql
 from ometria_replica.config.checks import STORAGE_VERSION
 from ometria_replica.local_duckdb import config_of, open_duckdb
-from ometria_replica.permissions import CLOSED_UMASK
+from ometria_replica.permissions import CLOSED_UMASK, Holder
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.duckdb_rewrite import Rewriting
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
@@ -39,7 +39,7 @@ def options(address: Address) -> dict[str, Any]:
 def create(address: Address) -> None:
     """Create the file as without dlt: for its owner alone, and readable by DuckDB 1.4."""
     path, version = sql.literal(address.path), sql.literal(STORAGE_VERSION)
-    holder = object()
+    holder = Holder()
     CLOSED_UMASK.hold(holder, Path(address.path))
     try:
         with (
