@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.mapping import Staging, readers, select
+from ometria_replica.mapping import readers, select
+from ometria_replica.mapping.file_staging import FileStaging
 from ometria_replica.ometria import account_source, export
 from ometria_replica.ometria.account_source import REFRESHED_AT, Refreshed
 from ometria_replica.ometria.times import time_of
@@ -27,12 +28,12 @@ __all__ = ["DEFECTS"]
 @defect
 def open_quote_takes_the_rest() -> None:
     """A quote that is never closed takes in the lines after it, as one rejected line."""
-    original = Staging._read_csv
+    original = FileStaging._read_csv
 
-    def read(self: Staging, files: Any, synced_at: Any, **_: bool) -> int:
+    def read(self: FileStaging, files: Any, synced_at: Any, **_: bool) -> int:
         return original(self, files, synced_at, are_whole=True)
 
-    patch(Staging, "_read_csv", read)
+    patch(FileStaging, "_read_csv", read)
 
 
 @defect

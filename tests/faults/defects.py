@@ -26,7 +26,7 @@ from ometria_replica.errors import (
     Unavailable,
     WarehouseError,
 )
-from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging
+from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging, finishing
 from ometria_replica.ometria import (
     account_source,
     collection,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ometria_replica.batch import Batch
+    from ometria_replica.mapping.staged_tables import StagedTables
     from ometria_replica.table_reads import TableRead
 
 
@@ -258,14 +259,14 @@ def full_read_empties_first() -> None:
 def first_copy_wins() -> None:
     """Of several copies in one batch, the first is kept."""
 
-    def keep(self: Staging) -> int:
-        self.connection.execute(
+    def keep(tables: StagedTables) -> int:
+        tables.connection.execute(
             f"DELETE FROM {STAGED} WHERE rowid NOT IN"
             f" (SELECT min(rowid) FROM {STAGED} GROUP BY __sync_key)"
         )
         return 0
 
-    _patch(Staging, "_keep_newest", keep)
+    _patch(finishing, "_keep_newest", keep)
 
 
 @defect

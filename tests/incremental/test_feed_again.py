@@ -50,7 +50,7 @@ def test_a_file_of_which_a_record_was_lost_waits_for_a_replay(
     write(feed, 2, "cat")
     with monkeypatch.context() as seeded:
         seeded.setattr(
-            "ometria_replica.mapping.staging.plain_file",
+            "ometria_replica.mapping.file_staging.plain_file",
             lambda *file: (
                 (plain := plain_file(*file))
                 and replace(plain, relation=f"(FROM {plain.relation} LIMIT 1)")

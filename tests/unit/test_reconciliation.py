@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from ometria_replica.config import FeedSettings
-from ometria_replica.mapping import Staging
-from ometria_replica.mapping import staging as staging_module
+from ometria_replica.mapping import Staging, file_staging
 from ometria_replica.mapping.reconciliation import record_count
 from ometria_replica.ometria.dialect import choose_dialect
 from ometria_replica.ometria.one_per_line import normalise
@@ -170,8 +169,8 @@ def _loses_bob(relation: str) -> str:
 
 def _lossy(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Any]) -> None:
     """Seed a defect: the function *name* of the mapping gives what *change* leaves of it."""
-    original = getattr(staging_module, name)
-    monkeypatch.setattr(staging_module, name, lambda *given: change(original(*given)))
+    original = getattr(file_staging, name)
+    monkeypatch.setattr(file_staging, name, lambda *given: change(original(*given)))
 
 
 def _three(folder: Path, form: str) -> FeedFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ometria_replica.mapping.finishing import Staged
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
     REJECTED,
@@ -11,13 +12,8 @@ from ometria_replica.mapping.select import (
     staged_ddl,
     stamped,
 )
-from ometria_replica.mapping.staging import (
-    REJECT_COLUMNS,
-    SEEN_KEYS,
-    Staged,
-    Staging,
-    file_reject,
-)
+from ometria_replica.mapping.staged_tables import REJECT_COLUMNS, file_reject
+from ometria_replica.mapping.staging import SEEN_KEYS, Staging
 from ometria_replica.mapping.suppressing import words_sql
 from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without_addresses
 
