@@ -7,6 +7,7 @@ import re
 import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
@@ -19,7 +20,7 @@ from ometria_replica.state_commands import chosen_sources, leased, opened, refus
 from ometria_replica.warehouse.erasures import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -69,30 +70,41 @@ def ids_in(file: Path) -> Ids:
     line, for a file that cannot be read so.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file} cannot be read as a text of UTF-8 ({type(error).__name__}). Nothing was"
             " changed."
         ) from None
-    rows = list(csv.reader(lines))
-    header = [_kind(cell) for cell in rows[0]] if rows else []
-    if any(header):
-        found = [
-            (kind, cell)
-            for row in rows[1:]
-            for kind, cell in zip(header, row, strict=False)
-            if kind and cell.strip()
-        ]
+    lines = text.splitlines()
+    if lines and any(map(_kind, lines[0].split(","))):
+        found = list(_ids_in_csv(file, text))
     else:
-        found = [_id_in_line(file, place, line) for place, line in enumerate(lines, 1) if line]
+        found = [
+            _id_in_line(file, place, line) for place, line in enumerate(lines, 1) if line.strip()
+        ]
     if not found:
         raise ConfigError(f"{file} names no id. Nothing was changed.")
     return frozenset(found)
 
 
 def _kind(name: str) -> PersonId | None:
-    return KINDS.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
+    return KINDS.get(re.sub("[- ]", "_", name.strip(' "').lower()).replace("e_mail", "email"))
+
+
+def _ids_in_csv(file: Path, text: str) -> Iterator[tuple[PersonId, str]]:
+    rows = csv.reader(StringIO(text, newline=""), strict=True)
+    refusal = "is not CSV with the columns of the first line. Nothing was changed."
+    try:
+        header = [_kind(name) for name in next(rows)]
+        for row in rows:
+            if any(row[len(header) :]):  # An id may be among them, or not be where it belongs.
+                raise ConfigError(f"{file}, line {rows.line_num}: {refusal}")
+            for kind, cell in zip(header, row, strict=False):
+                if kind and cell.strip():
+                    yield kind, cell.strip()
+    except csv.Error:
+        raise ConfigError(f"{file}, line {rows.line_num}: {refusal}") from None
 
 
 def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
@@ -103,7 +115,7 @@ def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
             f"{file}, line {place}: is not an id such as email:ann@example.com, profile_id:1-2 or"
             " customer_id:55. Nothing was changed."
         )
-    return kind, re.sub(r"^\s+|\s+$", "", text)
+    return kind, text.strip()
 
 
 def find(
