@@ -51,7 +51,7 @@ from ometria_replica.mapping.select import (
     staged_ddl,
     type_words,
 )
-from ometria_replica.mapping.suppressing import drop_suppressed
+from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed
 from ometria_replica.mapping.torn_lines import record_at, take_out_torn_lines
 from ometria_replica.mapping.treatments import parameters
 from ometria_replica.records import Unreadable
@@ -287,10 +287,16 @@ class Staging:
             f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
         )
         lines = self._count(REJECTED)
+        merged = rows = values = 0
         if unidentified:
             self._reject_records()
-        merged = self._keep_newest() if records > unidentified else 0
-        rows, values = self._reject_values() if records > unidentified else (0, 0)
+            named = self._drop_rejects()
+            records, unidentified = records - named, unidentified - named
+            suppressed += named
+        if records > unidentified:
+            merged = self._keep_newest()
+            rows, values = self._reject_values()
+            values -= self._drop_rejects() if values else 0
         return Staged(
             records=records,
             rows=rows,
@@ -552,6 +558,12 @@ class Staging:
         if not self.table.is_treated:
             return names
         return [name for name in names if name in self.table.fields]
+
+    def _drop_rejects(self) -> int:
+        """Drop the rejects that name erased people; return how many."""
+        if self.table.suppressions is None:
+            return 0
+        return drop_rejects(self.connection, self.table, self.table.suppressions)
 
     def _reject_records(self) -> None:
         self._reject(
