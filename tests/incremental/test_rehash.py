@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from hashlib import md5
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -141,3 +143,37 @@ def test_a_key_of_texts_that_are_not_stored_is_told(
 
     with pytest.raises(ConfigError, match="the keys of 1 of 1 rows are made of texts that are not"):
         rehashed(warehouse, private(plain, "*.email"))
+
+
+@pytest.mark.parametrize(
+    ("deletes", "reload"), [("report", False), pytest.param("remove", True, marks=pytest.mark.slow)]
+)
+def test_ids_of_deleted_profiles_are_hashed_too(
+    shop: Account,
+    server: Server,
+    warehouse: Path,
+    deletes: Literal["report", "remove"],
+    reload: bool,
+) -> None:
+    """As a sync with the settings notes them: a profile that comes back is not deleted."""
+    plain = replace(account(server), deletes=deletes, max_deleted_share=1)
+    replicate(warehouse, plain, at=NOON, tables=["profiles"])
+    shop.delete_profile("ann")
+    replicate(warehouse, plain, at=NOON + DAY, detect_deletes=True, tables=["profiles"])
+    settings = private(plain, "profiles.profile_id")
+
+    if reload:  # Another secret cannot be had otherwise.
+        rehashed(warehouse, private(plain, "profiles.customer_id"))
+        other = Secret("another secret, as long as that", "the test")
+        settings = replace(settings, hash_key=other)
+    rehashed(warehouse, settings, reload=reload)
+
+    (deleted,) = read_file(warehouse, "ometria_replica.deleted_upstream")
+    assert settings.hash_key is not None
+    key = settings.hash_key.reveal().encode()
+    pseudonym = hmac.digest(key, b"ann", "sha256").hex()
+    assert deleted["record_id"] == pseudonym
+    assert deleted["sync_key"] == md5(f"uk{pseudonym}".encode(), usedforsecurity=False).hexdigest()
+    shop.add_profile(id="ann")
+    replicate(warehouse, settings, at=NOON + 2 * DAY, full=True, tables=["profiles"])
+    assert read_file(warehouse, "ometria_replica.deleted_upstream") == []
