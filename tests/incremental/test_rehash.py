@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from ometria_replica import failpoints
 from ometria_replica.config import Config, Secret, WarehouseSettings
-from ometria_replica.errors import ConfigError
+from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.rehashing import rehash
 from tests.duck import read_file
 from tests.incremental.shops import DAY, NOON, account, replicate
@@ -177,3 +178,26 @@ def test_ids_of_deleted_profiles_are_hashed_too(
     shop.add_profile(id="ann")
     replicate(warehouse, settings, at=NOON + 2 * DAY, full=True, tables=["profiles"])
     assert read_file(warehouse, "ometria_replica.deleted_upstream") == []
+
+
+def test_what_an_interrupted_rehash_left_in_the_file_is_removed_by_the_next(
+    shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were committed, so that none has to be rewritten."""
+    shop.add_profile(id="dora", email="dora@example.com")
+    plain = account(server)
+    replicate(warehouse, plain, at=NOON, tables=["profiles"])
+    settings = private(plain, "*.email")
+
+    def fail(name: str) -> None:
+        if name == "before rewrite":
+            raise WarehouseError("the test ends it here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failpoints, "_listeners", [fail])
+        with pytest.raises(WarehouseError):
+            rehashed(warehouse, settings)
+    assert b"dora@example.com" in warehouse.read_bytes()
+
+    assert rehashed(warehouse, settings) == {}
+    assert b"dora@example.com" not in warehouse.read_bytes()
