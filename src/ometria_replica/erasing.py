@@ -14,7 +14,7 @@ from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.privacy import secret_for
-from ometria_replica.replication import utc_now
+from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import RUN_TIME
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.warehouse.erasures import Wanted
@@ -124,10 +124,13 @@ def find(
     """
     Find what each account's tables hold of the people with *ids*. Changes nothing.
 
-    *again* adds the people who are suppressed.
+    *again* adds the people who are suppressed. Raises ConfigError if the columns are treated
+    otherwise than the settings say: people would not be found.
     """
     _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
+        for account in config.accounts:
+            warehouse.refuse_changed_treatments(owner_of(account, catalog))
         return [
             warehouse.erasures.find(_wanted(account, catalog, ids, again=again))
             for account in config.accounts
@@ -137,9 +140,15 @@ def find(
 def read_held(
     config: Config, ids: Ids, *, catalog: Catalog = CATALOG
 ) -> dict[str, dict[str, list[dict[str, object]]]]:
-    """Read all that is held of the people with *ids*: by source, by table. Changes nothing."""
+    """
+    Read all that is held of the people with *ids*: by source, by table. Changes nothing.
+
+    Raises ConfigError as :func:`find` does.
+    """
     _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
+        for account in config.accounts:
+            warehouse.refuse_changed_treatments(owner_of(account, catalog))
         return {
             account.source_id: warehouse.erasures.held(_wanted(account, catalog, ids))
             for account in config.accounts

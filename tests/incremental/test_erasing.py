@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ometria_replica.config import Secret
-from ometria_replica.erasing import allow, erase, find, ids_in, ids_of
+from ometria_replica.erasing import allow, erase, find, ids_in, ids_of, read_held
 from ometria_replica.errors import Busy, ConfigError
 from ometria_replica.state_commands import replay, rewind
 from ometria_replica.warehouse import open_warehouse
@@ -256,6 +256,10 @@ def test_people_are_followed_by_pseudonyms(
     ]
     assert len(anna) == 64
     ids = ids_of(["ANNA@example.com"] if named == "email" else [anna])
+    for other in (settings, replace(hashed, hash_key=Secret("another key", "the test"))):
+        for look in (find, read_held):  # They would find nothing.
+            with pytest.raises(ConfigError, match=r"profiles.email: .* holds it hashed"):
+                look(config(warehouse, other), ids)
 
     (found,) = find(config(warehouse, hashed), ids)
     erase(config(warehouse, hashed), ids, clock=at(NOON + MINUTE))
