@@ -104,6 +104,8 @@ class _Rehash:
         lease = Lease.of_this_process(source_id, run_id, self.now + LEASE)
         self.warehouse.leases.acquire(lease, self.now)
         try:
+            # Refuses another secret, with which no sync could read again what is removed here.
+            self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
             return self._rewrite(wanted, noted, run_id, reload=reload)
         finally:
             self.warehouse.leases.release(lease)

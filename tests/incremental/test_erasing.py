@@ -13,6 +13,7 @@ import pytest
 from ometria_replica.config import Secret
 from ometria_replica.erasing import allow, erase, find, ids_in, ids_of, read_held
 from ometria_replica.errors import Busy, ConfigError
+from ometria_replica.rehashing import rehash
 from ometria_replica.state_commands import replay, rewind
 from ometria_replica.warehouse import open_warehouse
 from ometria_simulator import Account, Feed, Server, serve
@@ -237,6 +238,9 @@ def test_people_of_both_secrets_stay_erased(settings: AccountSettings, warehouse
     assert profiles(warehouse) == []
     with pytest.raises(ConfigError, match=r"hash_key: 2 people of 'uk' were erased.*Restore it"):
         replicate(warehouse, settings, at=NOON + 3 * HOUR)
+    other = replace(keyed, hash=("*.email",), hash_key=Secret("another key", "the test"))
+    with pytest.raises(ConfigError, match=r"hash_key: 2 people of 'uk' were erased.*Restore it"):
+        rehash(config(warehouse, other), reload=True)
 
 
 @pytest.mark.parametrize("named", ["email", "pseudonym"])
