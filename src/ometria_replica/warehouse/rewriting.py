@@ -173,7 +173,9 @@ class Rewriting(Part):
         treated = {c.name for c in table.columns if c.treatment}
         rejects = self._state_of(REJECTS, table, source_id)
         keys = self._new_keys(rewritten, [row["sync_key"] for row in rejects if row["sync_key"]])
-        for row in rejects:
+        texts = self._without_addresses(table, [row["raw"] for row in rejects])
+        for row, text in zip(rejects, texts, strict=True):
+            row["raw"] = text
             row["sync_key"] = keys.get(row["sync_key"], row["sync_key"])
             row["reject_id"] = secrets.token_hex(16)
             if row["column_name"] is None or row["column_name"] in treated:
@@ -181,6 +183,17 @@ class Rewriting(Part):
         if rejects:
             self._put_state(REJECTS, table, source_id, rejects)
         self._hash_deleted(table, source_id)
+
+    def _without_addresses(self, table: Table, texts: list[str | None]) -> list[str | None]:
+        """Replace addresses in *texts* of rejects, where the table hides them."""
+        if not texts or not table.hides_addresses:
+            return texts
+        found = self.mapping.execute(
+            f"SELECT {without_addresses('text')} FROM (SELECT unnest($texts::VARCHAR[]) AS text,"
+            " generate_subscripts($texts::VARCHAR[], 1) AS place) ORDER BY place",
+            {"texts": texts},
+        )
+        return [text for (text,) in found.fetchall()]
 
     def _hash_deleted(self, table: Table, source_id: str) -> None:
         """Hash the ids of deleted rows, and their keys, as the table now has them."""
