@@ -54,11 +54,13 @@ class Erased:
 def ids_of(
     emails: Iterable[str] = (), profile_ids: Iterable[str] = (), customer_ids: Iterable[str] = ()
 ) -> Ids:
-    """Join ids that were given one by one. Raises ConfigError for an empty one."""
+    """Join ids that were given one by one. Raises ConfigError for one that is empty or no text."""
     given = {"email": emails, "profile_id": profile_ids, "customer_id": customer_ids}
     found = [(KINDS[kind], text) for kind, texts in given.items() for text in texts]
     if any(not text.strip() for _, text in found):
         raise ConfigError("An id is empty. Nothing was changed.")
+    if any("\ud800" <= each <= "\udfff" for _, text in found for each in text):
+        raise ConfigError("An id is not written in UTF-8. Nothing was changed.")
     return frozenset(found)
 
 

@@ -380,6 +380,7 @@ def test_the_command_shows_numbers_and_no_data(
         (("--email", "a", "--allow", "--blank"), "--blank has no effect with --allow"),
         (("--email", "a", "--yes"), "has no rows of source 'ometria-uk'"),
         (("--from-file", "nowhere.csv"), "cannot be read"),
+        (("--email", "ann\udcff@example.com"), "An id is not written in UTF-8"),
     ],
 )
 def test_what_the_command_refuses(
