@@ -7,19 +7,20 @@ import re
 import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.privacy import secret_for
-from ometria_replica.replication import utc_now
+from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import RUN_TIME
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.warehouse.erasures import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -53,11 +54,13 @@ class Erased:
 def ids_of(
     emails: Iterable[str] = (), profile_ids: Iterable[str] = (), customer_ids: Iterable[str] = ()
 ) -> Ids:
-    """Join ids that were given one by one. Raises ConfigError for an empty one."""
+    """Join ids that were given one by one. Raises ConfigError for one that is empty or no text."""
     given = {"email": emails, "profile_id": profile_ids, "customer_id": customer_ids}
     found = [(KINDS[kind], text) for kind, texts in given.items() for text in texts]
     if any(not text.strip() for _, text in found):
         raise ConfigError("An id is empty. Nothing was changed.")
+    if any("\ud800" <= each <= "\udfff" for _, text in found for each in text):
+        raise ConfigError("An id is not written in UTF-8. Nothing was changed.")
     return frozenset(found)
 
 
@@ -69,30 +72,41 @@ def ids_in(file: Path) -> Ids:
     line, for a file that cannot be read so.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file} cannot be read as a text of UTF-8 ({type(error).__name__}). Nothing was"
             " changed."
         ) from None
-    rows = list(csv.reader(lines))
-    header = [_kind(cell) for cell in rows[0]] if rows else []
-    if any(header):
-        found = [
-            (kind, cell)
-            for row in rows[1:]
-            for kind, cell in zip(header, row, strict=False)
-            if kind and cell.strip()
-        ]
+    lines = text.splitlines()
+    if lines and any(map(_kind, lines[0].split(","))):
+        found = list(_ids_in_csv(file, text))
     else:
-        found = [_id_in_line(file, place, line) for place, line in enumerate(lines, 1) if line]
+        found = [
+            _id_in_line(file, place, line) for place, line in enumerate(lines, 1) if line.strip()
+        ]
     if not found:
         raise ConfigError(f"{file} names no id. Nothing was changed.")
     return frozenset(found)
 
 
 def _kind(name: str) -> PersonId | None:
-    return KINDS.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
+    return KINDS.get(re.sub("[- ]", "_", name.strip(' "').lower()).replace("e_mail", "email"))
+
+
+def _ids_in_csv(file: Path, text: str) -> Iterator[tuple[PersonId, str]]:
+    rows = csv.reader(StringIO(text, newline=""), strict=True)
+    refusal = "is not CSV with the columns of the first line. Nothing was changed."
+    try:
+        header = [_kind(name) for name in next(rows)]
+        for row in rows:
+            if any(row[len(header) :]):  # An id may be among them, or not be where it belongs.
+                raise ConfigError(f"{file}, line {rows.line_num}: {refusal}")
+            for kind, cell in zip(header, row, strict=False):
+                if kind and cell.strip():
+                    yield kind, cell.strip()
+    except csv.Error:
+        raise ConfigError(f"{file}, line {rows.line_num}: {refusal}") from None
 
 
 def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
@@ -103,7 +117,7 @@ def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
             f"{file}, line {place}: is not an id such as email:ann@example.com, profile_id:1-2 or"
             " customer_id:55. Nothing was changed."
         )
-    return kind, re.sub(r"^\s+|\s+$", "", text)
+    return kind, text.strip()
 
 
 def find(
@@ -112,10 +126,13 @@ def find(
     """
     Find what each account's tables hold of the people with *ids*. Changes nothing.
 
-    *again* adds the people who are suppressed.
+    *again* adds the people who are suppressed. Raises ConfigError if the columns are treated
+    otherwise than the settings say: people would not be found.
     """
     _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
+        for account in config.accounts:
+            warehouse.refuse_changed_treatments(owner_of(account, catalog))
         return [
             warehouse.erasures.find(_wanted(account, catalog, ids, again=again))
             for account in config.accounts
@@ -125,9 +142,15 @@ def find(
 def read_held(
     config: Config, ids: Ids, *, catalog: Catalog = CATALOG
 ) -> dict[str, dict[str, list[dict[str, object]]]]:
-    """Read all that is held of the people with *ids*: by source, by table. Changes nothing."""
+    """
+    Read all that is held of the people with *ids*: by source, by table. Changes nothing.
+
+    Raises ConfigError as :func:`find` does.
+    """
     _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
+        for account in config.accounts:
+            warehouse.refuse_changed_treatments(owner_of(account, catalog))
         return {
             account.source_id: warehouse.erasures.held(_wanted(account, catalog, ids))
             for account in config.accounts

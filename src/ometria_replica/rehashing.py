@@ -59,10 +59,11 @@ def rehash(
 
     Where there are transactions, all tables of an account are rewritten in one. With *reload*,
     the rows of a table that cannot be rewritten are removed, and the next run reads them again.
+    At the end, what rows have left in the storage is removed, also if none had to be rewritten.
 
-    Raises ConfigError for what cannot be done, with nothing changed: a pseudonym or an excluded
-    value cannot become a value again, nor can another secret be used, and the key of a row may
-    be made of what is not stored. Raises Busy while a run is active.
+    Raises ConfigError for what cannot be done, with no row of that account changed: a pseudonym or
+    an excluded value cannot become a value again, nor can another secret be used, and the key of
+    a row may be made of what is not stored. Raises Busy while a run is active.
     """
     if problems := [
         f"{account.source_id}: {problem}"
@@ -72,12 +73,17 @@ def rehash(
         raise ConfigError(problems)
     settings = config.warehouse
     with open_warehouse(settings.url, catalog=catalog, limits=settings.limits) as warehouse:
-        done = [
-            each
-            for account in config.accounts
-            for each in _Rehash(warehouse, account, catalog, clock()).run(reload=reload)
-        ]
-        remains = warehouse.forget_deleted() if done else ""
+        done: list[Rehashed] = []
+        try:
+            for account in config.accounts:
+                done += _Rehash(warehouse, account, catalog, clock()).run(reload=reload)
+        except ConfigError:
+            if done:  # Accounts before the one that is refused.
+                warehouse.forget_deleted()
+            raise
+        remains = warehouse.forget_deleted()  # Maybe of a call that was interrupted before this.
+        if remains and not done:
+            logger.warning("%s", remains)
     return [replace(each, remains=remains) for each in done]
 
 
@@ -98,6 +104,8 @@ class _Rehash:
         lease = Lease.of_this_process(source_id, run_id, self.now + LEASE)
         self.warehouse.leases.acquire(lease, self.now)
         try:
+            # Refuses another secret, with which no sync could read again what is removed here.
+            self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
             return self._rewrite(wanted, noted, run_id, reload=reload)
         finally:
             self.warehouse.leases.release(lease)
@@ -125,7 +133,8 @@ class _Rehash:
         if to_reload and not reload:
             raise ConfigError(
                 f"{table.name} of '{self.account.source_id}' cannot be rewritten:"
-                f" {problems[table.name]}. Nothing was changed. Restore the old setting, or run"
+                f" {problems[table.name]}. No row of the account was changed. Restore the old"
+                " setting, or run"
                 " `ometria-replica rehash --reload`, which removes these rows, and then"
                 " `ometria-replica sync`, which reads them again, as far as Ometria and the"
                 " export still have them."

@@ -67,7 +67,7 @@ def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None)
 def rehashed_as_text(done: Sequence[Rehashed]) -> str:
     """Write what became of the rows of each table, and what may still hold the old values."""
     if not done:
-        return "The rows are as the settings want them. Nothing was changed."
+        return "The rows are as the settings want them. None was changed."
     lines = [
         f"{each.table} of {each.source_id}: {counted(each.rows, 'row')}"
         + (" removed; the next sync reads them again." if each.removed else " rewritten.")

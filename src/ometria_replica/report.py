@@ -184,14 +184,14 @@ class RunReport:
             remarks.append(f"{rest}: --json shows all.")
         remarks += [f"Failed: {failure}" for failure in self.failures()]
         for table in self.tables:
-            remarks += [f"{self.name_of(table)}: {remark}" for remark in _table_remarks(table)]
+            removed = "would be removed" if self.outcome == "dry run" else "removed"
+            found = _table_remarks(table, removed)
+            remarks += [f"{self.name_of(table)}: {remark}" for remark in found]
         if self.outcome == "succeeded" and not self.changed:
-            again = any(table.unchanged for table in self.tables)
-            remarks.append(
-                "No row changed, except the load time of rows that were read again."
-                if again
-                else "There was nothing to read."
-            )
+            if not any(table.unchanged for table in self.tables):
+                remarks.append("There was nothing to read.")
+            elif not any(table.removed or table.erased or table.expired for table in self.tables):
+                remarks.append("No row changed, except the load time of rows that were read again.")
         remarks += [f"Not read: {left_out}." for left_out in self.not_read]
         if self.rejected:
             remarks.append("To see what was rejected: ometria-replica rejects list.")
@@ -223,7 +223,7 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _table_remarks(table: TableReport) -> Iterable[str]:
+def _table_remarks(table: TableReport, removed: str) -> Iterable[str]:
     if table.continued_after:
         before = counted(table.continued_after, "record")
         yield (
@@ -244,9 +244,9 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
     if table.deleted_upstream:
         rows = counted(table.deleted_upstream, "row")
         kept = "kept here (see ometria_replica.deleted_upstream)"
-        done = f"{table.removed:,} removed here" if table.removed else kept
+        done = f"{table.removed:,} {removed} here" if table.removed else kept
         yield f"{rows} deleted upstream, {done}."
-    yield from _left_out(table)
+    yield from _left_out(table, removed)
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")
         yield f"NUL characters were removed from {texts}."
@@ -255,20 +255,20 @@ def _table_remarks(table: TableReport) -> Iterable[str]:
     yield from (f"{remark}." for remark in table.remarks)
 
 
-def _left_out(table: TableReport) -> Iterable[str]:
+def _left_out(table: TableReport, removed: str) -> Iterable[str]:
     """Say what is not there, or no longer, because of people's rights or of its age."""
     if table.suppressed:
         records = counted(table.suppressed, "record")
         yield f"{records} of erased people left out."
     if table.erased:
         rows = counted(table.erased, "row")
-        yield f"{rows} of people whom Ometria has erased removed."
+        yield f"{rows} of people whom Ometria has erased {removed}."
     if table.too_old:
         records = counted(table.too_old, "record")
         yield f"{records} older than `retain` left out."
     if table.expired:
         rows = counted(table.expired, "row")
-        yield f"{rows} older than `retain` removed."
+        yield f"{rows} older than `retain` {removed}."
 
 
 def _duration(seconds: float) -> str:

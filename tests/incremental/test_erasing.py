@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ometria_replica.config import Secret
-from ometria_replica.erasing import allow, erase, find, ids_in, ids_of
+from ometria_replica.erasing import allow, erase, find, ids_in, ids_of, read_held
 from ometria_replica.errors import Busy, ConfigError
+from ometria_replica.rehashing import rehash
 from ometria_replica.state_commands import replay, rewind
 from ometria_replica.warehouse import open_warehouse
 from ometria_simulator import Account, Feed, Server, serve
@@ -237,6 +238,9 @@ def test_people_of_both_secrets_stay_erased(settings: AccountSettings, warehouse
     assert profiles(warehouse) == []
     with pytest.raises(ConfigError, match=r"hash_key: 2 people of 'uk' were erased.*Restore it"):
         replicate(warehouse, settings, at=NOON + 3 * HOUR)
+    other = replace(keyed, hash=("*.email",), hash_key=Secret("another key", "the test"))
+    with pytest.raises(ConfigError, match=r"hash_key: 2 people of 'uk' were erased.*Restore it"):
+        rehash(config(warehouse, other), reload=True)
 
 
 @pytest.mark.parametrize("named", ["email", "pseudonym"])
@@ -256,6 +260,10 @@ def test_people_are_followed_by_pseudonyms(
     ]
     assert len(anna) == 64
     ids = ids_of(["ANNA@example.com"] if named == "email" else [anna])
+    for other in (settings, replace(hashed, hash_key=Secret("another key", "the test"))):
+        for look in (find, read_held):  # They would find nothing.
+            with pytest.raises(ConfigError, match=r"profiles.email: .* holds it hashed"):
+                look(config(warehouse, other), ids)
 
     (found,) = find(config(warehouse, hashed), ids)
     erase(config(warehouse, hashed), ids, clock=at(NOON + MINUTE))
@@ -270,34 +278,45 @@ def test_people_are_followed_by_pseudonyms(
     assert not [each for each in report.warnings if "read again" in each]
 
 
-def test_a_line_that_names_an_erased_person_is_not_rejected(
+def test_what_names_an_erased_person_is_not_rejected(
     settings: AccountSettings, warehouse: Path, tmp_path: Path
 ) -> None:
-    """It cannot be parsed, and names the person in an address of the web: it is dropped."""
+    """A line that cannot be parsed, a record without an identity, a value in another's row."""
     replicate(warehouse, settings, at=NOON)
     erase(config(warehouse, settings), ids_of(["ann@example.com"]), clock=at(NOON))
     folder = tmp_path / "feed"
     (folder / "2.csv").write_text(
         "event_type,to_address,dt_occurred\nopen,bob@example.com,2026-01-03T00:00:00Z\n"
-        "open,x,y,z?to=Ann%40example.com&n=1,1,2\n"
+        "open,x,y,z?to=Ann%40example.com&n=1,1,2\nann@example.com,,\n"
+        "click,bob@example.com,ann@example.com\n"
     )
 
     report = replicate(warehouse, settings, at=datetime.now(UTC))
 
-    assert of(report, "email_events").inserted == 1
-    assert of(report, "email_events").suppressed == 1
-    assert "nn%40" not in str(state(warehouse, "rejects"))
+    found = of(report, "email_events")
+    assert (found.inserted, found.suppressed, found.rejected) == (2, 2, 0)
+    rejects = str(state(warehouse, "rejects"))
+    assert "nn%40" not in rejects
+    assert "ann@" not in rejects
 
 
 def test_a_file_of_ids(tmp_path: Path) -> None:
-    """One id a line, or CSV with columns in any order; a line that is neither is not quoted."""
+    """
+    One id a line, or CSV with columns in any order; a line that is neither is not quoted.
+
+    Nor is it left out: a quote without its end would hide all that follows.
+    """
     file = tmp_path / "ids"
-    file.write_text("email:Ann@example.com\nprofile_id:1-2\n\ncustomer-id: 55\n")
+    file.write_text("email:Ann@example.com\nprofile_id:1-2\n  \ncustomer-id: 55\n")
     ids = {("address", "Ann@example.com"), ("profile", "1-2"), ("customer", "55")}
     assert ids_in(file) == ids
     file.write_text('\ufeffname,customer_id,Email\n"A, B",55,Ann@example.com\nC,,c@example.com\n')
     assert ids_in(file) == {*ids, ("address", "c@example.com")} - {("profile", "1-2")}
-    for text in ("ann@example.com", "email:", "", "name,email\nx,\n"):
+    file.write_text('"Name, all",E-Mail, Profile ID\r\n"A\nB",Ann@example.com , 1-2,\r\n,,\r\n')
+    assert ids_in(file) == ids - {("customer", "55")}
+    unreadable = ('email\n"ann@example.com\nbob@example.com\n', "email\n" + "ann@" * 40_000)
+    shifted = "name,email\nAnn,Other,ann@example.com\n"
+    for text in ("ann@example.com", "email:", "", "name,email\nx,\n", shifted, *unreadable):
         file.write_text(text)
         with pytest.raises(ConfigError) as refused:
             ids_in(file)
@@ -361,6 +380,7 @@ def test_the_command_shows_numbers_and_no_data(
         (("--email", "a", "--allow", "--blank"), "--blank has no effect with --allow"),
         (("--email", "a", "--yes"), "has no rows of source 'ometria-uk'"),
         (("--from-file", "nowhere.csv"), "cannot be read"),
+        (("--email", "ann\udcff@example.com"), "An id is not written in UTF-8"),
     ],
 )
 def test_what_the_command_refuses(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from hashlib import md5
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from ometria_replica import failpoints
 from ometria_replica.config import Config, Secret, WarehouseSettings
-from ometria_replica.errors import ConfigError
+from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.rehashing import rehash
 from tests.duck import read_file
 from tests.incremental.shops import DAY, NOON, account, replicate
@@ -35,7 +38,8 @@ FORMS = (
 
 
 def shop_of_everything(shop: Account, feed: Path) -> None:
-    """Add a row to each table, with addresses in several places."""
+    """Add a row to each table, with addresses in several places, also where none belongs."""
+    shop.update_profile("cat", date_of_birth="cat@example.com")
     shop.add_change("20", "ann", "list_enter", at=AT)
     shop.add_unsubscribe("cat", "link_unsubscribe", email_address="Cat@example.com ", at=AT)
     events: list[dict[str, object]] = [
@@ -104,8 +108,9 @@ def test_rewritten_rows_are_those_that_a_new_load_makes(
     report = replicate(warehouse, settings, at=NOON + timedelta(minutes=5), full=True)
     assert report.changed == 0
     assert everything(warehouse) == everything(fresh)
-    rejects = read_file(warehouse, "ometria_replica.rejects", order="reject_id")
-    assert "example.com" not in str(rejects)
+    for file in (warehouse, fresh):
+        rejects = read_file(file, "ometria_replica.rejects", order="reject_id")
+        assert "example.com" not in str(rejects)
 
 
 def test_what_cannot_be_rewritten_is_refused_or_read_again(
@@ -141,3 +146,60 @@ def test_a_key_of_texts_that_are_not_stored_is_told(
 
     with pytest.raises(ConfigError, match="the keys of 1 of 1 rows are made of texts that are not"):
         rehashed(warehouse, private(plain, "*.email"))
+
+
+@pytest.mark.parametrize(
+    ("deletes", "reload"), [("report", False), pytest.param("remove", True, marks=pytest.mark.slow)]
+)
+def test_ids_of_deleted_profiles_are_hashed_too(
+    shop: Account,
+    server: Server,
+    warehouse: Path,
+    deletes: Literal["report", "remove"],
+    reload: bool,
+) -> None:
+    """As a sync with the settings notes them: a profile that comes back is not deleted."""
+    plain = replace(account(server), deletes=deletes, max_deleted_share=1)
+    replicate(warehouse, plain, at=NOON, tables=["profiles"])
+    shop.delete_profile("ann")
+    replicate(warehouse, plain, at=NOON + DAY, detect_deletes=True, tables=["profiles"])
+    settings = private(plain, "profiles.profile_id")
+
+    if reload:  # Another secret cannot be had otherwise.
+        rehashed(warehouse, private(plain, "profiles.customer_id"))
+        other = Secret("another secret, as long as that", "the test")
+        settings = replace(settings, hash_key=other)
+    rehashed(warehouse, settings, reload=reload)
+
+    (deleted,) = read_file(warehouse, "ometria_replica.deleted_upstream")
+    assert settings.hash_key is not None
+    key = settings.hash_key.reveal().encode()
+    pseudonym = hmac.digest(key, b"ann", "sha256").hex()
+    assert deleted["record_id"] == pseudonym
+    assert deleted["sync_key"] == md5(f"uk{pseudonym}".encode(), usedforsecurity=False).hexdigest()
+    shop.add_profile(id="ann")
+    replicate(warehouse, settings, at=NOON + 2 * DAY, full=True, tables=["profiles"])
+    assert read_file(warehouse, "ometria_replica.deleted_upstream") == []
+
+
+def test_what_an_interrupted_rehash_left_in_the_file_is_removed_by_the_next(
+    shop: Account, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were committed, so that none has to be rewritten."""
+    shop.add_profile(id="dora", email="dora@example.com")
+    plain = account(server)
+    replicate(warehouse, plain, at=NOON, tables=["profiles"])
+    settings = private(plain, "*.email")
+
+    def fail(name: str) -> None:
+        if name == "before rewrite":
+            raise WarehouseError("the test ends it here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failpoints, "_listeners", [fail])
+        with pytest.raises(WarehouseError):
+            rehashed(warehouse, settings)
+    assert b"dora@example.com" in warehouse.read_bytes()
+
+    assert rehashed(warehouse, settings) == {}
+    assert b"dora@example.com" not in warehouse.read_bytes()

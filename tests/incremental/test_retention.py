@@ -100,8 +100,10 @@ def test_older_rows_are_neither_loaded_nor_kept(warehouse: Path, tmp_path: Path)
 
     dry = replicate(warehouse, kept, at=NOON + DAY, dry_run=True)
     assert of(dry, "email_events").expired == 1
+    assert "email_events: 1 row older than `retain` would be removed." in dry.to_text()
     assert "edge" in names(warehouse)
-    second = replicate(warehouse, kept, at=NOON + DAY)
+    second = replicate(warehouse, kept, at=NOON + DAY, full=True)
+    assert "No row changed" not in second.to_text()
     assert of(second, "email_events").expired == 1
     assert "email_events: 1 row older than `retain` removed." in second.to_text()
     assert names(warehouse) == {"0 days", "1 days", "untimed"}

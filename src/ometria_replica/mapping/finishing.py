@@ -15,7 +15,7 @@ from ometria_replica.mapping.select import (
     raw_name,
     type_words,
 )
-from ometria_replica.mapping.suppressing import drop_suppressed
+from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed
 
 if TYPE_CHECKING:
     from ometria_replica.mapping.staged_tables import StagedTables
@@ -61,10 +61,16 @@ def finish(tables: StagedTables) -> Staged:
         f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
     )
     lines = tables.count(REJECTED)
+    merged = rows = values = 0
     if unidentified:
         _reject_records(tables)
-    merged = _keep_newest(tables) if records > unidentified else 0
-    rows, values = _reject_values(tables) if records > unidentified else (0, 0)
+        named = _drop_rejects(tables)
+        records, unidentified = records - named, unidentified - named
+        suppressed += named
+    if records > unidentified:
+        merged = _keep_newest(tables)
+        rows, values = _reject_values(tables)
+        values -= _drop_rejects(tables) if values else 0
     return Staged(
         records=records,
         rows=rows,
@@ -77,6 +83,13 @@ def finish(tables: StagedTables) -> Staged:
         too_old=too_old,
         joined_ids=joined,
     )
+
+
+def _drop_rejects(tables: StagedTables) -> int:
+    """Drop the rejects that name erased people; return how many."""
+    if tables.table.suppressions is None:
+        return 0
+    return drop_rejects(tables.connection, tables.table, tables.table.suppressions)
 
 
 def _reject_records(tables: StagedTables) -> None:

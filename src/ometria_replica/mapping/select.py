@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
-from ometria_replica.mapping.treatments import ANONYMISED, person_columns, treated_relation
+from ometria_replica.mapping.treatments import (
+    ANONYMISED,
+    person_columns,
+    treated_relation,
+    without_addresses,
+)
 from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
@@ -87,7 +92,7 @@ def mapping_sql(
     ]
     failed = [
         f"CASE WHEN {raw(column.source)} <> '' AND {_value(column, source_id, raw)} IS NULL"
-        f" THEN {raw(column.source)} END AS {quoted(raw_name(column))}"
+        f" THEN {_kept(table, raw(column.source))} END AS {quoted(raw_name(column))}"
         for column in converted_columns(table)
     ]
     failed += [
@@ -107,6 +112,11 @@ def mapping_sql(
     ]
     select = ",\n  ".join([*columns, *failed, *rest])
     return f"SELECT\n  {select}\nFROM {relation}"
+
+
+def _kept(table: Table, text: str) -> str:
+    """Write what a reject keeps of *text*, which did not convert: maybe a cell that is shifted."""
+    return without_addresses(text) if table.hides_addresses else text
 
 
 def _of_each_file(moments: Sequence[datetime]) -> str:

@@ -47,7 +47,7 @@ def drop_suppressed(
     )
     is_theirs = " OR ".join(_is_suppressed(name) for name in person_columns(table))
     records = _deleted(connection, f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
-    return records + _drop_lines(connection, table, suppressions), joined
+    return records + drop_rejects(connection, table, suppressions), joined
 
 
 def _joined(connection: DuckDBPyConnection, table: Table, secrets: int) -> Iterator[JoinedId]:
@@ -83,7 +83,13 @@ def _is_suppressed(name: str) -> str:
     return f"{quoted(name)} IN (SELECT hash FROM {_SUPPRESSED})"
 
 
-def _drop_lines(connection: DuckDBPyConnection, table: Table, suppressions: Suppressions) -> int:
+def drop_rejects(connection: DuckDBPyConnection, table: Table, suppressions: Suppressions) -> int:
+    """
+    Drop the rejects of the batch that name a suppressed person; return how many.
+
+    After :func:`drop_suppressed`, and again when more was rejected: the row of another person
+    can have such a value, as where the cells of a line are shifted.
+    """
     kinds = sorted(set(table.people.values()))
     hashes = ", ".join(each for kind in kinds for each in suppressions.sql(kind, "word"))
     if not hashes:

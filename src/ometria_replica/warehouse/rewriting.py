@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, Loaded
 from ometria_replica.failpoints import step
@@ -27,12 +27,12 @@ from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, REJECTS, WATERMARKS, WRITTEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.schema import Column, Table
+    from ometria_replica.schema import Column, StateTable, Table
     from ometria_replica.warehouse.key_texts import TimeForm
 
 _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"
@@ -128,6 +128,7 @@ class Rewriting(Part):
             [source_id, table.name],
         )
         StateStore(self.sessions).forget_rows(source_id, table.name, now)
+        self._hash_deleted(table, source_id)
 
     def _apply(self, changes: Changes) -> None:
         with step("rewritten rows"):
@@ -159,53 +160,94 @@ class Rewriting(Part):
 
     def _mend_state(self, rewritten: Rewritten, source_id: str) -> None:
         """
-        Give rejects and deleted rows the new keys, and drop what rejects hold of the texts.
+        Give rejects the new keys, and drop what they hold of the texts; the same for deleted rows.
 
         A reject's own id is made from its text and key too, so it gets another.
         """
-        key = [source_id, rewritten.table.name]
-        of_table = "WHERE source_id = ? AND table_name = ?"
+        table = rewritten.table
         self._engine.execute(
-            f"DELETE FROM {self._engine.name(WATERMARKS)} {of_table} AND starts_with(kind, ?)",
-            [*key, WRITTEN],
+            f"DELETE FROM {self._engine.name(WATERMARKS)}"
+            " WHERE source_id = ? AND table_name = ? AND starts_with(kind, ?)",
+            [source_id, table.name, WRITTEN],
         )
-        excluded = {c.name for c in rewritten.table.columns if c.treatment}
-        for state in (REJECTS, DELETED_UPSTREAM):
-            rows = [
-                dict(zip(state.column_names, row, strict=True))
-                for row in self._engine.rows(
-                    f"SELECT {', '.join(state.column_names)} FROM {self._engine.name(state)}"
-                    f" {of_table}",
-                    key,
-                )
-            ]
-            if not rows:
-                continue
-            keys = self._new_keys(rewritten, [row["sync_key"] for row in rows if row["sync_key"]])
-            for row in rows:
-                row["sync_key"] = keys.get(row["sync_key"], (row["sync_key"],))[0]
-                if state is REJECTS:
-                    row["reject_id"] = secrets.token_hex(16)
-                    if row["column_name"] is None or row["column_name"] in excluded:
-                        row["raw"] = None
-                else:
-                    row["record_id"] = keys.get(row["sync_key"], (None, row["record_id"]))[1]
-            self._engine.execute(f"DELETE FROM {self._engine.name(state)} {of_table}", key)
-            for start in range(0, len(rows), _MOST_KEYS):
-                some = rows[start : start + _MOST_KEYS]
-                self._engine.insert(state, *(tuple(row.values()) for row in some))
+        treated = {c.name for c in table.columns if c.treatment}
+        rejects = self._state_of(REJECTS, table, source_id)
+        keys = self._new_keys(rewritten, [row["sync_key"] for row in rejects if row["sync_key"]])
+        texts = self._without_addresses(table, [row["raw"] for row in rejects])
+        for row, text in zip(rejects, texts, strict=True):
+            row["raw"] = text
+            row["sync_key"] = keys.get(row["sync_key"], row["sync_key"])
+            row["reject_id"] = secrets.token_hex(16)
+            if row["column_name"] is None or row["column_name"] in treated:
+                row["raw"] = None
+        if rejects:
+            self._put_state(REJECTS, table, source_id, rejects)
+        self._hash_deleted(table, source_id)
 
-    def _new_keys(
-        self, rewritten: Rewritten, old: list[str]
-    ) -> Mapping[str, tuple[str, str | None]]:
-        """Map old keys to the new ones, and to the ids of their records."""
-        record_id = quoted(rewritten.table.record_id) if rewritten.table.record_id else "NULL"
+    def _without_addresses(self, table: Table, texts: list[str | None]) -> list[str | None]:
+        """Replace addresses in *texts* of rejects, where the table hides them."""
+        if not texts or not table.hides_addresses:
+            return texts
         found = self.mapping.execute(
-            f"SELECT _old_key, __sync_key, {record_id} FROM {quoted(rewritten.name)}"
+            f"SELECT {without_addresses('text')} FROM (SELECT unnest($texts::VARCHAR[]) AS text,"
+            " generate_subscripts($texts::VARCHAR[], 1) AS place) ORDER BY place",
+            {"texts": texts},
+        )
+        return [text for (text,) in found.fetchall()]
+
+    def _hash_deleted(self, table: Table, source_id: str) -> None:
+        """Hash the ids of deleted rows, and their keys, as the table now has them."""
+        column = next((c for c in table.columns if c.name == table.record_id), None)
+        if column is None or column.treatment != "hashed" or table.pseudonyms is None:
+            return
+        deleted = self._state_of(DELETED_UPSTREAM, table, source_id)
+        if not deleted:
+            return
+        found = self.mapping.execute(
+            "SELECT hash, md5($source_id || hash) FROM (SELECT place,"
+            f" CASE WHEN {_IS_PSEUDONYM.format('id')} THEN id ELSE {table.pseudonyms.sql('id')} END"
+            " AS hash FROM (SELECT unnest($ids::VARCHAR[]) AS id,"
+            " generate_subscripts($ids::VARCHAR[], 1) AS place)) ORDER BY place",
+            {
+                **table.pseudonyms.parameters,
+                "source_id": source_id,
+                "ids": [row["record_id"] for row in deleted],
+            },
+        )
+        is_key = table.sync_key.parts == ("source_id", column.source)
+        for row, (pseudonym, key) in zip(deleted, found.fetchall(), strict=True):
+            row["record_id"] = pseudonym
+            row["sync_key"] = key if is_key else row["sync_key"]
+        self._put_state(DELETED_UPSTREAM, table, source_id, deleted)
+
+    def _state_of(self, state: StateTable, table: Table, source_id: str) -> list[dict[str, Any]]:
+        found = self._engine.rows(
+            f"SELECT {', '.join(state.column_names)} FROM {self._engine.name(state)}"
+            " WHERE source_id = ? AND table_name = ?",
+            [source_id, table.name],
+        )
+        return [dict(zip(state.column_names, row, strict=True)) for row in found]
+
+    def _put_state(
+        self, state: StateTable, table: Table, source_id: str, rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Put *rows* in place of all that *state* has of a table."""
+        self._engine.execute(
+            f"DELETE FROM {self._engine.name(state)} WHERE source_id = ? AND table_name = ?",
+            [source_id, table.name],
+        )
+        for start in range(0, len(rows), _MOST_KEYS):
+            some = rows[start : start + _MOST_KEYS]
+            self._engine.insert(state, *(tuple(row.values()) for row in some))
+
+    def _new_keys(self, rewritten: Rewritten, old: list[str]) -> Mapping[str, str]:
+        """Map old keys to the new ones."""
+        found = self.mapping.execute(
+            f"SELECT _old_key, __sync_key FROM {quoted(rewritten.name)}"
             " WHERE _old_key IN (SELECT unnest($keys::VARCHAR[]))",
             {"keys": old},
         )
-        return {key: (new, record) for key, new, record in found.fetchall()}
+        return dict(found.fetchall())
 
     def _copy(self, table: Table, source_id: str) -> None:
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a rewrite needs it.

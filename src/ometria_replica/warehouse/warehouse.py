@@ -119,6 +119,11 @@ class Warehouse:
             *(each.warning(dry_run=dry_run) for each in lost),
         ]
 
+    def refuse_changed_treatments(self, owner: Owner) -> None:
+        """Raise ConfigError if rows of *owner* were loaded with other treatments. Only reads."""
+        with self.sessions.open("reading the treatments of columns"):
+            self.treatments.refuse_changed(owner, self._catalog)
+
     def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
         """Read how the columns of a source are treated in the rows that are there."""
         with self.sessions.open("reading the treatments of columns"):
