@@ -49,7 +49,8 @@ def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> None:
 
 
 def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_last: bool) -> Batch:
-    """Stage a row and a reject; the last batch is of a full read that has not found the row."""
+    """Stage a row and a reject; the last batch ends a full read that has not found the row."""
+    removes = is_last and table.record_id is not None
     values = {
         "text": sql.literal(SOURCE),
         "boolean": "true",
@@ -60,7 +61,8 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
     row = ", ".join(values[column.type] for column in table.all_columns)
     with translating("trying a sync", trial.connection):
         staging = Staging(trial.connection, table, SOURCE, SOURCE)
-        trial.connection.execute(f"INSERT INTO {STAGED} ({sql.names(table)}) SELECT {row}")
+        if not removes:
+            trial.connection.execute(f"INSERT INTO {STAGED} ({sql.names(table)}) SELECT {row}")
         trial.connection.execute(
             f"INSERT INTO {REJECTED} (reject_id, source_id, table_name, sync_key, reason)"
             " SELECT $1 || $2, $1, $2, $1, $1",
@@ -69,7 +71,6 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
         staging.collect_keys(afresh=True)
         trial.connection.execute(f"DELETE FROM {SEEN_KEYS}")
     file = FeedObject(SOURCE, SOURCE, 0, now)
-    removes = is_last and table.record_id is not None
     return Batch(
         table=table,
         source_id=SOURCE,
