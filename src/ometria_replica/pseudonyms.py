@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 _BLOCK = 64  # Bytes of a block of SHA-256.
 _CHECKED = b"ometria-replica: is this the same secret?"
+_SPACE = 32  # The last of the characters that are white space here, or control something.
 _WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 
 
 def normalised(text: str) -> str:
     """Write *text*, an expression of an address, without space around it and in lower case."""
-    return f"lower(trim({text}, {_WHITE_SPACE}))"
+    # Few texts have any: to look at the ends costs a fifth of trimming.
+    has_space = f"ord({text}) <= {_SPACE} OR ord({text}[-1]) <= {_SPACE}"
+    return f"lower(CASE WHEN {has_space} THEN trim({text}, {_WHITE_SPACE}) ELSE {text} END)"
 
 
 @dataclass(frozen=True)

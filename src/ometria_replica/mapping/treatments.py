@@ -142,9 +142,13 @@ def without_addresses(text: str, ids: Iterable[str] = ()) -> str:
         f" THEN regexp_replace({kept}, {literal(_ADDRESS)}, {literal(REMOVED)}, 'g')"
         f" ELSE {text} END"
     )
+    # Most rows have no such text, and most texts neither an @ nor a %, which an address has.
+    may_quote = f"contains({text}, '@') OR contains({text}, '%')"
+    ids = tuple(ids)
     written = [each for own in ids for each in (f"trim({own})", f"url_encode(trim({own}))")]
     if not written:
-        return found
+        return f"CASE WHEN {may_quote} THEN {found} ELSE {text} END"
+    may_quote += "".join(f" OR NOT contains({own}, '@')" for own in ids)
     is_there = " OR ".join(
         f"length({each}) >= {_SHORTEST_ID} AND contains(lower({text}), lower({each}))"
         for each in written
@@ -154,7 +158,7 @@ def without_addresses(text: str, ids: Iterable[str] = ()) -> str:
         for each in written
     )
     return (
-        f"CASE WHEN {is_there}"
+        f"CASE WHEN NOT coalesce({may_quote}, false) THEN {text} WHEN {is_there}"
         f" THEN regexp_replace({found}, concat_ws('|', {either}), {literal(REMOVED)}, 'gi')"
         f" ELSE {found} END"
     )
