@@ -42,6 +42,7 @@ REPEATS = (
         ("killed_runs",),
     ),
     Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
+    Repeats("warehouses/test_erasures.py", ("postgres",), ("replaced_address", "can_stay")),
     Repeats(
         "warehouses/test_treatments.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),

@@ -243,7 +243,7 @@ def test_people_of_both_secrets_stay_erased(settings: AccountSettings, warehouse
         rehash(config(warehouse, other), reload=True)
 
 
-@pytest.mark.parametrize("named", ["email", "pseudonym"])
+@pytest.mark.parametrize("named", ["email", pytest.param("pseudonym", marks=pytest.mark.slow)])
 def test_people_are_followed_by_pseudonyms(
     named: str, settings: AccountSettings, warehouse: Path
 ) -> None:

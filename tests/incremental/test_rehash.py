@@ -80,7 +80,10 @@ def rehashed(warehouse: Path, settings: AccountSettings, *, reload: bool = False
     "treatments",
     [
         (("*.email",), ()),
-        (("*.profile_id", "profiles.customer_id"), ("*.email", "profiles.date_of_birth")),
+        pytest.param(
+            (("*.profile_id", "profiles.customer_id"), ("*.email", "profiles.date_of_birth")),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_rewritten_rows_are_those_that_a_new_load_makes(
