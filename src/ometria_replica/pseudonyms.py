@@ -10,17 +10,42 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from duckdb import DuckDBPyConnection
+    from collections.abc import Mapping
 
 _BLOCK = 64  # Bytes of a block of SHA-256.
 _CHECKED = b"ometria-replica: is this the same secret?"
 _SPACE = 32  # The last of the characters that are white space here, or control something.
 _WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
+
+
+_PSEUDONYM = "[0-9a-f]{64}"
+
+
+class Parameters(Protocol):
+    """What has parameters for statements."""
+
+    @property
+    def parameters(self) -> Mapping[str, bytes]:
+        """The named parameters."""
+
+
+def parameters_in(statement: str, *known: Parameters | None) -> dict[str, bytes]:
+    """Give the parameters that *statement* names: DuckDB refuses any other."""
+    return {
+        name: value
+        for each in known
+        if each is not None
+        for name, value in each.parameters.items()
+        if f"${name}" in statement
+    }
+
+
+def is_pseudonym(text: str) -> str:
+    """Write the condition that *text*, an expression, has the form of a pseudonym."""
+    return f"regexp_full_match({text}, '{_PSEUDONYM}')"
 
 
 def normalised(text: str) -> str:
@@ -63,14 +88,3 @@ class Pseudonyms:
         text = normalised(text) if is_address and self.normalises else text
         inner = f"unhex(sha256(${self.name}_inner || encode(nullif({text}, ''))))"
         return f"sha256(${self.name}_outer || {inner})"
-
-    def of(
-        self, connection: DuckDBPyConnection, texts: Sequence[str], *, are_addresses: bool = False
-    ) -> list[str]:
-        """Compute the pseudonyms of *texts*, in their order."""
-        found = connection.execute(
-            f"SELECT {self.sql('text', is_address=are_addresses)}"
-            " FROM (SELECT unnest($texts::VARCHAR[]) AS text)",
-            {**self.parameters, "texts": list(texts)},
-        )
-        return [pseudonym for (pseudonym,) in found.fetchall()]

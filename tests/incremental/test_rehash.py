@@ -116,6 +116,22 @@ def test_rewritten_rows_are_those_that_a_new_load_makes(
         assert "example.com" not in str(rejects)
 
 
+def test_a_column_that_needs_no_secret_is_rewritten_in_an_account_that_has_one(
+    shop: Account, server: Server, warehouse: Path
+) -> None:
+    """Its values go, and keys stay as they were."""
+    shop.update_profile("ann", date_of_birth="1990-05-01")
+    plain = account(server)
+    replicate(warehouse, plain, at=NOON, tables=["profiles"])
+    before = everything(warehouse)["profiles"]
+
+    rehashed(warehouse, private(plain, exclude=("profiles.date_of_birth",)))
+
+    after = everything(warehouse)["profiles"]
+    assert any(row["date_of_birth"] for row in before)
+    assert after == [{**row, "date_of_birth": None} for row in before]
+
+
 def test_what_cannot_be_rewritten_is_refused_or_read_again(
     shop: Account, server: Server, warehouse: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
-from ometria_replica.pseudonyms import normalised
+from ometria_replica.pseudonyms import normalised, parameters_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -65,11 +65,7 @@ def is_anonymous(address: str) -> bool:
 def parameters(table: Table, statement: str) -> dict[str, bytes]:
     """Give the parameters of *statement*, which reads a :func:`treated_relation`, if it has any."""
     pseudonyms = table.pseudonyms if table.is_treated else None
-    known = {
-        **(pseudonyms.parameters if pseudonyms else {}),
-        **(table.suppressions.parameters if table.suppressions else {}),
-    }
-    return {name: value for name, value in known.items() if f"${name}" in statement}
+    return parameters_in(statement, pseudonyms, table.suppressions)
 
 
 def treated_relation(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
 from ometria_replica.mapping import words_sql
-from ometria_replica.pseudonyms import normalised
+from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.state_tables import REJECTS
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
 _TEXTS_AT_ONCE = 5_000
-_PSEUDONYM = "[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ class People:
             ids = [each for text in texts for each in self._ids_of(kind, text)]
             given = f"given_ids WHERE kind = '{kind}'"
             if kind in self._hashed:
-                is_one = f"regexp_full_match(text, '{_PSEUDONYM}')"
+                is_one = is_pseudonym("text")
                 self._link([f"'{kind}#' || text"], f"{given} AND {is_one}")
                 given += f" AND NOT {is_one}"
             self._link(ids, given)
@@ -236,7 +235,7 @@ class People:
                 f" (SELECT unnest([{', '.join(self._ids(column))}]) AS id FROM"
                 f" (SELECT *, unnest([{', '.join(hashes)}]) AS hash FROM {_values(table)})"
                 " SEMI JOIN sought_hashes USING (hash)) WHERE id IS NOT NULL",
-                suppressions.parameters,
+                suppressions,
             )
         self.connection.execute("DROP TABLE sought_hashes")
 
@@ -341,19 +340,12 @@ class People:
         finally:
             self.connection.unregister(_ARRIVED)
 
-    def _execute(self, statement: str, parameters: Mapping[str, bytes] | None = None) -> None:
-        self.connection.execute(statement, self._needed(statement, parameters))
+    def _execute(self, statement: str, suppressions: Suppressions | None = None) -> None:
+        parameters = parameters_in(statement, self._pseudonyms, suppressions)
+        self.connection.execute(statement, parameters)
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        return self.connection.execute(query, self._needed(query)).fetchall()
-
-    def _needed(
-        self, statement: str, parameters: Mapping[str, bytes] | None = None
-    ) -> dict[str, bytes]:
-        """Keep the parameters that the statement names."""
-        pseudonyms = self._pseudonyms.parameters if self._pseudonyms else {}
-        every = {**pseudonyms, **(parameters or {})}
-        return {name: value for name, value in every.items() if f"${name}" in statement}
+        return self.connection.execute(query, parameters_in(query, self._pseudonyms)).fetchall()
 
     def _texts(self, query: str) -> tuple[str, ...]:
         return tuple(str(text) for (text,) in self._rows(query))

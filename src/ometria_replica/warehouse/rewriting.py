@@ -17,6 +17,7 @@ from ometria_replica.mapping import (
     quoted,
     without_addresses,
 )
+from ometria_replica.pseudonyms import is_pseudonym, parameters_in
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.changes import Changes
@@ -39,7 +40,6 @@ _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced
 _SAMPLE = 100  # Rows whose form of time is looked for at once: a table has one form, or a few.
 _AT_ONCE = 50_000  # Rows of a batch, where not all are written in one transaction.
 _MOST_KEYS = 2_000
-_IS_PSEUDONYM = "regexp_full_match({}, '[0-9a-f]{{64}}')"
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Rewriting(Part):
         values = [
             f"{_value(column, new, key)} AS {quoted(column.name)}" for column in wanted.all_columns
         ]
-        self.mapping.execute(
+        statement = (
             f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT {', '.join(values)},"
-            f" __sync_key AS _old_key, true AS _kept FROM {_STORED}",
-            dict(wanted.pseudonyms.parameters if wanted.pseudonyms else {}),
+            f" __sync_key AS _old_key, true AS _kept FROM {_STORED}"
         )
+        self.mapping.execute(statement, parameters_in(statement, wanted.pseudonyms))
         self.mapping.execute(f"DROP TABLE {_STORED}")
         if has_new_keys:
             self._merge_equal_keys(quoted(name))
@@ -205,7 +205,7 @@ class Rewriting(Part):
             return
         found = self.mapping.execute(
             "SELECT hash, md5($source_id || hash) FROM (SELECT place,"
-            f" CASE WHEN {_IS_PSEUDONYM.format('id')} THEN id ELSE {table.pseudonyms.sql('id')} END"
+            f" CASE WHEN {is_pseudonym('id')} THEN id ELSE {table.pseudonyms.sql('id')} END"
             " AS hash FROM (SELECT unnest($ids::VARCHAR[]) AS id,"
             " generate_subscripts($ids::VARCHAR[], 1) AS place)) ORDER BY place",
             {
@@ -278,7 +278,7 @@ class Rewriting(Part):
         A row that an interrupted call has rewritten, or that has nothing to treat, keeps its key.
         """
         is_done = " AND ".join(
-            f"coalesce({_IS_PSEUDONYM.format(quoted(column.name))}, true)"
+            f"coalesce({is_pseudonym(quoted(column.name))}, true)"
             for column in texts.table.columns
             if column.source in new and column.source in texts.table.sync_key.parts
         )
@@ -340,7 +340,7 @@ def _new_texts(stored: Table, wanted: Table) -> dict[str, str]:
             if wanted.pseudonyms:
                 pseudonym = wanted.pseudonyms.sql(text, is_address=column.person == "address")
             new[str(column.source)] = (
-                f"CASE WHEN {_IS_PSEUDONYM.format(text)} THEN {text} ELSE {pseudonym} END"
+                f"CASE WHEN {is_pseudonym(text)} THEN {text} ELSE {pseudonym} END"
             )
         elif column.quotes and hides:
             new[str(column.source)] = without_addresses(text, ids)
