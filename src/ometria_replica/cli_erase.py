@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotation.
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +14,13 @@ from ometria_replica.cli_options import (
     JsonOption,
     VerboseOption,
     WarehouseOption,
+    repeated,
     settings_of,
     settings_of_accounts,
 )
 from ometria_replica.cli_output import say
 from ometria_replica.errors import ConfigError
+from ometria_replica.permissions import private
 
 if TYPE_CHECKING:
     from ometria_replica.config import Config
@@ -29,30 +30,15 @@ if TYPE_CHECKING:
 def erase(
     email: Annotated[
         list[str] | None,
-        typer.Option(
-            "--email",
-            metavar="ADDRESS",
-            show_default=False,
-            help="A person's email address, in any case; repeat for more.",
-        ),
+        repeated("--email", "ADDRESS", "A person's email address, in any case"),
     ] = None,
     profile_id: Annotated[
         list[str] | None,
-        typer.Option(
-            "--profile-id",
-            metavar="ID",
-            show_default=False,
-            help="The id of a profile; repeat for more.",
-        ),
+        repeated("--profile-id", "ID", "The id of a profile"),
     ] = None,
     customer_id: Annotated[
         list[str] | None,
-        typer.Option(
-            "--customer-id",
-            metavar="ID",
-            show_default=False,
-            help="The id of a customer; repeat for more.",
-        ),
+        repeated("--customer-id", "ID", "The id of a customer"),
     ] = None,
     from_file: Annotated[
         Path | None,
@@ -192,8 +178,7 @@ def _export(settings: Config, ids: Ids, file: Path, *, as_json: bool) -> None:
 
     held = read_held(settings, ids)
     try:
-        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(number, "w", encoding="utf-8") as new:
+        with open(file, "x", encoding="utf-8", opener=private) as new:
             new.write(held_as_json(held))
     except FileExistsError:
         raise ConfigError(f"{file} exists already. Name another file.") from None

@@ -63,6 +63,11 @@ def log_steps(*, verbose: bool) -> bool:
     return verbose
 
 
+def repeated(flag: str, metavar: str, text: str) -> Any:
+    """Describe an option that may be given several times; none by default."""
+    return typer.Option(flag, metavar=metavar, show_default=False, help=f"{text}; repeat for more.")
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -75,12 +80,7 @@ WarehouseOption = Annotated[
 ]
 AccountOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--account",
-        metavar="NAME",
-        show_default=False,
-        help="Only this account, by its source_id or account_id; repeat for more.",
-    ),
+    repeated("--account", "NAME", "Only this account, by its source_id or account_id"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 VerboseOption = Annotated[

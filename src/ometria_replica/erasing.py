@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import StringIO
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
-from ometria_replica.errors import ConfigError, WarehouseError
+from ometria_replica.errors import ConfigError
 from ometria_replica.privacy import secret_for
 from ometria_replica.replication import owner_of, utc_now
-from ometria_replica.run_context import RUN_TIME
+from ometria_replica.run_context import new_id
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.warehouse.erasures import Wanted
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from ometria_replica.suppressions import PersonId
     from ometria_replica.warehouse.erasures import Outcome, Receipt
     from ometria_replica.warehouse.people import Found
-    from ometria_replica.warehouse.warehouse import Warehouse
 
 Ids = frozenset[tuple["PersonId", str]]
 """Ids of people, each with its kind."""
@@ -177,16 +175,14 @@ def erase(
     _refuse(config, catalog)
     outcome: Outcome = "blanked" if blank else "removed"
     now = clock()
-    erasure_id = f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
+    erasure_id = new_id(now)
     with opened(config, catalog) as warehouse, ExitStack() as leases:
         for account in config.accounts:
-            leases.enter_context(leased(warehouse, account, catalog))
+            leases.enter_context(leased(warehouse, owner_of(account, catalog)))
         for account in config.accounts:
             wanted = _wanted(account, catalog, ids, again=again)
             warehouse.erasures.erase(wanted, outcome, now, erasure_id)
-        remains = _forget(warehouse)
-        for account in config.accounts:
-            warehouse.erasures.note_remains(account.source_id, remains)
+        warehouse.forget_erased(account.source_id for account in config.accounts)
         return [
             receipt
             for account in config.accounts
@@ -195,20 +191,13 @@ def erase(
         ]
 
 
-def _forget(warehouse: Warehouse) -> str:
-    try:
-        return warehouse.forget_deleted()
-    except WarehouseError as error:
-        return f"What the rows have left in the storage could not be removed: {error}"
-
-
 def allow(config: Config, ids: Ids, *, catalog: Catalog = CATALOG) -> dict[str, int]:
     """Let later runs load people again; return how many were suppressed, by source."""
     _refuse(config, catalog)
     allowed = {}
     with opened(config, catalog) as warehouse:
         for account in config.accounts:
-            with leased(warehouse, account, catalog):
+            with leased(warehouse, owner_of(account, catalog)):
                 wanted = _wanted(account, catalog, ids)
                 allowed[account.source_id] = warehouse.erasures.allow(wanted)
     return allowed
@@ -234,13 +223,7 @@ def read_erasures(config: Config, accounts: Sequence[str] = ()) -> list[Erased]:
 
 
 def _refuse(config: Config, catalog: Catalog) -> None:
-    problems = [
-        f"{account.source_id}: {problem}"
-        for account in config.accounts
-        for problem in privacy.problems(catalog, account)
-    ]
-    if problems:
-        raise ConfigError(problems)
+    privacy.refuse_problems(catalog, config.accounts)
     refuse_if_unknown(config)
 
 

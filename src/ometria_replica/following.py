@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import AccessDenied, UnexpectedResponse, WarehouseError
+from ometria_replica.errors import AccessDenied, UnexpectedResponse
 from ometria_replica.privacy import secret_for
-from ometria_replica.run_context import RUN_TIME, TableProgress
+from ometria_replica.run_context import TableProgress, new_id
 from ometria_replica.warehouse.erasures import Wanted
 from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
 
@@ -59,8 +58,7 @@ def forget_replaced(read: TableRead, batch: Batch) -> None:
     """
     now, account = read.run.clock(), read.account
     wanted = Wanted(account.source_id, read.tables, frozenset(), secret_for(account))
-    erasure_id = f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
-    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, erasure_id)
+    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, new_id(now))
     read.progress.count(erased=rows)
 
 
@@ -71,8 +69,4 @@ def forget_what_is_left(warehouse: Warehouse, account: AccountSettings) -> None:
     receipts = warehouse.erasures.receipts(account.source_id)
     if not any(receipt.finished_at and receipt.remains is None for receipt in receipts):
         return
-    try:
-        remains = warehouse.forget_deleted()
-    except WarehouseError as error:  # The rows themselves are gone.
-        remains = f"What the rows have left in the storage could not be removed: {error}"
-    warehouse.erasures.note_remains(account.source_id, remains)
+    warehouse.forget_erased([account.source_id])

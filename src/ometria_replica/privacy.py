@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.config import did_you_mean, sentence
+from ometria_replica.errors import ConfigError
 from ometria_replica.pseudonyms import Pseudonyms
 from ometria_replica.schema import ColumnTreatment, Md5, PerParent
 from ometria_replica.suppressions import secret_of
@@ -86,6 +87,17 @@ def problems(tables: Iterable[Table], account: AccountSettings) -> Iterator[str]
                 + (" (the key of the table is made from it)" if treatment == "excluded" else "")
                 + "."
             )
+
+
+def refuse_problems(tables: Iterable[Table], accounts: Iterable[AccountSettings]) -> None:
+    """Raise ConfigError for what cannot be done of ``exclude`` and ``hash`` of *accounts*."""
+    tables = tuple(tables)
+    if found := [
+        f"{account.source_id}: {problem}"
+        for account in accounts
+        for problem in problems(tables, account)
+    ]:
+        raise ConfigError(found)
 
 
 def _words(treatment: Treatment) -> str:

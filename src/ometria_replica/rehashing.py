@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
-from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
-from ometria_replica.replication import LEASE, owner_of, utc_now
+from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
-from ometria_replica.warehouse import open_warehouse
+from ometria_replica.state_commands import leased, opened
 from ometria_replica.warehouse.rewriting import Rewriting
 
 if TYPE_CHECKING:
@@ -65,14 +63,8 @@ def rehash(
     an excluded value cannot become a value again, nor can another secret be used, and the key of
     a row may be made of what is not stored. Raises Busy while a run is active.
     """
-    if problems := [
-        f"{account.source_id}: {problem}"
-        for account in config.accounts
-        for problem in privacy.problems(catalog, account)
-    ]:
-        raise ConfigError(problems)
-    settings = config.warehouse
-    with open_warehouse(settings.url, catalog=catalog, limits=settings.limits) as warehouse:
+    privacy.refuse_problems(catalog, config.accounts)
+    with opened(config, catalog) as warehouse:
         done: list[Rehashed] = []
         try:
             for account in config.accounts:
@@ -98,17 +90,10 @@ class _Rehash:
         source_id = self.account.source_id
         wanted = owner_of(self.account, self.catalog)
         noted = self.warehouse.noted_treatments(source_id)
-        for warning in self.warehouse.prepare(replace(wanted, treatments=noted), self.now):
-            logger.warning("%s", warning)
-        run_id = f"by hand {os.getpid()}"
-        lease = Lease.of_this_process(source_id, run_id, self.now + LEASE)
-        self.warehouse.leases.acquire(lease, self.now)
-        try:
+        with leased(self.warehouse, replace(wanted, treatments=noted)) as run_id:
             # Refuses another secret, with which no sync could read again what is removed here.
             self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
             return self._rewrite(wanted, noted, run_id, reload=reload)
-        finally:
-            self.warehouse.leases.release(lease)
 
     def _rewrite(
         self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool

@@ -102,6 +102,11 @@ class Window:
         return self.since is not None or self.until is not None
 
 
+def new_id(now: datetime) -> str:
+    """Make an id, of a run or an erasure: ids sort by time."""
+    return f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
+
+
 @dataclass
 class RunContext:
     """
@@ -126,7 +131,7 @@ class RunContext:
     run_id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.run_id = f"{self.started_at:{RUN_TIME}}-{secrets.token_hex(3)}"
+        self.run_id = new_id(self.started_at)
 
     def lease(self, source_id: str) -> Lease:
         """Make a lease of a source that ends a while from now."""

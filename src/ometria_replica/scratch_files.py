@@ -16,19 +16,20 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ometria_replica.permissions import PRIVATE_FILE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 _HANDLES: dict[Path, int] = {}
 _LOCK = threading.Lock()
 _SHARE = 3  # Of the files that a process may have open, one in so many is for these.
-_PRIVATE = 0o600
 
 
 def create(path: Path) -> Path:
     """Create an empty file for its owner alone, in place of any at *path*; return *path*."""
     discard(path)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     link = f"/proc/self/fd/{handle}"
     try:
         if not _is_same(link, handle) or not _has_room():

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import date
 
-    from ometria_replica.batch import Reject, Run
+    from ometria_replica.batch import Owner, Reject, Run
     from ometria_replica.catalog import Catalog
-    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.config import Config
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -116,7 +116,7 @@ def rewind(
     refuse_if_unknown(config)
     with opened(config, catalog) as warehouse:
         for account in config.accounts:
-            with leased(warehouse, account, catalog):
+            with leased(warehouse, owner_of(account, catalog)):
                 warehouse.state.rewind(account.source_id, table.name, moment)
 
 
@@ -174,7 +174,7 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
     with opened(config, catalog) as warehouse:
         converted = 0
         for account in config.accounts:
-            with leased(warehouse, account, catalog):
+            with leased(warehouse, owner_of(account, catalog)):
                 converted += warehouse.rejects.replay(account.source_id)
         return converted
 
@@ -206,14 +206,18 @@ def refuse_if_unknown(config: Config) -> None:
 
 
 @contextmanager
-def leased(warehouse: Warehouse, account: AccountSettings, catalog: Catalog) -> Iterator[None]:
-    """Hold the lease of an account, so that no run starts while its rows or state change."""
+def leased(warehouse: Warehouse, owner: Owner) -> Iterator[str]:
+    """
+    Hold the lease of an account, so that no run starts while its rows or state change.
+
+    Yields the id in the place of a run's.
+    """
     now = utc_now()
-    for warning in warehouse.prepare(owner_of(account, catalog), now):
+    for warning in warehouse.prepare(owner, now):
         logger.warning("%s", warning)
-    lease = Lease.of_this_process(account.source_id, f"by hand {os.getpid()}", now + LEASE)
+    lease = Lease.of_this_process(owner.source_id, f"by hand {os.getpid()}", now + LEASE)
     warehouse.leases.acquire(lease, now)
     try:
-        yield
+        yield lease.run_id
     finally:
         warehouse.leases.release(lease)

@@ -53,10 +53,8 @@ def finish(tables: StagedTables) -> Staged:
     """Reject records without an identity, keep the newest rows by key, reject their values."""
     suppressed, joined = 0, _NOBODY
     if tables.table.suppressions:
-        suppressed, joined = drop_suppressed(
-            tables.connection, tables.table, tables.table.suppressions
-        )
-    too_old = drop_too_old(tables.connection, tables.table, sorted(tables.old_files))
+        suppressed, joined = drop_suppressed(tables, tables.table.suppressions)
+    too_old = drop_too_old(tables)
     records, nuls, unidentified = tables.row(
         f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
     )
@@ -89,7 +87,7 @@ def _drop_rejects(tables: StagedTables) -> int:
     """Drop the rejects that name erased people; return how many."""
     if tables.table.suppressions is None:
         return 0
-    return drop_rejects(tables.connection, tables.table, tables.table.suppressions)
+    return drop_rejects(tables, tables.table.suppressions)
 
 
 def _reject_records(tables: StagedTables) -> None:

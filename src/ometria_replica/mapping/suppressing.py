@@ -10,10 +10,11 @@ from ometria_replica.mapping.treatments import person_columns
 from ometria_replica.suppressions import JoinedId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from duckdb import DuckDBPyConnection
 
+    from ometria_replica.mapping.staged_tables import StagedTables
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import Suppressions
 
@@ -29,13 +30,14 @@ def words_sql(text: str) -> str:
 
 
 def drop_suppressed(
-    connection: DuckDBPyConnection, table: Table, suppressions: Suppressions
+    tables: StagedTables, suppressions: Suppressions
 ) -> tuple[int, tuple[JoinedId, ...]]:
     """
     Drop the staged records of suppressed people, and lines that name one; return how many.
 
     Also returns the other ids in these records, hashed with the first secret.
     """
+    connection, table = tables.connection, tables.table
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_SUPPRESSED} AS SELECT unnest($joining::VARCHAR[]) AS hash",
         {"joining": sorted(suppressions.hashes - suppressions.alone)},
@@ -46,8 +48,8 @@ def drop_suppressed(
         {"alone": sorted(suppressions.alone)},
     )
     is_theirs = " OR ".join(_is_suppressed(name) for name in person_columns(table))
-    records = _deleted(connection, f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
-    return records + drop_rejects(connection, table, suppressions), joined
+    records = tables.scalar(f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
+    return records + drop_rejects(tables, suppressions), joined
 
 
 def _joined(connection: DuckDBPyConnection, table: Table, secrets: int) -> Iterator[JoinedId]:
@@ -83,29 +85,21 @@ def _is_suppressed(name: str) -> str:
     return f"{quoted(name)} IN (SELECT hash FROM {_SUPPRESSED})"
 
 
-def drop_rejects(connection: DuckDBPyConnection, table: Table, suppressions: Suppressions) -> int:
+def drop_rejects(tables: StagedTables, suppressions: Suppressions) -> int:
     """
     Drop the rejects of the batch that name a suppressed person; return how many.
 
     After :func:`drop_suppressed`, and again when more was rejected: the row of another person
     can have such a value, as where the cells of a line are shifted.
     """
-    kinds = sorted(set(table.people.values()))
+    kinds = sorted(set(tables.table.people.values()))
     hashes = ", ".join(each for kind in kinds for each in suppressions.sql(kind, "word"))
     if not hashes:
         return 0
-    return _deleted(
-        connection,
+    return tables.scalar(
         f"DELETE FROM {REJECTED} WHERE rowid IN (SELECT place FROM (SELECT place,"
         f" unnest([{hashes}]) AS hash FROM (SELECT rowid AS place,"
         f" unnest({words_sql('raw')}) AS word FROM {REJECTED}))"
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )
-
-
-def _deleted(
-    connection: DuckDBPyConnection, statement: str, parameters: Mapping[str, bytes] | None = None
-) -> int:
-    ((number,),) = connection.execute(statement, dict(parameters or {})).fetchall()
-    return int(number)

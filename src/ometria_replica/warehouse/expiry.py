@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
-from ometria_replica.selection import Selection, Span, Times, Values
+from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import EMPTIED, EXPIRED, FILES, REJECTS, WATERMARKS
@@ -156,9 +156,8 @@ class Expiry(Part):
             key,
         )
         keys = tuple(text for (text,) in found)
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            sought = Values("__sync_key", keys[start : start + _KEYS_AT_ONCE])
-            selection = _within(table, source_id, span, sought)
+        sought = _within(table, source_id, span, Values("__sync_key", keys))
+        for selection in chunks(sought, _KEYS_AT_ONCE, _KEYS_AT_ONCE):
             engine.prefetch(table, selection)
             engine.execute(
                 f"DELETE FROM {rejects} WHERE source_id = ? AND table_name = ? AND sync_key IN"

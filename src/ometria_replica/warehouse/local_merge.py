@@ -227,6 +227,10 @@ class LocalMergeEngine(Engine):
         self._full_copy = full_copy
 
     @override
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        yield from self._local.batches(query)
+
+    @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         self.prefetch(table, selection)
         yield from self._local.read(table, selection)

@@ -27,7 +27,7 @@ from ometria_replica.warehouse.suppression_list import SuppressionList
 from ometria_replica.warehouse.treatments import Treatments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -192,6 +192,15 @@ class Warehouse:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
             return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
+
+    def forget_erased(self, source_ids: Iterable[str]) -> None:
+        """Do as forget_deleted, and note in the receipts of the sources what remains."""
+        try:
+            remains = self.forget_deleted()
+        except WarehouseError as error:  # The rows themselves are gone.
+            remains = f"What the rows have left in the storage could not be removed: {error}"
+        for source_id in source_ids:
+            self.erasures.note_remains(source_id, remains)
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

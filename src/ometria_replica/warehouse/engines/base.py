@@ -118,14 +118,8 @@ class Engine(ABC):
         """Write the rows of *changes*, in place of those that they replace; remove the gone."""
 
     @abstractmethod
-    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """Read rows of a table, with all its columns in order."""
-
-    @abstractmethod
-    def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Run a query for any number of rows; times are in UTC."""
 
     @abstractmethod
     def check_access(self) -> None:
@@ -196,6 +190,22 @@ class Engine(ABC):
             return 0
         return self.scalar(
             f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
+        )
+
+    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
+        """Read rows of a table, with all its columns in order."""
+        condition = sql.condition(selection)
+        yield from self.batches(
+            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
+        )
+
+    def distinct(
+        self, table: Table, source_id: str, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
+        yield from self.batches(
+            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))}"
         )
 
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:

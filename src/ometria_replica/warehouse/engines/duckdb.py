@@ -14,7 +14,6 @@ from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.schema import ROW_KEY
-from ometria_replica.selection import Selection
 from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
@@ -268,22 +267,7 @@ class DuckDBEngine(Engine):
         return [sql.quoted(name) for name, _ in self.columns(table) if name not in ours]
 
     @override
-    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        condition = sql.condition(selection)
-        yield from self._fetched(
-            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-        )
-
-    @override
-    def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        yield from self._fetched(
-            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
-            f" WHERE {sql.condition(Selection(source_id))}"
-        )
-
-    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
         """Read in a connection of its own, since a connection runs one query at a time."""
         with closing(self.connection.cursor()) as cursor:
             cursor.execute("SET TimeZone = 'UTC'")

@@ -432,22 +432,7 @@ class PostgresEngine(Engine):
             )
 
     @override
-    def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        condition = sql.condition(selection)
-        yield from self._fetched(
-            f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
-        )
-
-    @override
-    def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
-    ) -> Iterator[pa.RecordBatch]:
-        yield from self._fetched(
-            f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
-            f" WHERE {sql.condition(Selection(source_id))}"
-        )
-
-    def _fetched(self, query: str) -> Iterator[pa.RecordBatch]:
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
             self._run(partial(cursor.execute, query))
             yield from cursor.fetch_record_batch()
