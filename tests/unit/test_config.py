@@ -1173,6 +1173,7 @@ def load_or_refuse(path: Path | None, environ: dict[str, str]) -> Config | str:
 
 @example({"accounts": [{"api_key": CANARY, "feed": {"compression": CANARY}}]}, {})
 @example({}, {"OMETRIA_CONFIG": "\x00"})
+@example({}, {"OMETRIA_THREADS": "2\x1f"})
 @example({"accounts": [[]], "warehouse": {"url": {}}}, {"OMETRIA_API_KEY": "file:"})
 @settings(deadline=None)  # It writes files; a busy disk must not fail it.
 @given(DOCUMENTS, ENVIRONMENTS)

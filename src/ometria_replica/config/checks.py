@@ -128,8 +128,8 @@ def check_memory(value: object) -> str:
 
 def check_threads(value: object) -> int:
     """Read a number in the file, or text in the environment."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip()):
-        value = int(value)
+    if isinstance(value, str) and (digits := re.fullmatch(r"\s*([0-9]{1,4})\s*", value)):
+        value = int(digits[1])  # int() reads less white space than \s.
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_THREADS:
         raise Invalid(f"must be a whole number from 1 to {MOST_THREADS}")
     return value
