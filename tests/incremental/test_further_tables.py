@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import Secret
+from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, ConfigError
+from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT as LIMITED
+from ometria_replica.more_tables import MORE_TABLES
+from ometria_replica.rehashing import rehash
 from ometria_replica.replication import sync
-from tests.duck import read_file
+from tests.duck import opened, read_file
 from tests.incremental.further import Endpoints, orders, reading
 from tests.incremental.shops import DAY, NOON, account, config, replicate
 from tests.replicas import of
@@ -290,3 +296,122 @@ def test_accounts_have_tables_of_their_own(warehouse: Path) -> None:
         )
 
     assert [(t.source_id, t.table) for t in report.tables] == [("uk", "orders"), ("de", "products")]
+
+
+# --- people ------------------------------------------------------------------------------------
+
+ANN = "Ann@Example.com"
+OF_PEOPLE = ("contacts", "orders", "custom_events", "push_errors", "data_deletion_requests")
+QUICK = replace(CATALOG, further=tuple(
+    replace(each, read=replace(LIMITED, requests_per_minute=600)) if each.read == LIMITED else each
+    for each in CATALOG.further
+))  # fmt: skip
+"""The tables without the limit of 6 requests a minute, so that no test waits for it."""
+
+
+def people() -> Endpoints:
+    """Make a shop in which each table tells of Ann, and of Bob."""
+    named = {
+        "contacts/c": ("id", "email", "customer_id"),
+        "orders": ("id", "", "customer_id"),
+        "custom-events": ("id", "identity_email", ""),
+    }
+    shop = Endpoints({"contacts": [{"collection": "c"}], "products": [{"id": "1"}]})
+    for path, fields in named.items():
+        shop.records[path] = [
+            {name: text for name, text in zip(fields, texts, strict=True) if name}
+            for texts in (("1", ANN, "c-ann"), ("2", "bob@example.com", "c-bob"))
+        ]
+    shop.records["push/_errors"] = [
+        {"request_id": "r1", "record_id": "1", "record": {"email": " ANN@example.com", "age": 5}},
+        {"request_id": "r2", "record_id": "2", "record": {"customer_id": "c-ann"}},
+        {"request_id": "r3", "record_id": "3", "record": {"email": "bob@example.com"}},
+        {"request_id": "r4", "customer_id": "c-ann", "timestamp": "2026-03-01T00:00:00Z"},
+    ]
+    shop.records["data-deletion-requests"] = [
+        {"id": "q", "comment": f"asked by {ANN}", "source": {"user": {"email": "me@shop.com"}}}
+    ]
+    return shop
+
+
+def test_a_person_is_erased_from_the_further_tables(warehouse: Path) -> None:
+    """By her address and all ids beside it, also within records that could not be pushed."""
+    shop = people()
+    with shop.served() as listener:
+        settings = config(warehouse, reading(listener, *OF_PEOPLE))
+        sync(settings, catalog=QUICK, clock=lambda: NOON)
+
+        (receipt,) = erase(settings, ids_of([ANN]), catalog=QUICK, clock=lambda: NOON)
+        assert {name: rows for name, rows in receipt.rows.items() if rows} == {
+            "contacts": 1, "orders": 1, "custom_events": 1, "push_errors": 3,
+        }  # fmt: skip
+        again = sync(settings, full=True, catalog=QUICK, clock=lambda: NOON + DAY)
+
+    assert {t.table: t.suppressed for t in again.tables if t.suppressed} == {
+        "contacts": 1, "orders": 1, "custom_events": 1, "push_errors": 3,
+    }  # fmt: skip
+    kept = read_file(warehouse, "ometria.push_errors", order="request_id")
+    assert [row["request_id"] for row in kept] == ["r3"]
+
+
+def test_a_person_is_erased_from_a_table_that_is_switched_off(warehouse: Path) -> None:
+    """What a table holds stays when it is switched off, and so does what erasures do."""
+    with people().served() as listener:
+        sync(config(warehouse, reading(listener, *OF_PEOPLE)), catalog=QUICK, clock=lambda: NOON)
+        (receipt,) = erase(
+            config(warehouse, reading(listener, "orders")),
+            ids_of([ANN]),
+            catalog=QUICK,
+            clock=lambda: NOON,
+        )
+
+    assert receipt.rows["contacts"] == 1
+    rows = read_file(warehouse, "ometria.contacts", order="ALL")
+    assert [row["email"] for row in rows] == ["bob@example.com"]
+
+
+@pytest.mark.parametrize("setting", ["exclude", "hash"])
+def test_no_address_is_left_where_addresses_are_hidden(warehouse: Path, setting: str) -> None:
+    """Neither in its column nor in a record that is quoted; a table that is off is named too."""
+    columns = ("*.email", "custom_events.identity_email", "data_deletion_requests.user_email")
+    hidden = {setting: columns, "hash_key": Secret("0123456789abcdef", "the test")}
+    with people().served() as listener:
+        sync(
+            config(warehouse, reading(listener, *OF_PEOPLE, **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON,
+        )
+        sync(
+            config(warehouse, reading(listener, "orders", **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON + DAY,
+        )
+        sync(
+            config(warehouse, reading(listener, *OF_PEOPLE, **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON + 2 * DAY,
+        )
+
+    assert read_file(warehouse, "ometria.push_errors", order="ALL")
+    with opened(warehouse) as connection:
+        for table in MORE_TABLES:
+            if table.name not in OF_PEOPLE:
+                continue
+            (texts,) = connection.execute(
+                f"SELECT lower(string_agg(t::VARCHAR, ' ')) FROM {table.full_name} t"
+            ).fetchall()[0]
+            assert "@" not in texts.replace("@anonymous.ometria", ""), table.name
+
+
+def test_a_treatment_of_a_table_that_is_off_cannot_change(warehouse: Path) -> None:
+    """Its rows hold what was, so that switching it on would mix both."""
+    with people().served() as listener:
+        sync(config(warehouse, reading(listener, *OF_PEOPLE)), catalog=QUICK, clock=lambda: NOON)
+        changed = reading(listener, "orders", exclude=("contacts.email",))
+        with pytest.raises(ConfigError, match=r"contacts\.email: .* holds it as it came"):
+            sync(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+        rehash(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+        sync(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+
+    rows = read_file(warehouse, "ometria.contacts", order="ALL")
+    assert [row["email"] for row in rows] == [None, None]
