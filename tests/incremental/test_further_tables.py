@@ -17,7 +17,11 @@ from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT as LIMITED
 from ometria_replica.more_tables import MORE_TABLES
 from ometria_replica.rehashing import rehash
 from ometria_replica.replication import sync
+from ometria_simulator import Account as Simulated
+from ometria_simulator import Quirks, serve
+from ometria_simulator.shapes import Shape
 from tests.duck import opened, read_file
+from tests.e2e.oracle import expected_further
 from tests.incremental.further import Endpoints, orders, reading
 from tests.incremental.shops import DAY, NOON, account, config, replicate
 from tests.replicas import of
@@ -26,6 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_simulator import Account, Server
+    from tests.duck import Row
+
+
+QUICK = replace(CATALOG, further=tuple(
+    replace(each, read=replace(LIMITED, requests_per_minute=600)) if each.read == LIMITED else each
+    for each in CATALOG.further
+))  # fmt: skip
+"""The tables without the limit of 6 requests a minute, so that no test waits for it."""
 
 
 def statuses(warehouse: Path) -> dict[str, str]:
@@ -298,15 +310,62 @@ def test_accounts_have_tables_of_their_own(warehouse: Path) -> None:
     assert [(t.source_id, t.table) for t in report.tables] == [("uk", "orders"), ("de", "products")]
 
 
+# --- a whole account ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        Quirks(),
+        Quirks(
+            update_since_on=frozenset(),
+            money_form="text",
+            reversed_order=frozenset({"orders"}),
+            timestamp_forms=dict.fromkeys(
+                ("orders", "contacts", "custom-events", "push-errors"), "postgres"
+            ),
+        ),
+    ],
+    ids=["honoured", "ignored"],
+)
+def test_the_further_tables_are_what_the_account_has(warehouse: Path, quirks: Quirks) -> None:
+    """By the oracle, which shares no code: at first, after a day, and once what is gone is gone."""
+    shop = Simulated.create(profiles=30, lists=0, email_events=0, seed=7)
+    shop.request_deletion(shop.profiles[0].email or "", completed_after=DAY)
+    shape = Shape(quirks.timestamp_forms.get("orders", "iso"), quirks.money_form)
+    with serve(shop, requests_per_second=None, quirks=quirks) as server:
+        names = tuple(table.name for table in MORE_TABLES)
+        settings = config(warehouse, account(server, tables=names, deletes="remove",
+                                             max_deleted_share=1.0))  # fmt: skip
+        for days in (0, 1, 7):
+            shop.advance(days * DAY)
+            sync(settings, catalog=QUICK, clock=lambda: shop.now)
+            expected = expected_further(shop, "1042", "uk", shape)
+            for table in MORE_TABLES:
+                promised = {row["__sync_key"]: row for row in expected[table.name]}
+                rows = read_file(warehouse, table.full_name, order="__sync_key")
+                found = {row["__sync_key"]: without_load_time(row) for row in rows}
+                assert promised
+                assert promised.keys() <= found.keys(), (table.name, days)
+                if days == 1 and table.name in DUE_LATER - (quirks.update_since_on & DUE_LATER):
+                    continue
+                assert {key: found[key] for key in promised} == promised, (table.name, days)
+                if days != 1 and table.name != "push_errors":  # Of which old ones stay.
+                    assert found.keys() == promised.keys(), table.name
+
+
+DUE_LATER = {"contacts", "orders", "products", "custom_events"}
+"""What has changed of these comes with the next full read, unless dates are honoured."""
+
+
+def without_load_time(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "__synced_at"}
+
+
 # --- people ------------------------------------------------------------------------------------
 
 ANN = "Ann@Example.com"
 OF_PEOPLE = ("contacts", "orders", "custom_events", "push_errors", "data_deletion_requests")
-QUICK = replace(CATALOG, further=tuple(
-    replace(each, read=replace(LIMITED, requests_per_minute=600)) if each.read == LIMITED else each
-    for each in CATALOG.further
-))  # fmt: skip
-"""The tables without the limit of 6 requests a minute, so that no test waits for it."""
 
 
 def people() -> Endpoints:
