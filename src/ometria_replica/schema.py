@@ -223,7 +223,7 @@ LINEAGE = (
 
 ROW_KEY = ("__source_id", "__sync_key")
 """
-The columns that identify a row: two sources can have equal keys.
+The columns that identify a row, unless its table says otherwise: two sources can have equal keys.
 
 In this order an index also finds all rows of a source. The columns of a table are in it too.
 """
@@ -234,7 +234,8 @@ class Table:
     """
     One table of the replica.
 
-    *columns* are the columns of the table, without the last four, which every table has.
+    *columns* are the columns of the table, without those at its end, *lineage*: the last four,
+    which every table of records has. *key* names the columns that identify a row.
     A record is identified if it has at least one field of each group in *identity*; any other
     record is rejected. *events* says that the records are events, which never change: two
     different events with one key are counted as merged. *time* names the column with the time
@@ -271,6 +272,8 @@ class Table:
     suppressions: Suppressions | None = None
     oldest: datetime | None = None
     follows_erasures: bool = False
+    lineage: tuple[Column, ...] = LINEAGE
+    key: tuple[str, ...] = ROW_KEY
     optional: bool = False
     quotes_treated: bool = False
 
@@ -287,8 +290,14 @@ class Table:
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
-        """The columns as the warehouse has them, the last four included."""
-        return self.columns + LINEAGE
+        """The columns as the warehouse has them, the lineage included."""
+        return self.columns + self.lineage
+
+    @property
+    def contents(self) -> tuple[Column, ...]:
+        """The columns that tell whether two rows of one key are the same."""
+        known = {column.name for column in LINEAGE}
+        return tuple(column for column in self.all_columns if column.name not in known)
 
     @property
     def fields(self) -> tuple[str, ...]:

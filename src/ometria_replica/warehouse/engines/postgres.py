@@ -365,7 +365,8 @@ class PostgresEngine(Engine):
     @override
     def stage(self, batch: Batch) -> None:
         """Copy the staged tables from the DuckDB in which records are mapped."""
-        for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else [])):
+        of_parts = [part.staged for part in batch.parts]
+        for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else []), *of_parts):
             self._copy(name)
 
     def _copy(self, name: str) -> None:
