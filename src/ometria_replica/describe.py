@@ -10,7 +10,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import LINEAGE, Feed
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ def describe(
     """
     Describe one table, or all if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema. SQL is that of *warehouse*; None means DuckDB. Raises
-    ConfigError for a table that is not in *catalog*, and for a warehouse that has no SQL.
+    *name* may include the schema, and be that of a table that is off. SQL is that of *warehouse*;
+    None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for a warehouse
+    that has no SQL.
     """
     if name is not None:
-        bare = {table.full_name: table.name for table in catalog}
-        catalog = catalog.only([bare.get(name, name)])
+        bare = {table.full_name: table.name for table in catalog.every}
+        catalog = catalog.every.only([bare.get(name, name)])
     if warehouse is None:
         return FORMATS[form](catalog)
     if form != "sql":
@@ -196,7 +197,7 @@ def _source(table: Table, column: Column) -> str:
 
 def _read(read: Read) -> str:
     match read:
-        case Pages(endpoint=endpoint) | Windows(endpoint=endpoint) | PerParent(endpoint=endpoint):
-            return f"GET /{endpoint}"
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
+        case _:
+            return f"GET /{read.endpoint}"
