@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.quotations import Quotations
     from ometria_replica.warehouse.suppression_list import SuppressionList
 
 Outcome = Literal["removed", "blanked"]
@@ -65,9 +66,10 @@ class Receipt:
     """
     An erasure of a source, without personal data.
 
-    *rows* counts by table. *emptied* are the tables that have no row of the source left.
-    *finished_at* None: it did not end. *remains* says what the storage may still hold, as a
-    sentence; empty for nothing, and None until what rows have left there is removed.
+    *rows* counts by table. *quoted* texts of other people's rows lost an address. *emptied* are the
+    tables that have no row of the source left. *finished_at* None: it did not end. *remains* says
+    what the storage may still hold, as a sentence; empty for nothing, and None until what rows have
+    left there is removed.
     """
 
     erasure_id: str
@@ -83,6 +85,7 @@ class Receipt:
     rows: dict[str, int]
     emptied: tuple[str, ...]
     remains: str | None
+    quoted: int = 0
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,15 @@ class Erasures(Part):
                         self._blank(table, selection)
                     else:
                         self._engine.delete(table, selection)
+        for quotations in found.quotations:
+            with step("quotations"):
+                self._mask(wanted.source_id, quotations)
+
+    def _mask(self, source_id: str, quotations: Quotations) -> None:
+        for keys, value, parameters in quotations.updates():
+            selection = Selection(source_id, Values("__sync_key", keys))
+            values = {quotations.column: value}
+            self._engine.update(quotations.table, selection, values, parameters)
 
     def _blank(self, table: Table, selection: Selection) -> None:
         """Remove what is personal, and make the key random: an MD5 of an address can be guessed."""
@@ -329,6 +341,7 @@ def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> 
         rows=found.rows,
         emptied=(),
         remains=None,
+        quoted=found.quoted,
     )
 
 
@@ -339,7 +352,7 @@ def _row(receipt: Receipt) -> list[object]:
 
 
 def _counts(receipt: Receipt, emptied: Collection[str]) -> str:
-    numbers = ("people", "profiles", "addresses", "customers", "rejects", "rows")
+    numbers = ("people", "profiles", "addresses", "customers", "rejects", "quoted", "rows")
     return json.dumps({**{n: getattr(receipt, n) for n in numbers}, "emptied": [*emptied]})
 
 

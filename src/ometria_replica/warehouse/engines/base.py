@@ -208,6 +208,24 @@ class Engine(ABC):
             f" WHERE {sql.condition(Selection(source_id))}"
         )
 
+    def containing(
+        self, table: Table, source_id: str, columns: Sequence[str], parts: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """
+        Read the keys and the text *columns* of rows of a source with one of *parts* in a column.
+
+        Other rows, and repeats, do no harm.
+        """
+        contains = (
+            f"strpos({sql.quoted(name)}, {sql.literal(part)}) > 0"
+            for name in columns
+            for part in parts
+        )
+        yield from self.batches(
+            f"SELECT __sync_key, {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))} AND ({' OR '.join(contains)})"
+        )
+
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
         """Name those of *tables*, which exist, that hold a row of a source."""
         condition = sql.condition(Selection(source_id))
