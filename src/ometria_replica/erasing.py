@@ -200,11 +200,13 @@ def erase(
     now = clock()
     erasure_id = new_id(now)
     with opened(config, catalog) as warehouse, ExitStack() as leases:
-        for account in config.accounts:
+        held = [
             leases.enter_context(leased(warehouse, owner_of(account, catalog)))
-        for account in config.accounts:
+            for account in config.accounts
+        ]
+        for account, lease in zip(config.accounts, held, strict=True):
             wanted = _wanted(account, catalog, ids, again=again)
-            warehouse.erasures.erase(wanted, outcome, now, erasure_id)
+            warehouse.erasures.erase(wanted, outcome, now, erasure_id, lease)
         warehouse.forget_erased(account.source_id for account in config.accounts)
         return [
             receipt

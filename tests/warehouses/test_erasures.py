@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ometria_replica.erasing import ids_of
+from ometria_replica.errors import Busy
 from ometria_replica.failpoints import step
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import erasures, local_merge
 from ometria_replica.warehouse.erasures import Wanted
-from tests.warehouses.loads import HOUR, NOON, Load, opened, rows, state
+from tests.warehouses.loads import (
+    HOUR,
+    NOON,
+    Load,
+    a_lease,
+    opened,
+    rows,
+    somebody_elses,
+    state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from ometria_replica.batch import Lease
     from ometria_replica.warehouse.warehouse import Warehouse
     from tests.places import Place
 
@@ -153,6 +165,30 @@ def test_an_address_that_rows_of_others_quote_is_masked(place: Place) -> None:
     texts = {"target_url": None, "bounce_reason": None}
     for row in events.values():
         assert row | texts == before[row["__sync_key"]] | texts
+
+
+def test_an_erasure_renews_the_lease_that_it_holds(place: Place) -> None:
+    """As long as it takes; if another run has taken over the account, nothing is changed."""
+    hours = count(1)
+
+    def lease() -> Lease:
+        return a_lease(until=NOON + next(hours) * HOUR)
+
+    with opened(place) as warehouse:
+        fill(warehouse, "uk")
+        warehouse.leases.acquire(lease(), NOON)
+        warehouse.erasures.erase(wanted(), "removed", NOON, "20260302T120000-1", lease)
+        (held_now,) = state(place, "leases")
+        taken = [held_now["expires_at"], next(hours)]
+        warehouse.leases.release(lease())
+        before = held(place), len(state(place, "suppressions"))
+        warehouse.leases.acquire(somebody_elses(lease()), NOON)
+        bob = Wanted("uk", TABLES, ids_of(["bob@example.com"]))
+        with pytest.raises(Busy, match="took over 'uk'"):
+            warehouse.erasures.erase(bob, "removed", NOON, "20260302T120001-1", lease)
+    assert taken[0] == NOON + (taken[1] - 1) * HOUR
+    assert taken[1] > 3
+    assert (held(place), len(state(place, "suppressions"))) == before
 
 
 class Killed(BaseException):

@@ -17,6 +17,7 @@ from ometria_replica import sql
 from ometria_replica.mapping import MASKED, mask_addresses, words_sql
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
 from ometria_replica.selection import Selection, Values, chunks
+from ometria_replica.warehouse.disjoint_sets import DisjointSets
 from ometria_replica.warehouse.quotations import QuotationSearch
 from ometria_replica.warehouse.state_tables import REJECTS
 
@@ -264,23 +265,13 @@ class People:
 
     def _parted(self) -> Iterator[frozenset[str]]:
         """Part the known ids into those of each person."""
-        owner: dict[str, str] = {
-            name: name for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN}")
-        }
-
-        def first(name: str) -> str:
-            while owner[name] != name:
-                owner[name] = owner[owner[name]]
-                name = owner[name]
-            return name
-
-        beside: dict[int, str] = {}
+        sets, beside = DisjointSets(), dict[int, str]()
         for place, name in self._rows(f"SELECT place, id FROM {_LINKS} SEMI JOIN {_KNOWN}"
                                       " USING (id)"):  # fmt: skip
-            owner[first(name)] = first(beside.setdefault(place, name))
+            sets.join(name, beside.setdefault(place, name))
         people: dict[str, set[str]] = {}
-        for name in sorted(owner):
-            people.setdefault(first(name), set()).add(name)
+        for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN} ORDER BY id"):
+            people.setdefault(sets.name(name), set()).add(name)
         yield from map(frozenset, people.values())
 
     # --- rows ---
