@@ -12,7 +12,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.rewriting import Rewriting
+from ometria_replica.warehouse.rewriting import RowRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,7 +106,7 @@ class _Rehash:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.for_account(self.account) if t.name in changed]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
-        rewriting = Rewriting(self.warehouse.sessions, self.warehouse.connection)
+        rewriting = RowRewriting(self.warehouse.sessions, self.warehouse.connection)
         prepared: list[Rewritten] = []
         for table in tables:
             if not problems[table.name]:
@@ -134,7 +134,7 @@ class _Rehash:
 
     def _write(
         self,
-        rewriting: Rewriting,
+        rewriting: RowRewriting,
         prepared: Iterable[Rewritten],
         to_reload: Iterable[Table],
         wanted: Owner,

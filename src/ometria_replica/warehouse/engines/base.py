@@ -101,6 +101,12 @@ class Engine(ABC):
         """List the columns that an INSERT has to name: not null, and without a default."""
         return []
 
+    def own_columns(self, table: Table) -> list[str]:
+        """Name, quoted, the columns that a user has added and that keep their values."""
+        ours = {column.name for column in table.all_columns}
+        there = self.columns(table) if self.keeps_own_columns else []
+        return [sql.quoted(name) for name, _ in there if name not in ours]
+
     @abstractmethod
     def create_schema(self, name: str) -> None:
         """Create a schema, unless it exists."""
@@ -155,6 +161,9 @@ class Engine(ABC):
 
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
+
+    def share(self, name: str) -> None:
+        """Make a temporary table of the DuckDB in which records are mapped readable here."""
 
     def rolls_back(self) -> bool:
         """
