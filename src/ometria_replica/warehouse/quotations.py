@@ -14,7 +14,7 @@ from ometria_replica import sql
 from ometria_replica.mapping import MASKED, SIGNS, addresses_sql, mask_addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -28,20 +28,24 @@ _AT_ONCE = 500  # Rows of an update: each has two parameters, and is compared wi
 
 @dataclass(frozen=True)
 class Quotations:
-    """The texts of *column* that quote an address, as they are to be, by the key of their row."""
+    """The texts of *column* that quote an address: of each the row's key, the text, the new one."""
 
     table: Table
     column: str
-    masked: Mapping[str, str]
+    texts: tuple[tuple[str, str, str], ...]
 
     def updates(self) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
         """Write the new value for some keys at once, as an expression with parameters."""
-        pairs = list(self.masked.items())
-        for start in range(0, len(pairs), _AT_ONCE):
-            some = pairs[start : start + _AT_ONCE]
-            cases = " ".join("WHEN ?::VARCHAR THEN ?::VARCHAR" for _ in some)
-            value = f"CASE __sync_key {cases} ELSE {sql.quoted(self.column)} END"
-            yield tuple(key for key, _ in some), value, [text for pair in some for text in pair]
+        for start in range(0, len(self.texts), _AT_ONCE):
+            some = self.texts[start : start + _AT_ONCE]
+            masked = {text: new for _, text, new in some}
+            cases = " ".join("WHEN ?::VARCHAR THEN ?::VARCHAR" for _ in masked)
+            name = sql.quoted(self.column)
+            yield (
+                tuple(dict.fromkeys(key for key, *_ in some)),
+                f"CASE {name} {cases} ELSE {name} END",
+                [text for pair in masked.items() for text in pair],
+            )
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,18 @@ class QuotationSearch:
         if not names:
             return
         self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_FOUND} (name VARCHAR, key VARCHAR, masked VARCHAR)"
+            f"CREATE OR REPLACE TEMP TABLE {_FOUND} (name VARCHAR, key VARCHAR,"
+            " text VARCHAR, masked VARCHAR)"
         )
         for rows in self.engine.containing(table, self.source_id, names, SIGNS):
             self._look_at(rows, names, without)
         for name in names:
             found = self.connection.execute(
-                f"SELECT key, masked FROM {_FOUND} WHERE name = ? ORDER BY ALL", [name]
+                f"SELECT DISTINCT key, text, masked FROM {_FOUND} WHERE name = ? ORDER BY ALL",
+                [name],
             ).fetchall()
             if found:
-                yield Quotations(table, name, dict(found))
+                yield Quotations(table, name, tuple(found))
         self.connection.execute(f"DROP TABLE {_FOUND}")
 
     def _look_at(
@@ -98,7 +104,7 @@ class QuotationSearch:
         others = f" ANTI JOIN {without} USING (__sync_key)" if without else ""
         for name in names:
             self.connection.execute(
-                f"INSERT INTO {_FOUND} SELECT ?, __sync_key, masked FROM {_ARRIVED}{others}"
+                f"INSERT INTO {_FOUND} SELECT ?, __sync_key, text, masked FROM {_ARRIVED}{others}"
                 f" JOIN {MASKED} ON {sql.quoted(name)} = text",
                 [name],
             )

@@ -288,7 +288,7 @@ class LakeRemote(Remote):
             )
             self._stream(
                 f"SELECT {sql.names(table)} FROM {_STORED}"
-                f" ANTI JOIN ({rows.query}) new_rows USING (__sync_key, __source_id)"
+                f" ANTI JOIN ({rows.query}) new_rows USING ({', '.join(table.key)})"
                 f"{stays if gone else ''} UNION ALL {rows.query}",
                 lambda merged: there.overwrite(touched, merged),
             )
