@@ -10,7 +10,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import LINEAGE, Feed
+from ometria_replica.schema import LINEAGE, Feed, Inside
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -209,5 +209,7 @@ def _read(read: Read) -> str:
     match read:
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
+        case Inside(parent=parent, field=field):
+            return f"the array {field} inside each record of {parent}"
         case _:
             return f"GET /{read.endpoint}"
