@@ -182,7 +182,8 @@ class Batch:
     the lists that are noted for a retry, and ends an interrupted read. *is_full* marks every
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
-    *joined_ids* are suppressed from now on.
+    *joined_ids* are suppressed from now on. *any_time* says that an event may replace a row with
+    another time, so that rows of any time are searched for its key.
     """
 
     table: Table
@@ -199,6 +200,7 @@ class Batch:
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
     joined_ids: tuple[JoinedId, ...] = ()
+    any_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,17 @@ def compare(engine: Engine, batch: Batch) -> Changes:
         )
 
 
+def match(engine: Engine, batch: Batch) -> str:
+    """
+    Find the rows whose keys the staged rows of *batch* have, where the engine has both.
+
+    Returns the temporary table with their row ids, ``staged_row`` and ``target_row``. The rows of
+    an event are searched only within the batch's span of time.
+    """
+    _Comparison(engine, batch).find_replaced()
+    return _REPLACED
+
+
 @dataclass(frozen=True)
 class _Comparison:
     engine: Engine
@@ -50,7 +61,7 @@ class _Comparison:
 
     def changes(self) -> Changes:
         engine, table = self.engine, self.batch.table
-        self._find_replaced()
+        self.find_replaced()
         older = self._leave_out_older()
         self._settle_stamps()
         rows = self._rows_to_write() if older else STAGED
@@ -79,7 +90,7 @@ class _Comparison:
             state=self.batch,
         )
 
-    def _find_replaced(self) -> None:
+    def find_replaced(self) -> None:
         """
         Match the keys first, then compare the few rows that match.
 
@@ -118,7 +129,7 @@ class _Comparison:
         conditions let DuckDB skip what it need not read; joined by OR they would not.
         """
         table = self.batch.table
-        if table.time is None or not self.engine.prunes_by_time:
+        if table.time is None or self.batch.any_time or not self.engine.prunes_by_time:
             return ["true"]
         time = sql.quoted(table.time)
         first, last, untimed = self.engine.rows(

@@ -317,7 +317,7 @@ class LocalMergeEngine(Engine):
         A staged row without a time may replace one that has a time, on any day.
         """
         source_id, table = batch.source_id, batch.table
-        if table.time is None:
+        if table.time is None or batch.any_time:
             yield Selection(source_id, Values("__sync_key", self._staged_keys()))
             return
         time = sql.quoted(table.time)
