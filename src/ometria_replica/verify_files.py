@@ -68,7 +68,7 @@ class FilesVerification(TableVerification):
 
     def verify(self) -> None:
         """Stage the files, and compare their rows; then explain what is no fault."""
-        read, files = self.read, self.plan.files
+        read, files, self.waiting = self.read, self.plan.files, self.listed.waiting
         with temp_folder(read.run.temp_directory) as folder:
             fetched = read.source.export(read.table).fetch(files, folder)
             done = size = 0

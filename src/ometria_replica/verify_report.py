@@ -43,7 +43,8 @@ class TableVerified:
     *newer* rows differ, and may have changed in Ometria since the last sync: the next one reads
     them. The records of *gone* rows are gone in Ometria, as is usual. *repaired* rows are missing
     or stale no more, or were removed; the other counts are without them. *unreadable* files were
-    loaded, and cannot be read now. *differences* are the first of each kind.
+    loaded, and cannot be read now; *waiting* ones no sync has loaded. *differences* are the first
+    of each kind.
     """
 
     source_id: str
@@ -60,6 +61,7 @@ class TableVerified:
     gone: int = 0
     repaired: int = 0
     unreadable: tuple[str, ...] = ()
+    waiting: int = 0
     columns: tuple[str, ...] = ()
     differences: tuple[Differing, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -98,8 +100,8 @@ class VerifyReport:
 
     @property
     def newer(self) -> int:
-        """How many rows may have changed in Ometria since the last sync."""
-        return sum(table.newer for table in self.tables)
+        """How many rows may have changed in Ometria since the last sync; also files that wait."""
+        return sum(table.newer + table.waiting for table in self.tables)
 
     @property
     def requests(self) -> int:
@@ -137,8 +139,8 @@ class VerifyReport:
         if not self.tables:
             return "Nothing was verified."
         if self.newer:
-            rows = counted(self.newer, "row")
-            return f"No row is wrong; {rows} may be newer in Ometria, and the next sync reads them."
+            rows = counted(self.newer, "row or file", "rows and files")
+            return f"No row is wrong; {rows} may be newer, and the next sync reads them."
         return "Every row that was compared is as Ometria and the export have it."
 
     def _name(self, table: TableVerified) -> str:
@@ -176,6 +178,8 @@ def _explained(table: TableVerified) -> Iterator[str]:
         number = getattr(table, kind)
         if number > SHOWN_KEYS:
             yield f"{kind}: {number - SHOWN_KEYS:,} more; --json names up to 100."
+    if table.waiting:
+        yield f"{counted(table.waiting, 'file waits', 'files wait')} for the next sync."
     for name in table.unreadable:
         yield f"the file {name} was loaded, and cannot be read now."
     yield from (f"{remark}." for remark in table.remarks)

@@ -74,6 +74,7 @@ class TableVerification:
     parts: int = 0
     parts_total: int = 0
     unreadable: list[str] = field(default_factory=list)
+    waiting: int = 0
 
     def __post_init__(self) -> None:
         self.findings = Findings(self.read.warehouse.connection, self.read.table)

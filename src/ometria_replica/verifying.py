@@ -311,6 +311,7 @@ def _verified(work: TableVerification) -> TableVerified:
         gone=findings.count("", GONE),
         repaired=findings.count("", REPAIRED),
         unreadable=tuple(work.unreadable),
+        waiting=work.waiting,
         columns=findings.columns(),
         differences=tuple(differences),
         remarks=tuple(work.remarks),

@@ -19,6 +19,7 @@ from tests.duck import opened, read_file
 from tests.incremental.shops import DAY, HOUR, NOON, ReceivedRequests, account, config, replicate
 from tests.incremental.verifications import (
     PLANTED,
+    QUIET_SINCE,
     differing,
     plant,
     quiet_feed,
@@ -366,3 +367,22 @@ def test_a_repair_is_in_the_history(replica: Replica) -> None:
     runs = read_file(replica.warehouse, "ometria_replica.runs", order="started_at")
     report = json.loads(runs[-1]["report"])
     assert {t["table"]: t["inserted"] for t in report["tables"] if t["inserted"]} == {"profiles": 2}
+
+
+def test_of_two_events_with_one_key_the_row_may_be_either(warehouse: Path) -> None:
+    """Ometria sends them in no fixed order, so which of them a sync has kept is no difference."""
+    shop = quiet_shop()
+    shop.set_time(QUIET_SINCE)
+    for event in ("list_enter", "list_exit"):
+        shop.add_change("10", "p39", event, at=QUIET_SINCE - DAY)
+    shop.set_time(NOON)
+    with serve(shop, requests_per_second=None) as server:
+        settings = account(server)
+        replicate(warehouse, settings, at=NOON, tables=["lists", "member_lists"])
+        for event, kinds in (("list_enter", set()), ("list_exit", set()), ("other", {"stale"})):
+            change(
+                warehouse,
+                f"UPDATE ometria.member_lists SET event = '{event}' WHERE profile_id = 'p39'",
+            )
+            report = verified(warehouse, settings, tables=["member_lists"])
+            assert {kind for _, kind, _ in differing(report)} == kinds
