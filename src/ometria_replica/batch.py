@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ometria_replica.read_position import InterruptedRead
+    from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
     from ometria_replica.suppressions import JoinedId
@@ -101,7 +101,8 @@ class TableState:
     time of its last complete listing. *refreshed* maps each list to its refresh
     when its changes were last read. *interrupted* is a full read that did not end, to be
     continued; None if there is none. *retry_files* maps the name of each file that could not be
-    read to the time from which it is tried again.
+    read to the time from which it is tried again. *ends* are where the last reads of collections
+    that grow have ended.
     """
 
     watermark: datetime | None = None
@@ -116,6 +117,7 @@ class TableState:
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
     retry_files: Mapping[str, datetime] = field(default_factory=dict)
+    ends: tuple[ReadPosition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,23 @@ class DeleteDetection:
 
 
 @dataclass(frozen=True)
+class Part:
+    """
+    Rows of *table* that a batch carries beside its own, in the temporary table *staged*.
+
+    *staged* has the columns of *table*, and one row for each key. *parent* names the column with
+    the ``__sync_key`` of the record that a row is inside, the same for all rows of a key. What was
+    staged for a record then is all that there is, so other rows inside it are gone. None: nothing
+    is gone. In both cases rows are removed with their record, which without *parent* is the one
+    with their own key.
+    """
+
+    table: Table
+    staged: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """
     Staged rows of one table, and the state to commit with them.
@@ -182,8 +201,10 @@ class Batch:
     the lists that are noted for a retry, and ends an interrupted read. *is_full* marks every
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
-    *joined_ids* are suppressed from now on. *any_time* says that an event may replace a row with
-    another time, so that rows of any time are searched for its key.
+    *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
+    with the batch. *ends*, unless they are None, replace where the last reads of growing
+    collections have ended. *any_time* says that an event may replace a row with another time, so
+    that rows of any time are searched for its key.
     """
 
     table: Table
@@ -200,6 +221,8 @@ class Batch:
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
     joined_ids: tuple[JoinedId, ...] = ()
+    parts: tuple[Part, ...] = ()
+    ends: tuple[ReadPosition, ...] | None = None
     any_time: bool = False
 
 
@@ -224,7 +247,8 @@ class Loaded:
     *unchanged* rows had the same contents and get a new ``__synced_at``. *older* rows were left
     out because the row in the table is from a newer file. *merged* counts distinct events that
     replaced another under their key. *deleted_upstream* rows were not found by a full read;
-    *removed* of them were removed, unless there were too many: *removal_refused*.
+    *removed* of them were removed, unless there were too many: *removal_refused*. *parts* are the
+    results of the batch's parts by the full names of their tables.
     """
 
     inserted: int = 0
@@ -235,6 +259,7 @@ class Loaded:
     deleted_upstream: int = 0
     removed: int = 0
     removal_refused: bool = False
+    parts: Mapping[str, Loaded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

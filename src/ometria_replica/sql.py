@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.mapping import SQL_TYPES, stamped
 from ometria_replica.mapping import literal as literal  # noqa: PLC0414 -- passed on.
 from ometria_replica.mapping import quoted as quoted  # noqa: PLC0414 -- passed on.
-from ometria_replica.schema import ROW_KEY, STATE_SCHEMA, StateTable
+from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Dialect, to_sql
 
 if TYPE_CHECKING:
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.selection import Selection
 
-DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "integer": "BIGINT"}
+DUCKDB_TYPES: Mapping[str, str] = SQL_TYPES
 POSTGRES_TYPES: Mapping[str, str] = {
     "text": "text",
     "boolean": "boolean",
     "date": "date",
     "timestamptz": "timestamp with time zone",
     "integer": "bigint",
+    "decimal": "numeric(38,9)",
 }
 
 DIALECT = Dialect(name=quoted, moment=lambda at: f"TIMESTAMPTZ '{at.isoformat()}'", text=literal)
@@ -63,7 +64,7 @@ def comment(table: Table, column: str, text: str, catalog: str | None = None) ->
 
 def key_of(table: Table | StateTable) -> tuple[str, ...]:
     """Name the columns that identify a row."""
-    return table.key if isinstance(table, StateTable) else ROW_KEY
+    return table.key
 
 
 def columns_of(table: Table | StateTable) -> list[tuple[str, str]]:
@@ -85,7 +86,7 @@ def qualified(table: Table | StateTable, catalog: str | None = None) -> str:
 
 def same_contents(table: Table, staged: str, row: str) -> str:
     """Compare a staged row with a row of the table by their fields, without the stamps."""
-    return " AND ".join(f"({same_column(column, staged, row)})" for column in table.columns)
+    return " AND ".join(f"({same_column(column, staged, row)})" for column in table.contents)
 
 
 def same_column(column: Column, staged: str, row: str) -> str:

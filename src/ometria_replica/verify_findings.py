@@ -347,7 +347,7 @@ class Findings:
 
     @property
     def _contents(self) -> str:
-        names = [quoted(column.name) for column in self.table.columns if not column.stamp]
+        names = [quoted(column.name) for column in self.table.contents if not column.stamp]
         return f"hash({', '.join(names)})"
 
     @property

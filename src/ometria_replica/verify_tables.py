@@ -18,7 +18,7 @@ from ometria_replica.ometria.account_source import LOOK_BACK, due_since
 from ometria_replica.ometria.samples import read_offsets, read_parents, read_stretches
 from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
-from ometria_replica.schema import Pages, PerParent, Windows
+from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.verify_findings import Findings
 
@@ -203,6 +203,8 @@ class TableVerification:
             self.parts = 0
             self.remarks.append("not read to its end, since --requests were used up")
         doubtful = reading.is_doubtful and not reading.retry
+        if isinstance(read.table.read, Newest):
+            return None
         return Selection(read.account.source_id) if is_whole and not doubtful else None
 
     def _read_stretches(self, windows: Windows) -> Selection | None:
@@ -251,7 +253,7 @@ class TableVerification:
         if not findings.suspects("stale", 1) and not findings.suspects("missing", 1):
             return
         match self.read.table.read:
-            case Pages(since=None):
+            case Pages(since=None) | Growing() | Newest():  # Each read of all mends it.
                 findings.explain(NEWER, "true")
             case Pages():
                 self._explain_updated()
@@ -289,7 +291,8 @@ class TableVerification:
     def _ask_again(self) -> None:
         """Ask for records that differ once more: they may have changed, or be gone by now."""
         read = self.read
-        if not isinstance(read.table.read, Pages) or self.repairs:
+        profiles = _of_profiles(read.table)
+        if profiles is None or self.repairs:
             return
         asked: dict[str, str] = {}
         for kind in ("missing", "stale"):
@@ -303,9 +306,7 @@ class TableVerification:
                 break
             keys.append(key)
             try:
-                answer = read.source.client.get(
-                    f"{read.table.read.endpoint}/{quote(profile_id, safe='')}"
-                )
+                answer = read.source.client.get(f"{profiles.endpoint}/{quote(profile_id, safe='')}")
             except NotFound:
                 continue
             found.append(Page(answer.records, answer.requested_at, answer.origin))
@@ -376,7 +377,8 @@ class TableVerification:
         A full read gives each row that it finds a new load time, where rows are written again.
         """
         full_read_at: datetime | None = self.plan.state.full_read_at
-        if full_read_at is None or not self.verification.restamps:
+        is_noted = self.read.table.record_id is not None
+        if full_read_at is None or not is_noted or not self.verification.restamps:
             self.findings.explain_extra(GONE, "true")
             return
         at = full_read_at.isoformat()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
-from ometria_replica.errors import DifferencesFound, OmetriaError
+from ometria_replica.errors import AccessDenied, DifferencesFound, NotFound, OmetriaError
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
 from ometria_replica.run_endings import leased, recorded_if_stopped
-from ometria_replica.schema import Feed, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
@@ -68,6 +68,7 @@ def verify(
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``, if not all could be read.
     """
+    catalog = catalog.of(config.accounts)
     chosen = catalog.only(tables)
     privacy.refuse_problems(catalog, config.accounts)
     refuse_if_unknown(config)
@@ -158,7 +159,7 @@ class _Verifying:
 
     def _tables(self, warehouse: Warehouse, account: AccountSettings, chosen: Catalog) -> None:
         run, source_id = self.run, account.source_id
-        every = self.catalog.for_account(account).tables
+        every = self.catalog.every.as_set(account).tables
         with AccountSource(account, run.started_at, self.catalog) as source:
             verification = Verification(warehouse.sessions, warehouse.leases)
             suppressed = warehouse.suppressions.of(source_id, privacy.secret_for(account))
@@ -266,7 +267,11 @@ class _Verifying:
                 work = make()
                 work.verify()
         except OmetriaError as error:
-            self._fail(read, error)
+            is_refused = isinstance(error, AccessDenied | NotFound)
+            if is_refused and read.table.optional and read.table.name not in read.account.require:
+                self._leave_out(read.account, read.table, f"it could not be read: {error}")
+            else:
+                self._fail(read, error)
             return
         self.found.append(
             replace(
@@ -320,7 +325,7 @@ def _verified(work: TableVerification) -> TableVerified:
 
 def _not_alone(table: Table) -> str | None:
     """Say why a table cannot be verified by itself; None if it can."""
-    known = isinstance(table.read, Pages | Windows | PerParent | Feed)
+    known = isinstance(table.read, Pages | Windows | PerParent | Growing | Newest | Feed)
     return None if known else "it is loaded with another table, and not compared by itself"
 
 

@@ -130,16 +130,15 @@ def state_before_rows() -> None:
     """Watermark and file log are committed before the rows of their batch."""
     original = Warehouse._write
 
-    def write(self: Warehouse, changes: Any) -> None:
-        engine, batch = self._engine, changes.state
+    def write(self: Warehouse, changes: Any, batch: Any) -> None:
+        engine = self._engine
         engine.execute("COMMIT")
         self.state._write_files(batch)
         if batch.watermark is not None:
             row = [batch.source_id, batch.table.name, "watermark", batch.watermark, batch.run_id]
             engine.replace(WATERMARKS, row)
         engine.execute("BEGIN")
-        state = replace(batch, watermark=None, files=())
-        original(self, replace(changes, state=state))
+        original(self, changes, replace(batch, watermark=None, files=()))
 
     _patch(Warehouse, "_write", write)
 

@@ -40,6 +40,7 @@ LEAVES_NO_WRONG_ROW = {
     "dead runs hold on": "the run fails",
     "no fence": "two runs at once",
     "deleted for ever": "an entry of deleted_upstream",
+    "delete detection over all sources": "entries of deleted_upstream",
 }
 """Defects of which the scenario shows something else, and what that is."""
 

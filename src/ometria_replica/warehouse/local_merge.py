@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch
+    from ometria_replica.batch import Batch, Part
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.remotes.base import Remote
@@ -98,7 +98,7 @@ class LocalMergeEngine(Engine):
         self._has_state = False
         self._read: set[str] = set()
         self._wrote_rows = False
-        self._full_copy: tuple[str, str] | None = None
+        self._full_copies: set[tuple[str, str]] = set()
 
     # --- statements run in memory ---
 
@@ -188,16 +188,24 @@ class LocalMergeEngine(Engine):
     @override
     def stage(self, batch: Batch) -> None:
         """Copy the rows that the batch may replace; for a full read all rows, once."""
-        full_copy = (batch.table.name, batch.source_id) if batch.is_full else None
-        if full_copy and full_copy == self._full_copy:
+        tables = [batch.table, *(part.table for part in batch.parts)]
+        wanted = {(table.full_name, batch.source_id) for table in tables if batch.is_full}
+        self._full_copies &= wanted
+        self._stage(batch.table, batch, self._replaceable(batch))
+        for part in batch.parts:
+            self._stage(part.table, batch, self._replaceable_of(part, batch.source_id))
+
+    def _stage(self, table: Table, batch: Batch, replaceable: Iterable[Selection]) -> None:
+        copy = (table.full_name, batch.source_id)
+        if copy in self._full_copies:
             return
-        selections = [Selection(batch.source_id)] if full_copy else list(self._replaceable(batch))
-        self._copy(batch.table, selections)
-        self._full_copy = full_copy
+        self._copy(table, [Selection(batch.source_id)] if batch.is_full else list(replaceable))
+        if batch.is_full:
+            self._full_copies.add(copy)
 
     @override
     def prefetch(self, table: Table, selection: Selection) -> None:
-        self._full_copy = None
+        self._full_copies.clear()
         self._copy(table, [selection])
 
     @override
@@ -207,7 +215,7 @@ class LocalMergeEngine(Engine):
 
         If writing fails the remote may have the rows or not, so the copy is dropped.
         """
-        full_copy, self._full_copy = self._full_copy, None
+        full_copies, self._full_copies = self._full_copies, set()
         table = changes.table
         differing = self._differing(changes)
         if self.count_of(differing.rows):
@@ -222,9 +230,9 @@ class LocalMergeEngine(Engine):
             keys = self._texts(f"SELECT __sync_key FROM {changes.gone}")
             with step("remote removal"):
                 self._remote.delete(table, Selection(changes.source_id, Values("__sync_key", keys)))
-        if full_copy:
+        if (table.full_name, changes.source_id) in full_copies:
             self._local.apply(changes)
-        self._full_copy = full_copy
+        self._full_copies = full_copies
 
     @override
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
@@ -251,7 +259,7 @@ class LocalMergeEngine(Engine):
 
     @override
     def delete(self, table: Table, selection: Selection) -> int:
-        self._full_copy = None
+        self._full_copies.clear()
         found = self.count(table, selection)
         if found:
             self._remote.delete(table, selection)
@@ -316,18 +324,31 @@ class LocalMergeEngine(Engine):
 
         A staged row without a time may replace one that has a time, on any day.
         """
-        source_id, table = batch.source_id, batch.table
-        if table.time is None or batch.any_time:
-            yield Selection(source_id, Values("__sync_key", self._staged_keys()))
+        if batch.any_time:
+            return iter(
+                [Selection(batch.source_id, Values("__sync_key", self._staged_keys(STAGED)))]
+            )
+        return self._replaceable_by(STAGED, batch.table, batch.source_id)
+
+    def _replaceable_of(self, part: Part, source_id: str) -> Iterator[Selection]:
+        """Select the rows that a part may replace, and those inside the batch's records."""
+        if part.parent:
+            yield Selection(source_id, Values(part.parent, self._staged_keys(STAGED)))
+        else:
+            yield from self._replaceable_by(part.staged, part.table, source_id)
+
+    def _replaceable_by(self, staged: str, table: Table, source_id: str) -> Iterator[Selection]:
+        if table.time is None:
+            yield Selection(source_id, Values("__sync_key", self._staged_keys(staged)))
             return
         time = sql.quoted(table.time)
         days = self.rows(
-            f"SELECT DISTINCT ({time} AT TIME ZONE 'UTC')::DATE FROM {STAGED}"
+            f"SELECT DISTINCT ({time} AT TIME ZONE 'UTC')::DATE FROM {staged}"
             f" WHERE {time} IS NOT NULL ORDER BY ALL"
         )
         spans = tuple(_stretches([day for (day,) in days]))
         yield Selection(source_id, times=Times(table.time, spans, untimed=True))
-        untimed = self._staged_keys(f"WHERE {time} IS NULL")
+        untimed = self._staged_keys(staged, f"WHERE {time} IS NULL")
         if untimed:
             yield Selection(source_id, Values("__sync_key", untimed))
 
@@ -366,8 +387,8 @@ class LocalMergeEngine(Engine):
         )
         return replace(changes, rows=_DIFFERING, counts=replace(counts, unchanged=0))
 
-    def _staged_keys(self, where: str = "") -> tuple[str, ...]:
-        return self._texts(f"SELECT __sync_key FROM {STAGED} {where}")
+    def _staged_keys(self, staged: str, where: str = "") -> tuple[str, ...]:
+        return self._texts(f"SELECT __sync_key FROM {staged} {where}")
 
     def _texts(self, query: str) -> tuple[str, ...]:
         return tuple(text for (text,) in self.rows(query))
@@ -383,7 +404,7 @@ class LocalMergeEngine(Engine):
         if not self._remote.columns(table):
             return
         for place, selection in enumerate(selections):
-            anew = f" ANTI JOIN {here} USING (__sync_key, __source_id)" if place else ""
+            anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if place else ""
             for rows in self._remote.read(table, selection):
                 self._insert(
                     f"INSERT INTO {here} ({names}) SELECT {names} FROM {_SENT}{anew}", rows

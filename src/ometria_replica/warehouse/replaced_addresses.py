@@ -82,7 +82,7 @@ class ReplacedAddresses(Part):
     def _found(
         self, table: Table, wanted: Wanted, replaced: frozenset[tuple[PersonId, str]]
     ) -> Found | None:
-        """Find the events of *replaced* addresses that no other profile has; None if all have."""
+        """Find rows of *replaced* addresses that no other profile has; None if all have."""
         people = self.erasures.people(wanted)
         try:
             found = people.find(replaced, follow=False)
@@ -91,8 +91,7 @@ class ReplacedAddresses(Part):
                 found = people.find(replaced, follow=False)
         finally:
             people.forget()
-        events = {each.name for each in wanted.tables if each.events}
-        keys = {name: keys for name, keys in found.keys.items() if name in events}
+        keys = {name: keys for name, keys in found.keys.items() if name != table.name}
         return replace(found, keys=keys) if replaced else None
 
     def _used_by_others(

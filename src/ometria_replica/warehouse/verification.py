@@ -221,7 +221,7 @@ def _same(table: Table) -> Mapping[str, str]:
     A stamp is what a sync has asked for, and not what Ometria sent. Of the lineage only the
     account is compared: equal keys have one source, and the load time is ours.
     """
-    compared = {column.name: f"({sql.same_column(column, 's', 't')})" for column in table.columns}
+    compared = {column.name: f"({sql.same_column(column, 's', 't')})" for column in table.contents}
     return {**compared, "_account_id": "(s._account_id IS NOT DISTINCT FROM t._account_id)"}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse import state_upgrades
-from ometria_replica.warehouse.comparison import compare
+from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
 from ometria_replica.warehouse.erasures import Erasures
 from ometria_replica.warehouse.expiry import Expiry
@@ -101,7 +102,7 @@ class Warehouse:
             for table in self._catalog:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
-            are_treated = self.treatments.refuse_changed(owner, self._catalog)
+            are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
             if not self.sessions.dry_run:
@@ -122,7 +123,7 @@ class Warehouse:
     def refuse_changed_treatments(self, owner: Owner) -> None:
         """Raise ConfigError if rows of *owner* were loaded with other treatments. Only reads."""
         with self.sessions.open("reading the treatments of columns"):
-            self.treatments.refuse_changed(owner, self._catalog)
+            self.treatments.refuse_changed(owner, self._catalog.every)
 
     def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
         """Read how the columns of a source are treated in the rows that are there."""
@@ -218,27 +219,27 @@ class Warehouse:
     def _load(self, batch: Batch) -> Loaded:
         with self.sessions.open(f"loading {batch.table.name}"):
             self._engine.stage(batch)
-            changes = compare(self._engine, batch)
+            changes = compare_all(self._engine, batch)
             if not self.sessions.dry_run:
                 with self._engine.transaction("the batch"):
-                    self._write(changes)
-        return changes.counts
+                    self._write(changes, batch)
+        own, *parts = changes
+        return replace(own.counts, parts={each.table.full_name: each.counts for each in parts})
 
-    def _write(self, changes: Changes) -> None:
-        lease = changes.state.lease if changes.state else None
-        if lease and self._must_renew(changes, lease):
+    def _write(self, changes: Sequence[Changes], batch: Batch) -> None:
+        if batch.lease and self._must_renew(changes, batch.lease):
             with step("renewal"):
-                self.leases.renew(lease)
+                self.leases.renew(batch.lease)
         with step("rows"):
-            self._engine.apply(changes)
-        if changes.state:
-            self.suppressions.join(changes.state)
-            self.rejects.write(changes, changes.state)
-            self.state.write(changes, changes.state)
+            for each in changes:
+                self._engine.apply(each)
+        self.suppressions.join(batch)
+        self.rejects.write(changes[0], batch)
+        self.state.write(changes[0], batch)
 
-    def _must_renew(self, changes: Changes, lease: Lease) -> bool:
+    def _must_renew(self, changes: Sequence[Changes], lease: Lease) -> bool:
         """Return True, unless no row is written: then now and then is enough."""
-        is_idle = changes.is_idle and not self._engine.rewrites_unchanged
+        is_idle = all(each.is_idle for each in changes) and not self._engine.rewrites_unchanged
         return not is_idle or self.leases.is_due(lease)
 
     def _create_or_upgrade(

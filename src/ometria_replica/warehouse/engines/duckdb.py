@@ -13,7 +13,6 @@ from ometria_replica import sql
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.schema import ROW_KEY
 from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
@@ -119,6 +118,8 @@ class DuckDBEngine(Engine):
             yield
             with step(f"commit of {name}"):
                 self.connection.execute("COMMIT")
+            if self._unmerged >= ROW_GROUP:
+                self._unmerged = 0
         except BaseException:
             self._roll_back()
             raise
@@ -222,7 +223,7 @@ class DuckDBEngine(Engine):
         if own:
             self.temporary(
                 _OWN,
-                f"SELECT {', '.join([*ROW_KEY, *own])} FROM {target}"
+                f"SELECT {', '.join([*sql.key_of(changes.table), *own])} FROM {target}"
                 f" WHERE rowid IN (SELECT target_row FROM {changes.replaced})",
             )
         with step("delete"):
@@ -241,9 +242,10 @@ class DuckDBEngine(Engine):
         with step("insert"):
             self.execute(f"INSERT INTO {target} ({names}) SELECT {names} FROM {changes.rows}")
         if own:
+            key = " AND ".join(f"t.{name} = kept.{name}" for name in sql.key_of(changes.table))
             self.execute(
                 f"UPDATE {target} t SET {', '.join(f'{name} = kept.{name}' for name in own)}"
-                f" FROM {_OWN} kept WHERE {' AND '.join(f't.{k} = kept.{k}' for k in ROW_KEY)}"
+                f" FROM {_OWN} kept WHERE {key}"
             )
 
     def _merge_later(self, changes: Changes) -> None:
@@ -258,8 +260,6 @@ class DuckDBEngine(Engine):
         self._unmerged += counts.inserted + counts.updated + counts.unchanged + counts.merged
         is_due = self._unmerged >= ROW_GROUP
         self._attachment.merge_row_groups(self.connection, now=is_due)
-        if is_due:
-            self._unmerged = 0
 
     def _own_columns(self, table: Table) -> list[str]:
         """Name the columns that a user has added, quoted."""

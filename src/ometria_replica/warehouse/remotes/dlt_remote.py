@@ -22,7 +22,7 @@ from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.schema import ROW_KEY, StateTable
+from ometria_replica.schema import StateTable
 from ometria_replica.selection import Dialect, Selection, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote, StateChange
@@ -190,7 +190,7 @@ class DltRemote(Remote):
         return described(
             table.name,
             columns,
-            ROW_KEY,
+            table.key,
             strategy,
             table_hints={**layout.table, **(hints or {})},
             column_hints=layout.columns,
@@ -275,7 +275,7 @@ class DltRemote(Remote):
             return {}
         time = self._loader.quoted(table.time)
         scope = " AND ".join(
-            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(ROW_KEY)
+            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(table.key)
         )
         times = touched.times
         if times and times.spans and not times.untimed:

@@ -270,7 +270,7 @@ class LakeRemote(Remote):
         with self._registered(_STORED, there.rows(touched)):
             self._stream(
                 f"SELECT {sql.names(table)} FROM {_STORED}"
-                f" ANTI JOIN ({rows.query}) new_rows USING (__sync_key, __source_id)"
+                f" ANTI JOIN ({rows.query}) new_rows USING ({', '.join(table.key)})"
                 f" UNION ALL {rows.query}",
                 lambda merged: there.overwrite(touched, merged),
             )

@@ -9,7 +9,6 @@ import clickhouse_driver  # noqa: F401 -- As above.
 from dlt.destinations import clickhouse as factory
 from dlt.destinations.impl.clickhouse.factory import ClickHouseTypeMapper
 
-from ometria_replica.schema import ROW_KEY
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def layout(table: Table) -> Layout:
     time of each part. An INSERT may have rows of 100 partitions, so years are cut at both ends:
     a time of 1900 or 2299 is one that somebody typed.
     """
-    sort = {"x-clickhouse-sort": list(ROW_KEY)}
+    sort = {"x-clickhouse-sort": list(table.key)}
     if table.time is None:
         return Layout(sort)
     return Layout(

@@ -8,7 +8,6 @@ import psycopg2  # noqa: F401 -- dlt would miss it only when it connects.
 from dlt.destinations import postgres as factory
 
 from ometria_replica.batch import BatchSize
-from ometria_replica.schema import ROW_KEY
 from ometria_replica.warehouse.postgres_vacuum import Vacuum
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination, Layout
 from ometria_replica.warehouse.remotes.dlt_loader import Failed
@@ -40,9 +39,9 @@ def options(address: Address) -> dict[str, Any]:
     }
 
 
-def layout(_: Table) -> Layout:
+def layout(table: Table) -> Layout:
     """Find rows by an index: without one a merge compared each row with each other."""
-    return Layout(unique=ROW_KEY)
+    return Layout(unique=table.key)
 
 
 def upgrade(loader: DltLoader, tables: Sequence[Table]) -> None:
@@ -53,10 +52,10 @@ def upgrade(loader: DltLoader, tables: Sequence[Table]) -> None:
     """
     found = loader.rows(_OLD_CONSTRAINTS, ["__sync_key"])
     old = {(schema, table): name for schema, table, name in found}
-    key = ", ".join(loader.quoted(name) for name in ROW_KEY)
     for table in tables:
         if name := old.get((table.schema, table.name)):
             there = loader.qualified(table.schema, table.name)
+            key = ", ".join(map(loader.quoted, table.key))
             loader.execute_all(
                 [
                     (f"ALTER TABLE {there} DROP CONSTRAINT {loader.quoted(name)}", ()),
