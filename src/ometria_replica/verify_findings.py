@@ -54,7 +54,8 @@ class Findings:
     """
     What was read of *table*, and which of its rows differ.
 
-    *record_id* is the column with an id that names no person, if there is one: of a list.
+    *record_id* is the column with an id that tells of no person, if there is one: of a list, or
+    of the list that a change is of.
     """
 
     connection: DuckDBPyConnection
@@ -62,14 +63,10 @@ class Findings:
     record_id: Column | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.record_id = next(
-            (
-                column
-                for column in self.table.columns
-                if column.source == "id" and not column.is_personal
-            ),
-            None,
-        )
+        every = self.table.columns
+        tells = isinstance(self.table.read, PerParent) or not any(c.is_personal for c in every)
+        own = (each for each in every if each.source == "id" and not each.is_personal)
+        self.record_id = next(own, None) if tells else None
         for name, columns in _COLUMNS.items():
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
