@@ -211,7 +211,8 @@ class Batch:
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
     with the batch. *ends*, unless they are None, replace where the last reads of growing
-    collections have ended.
+    collections have ended. *any_time* says that an event may replace a row with another time, so
+    that rows of any time are searched for its key.
     """
 
     table: Table
@@ -230,6 +231,7 @@ class Batch:
     joined_ids: tuple[JoinedId, ...] = ()
     parts: tuple[Part, ...] = ()
     ends: tuple[ReadPosition, ...] | None = None
+    any_time: bool = False
 
 
 @dataclass(frozen=True)

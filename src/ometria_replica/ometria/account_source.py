@@ -184,6 +184,12 @@ class AccountSource:
             case Feed() | Inside():
                 raise LookupError(f"{table.name} is not read from the API")
 
+    def parents(self, table: Table) -> list[Record]:
+        """Read the parents of a table that is read for each of them; none of another table."""
+        parent = table.read.parent if isinstance(table.read, PerParent) else None
+        pages = self._read_collection(parent) if parent else []
+        return [record for page in pages for record in page.records]
+
     def deletion_requests(self) -> list[DeletionRequest]:
         """Read the requests to anonymise people that Ometria has received."""
         pages = self._read_collection(DELETION_REQUESTS_ENDPOINT)
@@ -295,6 +301,16 @@ class AccountSource:
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
+
+
+def due_since(state: TableState, now: datetime, parent: Record) -> datetime:
+    """
+    Return the time from which on some sync of the next week reads the changes of a list again.
+
+    BEGINNING if it reads them all.
+    """
+    since = Refreshed(state, now + FULL_ROUND).since(parent)
+    return BEGINNING if since is None else since
 
 
 def _own_limits(catalog: Catalog) -> dict[str, int]:

@@ -94,6 +94,18 @@ def _record(part: Part, table: Table) -> str:
     return sql.quoted(table.record_id or "") if part.parent else "__sync_key"
 
 
+def match(engine: Engine, batch: Batch) -> str:
+    """
+    Find the rows whose keys the staged rows of *batch* have, where the engine has both.
+
+    Returns the temporary table with their row ids, ``staged_row`` and ``target_row``. The rows of
+    an event are searched only within the batch's span of time.
+    """
+    names = _Names()
+    _Comparison(engine, batch, batch.table, names).find_replaced()
+    return names.replaced
+
+
 @dataclass(frozen=True)
 class _Comparison:
     engine: Engine
@@ -116,7 +128,7 @@ class _Comparison:
 
     def _changes(self) -> Changes:
         engine, table, names = self.engine, self.table, self.names
-        self._find_replaced()
+        self.find_replaced()
         older = self._leave_out_older()
         self._settle_stamps()
         rows = self._rows_to_write() if older else names.staged
@@ -154,7 +166,7 @@ class _Comparison:
             removal_refused=deletes.remove and gone > removed,
         )
 
-    def _find_replaced(self) -> None:
+    def find_replaced(self) -> None:
         """
         Match the keys first, then compare the few rows that match.
 
@@ -194,7 +206,7 @@ class _Comparison:
         conditions let DuckDB skip what it need not read; joined by OR they would not.
         """
         table = self.table
-        if table.time is None or not self.engine.prunes_by_time:
+        if table.time is None or self.batch.any_time or not self.engine.prunes_by_time:
             return ["true"]
         time = sql.quoted(table.time)
         first, last, untimed = self.engine.rows(

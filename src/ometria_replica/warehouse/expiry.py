@@ -52,7 +52,7 @@ class Expiry(Part):
         is inside. *lease* gives the lease, from now on; raises Busy if another run has it.
         """
         tables = tuple(tables)
-        done = self._done(lease().source_id)
+        done = self.done(lease().source_id)
         for table in tables:
             if done.get(table.name) == table.oldest:
                 continue
@@ -64,7 +64,7 @@ class Expiry(Part):
                     yield from self._remove(table, inside, lease, now)
 
     @reads("reading how far rows were removed")
-    def _done(self, source_id: str) -> dict[str, datetime]:
+    def done(self, source_id: str) -> dict[str, datetime]:
         """Map each table to the oldest time that was kept when its last removal ended."""
         return dict(
             self._engine.rows(

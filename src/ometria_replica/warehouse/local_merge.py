@@ -339,6 +339,10 @@ class LocalMergeEngine(Engine):
 
         A staged row without a time may replace one that has a time, on any day.
         """
+        if batch.any_time:
+            return iter(
+                [Selection(batch.source_id, Values("__sync_key", self._staged_keys(STAGED)))]
+            )
         return self._replaceable_by(STAGED, batch.table, batch.source_id)
 
     def _replaceable_of(self, part: Part, source_id: str) -> Iterator[Selection]:
