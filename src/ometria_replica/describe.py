@@ -44,7 +44,8 @@ def describe(
     """
     if name is not None:
         bare = {table.full_name: table.name for table in catalog.every}
-        catalog = catalog.every.only([bare.get(name, name)])
+        name = bare.get(name, name)
+        catalog = (catalog.every if name in catalog.every.names else catalog).only([name])
     elif every:
         catalog = catalog.every
     if warehouse is None:
