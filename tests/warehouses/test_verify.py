@@ -63,7 +63,7 @@ def test_damage_is_found_and_repaired(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same counts in each warehouse: of all, and of a sample of all parts."""
-    monkeypatch.setattr(verification, "_ROWS_COPIED", 5)
+    monkeypatch.setattr(verification, "_ROWS_COPIED", 25)
     place = KINDS[kind](tmp_path)
     with serve(quiet_shop(), requests_per_second=None) as server:
         settings = account(server, quiet_feed(tmp_path / "feed"))
