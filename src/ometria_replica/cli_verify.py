@@ -65,7 +65,7 @@ def verify(
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Compare Ometria and the export with the warehouse, row by row. Exit 4: rows differ."""
+    """Compare Ometria and the export with the warehouse. Exits with 4 if rows differ."""
     from ometria_replica.progress import watching
     from ometria_replica.verify_sample import DEFAULT_SHARE
     from ometria_replica.verifying import refuse_differences

@@ -12,7 +12,9 @@ from ometria_replica.mapping import Staging
 from ometria_replica.records import Unreadable
 from ometria_replica.selection import Selection, Span, Times
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.verify_tables import AT_WORK, GONE, NEWER, TableVerification
+from ometria_replica.verify_extra import AT_WORK, ExtraRows
+from ometria_replica.verify_findings import GONE, NEWER
+from ometria_replica.verify_tables import TableVerification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +158,7 @@ class FilesVerification(TableVerification):
             GONE, f"loaded_at IN (FROM {_LOGGED}) AND loaded_at NOT IN (FROM {_READ})"
         )
         if self.repairs:
-            self._repair_extra()
+            ExtraRows(self).repair()
 
 
 def _version(file: FeedObject) -> tuple[str, str, int]:

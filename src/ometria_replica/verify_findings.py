@@ -36,6 +36,10 @@ _COLUMNS = {
         " loaded_at TIMESTAMPTZ, logged BOOLEAN, person VARCHAR, why VARCHAR"
     ),
 }
+NEWER, GONE, REPAIRED = "newer", "gone", "repaired"
+"""Why a difference is no fault of the replica, or none any more."""
+
+MOST_ASKED = 200  # Records that are asked for again, one by one: 50 seconds.
 MOST_KEYS = 100
 """Keys of each kind of difference that a report names."""
 

@@ -31,6 +31,22 @@ _OF_A_LIST = _OF_A_WINDOW = 3  # Requests of most: an answer is proven whole by 
 _FIRST_YEAR = 2010
 
 
+@dataclass
+class Budget:
+    """Counts the requests of a verification; *most* None: any number."""
+
+    most: int | None
+    used: int = 0
+    stopped: bool = False
+
+    def allows(self, requests: int = 0) -> bool:
+        """Whether another request may be sent, if the current account has sent *requests*."""
+        if self.most is None or self.used + requests < self.most:
+            return True
+        self.stopped = True
+        return False
+
+
 @dataclass(frozen=True)
 class Sample:
     """

@@ -3,60 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ometria_replica import retention
-from ometria_replica.batch import DeleteDetection, TableState
+from ometria_replica.batch import TableState
 from ometria_replica.batching import page_batches, stage_pages
 from ometria_replica.errors import NotFound
 from ometria_replica.following import forget_replaced
 from ometria_replica.local_duckdb import translating
-from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging
+from ometria_replica.mapping import STAGED, Staging
 from ometria_replica.ometria.account_source import LOOK_BACK, due_since
 from ometria_replica.ometria.samples import read_offsets, read_parents, read_stretches
 from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
 from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
-from ometria_replica.verify_findings import Findings
+from ometria_replica.verify_extra import ExtraRows, profiles_of
+from ometria_replica.verify_findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     import pyarrow as pa
 
     from ometria_replica.batch import Batch
     from ometria_replica.mapping import Staged
     from ometria_replica.ometria.per_parent import Parent
-    from ometria_replica.schema import Table
     from ometria_replica.table_reads import TableRead
-    from ometria_replica.verify_sample import Plan, Sample
+    from ometria_replica.verify_sample import Budget, Plan, Sample
     from ometria_replica.warehouse.verification import Verification
-
-MOST_ASKED = 200  # Records that are asked for again, one by one: 50 seconds.
-AT_WORK = timedelta(minutes=10)
-"""A row that was loaded so long before the verification began may be of a run that is at work."""
-
-NEWER, GONE, REPAIRED = "newer", "gone", "repaired"
-
-
-@dataclass
-class Budget:
-    """Counts the requests of a verification; *most* None: any number."""
-
-    most: int | None
-    used: int = 0
-    stopped: bool = False
-
-    def allows(self, requests: int = 0) -> bool:
-        """Whether another request may be sent, if the current account has sent *requests*."""
-        if self.most is None or self.used + requests < self.most:
-            return True
-        self.stopped = True
-        return False
 
 
 @dataclass
@@ -141,7 +117,7 @@ class TableVerification:
         self._explain_newer()
         self._ask_again()
         if whole is not None:
-            self._look_for_extra(whole)
+            ExtraRows(self).find(whole)
         self._explain_gone()
 
     def _read(self) -> Selection | None:
@@ -291,7 +267,7 @@ class TableVerification:
     def _ask_again(self) -> None:
         """Ask for records that differ once more: they may have changed, or be gone by now."""
         read = self.read
-        profiles = _of_profiles(read.table)
+        profiles = profiles_of(read.table)
         if profiles is None or self.repairs:
             return
         asked: dict[str, str] = {}
@@ -325,93 +301,3 @@ class TableVerification:
         if now != read.table.suppressions:
             findings.explain(NEWER, "true", "true")
             self.remarks.append("people were erased meanwhile; verify the table again")
-
-    # --- rows without a record ---
-
-    def _look_for_extra(self, selection: Selection) -> None:
-        """Find rows of *selection*, whose records were all read, that are of none of them."""
-        read, findings = self.read, self.findings
-        source_id, table = read.account.source_id, read.table
-        findings.add_rows(self.verification.rows(table, selection))
-        findings.add_extra()
-        if table.events:
-            self._explain_events()
-        else:
-            findings.explain_extra_keys(GONE, self.verification.noted(source_id, table.name))
-            self._explain_deleted()
-        if self.repairs:
-            self._repair_extra()
-
-    def _explain_events(self) -> None:
-        """Explain events that Ometria no longer shows: the old, and those of deleted profiles."""
-        read, findings = self.read, self.findings
-        findings.explain_unshown(GONE)
-        started = (read.run.started_at - AT_WORK).isoformat()
-        findings.explain_extra(NEWER, f"loaded_at >= TIMESTAMPTZ '{started}'")
-        profiles = next((each for each in map(_of_profiles, read.tables) if each), None)
-        if profiles is None or any(
-            column.person == "profile" and column.treatment for column in read.table.columns
-        ):
-            findings.explain_extra(GONE, "true")  # Who they are is not known.
-            return
-        people = findings.suspects("extra", MOST_ASKED, "person")
-        gone = [each for each in people if not self._is_there(profiles, each)]
-        findings.explain_people(GONE, gone)
-        if len(gone) == MOST_ASKED:  # Of the others, too, it is not shown that they are there.
-            findings.explain_extra(GONE, "true")
-
-    def _is_there(self, collection: Pages, record_id: str) -> bool:
-        """Whether Ometria has a record; False too if it cannot be asked."""
-        if not self.budget.allows(self.read.source.requests):
-            return False
-        try:
-            self.read.source.client.get(f"{collection.endpoint}/{quote(record_id, safe='')}")
-        except NotFound:
-            return False
-        return True
-
-    def _explain_deleted(self) -> None:
-        """
-        Explain rows whose records were deleted since the last full read: no sync knows of them.
-
-        A full read gives each row that it finds a new load time, where rows are written again.
-        """
-        full_read_at: datetime | None = self.plan.state.full_read_at
-        is_noted = self.read.table.record_id is not None
-        if full_read_at is None or not is_noted or not self.verification.restamps:
-            self.findings.explain_extra(GONE, "true")
-            return
-        at = full_read_at.isoformat()
-        self.findings.explain_extra(GONE, f"loaded_at >= TIMESTAMPTZ '{at}'")
-
-    def _repair_extra(self) -> None:
-        """Note the rows whose records are gone, and remove them, as a full read does."""
-        read, findings, account = self.read, self.findings, self.read.account
-        removes = account.deletes == "remove"
-        if not findings.has_extra():
-            return
-        if read.table.record_id is not None:
-            findings.seen_keys(SEEN_KEYS)
-            read.warehouse.connection.execute(f"DELETE FROM {STAGED}")
-            deletes = DeleteDetection(removes, account.max_deleted_share)
-            batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
-            loaded = read.warehouse.load(batch)
-            findings.explain_extra(REPAIRED if loaded.removed else GONE, "true")
-            read.progress.count(deleted_upstream=loaded.deleted_upstream, removed=loaded.removed)
-            return
-        keys = findings.suspects("extra", 100_000)
-        rows = read.warehouse.count(read.table, Selection(account.source_id))
-        if not keys or not removes or len(keys) > account.max_deleted_share * rows:
-            return
-        lease = read.run.lease(account.source_id)
-        removed = self.verification.remove(read.table, keys, lease)
-        findings.explain_extra(REPAIRED, "true")
-        read.progress.count(removed=removed)
-
-
-def _of_profiles(table: Table) -> Pages | None:
-    """Give the collection of a table of profiles; None for another table."""
-    is_theirs = any(
-        column.name == table.record_id and column.person == "profile" for column in table.columns
-    )
-    return table.read if is_theirs and isinstance(table.read, Pages) else None

@@ -21,9 +21,10 @@ from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
 from ometria_replica.verify_files import FilesVerification, list_files
+from ometria_replica.verify_findings import GONE, NEWER, REPAIRED
 from ometria_replica.verify_report import Differing, TableVerified, VerifyReport, read_of
-from ometria_replica.verify_sample import Planner, Sample, within
-from ometria_replica.verify_tables import GONE, NEWER, REPAIRED, Budget, TableVerification
+from ometria_replica.verify_sample import Budget, Planner, Sample, within
+from ometria_replica.verify_tables import TableVerification
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.verification import Verification
 

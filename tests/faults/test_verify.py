@@ -28,7 +28,6 @@ LEAVES_NO_WRONG_ROW = {
     "errors of writing swallowed": "the run says that it went through; its rows are rolled back",
     "holder not named": "a message",
     "tables made once": "the run fails",
-    "failed request is empty": "the run says that it went through, and reads less",
     "no second try": "the run fails",
     "vanished list ends the table": "the run fails",
     "unreadable file ends the run": "the run fails",

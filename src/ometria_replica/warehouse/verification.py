@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +27,9 @@ Kind = Literal["missing", "stale", "extra"]
 _PAIRS, _UNPAIRED, _JUDGED, _DIFFERING = "pairs", "unpaired", "judged", "differing"
 _ROWS_AT_ONCE = 50_000
 _MOST_UNPAIRED = 20_000  # Of one batch. If more are missing, not their times were changed.
-_FIRST_YEAR = 2010  # Before Ometria existed.
+_ROWS_COPIED = 1_000_000  # At once of a remote: some 300 MB.
+_TICK, _SHORTEST = timedelta(microseconds=1), timedelta(seconds=1)
+_ALL_TIME = Span(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Verification(Part):
             yield from self._differences(batch, from_files=from_files)
 
     def rows(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
-        """Read rows; those of a remote, which are copied first, month by month."""
+        """Read rows; those of a remote, which are copied first, in parts."""
         with self.sessions.open(f"reading {table.name}"):
             if not self._engine.exists(table):
                 return
@@ -193,13 +195,29 @@ class Verification(Part):
             ]
 
     def _parts(self, table: Table, selection: Selection) -> Iterator[Selection]:
+        """Part a whole table of events of a remote, so that each copy has a bounded size."""
         is_whole = selection.times is None and selection.values is None
-        if self._engine.commits_rows_with_state or table.time is None or not is_whole:
+        rows = 0
+        if not self._engine.commits_rows_with_state and table.time is not None and is_whole:
+            rows = self._engine.count(table, selection)
+        if rows <= _ROWS_COPIED or table.time is None:
             yield selection
             return
-        yield Selection(selection.source_id, times=Times(table.time, untimed=True))
-        for span in _months(datetime.now(UTC).year):
-            yield Selection(selection.source_id, times=Times(table.time, (span,)))
+        yield replace(selection, times=Times(table.time, untimed=True))
+        yield from self._halves(table.time, table, selection, _ALL_TIME)
+
+    def _halves(
+        self, time: str, table: Table, selection: Selection, span: Span
+    ) -> Iterator[Selection]:
+        part = replace(selection, times=Times(time, (span,)))
+        rows = self._engine.count(table, part)
+        if rows <= _ROWS_COPIED or span.last - span.first < _SHORTEST:
+            if rows:
+                yield part
+            return
+        middle = span.first + (span.last - span.first) / 2
+        yield from self._halves(time, table, selection, Span(span.first, middle))
+        yield from self._halves(time, table, selection, Span(middle + _TICK, span.last))
 
 
 def _pair(table: Table, target: str) -> str:
@@ -227,16 +245,3 @@ def _same(table: Table) -> Mapping[str, str]:
 
 def _differs(name: str, condition: str) -> str:
     return f"CASE WHEN NOT {condition} THEN {sql.literal(name)} END"
-
-
-def _months(this_year: int) -> Iterator[Span]:
-    """Part all time into spans: months, but for years in which there are few rows, if any."""
-    tick = timedelta(microseconds=1)
-    starts = [datetime(1, 1, 1, tzinfo=UTC)]
-    starts += [
-        datetime(year, month, 1, tzinfo=UTC)
-        for year in range(_FIRST_YEAR, this_year + 2)
-        for month in range(1, 13)
-    ]
-    ends = [start - tick for start in starts[1:]] + [datetime.max.replace(tzinfo=UTC)]
-    yield from map(Span, starts, ends)
