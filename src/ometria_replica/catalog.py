@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import ALL, did_you_mean
+from ometria_replica.config import ALL, AccountSettings, did_you_mean
 from ometria_replica.errors import ConfigError
 from ometria_replica.more_tables import MORE_JOINS, MORE_TABLES
 from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
@@ -16,7 +16,6 @@ from ometria_replica.tables import JOINS, TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Join, Table
 
 
@@ -72,6 +71,8 @@ class Catalog:
         """
         Keep the tables that the settings of one of *accounts* switch on, and know the others.
 
+        Without accounts, those that are on by default.
+
         Raises ConfigError for a name in them that is no table.
         """
         accounts, every = tuple(accounts), self.every.tables
@@ -82,7 +83,11 @@ class Catalog:
             if name not in {*self.every.names, ALL}
         ]:
             raise ConfigError(problems)
-        on = tuple(each for each in every if any(_is_on(each, account) for account in accounts))
+        on = tuple(
+            each
+            for each in every
+            if any(_is_on(each, account) for account in accounts or (AccountSettings(),))
+        )
         return replace(self, tables=on, further=tuple(each for each in every if each not in on))
 
     def table(self, name: str) -> Table:
@@ -143,10 +148,10 @@ class Catalog:
                 f"The table '{name}' is switched off. Name it in the setting tables"
                 f' (OMETRIA_TABLES) beside the others, or set tables = "{ALL}".'
             )
-        hint = did_you_mean(name, self.every.names)
-        return f"There is no table '{name}'" + (
-            hint or f". The tables are {', '.join(self.names)}."
-        )
+        listed = f". The tables are {', '.join(self.names)}."
+        near = did_you_mean(name, self.every.names)
+        is_further = near and near == did_you_mean(name, [each.name for each in self.further])
+        return f"There is no table '{name}'{near if is_further else listed}"
 
     def for_account(self, account: AccountSettings) -> Catalog:
         """Return the tables that the account's settings switch on, as these want them."""
