@@ -130,7 +130,7 @@ def mask_suppressed(tables: StagedTables, suppressions: Suppressions) -> None:
         name = quoted(column.name)
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_QUOTING} AS SELECT DISTINCT {name} AS text"
-            f" FROM {STAGED} WHERE {may_quote(name)}"
+            f" FROM {tables.staged} WHERE {may_quote(name)}"
         )
         found = connection.execute(
             f"SELECT DISTINCT word FROM (SELECT word, unnest([{_hashes('word', suppressions)}])"
@@ -141,7 +141,7 @@ def mask_suppressed(tables: StagedTables, suppressions: Suppressions) -> None:
         addresses = [word for (word,) in found.fetchall()]
         if addresses and mask_addresses(connection, _QUOTING, addresses):
             connection.execute(
-                f"UPDATE {STAGED} SET {name} = masked FROM {MASKED} WHERE {name} = text"
+                f"UPDATE {tables.staged} SET {name} = masked FROM {MASKED} WHERE {name} = text"
             )
         connection.execute(f"DROP TABLE {_QUOTING}")
 
