@@ -361,8 +361,8 @@ class Table:
     @property
     def kinds_named(self) -> list[PersonId]:
         """The kinds of ids that a text of the table, or a record as it came, may name."""
-        if any(column.holds_record for column in self.columns):
-            return [*get_args(PersonId)]
+        if any(column.holds_record for column in self.columns) or isinstance(self.read, Inside):
+            return [*get_args(PersonId)]  # What is rejected of an array can be anything.
         return sorted(set(self.people.values()))
 
     @property

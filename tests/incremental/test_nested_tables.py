@@ -19,6 +19,7 @@ from ometria_replica.describe import describe
 from ometria_replica.erasing import erase, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.nested_tables import NESTED_TABLES, ORDER_LINES, PROFILE_TAGS
+from ometria_replica.rehashing import rehash
 from ometria_replica.schema import Column, Feed, Inside, Pages, Table, md5
 from ometria_replica.selection import ALL
 from ometria_replica.state_commands import read_state, replay, rewind
@@ -321,6 +322,39 @@ def test_hashed_ids_are_the_same_in_both(tagged: Account, server: Server, wareho
     replicate(warehouse, on, at=tagged.now, full=True)
     assert len(tags(warehouse)) == 4
     assert not any("ann" in tag.split()[0] for tag in tags(warehouse))
+
+
+def test_ids_are_rewritten_in_both_alike(
+    tagged: Account, server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """By `rehash`: the rows are those of a first load with the same settings."""
+    hashed = ("*.profile_id", "*.email", "profile_identities.identity_id")
+    on = settings(server, hash=hashed, hash_key=Secret("k" * 40, "the test"))
+    replicate(warehouse, settings(server), at=tagged.now)
+    rehash(config(warehouse, on), clock=lambda: tagged.now)
+    replicate(tmp_path / "anew.duckdb", on, at=tagged.now)
+
+    for name in ("profile_tags", "profile_identities"):
+        assert _rows(warehouse, name) == _rows(tmp_path / "anew.duckdb", name)
+    report = replicate(warehouse, on, at=tagged.now, full=True)
+    assert of(report, "profile_tags").unchanged == 6
+
+
+def test_a_reject_that_names_an_erased_person_is_dropped(
+    tagged: Account, server: Server, warehouse: Path
+) -> None:
+    """Also where it stands in the record of another person."""
+    on = settings(server)
+    tagged.update_profile("ann", tags=["all", {"friend": "bob@example.com"}])
+    replicate(warehouse, on, at=tagged.now)
+    assert [row["table_name"] for row in state(warehouse, "rejects")] == ["profile_tags"]
+    ids = ids_of(emails=["bob@example.com"])
+    erase(config(warehouse, on), ids, clock=lambda: tagged.now)
+    assert state(warehouse, "rejects") == []
+
+    replicate(warehouse, on, at=tagged.now + HOUR, full=True)
+    assert state(warehouse, "rejects") == []
+    assert "ann all" in tags(warehouse)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def finish(tables: StagedTables, leave_out: Callable[[], None] | None = None) ->
         suppressed, joined = drop_suppressed(tables, tables.table.suppressions)
     if leave_out:
         leave_out()
+        suppressed += _drop_rejects(tables)
     too_old = drop_too_old(tables)
     records, nuls, unidentified = tables.row(
         f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {tables.staged}"
