@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
+from ometria_replica.history import stored, with_history
 from ometria_replica.privacy import treated
 from ometria_replica.schema import Feed, PerParent
 from ometria_replica.tables import JOINS, TABLES
@@ -72,7 +73,13 @@ class Catalog:
     def for_account(self, account: AccountSettings) -> Catalog:
         """Return the tables as the account's settings want them: keys, and treated columns."""
         keyed = (table.with_wide_keys() if account.wide_keys else table for table in self.tables)
-        return replace(self, tables=tuple(treated(table, account) for table in keyed))
+        treat = (treated(table, account) for table in keyed)
+        return replace(self, tables=tuple(with_history(table, account) for table in treat))
+
+    @property
+    def stored(self) -> tuple[Table, ...]:
+        """The tables, and those that hold more of their values: they may not be there."""
+        return tuple(each for table in self.tables for each in stored(table))
 
     @property
     def in_reading_order(self) -> tuple[Table, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import history, privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -49,6 +49,8 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
             yield Finding(f"{account.source_id}: the columns", ConfigError(problem))
         for problem in retention.problems(catalog, account):
             yield Finding(f"{account.source_id}: what is kept", ConfigError(problem))
+        for problem in history.problems(catalog, account):
+            yield Finding(f"{account.source_id}: the history", ConfigError(problem))
         with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
                 yield from _check_api(account, source, _endpoints(catalog))

@@ -13,7 +13,7 @@ from datetime import UTC, date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import history, privacy, retention
 from ometria_replica.batch import Owner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
@@ -234,8 +234,14 @@ def _going_on(run: RunContext) -> Iterator[None]:
 
 def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
-    treatments = privacy.treatments_of(catalog.for_account(account))
-    return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
+    tables = catalog.for_account(account)
+    return Owner(
+        account.account_id,
+        account.source_id,
+        account.wide_keys,
+        privacy.treatments_of(tables),
+        frozenset(table.name for table in tables if table.keeps_history),
+    )
 
 
 def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
@@ -262,6 +268,7 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
         for problem in (
             *privacy.problems(catalog, account),
             *retention.problems(catalog, account),
+            *history.problems(catalog, account),
         )
     ]
     if problems:

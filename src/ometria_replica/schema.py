@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
 
+HISTORY_SCHEMA = "ometria_history"
+"""The schema of the tables that hold every version of a row."""
+
 STATE_SCHEMA = "ometria_replica"
 """The schema of the state."""
 
@@ -215,7 +218,8 @@ class Table:
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
     whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
     that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
-    account follows the erasures of Ometria.
+    account follows the erasures of Ometria, and *keeps_history* that it keeps every version of a
+    row.
     """
 
     name: str
@@ -237,11 +241,17 @@ class Table:
     follows_erasures: bool = False
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
+    keeps_history: bool = False
 
     @property
     def full_name(self) -> str:
         """The name with its schema: ``ometria.profiles``."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def label(self) -> str:
+        """The name, with the schema if the table holds versions of another."""
+        return self.full_name if self.schema == HISTORY_SCHEMA else self.name
 
     @property
     def sample_columns(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
+from ometria_replica.history import stored
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.people import Found, People, id_parts
@@ -58,6 +59,11 @@ class Wanted:
     ids: frozenset[tuple[PersonId, str]]
     secret: bytes | None = None
     again: bool = False
+
+    @property
+    def stored(self) -> tuple[Table, ...]:
+        """The tables that may hold something of the people: histories, too, if they are there."""
+        return tuple(each for table in self.tables for each in stored(table))
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ class Erasures(Part):
 
     def people(self, wanted: Wanted) -> People:
         """Make what finds people in the tables of an account. Within a session of the caller."""
-        there = tuple(table for table in wanted.tables if self._engine.exists(table))
+        there = tuple(table for table in wanted.stored if self._engine.exists(table))
         return People(self._engine, self.mapping, there, wanted.source_id)
 
     # --- helpers ---
@@ -228,8 +234,8 @@ class Erasures(Part):
         with step("state of the erased"):
             self._delete(REJECTS, "reject_id", found.rejects, [])
             texts = [text for ids in found.people for _, text, _ in map(id_parts, ids)]
-            for table in wanted.tables:
-                keys, key = found.keys.get(table.name, ()), [wanted.source_id, table.name]
+            for table in wanted.stored:
+                keys, key = found.keys.get(table.label, ()), [wanted.source_id, table.name]
                 of_table = " AND source_id = ? AND table_name = ?"
                 self._delete(DELETED_UPSTREAM, "sync_key", keys, key, of_table)
                 if any(c.person and c.name == table.record_id for c in table.columns):
@@ -259,8 +265,11 @@ class Erasures(Part):
             )
 
     def _remove(self, wanted: Wanted, found: Found, outcome: Outcome) -> None:
-        for table in sorted(wanted.tables, key=lambda table: len(table.people)):
-            if keys := found.keys.get(table.name):
+        for table in sorted(wanted.stored, key=lambda table: len(table.people)):
+            if found.past_addresses and table.label in found.keys and table.address:
+                by_address = Values(table.address.name, found.past_addresses)
+                self._engine.delete(table, Selection(wanted.source_id, by_address))
+            if keys := found.keys.get(table.label):
                 selection = Selection(wanted.source_id, Values("__sync_key", keys))
                 with step(f"erasure of {table.name}"):
                     if outcome == "blanked" and table.events:

@@ -40,8 +40,10 @@ class Found:
     What a source holds of people.
 
     *people* are their ids, those of each that hang together; *keys* the keys of their rows by
-    table, and *rejects* the ids of their rejects. *not_followed* names the excluded columns, by
-    which no row can be found. The rows are in the temporary tables :func:`held`.
+    table, once for each row, and *rejects* the ids of their rejects. *not_followed* names the
+    excluded columns, by which no row can be found. *past_addresses* are those of people who are
+    not erased, in versions of their rows that have ended. The rows are in the temporary tables
+    :func:`held`. Tables have their labels.
     """
 
     source_id: str
@@ -49,6 +51,7 @@ class Found:
     keys: Mapping[str, tuple[str, ...]]
     rejects: tuple[str, ...]
     not_followed: tuple[str, ...] = ()
+    past_addresses: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
@@ -71,7 +74,7 @@ class Found:
 
 def held(table: Table) -> str:
     """Name the temporary table with the rows of *table* that were found."""
-    return sql.quoted(f"held {table.name}")
+    return sql.quoted(f"held {table.label}")
 
 
 def id_parts(name: str) -> tuple[PersonId, str, bool]:
@@ -113,7 +116,7 @@ class People:
             self._follow()
         for table in self._searched:
             self._read_rows(table)
-        keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
+        keys = {table.label: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
                 for table in self._searched}  # fmt: skip
         return Found(
             self.source_id,
@@ -124,7 +127,7 @@ class People:
                 f"{table.name}.{column.name}"
                 for table in self.tables
                 for column in table.columns
-                if column.person and column.treatment == "excluded"
+                if column.person and column.treatment == "excluded" and table.label == table.name
             ),
         )
 
@@ -137,7 +140,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._searched if table.name == name]
+        (table,) = [table for table in self._searched if table.label == name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -292,7 +295,7 @@ class People:
                     self._insert(
                         f"INSERT INTO {held(table)} SELECT {names}",
                         rows,
-                        f" ANTI JOIN {held(table)} USING (__sync_key)",
+                        f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
                     )
 
     def _rejects(self) -> Iterable[str]:
@@ -356,7 +359,7 @@ class People:
 
 
 def _values(table: Table) -> str:
-    return sql.quoted(f"ids of {table.name}")
+    return sql.quoted(f"ids of {table.label}")
 
 
 def _id_columns(table: Table) -> list[Column]:

@@ -156,6 +156,9 @@ class Engine(ABC):
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
 
+    def stage_more(self, table: Table, selection: Selection) -> None:
+        """Make more rows of a table readable here, beside those of :meth:`stage`."""
+
     def rolls_back(self) -> bool:
         """
         Undo all of the current transaction at its end, whatever it has made, if it can.
