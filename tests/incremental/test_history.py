@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.duck import Row
 
 BOTH = ("profiles", "lists")
-TABLES = {"tables": BOTH}
+TABLES: dict[str, Any] = {"tables": BOTH}
 
 
 def keeping(server: Server, **more: Any) -> AccountSettings:
@@ -178,7 +178,8 @@ def test_versions_of_a_replaced_address_go(shop: Account, server: Server, wareho
 def test_versions_are_rewritten_as_rows_are(shop: Account, server: Server, warehouse: Path) -> None:
     """With the keys of the rows; two that differed in an excluded value only are one."""
     settings = keeping(server)
-    for days, changed in enumerate(({}, {"phone_number": "1"}, {"firstname": "Anna"})):
+    changes: list[dict[str, Any]] = [{}, {"phone_number": "1"}, {"firstname": "Anna"}]
+    for days, changed in enumerate(changes):
         shop.set_time(NOON + days * DAY)
         shop.update_profile("ann", **changed)
         replicate(warehouse, settings, at=NOON + days * DAY, **TABLES)
