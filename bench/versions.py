@@ -15,7 +15,6 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -30,11 +29,14 @@ from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ometria_replica.schema import Column
     from ometria_replica.warehouse.warehouse import Warehouse
 
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 SOURCE = "uk"
+_KEY = f"md5('{SOURCE}' || i)"
 STRETCH = 30  # Days, at the beginning and at the end, that are compared.
 
 
@@ -82,25 +84,23 @@ class Replica:
 
 def _value(column: Column, at: datetime, day: int) -> str:
     """Write a value of a profile: a city changes each day, the rest stays."""
-    if column.name == "__synced_at":
-        return f"TIMESTAMPTZ '{at.isoformat()}'"
-    if column.name in {"_account_id", "__source_id"}:
-        return f"'{SOURCE}'"
-    if isinstance(column.source, Md5) or column.name == "__sync_key":
-        return f"md5('{SOURCE}' || i)"
-    if column.name == PROFILES.record_id:
-        return "i::VARCHAR"
-    if column.name == "city":
-        return f"'City {day} of ' || i % 1000"
-    match column.type:
-        case "boolean":
-            return "i % 3 = 0"
-        case "date":
-            return "DATE '1970-01-01' + (i % 10000)::INTEGER"
-        case "timestamptz":
-            return "TIMESTAMPTZ '2020-01-01 10:00:00' + to_seconds(i * 37)"
-        case _:
-            return f"'{column.name} ' || i % 5000"
+    if isinstance(column.source, Md5):
+        return _KEY
+    named = {
+        "__synced_at": f"TIMESTAMPTZ '{at.isoformat()}'",
+        "_account_id": f"'{SOURCE}'",
+        "__source_id": f"'{SOURCE}'",
+        "__sync_key": _KEY,
+        "profile_id": "i::VARCHAR",
+        "city": f"'City {day} of ' || i % 1000",
+    }
+    typed = {
+        "boolean": "i % 3 = 0",
+        "date": "DATE '1970-01-01' + (i % 10000)::INTEGER",
+        "timestamptz": "TIMESTAMPTZ '2020-01-01 10:00:00' + to_seconds(i * 37)",
+        "text": f"'{column.name} ' || i % 5000",
+    }
+    return named.get(column.name) or typed[column.type]
 
 
 def main() -> None:
@@ -108,7 +108,9 @@ def main() -> None:
     options = _options()
     changed = int(options.profiles * options.share)
     with scratch() as folder:
-        replicas = [_opened(folder / f"{name}.duckdb", keeps) for name, keeps in KINDS.items()]
+        replicas = [
+            _opened(folder / f"{name}.duckdb", keeps_history=keeps) for name, keeps in KINDS.items()
+        ]
         for replica in replicas:
             replica.load(0, options.profiles, 0)
         for day in range(1, options.days + 1):
@@ -128,7 +130,7 @@ def main() -> None:
 KINDS = {"with_history": True, "without": False}
 
 
-def _opened(path: Path, keeps_history: bool) -> Replica:  # noqa: FBT001 -- of a table of kinds.
+def _opened(path: Path, *, keeps_history: bool) -> Replica:
     warehouse = open_warehouse(f"duckdb:///{path}", catalog=Catalog((PROFILES,)))
     names = frozenset([PROFILES.name] if keeps_history else [])
     warehouse.prepare(Owner(SOURCE, SOURCE, history=names), FIRST)

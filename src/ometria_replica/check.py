@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -130,11 +130,19 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
         config.warehouse.url, catalog=catalog, dry_run=True, limits=config.warehouse.limits
     ) as warehouse:
         warehouse.check_access()
-        try_sync(warehouse, catalog, utc_now())
+        try_sync(warehouse, _with_histories(config, catalog), utc_now())
         for account in config.accounts:
             lost |= dict.fromkeys(warehouse.prepare(owner_of(account, catalog), utc_now()))
         remark = warehouse.remark()
     return f"can be opened ({remark})" if remark else "can be opened"
+
+
+def _with_histories(config: Config, catalog: Catalog) -> Catalog:
+    """Let each table keep its history, if it does for any account."""
+    tables = list(catalog)
+    for account in config.accounts:
+        tables = [history.with_history(table, account) for table in tables]
+    return replace(catalog, tables=tuple(tables))
 
 
 def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
@@ -32,12 +33,17 @@ def describe(
     """
     Describe one table, or all if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema. SQL is that of *warehouse*; None means DuckDB. Raises
-    ConfigError for a table that is not in *catalog*, and for a warehouse that has no SQL.
+    *name* may include the schema, also that of a history. SQL is that of *warehouse*; None means
+    DuckDB. Raises ConfigError for a table that is not in *catalog*, and for a warehouse that has no
+    SQL.
     """
     if name is not None:
+        histories = {t.full_name: t for t in catalog.stored if t.schema == HISTORY_SCHEMA}
         bare = {table.full_name: table.name for table in catalog}
-        catalog = catalog.only([bare.get(name, name)])
+        if name in histories:
+            catalog = replace(catalog, tables=(histories[name],))
+        else:
+            catalog = catalog.only([bare.get(name, name)])
     if warehouse is None:
         return FORMATS[form](catalog)
     if form != "sql":

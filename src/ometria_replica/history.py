@@ -41,7 +41,10 @@ def history_table(table: Table) -> Table:
         lineage=(*table.lineage, *VALIDITY),
         key=(*ROW_KEY, "valid_from"),
         time="valid_to",
-        about=f"One row for each version of a row of {table.full_name}. {table.about}",
+        about=(
+            f"One row for each version of a row of {table.full_name}: __source_id, __sync_key and"
+            f" valid_from identify it. {table.about}"
+        ),
         keeps_history=False,
     )
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ometria_replica.config import Secret
+from ometria_replica.check import check
+from ometria_replica.config import Config, Secret, WarehouseSettings
+from ometria_replica.describe import describe
 from ometria_replica.erasing import erase, find, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.rehashing import rehash
@@ -16,6 +18,7 @@ from ometria_replica.state_commands import replay, rewind
 from tests.docs.pages import DOCS, blocks
 from tests.duck import opened, read_file
 from tests.incremental.shops import DAY, NOON, account, config, replicate, state
+from tests.postgres import postgres
 from tests.replicas import everything, of
 from tests.warehouses.histories import refute
 
@@ -129,6 +132,37 @@ def test_an_event_table_has_no_history(server: Server, warehouse: Path) -> None:
     with pytest.raises(ConfigError, match=r"no table 'profile'.*profiles"):
         replicate(warehouse, account(server, history=("profile",)), at=NOON)
     assert not warehouse.exists()
+
+
+def test_a_history_is_described_by_its_full_name() -> None:
+    """Its SQL has the key of a version, and each of its columns a meaning."""
+    text = describe("ometria_history.lists", "text")
+    assert "Null: the version holds." in text
+    statements = describe("ometria_history.lists", "sql", warehouse="postgresql")
+    assert 'PRIMARY KEY ("__source_id", "__sync_key", "valid_from")' in statements
+    with pytest.raises(ConfigError, match="no table"):
+        describe("ometria_history.email_events", "text")
+
+
+def test_a_check_tries_the_history_too(tmp_path: Path, server: Server) -> None:
+    """In a transaction that is rolled back: nothing is left, and a refusal would be found."""
+    database = postgres().new_database()
+    settings = Config((keeping(server),), WarehouseSettings(url=postgres().url(database)))
+
+    assert [finding.error for finding in check(settings) if finding.error] == []
+    assert postgres().rows("SELECT 1 FROM pg_tables WHERE schemaname LIKE 'ometria%'",
+                           database=database) == []  # fmt: skip
+    postgres().run(
+        "CREATE SCHEMA ometria_history",
+        describe("ometria_history.lists", "sql", warehouse="postgresql").split(";")[1],
+        "CREATE FUNCTION no() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql",
+        "CREATE TRIGGER no BEFORE INSERT ON ometria_history.lists"
+        " FOR EACH ROW EXECUTE FUNCTION no()",
+        database=database,
+    )
+    (error,) = [finding.error for finding in check(settings) if finding.error]
+    assert "ometria_history.lists" in str(error)
+    postgres().drop(database)
 
 
 def test_an_erasure_removes_all_versions_of_a_person(

@@ -62,7 +62,7 @@ class Histories:
         last = versions[-1]
         if last.state == state:
             return
-        begin = max(at, last.begin)
+        begin = at if at >= last.begin else last.begin + MICROSECOND
         if begin == last.begin:
             if len(versions) == 1 or versions[-2].state != state:
                 last.contents, last.is_deleted = state
@@ -90,13 +90,60 @@ def found(rows: Iterable[Row], name: str, contents: Sequence[str]) -> dict[str, 
     return versions
 
 
+@dataclass
+class Observer:
+    """What the rows of a table were, look by look: the states of each by its key."""
+
+    states: dict[str, list[tuple[Hashable, bool]]] = field(default_factory=dict)
+
+    def look(self, table: Iterable[Row], deleted: Iterable[str]) -> None:
+        """Take note of a table as it is, of which rows with keys are *deleted*."""
+        gone = {*deleted}
+        for row in table:
+            if row["__sync_key"] not in gone & self.states.keys():
+                self._become(row["__sync_key"], _contents(row))
+        for key in gone & self.states.keys():
+            self._become(key, self.states[key][-1][0], is_deleted=True)
+
+    def _become(self, key: str, contents: Hashable, *, is_deleted: bool = False) -> None:
+        states = self.states.setdefault(key, [])
+        if is_deleted or not states or states[-1][0] != contents or states[-1][1]:
+            states.append((contents, is_deleted))
+        if len(states) > 1 and states[-1] == states[-2]:
+            states.pop()
+
+    def refute(self, history: Iterable[Row]) -> list[str]:
+        """List the keys of which the history tells of other states, or in another order."""
+        told: dict[str, list[tuple[Hashable, bool]]] = {}
+        for row in sorted(history, key=lambda row: row["valid_from"]):
+            told.setdefault(row["__sync_key"], []).append((_contents(row), row["is_deleted"]))
+        return [
+            f"{key}: {len(told.get(key, ()))} versions of {len(self.states.get(key, ()))}"
+            for key in told.keys() | self.states.keys()
+            if told.get(key) != self.states.get(key)
+        ]
+
+
+def _contents(row: Row) -> Hashable:
+    return tuple((name, str(row[name])) for name in sorted(_compared(row)))
+
+
+def _compared(row: Row) -> list[str]:
+    """Name the columns of which a change makes a version."""
+    return [name for name in row if name not in _NOT_COMPARED and name not in _stamps(row)]
+
+
+def _stamps(row: Row) -> tuple[str, ...]:
+    return ("updated_at",) if "customer_name" in row else ()  # A profile's is by the request.
+
+
 def refute(history: Sequence[Row], table: Sequence[Row], deleted: Iterable[Any] = ()) -> list[str]:
     """List what is wrong with a history beside its table, of which rows with keys are *deleted*."""
     problems = []
     by_key: dict[tuple[str, str], list[Row]] = {}
     for row in history:
         by_key.setdefault((row["__source_id"], row["__sync_key"]), []).append(row)
-    mine = [name for name in (history[0] if history else ()) if name not in _NOT_COMPARED]
+    mine = _compared(history[0]) if history else []
     for key, versions in by_key.items():
         versions.sort(key=lambda row: row["valid_from"])
         for one, other in pairwise(versions):
@@ -127,4 +174,4 @@ def refute(history: Sequence[Row], table: Sequence[Row], deleted: Iterable[Any] 
     return problems
 
 
-_NOT_COMPARED = ("__synced_at", "updated_at", "valid_from", "valid_to", "is_deleted")
+_NOT_COMPARED = ("__synced_at", "valid_from", "valid_to", "is_deleted")

@@ -136,7 +136,7 @@ def _the_whole_life(place: Place) -> None:
     counts = [day.parts.get("ometria_history.profiles") for day in done]
     assert [(c.inserted, c.updated, c.merged) for c in counts if c] == [
         (3, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 0),
-        (2, 2, 0), (0, 0, 1), (1, 1, 0), (0, 0, 1), (2, 1, 0),
+        (2, 2, 0), (0, 0, 1), (1, 1, 0), (1, 1, 0), (2, 1, 0),
     ]  # fmt: skip
     again = loaded(place, LIFE[-1])
     assert again[0].parts["ometria_history.profiles"].inserted == 0

@@ -34,8 +34,8 @@ def compare_versions(engine: Engine, batch: Batch, own: Changes) -> Changes:
     """
     Compare the rows of *batch*, of which *own* are the changes, with the versions that hold.
 
-    Rows of an older file are not among them. A version that begins when the one before it began,
-    or earlier, takes its place.
+    Rows of an older file are not among them. A version that begins when the one before it began
+    takes its place. If a clock was wrong, and it came earlier, it begins a moment later instead.
     """
     with step("comparison"):
         return _Versions(engine, batch, own, history_table(batch.table)).changes()
@@ -88,7 +88,7 @@ class _Versions:
         row_id, same = self.engine.row_id, sql.same_contents(self.batch.table, "s", "h")
         statement = (
             "SELECT c.staged_row, c.target_row, h.__sync_key, h.valid_from AS began,"
-            " greatest(s.__synced_at, h.valid_from) AS starts, false AS is_gone"
+            f" {_start('s.__synced_at')} AS starts, false AS is_gone"
             f" FROM {_HELD} c JOIN {self.own.rows} s ON s.{row_id} = c.staged_row"
             f" JOIN {self.engine.name(self.history)} h ON h.{row_id} = c.target_row"
             f" WHERE h.is_deleted OR NOT ({same})"
@@ -96,8 +96,9 @@ class _Versions:
         if self._tells_deleted:
             statement += (
                 f" UNION ALL SELECT h.{row_id}, h.{row_id}, h.__sync_key, h.valid_from,"
-                " greatest(?::TIMESTAMPTZ, h.valid_from), true"
+                f" {_start('b.synced_at')}, true"
                 f" FROM {self.engine.name(self.history)} h"
+                " CROSS JOIN (SELECT ?::TIMESTAMPTZ AS synced_at) b"
                 f" WHERE h.__source_id = ? AND {_HOLDS} AND NOT h.is_deleted AND NOT EXISTS"
                 f" (SELECT 1 FROM {SEEN_KEYS} seen WHERE seen.__sync_key = h.__sync_key)"
             )
@@ -171,3 +172,8 @@ class _Versions:
             f"{given.get(name, f'{relation}.{sql.quoted(name)}')} AS {sql.quoted(name)}"
             for name in names
         )
+
+
+def _start(at: str) -> str:
+    """Write when a version begins that came *at* a time, while *h* holds."""
+    return f"CASE WHEN {at} >= h.valid_from THEN {at} ELSE h.valid_from + {_A_MOMENT} END"
