@@ -91,7 +91,7 @@ class _Versions:
             f" {_start('s.__synced_at')} AS starts, false AS is_gone"
             f" FROM {_HELD} c JOIN {self.own.rows} s ON s.{row_id} = c.staged_row"
             f" JOIN {self.engine.name(self.history)} h ON h.{row_id} = c.target_row"
-            f" WHERE h.is_deleted OR NOT ({same})"
+            f" WHERE h.is_deleted OR ({same}) IS NOT TRUE"
         )
         if self._tells_deleted:
             statement += (
