@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ometria_replica.catalog import CATALOG
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
-    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Read, Table
 
 _LINEAGE_WORDS = {
@@ -33,17 +31,18 @@ def describe(
     """
     Describe one table, or all if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema, also that of a history. SQL is that of *warehouse*; None means
-    DuckDB. Raises ConfigError for a table that is not in *catalog*, and for a warehouse that has no
-    SQL.
+    *name* may include the schema, and be that of a history or of a table that is off. SQL is that
+    of *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and
+    for a warehouse that has no SQL.
     """
     if name is not None:
-        histories = {t.full_name: t for t in catalog.stored if t.schema == HISTORY_SCHEMA}
-        bare = {table.full_name: table.name for table in catalog}
+        every = catalog.every
+        histories = {t.full_name: t for t in every.stored if t.schema == HISTORY_SCHEMA}
+        bare = {table.full_name: table.name for table in every}
         if name in histories:
-            catalog = replace(catalog, tables=(histories[name],))
+            catalog = Catalog((histories[name],))
         else:
-            catalog = catalog.only([bare.get(name, name)])
+            catalog = every.only([bare.get(name, name)])
     if warehouse is None:
         return FORMATS[form](catalog)
     if form != "sql":
@@ -202,7 +201,7 @@ def _source(table: Table, column: Column) -> str:
 
 def _read(read: Read) -> str:
     match read:
-        case Pages(endpoint=endpoint) | Windows(endpoint=endpoint) | PerParent(endpoint=endpoint):
-            return f"GET /{endpoint}"
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
+        case _:
+            return f"GET /{read.endpoint}"

@@ -23,7 +23,7 @@ STATE_SCHEMA = "ometria_replica"
 
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
-ColumnType = Literal["text", "boolean", "date", "timestamptz"]
+ColumnType = Literal["text", "boolean", "date", "timestamptz", "integer", "decimal"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 Certainty = Literal["documented", "inferred", "unknown", "computed"]
 Treatment = Literal["excluded", "hashed"]
@@ -161,6 +161,37 @@ class PerParent:
 
 
 @dataclass(frozen=True)
+class Growing:
+    """
+    Read a collection to whose end new records are added, from where the last read ended.
+
+    Older records may change too, so all of it is read every so many days, and *since* names a
+    parameter that may select records updated since a date: each run tries whether Ometria honours
+    it. With a *parent*, there is such a collection for each of its records: *endpoint* has the
+    name of a field of the parent in braces, as ``contacts/{collection}``, which joins each record.
+    *pages* says that ``limit`` and ``offset`` are known to work.
+    """
+
+    endpoint: str
+    since: str = "updateSince"
+    parent: Pages | None = None
+    pages: bool = True
+
+    @property
+    def parent_field(self) -> str | None:
+        """The field of the parent that joins each record; None without a parent."""
+        return self.endpoint.partition("{")[2].partition("}")[0] if self.parent else None
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Read an endpoint that gives its newest records and no others, at *most* so many."""
+
+    endpoint: str
+    most: int
+
+
+@dataclass(frozen=True)
 class Feed:
     """
     Read a dataset of the self-serve export, file by file.
@@ -173,7 +204,7 @@ class Feed:
     pattern: str | None = None
 
 
-Read = Pages | Windows | PerParent | Feed
+Read = Pages | Windows | PerParent | Growing | Newest | Feed
 
 # fmt: off
 LINEAGE = (
@@ -218,8 +249,11 @@ class Table:
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
     whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
     that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
-    account follows the erasures of Ometria, and *keeps_history* that it keeps every version of a
-    row.
+    account follows the erasures of Ometria. *optional* tables are read only where the setting
+    ``tables`` names them, and a run that is refused one goes on with a warning.
+    *quotes_treated* says that a text of the table may quote an address that other tables of the
+    account exclude or hash.
+    If it *keeps_history*, every version of a row is kept.
     """
 
     name: str
@@ -242,6 +276,8 @@ class Table:
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
     keeps_history: bool = False
+    optional: bool = False
+    quotes_treated: bool = False
 
     @property
     def full_name(self) -> str:
@@ -286,7 +322,8 @@ class Table:
     @property
     def hides_addresses(self) -> bool:
         """Whether an address is excluded or hashed, so that no other text may quote one."""
-        return any(column.person == "address" and column.treatment for column in self.columns)
+        own = any(column.person == "address" and column.treatment for column in self.columns)
+        return own or self.quotes_treated
 
     @property
     def people(self) -> dict[str, PersonId]:

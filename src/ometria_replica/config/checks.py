@@ -31,6 +31,9 @@ _COLUMN_NAME: Final = re.compile(r"([a-z0-9_]+|\*)\.[A-Za-z0-9_]+")
 FILE_BYTES: Final = (1_000_000, 10**13)
 RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
 
+ALL: Final = "all"
+"""The word for all tables in the setting ``tables``."""
+
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
 """The present name of each setting that was renamed."""
 
@@ -309,6 +312,16 @@ def check_tables(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise Invalid('must be a list of tables, such as ["email_events"]')
     return tuple(value)
+
+
+def check_replicated(value: object) -> tuple[str, ...]:
+    """Read a list as :func:`check_tables` does, or the word for all tables."""
+    if isinstance(value, str) and value.strip() == ALL:
+        return (ALL,)
+    names = check_tables(value)
+    if not names:
+        raise Invalid(f'must name a table, or be "{ALL}"')
+    return tuple(dict.fromkeys(names))
 
 
 def check_column_names(value: object) -> tuple[str, ...]:

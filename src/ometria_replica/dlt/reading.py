@@ -68,7 +68,7 @@ def read(
     A load without new rows yields no batch: dlt fails to load an empty one into PostgreSQL.
     """
     now = datetime.now(UTC)
-    specified = retained(catalog.for_account(account).table(table.name), account, now)
+    specified = retained(catalog.every.as_set(account).table(table.name), account, now)
     with (
         temp_folder(limits.temp_directory) as folder,
         open_duckdb(folder / "spilled", limits) as connection,

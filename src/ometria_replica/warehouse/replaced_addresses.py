@@ -95,7 +95,7 @@ class ReplacedAddresses(Part):
         keys: tuple[str, ...],
     ) -> Found | None:
         """
-        Find the events of *replaced* addresses that no other profile has, and versions of *keys*.
+        Find rows of *replaced* addresses that no other profile has, and all versions of *keys*.
 
         Versions of other profiles are found by such an address too. None if there is nothing.
         """
@@ -109,8 +109,8 @@ class ReplacedAddresses(Part):
             addresses = self._past_addresses(table) if past else ()
         finally:
             people.forget()
-        events = {each.name for each in wanted.tables if each.events}
-        kept = {name: keys for name, keys in found.keys.items() if name in events}
+        own = {table.label, history_table(table).label}
+        kept = {name: keys for name, keys in found.keys.items() if name not in own}
         if not replaced and not any(past.values()):
             return None
         return replace(found, keys={**kept, **past}, past_addresses=addresses)

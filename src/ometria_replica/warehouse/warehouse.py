@@ -107,7 +107,7 @@ class Warehouse:
             for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
-            are_treated = self.treatments.refuse_changed(owner, self._catalog)
+            are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
             if not self.sessions.dry_run:
@@ -128,7 +128,7 @@ class Warehouse:
     def refuse_changed_treatments(self, owner: Owner) -> None:
         """Raise ConfigError if rows of *owner* were loaded with other treatments. Only reads."""
         with self.sessions.open("reading the treatments of columns"):
-            self.treatments.refuse_changed(owner, self._catalog)
+            self.treatments.refuse_changed(owner, self._catalog.every)
 
     def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
         """Read how the columns of a source are treated in the rows that are there."""
