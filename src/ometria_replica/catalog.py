@@ -46,8 +46,9 @@ class Catalog:
             )
 
     def __add__(self, table: Table) -> Catalog:
-        """Add a table."""
-        return replace(self, tables=(*self.tables, table))
+        """Add a table, in place of a further one of its name."""
+        further = tuple(each for each in self.further if each.name != table.name)
+        return replace(self, tables=(*self.tables, table), further=further)
 
     @property
     def names(self) -> tuple[str, ...]:

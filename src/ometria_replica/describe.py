@@ -11,7 +11,7 @@ from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
 from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed
-from ometria_replica.text import aligned
+from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Column, Read, Table
@@ -26,23 +26,30 @@ _WIDTH = 88  # Characters of a line of text.
 
 
 def describe(
-    name: str | None, form: str, *, catalog: Catalog = CATALOG, warehouse: str | None = None
+    name: str | None,
+    form: str,
+    *,
+    catalog: Catalog = CATALOG,
+    warehouse: str | None = None,
+    every: bool = False,
 ) -> str:
     """
-    Describe one table, or all if *name* is None; *form* is one of FORMATS.
+    Describe one table, or all that are on by default if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema, and be that of a history or of a table that is off. SQL is that
-    of *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and
-    for a warehouse that has no SQL.
+    *name* may include the schema, and be that of a history. *every* table is one that is off by
+    default too, as *name* may be. SQL is that of *warehouse*; None means DuckDB. Raises ConfigError
+    for a table that is not in *catalog*, and for a warehouse that has no SQL.
     """
     if name is not None:
-        every = catalog.every
-        histories = {t.full_name: t for t in every.stored if t.schema == HISTORY_SCHEMA}
-        bare = {table.full_name: table.name for table in every}
+        all_ = catalog.every
+        histories = {t.full_name: t for t in all_.stored if t.schema == HISTORY_SCHEMA}
+        bare = {table.full_name: table.name for table in all_}
         if name in histories:
             catalog = Catalog((histories[name],))
         else:
-            catalog = every.only([bare.get(name, name)])
+            catalog = all_.only([bare.get(name, name)])
+    elif every:
+        catalog = catalog.every
     if warehouse is None:
         return FORMATS[form](catalog)
     if form != "sql":
@@ -61,9 +68,11 @@ def as_text(catalog: Catalog) -> str:
         [table.full_name, f"{len(table.all_columns)} columns", _read(table.read)]
         for table in catalog
     ]
-    return "\n".join(
-        [*aligned(lines, left=3), "", "ometria-replica tables TABLE shows the columns of one."]
-    )
+    closing = ["", "ometria-replica tables TABLE shows the columns of one."]
+    if catalog.further:
+        number = counted(len(catalog.further), "further table is", "further tables are")
+        closing.append(f"{number} off by default: ometria-replica tables --all shows them too.")
+    return "\n".join([*aligned(lines, left=3), *closing])
 
 
 def as_markdown(catalog: Catalog) -> str:

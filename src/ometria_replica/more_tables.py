@@ -101,7 +101,7 @@ ORDERS = Table(
     record_id="order_id",
     optional=True,
     sample=("order_id", "status", "grand_total", "currency", "ordered_at"),
-    unmapped=("@type", "profile_id", "properties"),
+    unmapped=("@type", "profile_id", "properties", "lineitems"),
     about="One row for each order, whatever its status.",
     columns=(
         Column("id", "order_id", meaning=inferred(
@@ -238,15 +238,16 @@ PUSH_ERRORS = Table(
             "The request that pushed the record, as Ometria's answer named it.")),
         Column("record_type", "record_type", meaning=inferred(
             "The type of the record, such as an order or a contact.")),
-        Column("record_id", "record_id", personal=True, quotes=True, meaning=inferred(
-            "The id of the record.")),
+        Column("record_id", "record_id", personal=True, quotes=True, holds_record=True,
+            meaning=inferred("The id of the record.")),
         Column("customer_id", "customer_id", person="customer", meaning=inferred(
             "The customer of the record, if it has one.")),
         Column("message::error_message", "error_message", personal=True, quotes=True,
-            meaning=documented("The error, in words. They may quote the record.")),
+            holds_record=True, meaning=documented(
+            "The error, in words. They may quote the record.")),
         Column("message::error_path", "error_path", meaning=documented(
             "Where in the record the error is.")),
-        Column("record", "record", personal=True, quotes=True, meaning=inferred(
+        Column("record", "record", personal=True, quotes=True, holds_record=True, meaning=inferred(
             "The record as it was pushed, as JSON: it may hold all that is known of a person.")),
         Column("timestamp", "event_at", "timestamptz", meaning=inferred(
             "When the error was found.")),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
     from datetime import datetime
 
-    from ometria_replica.batch import Owner
+    from ometria_replica.batch import Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnTreatment, Table
@@ -91,13 +91,18 @@ class _Rehash:
         source_id = self.account.source_id
         wanted = owner_of(self.account, self.catalog)
         noted = self.warehouse.noted_treatments(source_id)
-        with leased(self.warehouse, replace(wanted, treatments=noted)) as run_id:
+        with leased(self.warehouse, replace(wanted, treatments=noted)) as lease:
             # Refuses another secret, with which no sync could read again what is removed here.
             self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
-            return self._rewrite(wanted, noted, run_id, reload=reload)
+            return self._rewrite(wanted, noted, lease, reload=reload)
 
     def _rewrite(
-        self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool
+        self,
+        wanted: Owner,
+        noted: frozenset[ColumnTreatment],
+        lease: Callable[[], Lease],
+        *,
+        reload: bool,
     ) -> list[Rehashed]:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
@@ -126,7 +131,7 @@ class _Rehash:
                 " export still have them."
                 for table in to_reload
             )
-        return list(self._write(rewriting, prepared, to_reload, (wanted, noted), run_id))
+        return list(self._write(rewriting, prepared, to_reload, (wanted, noted), lease))
 
     def _is_held(self, table: Table, changed: Container[str]) -> bool:
         """Whether a table is one of those *changed*, and exists: one that is off may do."""
@@ -140,11 +145,13 @@ class _Rehash:
         prepared: Iterable[Rewritten],
         to_reload: Iterable[Table],
         change: tuple[Owner, frozenset[ColumnTreatment]],
-        run_id: str,
+        lease: Callable[[], Lease],
     ) -> Iterator[Rehashed]:
         source_id, (wanted, noted) = self.account.source_id, change
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
+            self.warehouse.leases.renew(lease())  # To read the rows may have taken long.
             for found in prepared:
+                run_id = lease().run_id
                 rewriting.write(found, source_id, run_id, self.now)
                 stored = privacy.as_noted(found.table, noted)
                 rewriting.rewrite(stored, found.table, source_id, run_id, self.now)
@@ -155,6 +162,7 @@ class _Rehash:
                 rewriting.remove_history(table, source_id)
                 yield Rehashed(source_id, table.name, rows, removed=True)
             self.warehouse.treatments.note(wanted, self.now)
+            self.warehouse.leases.renew(lease())
 
 
 def _impossible(

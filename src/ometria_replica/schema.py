@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ometria_replica.suppressions import PersonId
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.pseudonyms import Pseudonyms
-    from ometria_replica.suppressions import PersonId, Suppressions
+    from ometria_replica.suppressions import Suppressions
 
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
@@ -94,8 +96,8 @@ class Column:
 
     *person* says which id of a person the column holds, None if it holds none. Other *personal*
     columns tell who the person is, or something of that person alone. If it *quotes*, an address
-    may be within its text. *treatment* is what the account's settings do to the values; None
-    keeps them.
+    may be within its text, and if it *holds_record*, any id of any person. *treatment* is what the
+    account's settings do to the values; None keeps them.
     """
 
     source: str | Md5
@@ -106,6 +108,7 @@ class Column:
     person: PersonId | None = None
     personal: bool = False
     quotes: bool = False
+    holds_record: bool = False
     treatment: Treatment | None = None
 
     @property
@@ -329,6 +332,13 @@ class Table:
     def people(self) -> dict[str, PersonId]:
         """The fields that hold an id of a person, and of which kind."""
         return {str(column.source): column.person for column in self.columns if column.person}
+
+    @property
+    def kinds_named(self) -> list[PersonId]:
+        """The kinds of ids that a text of the table, or a record as it came, may name."""
+        if any(column.holds_record for column in self.columns):
+            return [*get_args(PersonId)]
+        return sorted(set(self.people.values()))
 
     @property
     def address(self) -> Column | None:

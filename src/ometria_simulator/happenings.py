@@ -172,7 +172,7 @@ def merge(state: State, survivor_id: str, loser_ids: Sequence[str], at: datetime
     if isinstance(bought, int) and isinstance(revenue, (int, float)):
         stats["aov"] = round(revenue / bought, 2) if bought else 0
     for loser in losers:
-        orders.move(state, survivor_id, loser.id)
+        orders.move(state, survivor_id, loser.id, at)
     known_fields: dict[str, Json] = {name: value for name, value in fields.items() if value}
     if orders.orders_of(state, survivor_id):
         known_fields |= orders.purchase_dates(state, survivor_id)

@@ -109,11 +109,11 @@ def _lines(
     if not count:
         return []
     quantities = split(random, order.quantity, count, least=1)
-    parts = {name: split(random, pence, count) for name, pence in totals.items()}
+    subtotals = split(random, totals["subtotal"], count)
+    parts = {name: _shared(pence, subtotals) for name, pence in totals.items()}
     lines = []
     for index in range(count):
         line = {name: part[index] for name, part in parts.items()}
-        # A discount is at most the subtotal of all lines, but not of each.
         line["total"] = line["subtotal"] + line["tax"] - line["discount"]
         refunded = index < order.refunded_lines
         line["quantity"] = quantities[index]
@@ -128,6 +128,14 @@ def split(random: Random, total: int, parts: int, *, least: int = 0) -> list[int
     free = total - least * parts
     cuts = sorted(random.randint(0, free) for _ in range(parts - 1))
     return [end - start + least for start, end in zip([0, *cuts], [*cuts, free], strict=True)]
+
+
+def _shared(total: int, weights: Sequence[int]) -> list[int]:
+    """Share a total by weight into whole parts; the rest goes to the largest."""
+    whole = sum(weights)
+    parts = [total * weight // whole if whole else 0 for weight in weights]
+    parts[weights.index(max(weights))] += total - sum(parts)
+    return parts
 
 
 def _line_record(

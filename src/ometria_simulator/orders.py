@@ -155,13 +155,13 @@ def remove(state: State, order_id: str, at: datetime) -> Order:
     return order
 
 
-def move(state: State, survivor_id: str, loser_id: str) -> None:
-    """Give the orders of a merged profile to the survivor; the orders look as they did."""
+def move(state: State, survivor_id: str, loser_id: str, at: datetime) -> None:
+    """Give the orders of a merged profile to the survivor; they keep the customer's id."""
     moved = state.shop.orders_of.pop(loser_id, [])
-    for order_id in moved:
-        state.shop.orders[order_id] = replace(state.shop.orders[order_id], profile_id=survivor_id)
     if moved:
         state.shop.orders_of.setdefault(survivor_id, []).extend(moved)
+        for order_id in moved:
+            change(state, state.shop.orders[order_id], at, profile_id=survivor_id)
         _watch_last(state, survivor_id)
 
 

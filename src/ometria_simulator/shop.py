@@ -108,18 +108,19 @@ class Shop:
         """
         Replace fields of an order's record, and mark the order as updated now.
 
-        ``status`` changes the status itself. ABSENT removes a field. Raises KeyError.
+        ``stats`` follow ``is_valid``, and a ``grand_total`` that is a number. ABSENT removes a
+        field. Raises KeyError.
         """
         with self._lock:
             order = self._placed.shop.orders[id]
-            status = fields.pop("status", order.status)
-            return orders.change(
-                self._placed,
-                order,
-                self._state.now,
-                status=status,
-                fields={**order.fields, **fields},
-            )
+            own: dict[str, object] = {"fields": {**order.fields, **fields}}
+            for name in ("status", "is_valid"):
+                if name in fields:
+                    own[name] = fields[name]
+            total = fields.get("grand_total")
+            if isinstance(total, (int, float)):
+                own["pence"] = pence_of(total)
+            return orders.change(self._state, order, self._state.now, **own)
 
     def cancel_order(self, id: str) -> Order:  # noqa: A002 -- Ometria's own word
         """Make an order invalid, so that ``stats`` count it as an attempt only."""

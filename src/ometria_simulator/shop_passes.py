@@ -36,27 +36,27 @@ def begin(state: State) -> None:
 
 def pass_time(state: State, start: datetime, days: float) -> None:
     """Change orders, products and profiles from *start* to now."""
-    _proceed(state)
+    _proceed(state, start)
     _change_orders(state, start, days)
     _change_people(state, start, days)
     _change_products(state, start, days)
-    _age(state)
+    _age(state, start)
 
 
-def _proceed(state: State) -> None:
-    """Move the open orders on that are due; some are canceled."""
+def _proceed(state: State, start: datetime) -> None:
+    """Move the open orders on that are due; some are canceled. No change is before *start*."""
     shop = state.shop
     for order_id, due in list(shop.open_orders.items()):
         if due > state.now:
             continue
-        order = shop.orders[order_id]
+        order, at = shop.orders[order_id], max(due, start)
         if shop.random.random() < _CANCELED:
-            orders.change(state, order, due, status=orders.CANCELED, is_valid=False)
+            orders.change(state, order, at, status=orders.CANCELED, is_valid=False)
         elif order.status == orders.PENDING:
-            orders.change(state, order, due, status=orders.PROCESSING)
-            shop.open_orders[order_id] = due + shop.random.random() * timedelta(days=5)
+            orders.change(state, order, at, status=orders.PROCESSING)
+            shop.open_orders[order_id] = at + shop.random.random() * timedelta(days=5)
         else:
-            orders.change(state, order, due, status=orders.COMPLETE)
+            orders.change(state, order, at, status=orders.COMPLETE)
             shop.open_orders.pop(order_id, None)
 
 
@@ -130,7 +130,7 @@ def _change_products(state: State, start: datetime, days: float) -> None:
             catalogue.remove(state, random.choice(list(shop.products)))
 
 
-def _age(state: State) -> None:
+def _age(state: State, start: datetime) -> None:
     """Change the lifecycle stage of those whose last purchase is long ago by now."""
     ageing = state.shop.ageing or []
     while ageing and ageing[0][0] < state.now:
@@ -139,8 +139,8 @@ def _age(state: State) -> None:
             continue
         stage = orders.purchase_dates(state, profile_id)["lifecycle_status"]
         if state.profile(profile_id).fields.get("lifecycle_status") != stage:
-            at = due + timedelta(seconds=1)
-            state.update_profile(profile_id, {"lifecycle_status": stage}, at=min(at, state.now))
+            at = min(max(due + timedelta(seconds=1), start), state.now)
+            state.update_profile(profile_id, {"lifecycle_status": stage}, at=at)
 
 
 def moment(state: State, start: datetime) -> datetime:

@@ -31,7 +31,7 @@ class ShopReads:
         self._quirks = quirks
         self._paging = paging
         self._version: object = None
-        self._sorted: dict[tuple[str, ...], Sequence[Any]] = {}
+        self._found: dict[tuple[str, ...], list[Any]] = {}
 
     def orders(self, query: Query) -> list[Json]:
         """Return a page of orders."""
@@ -94,7 +94,10 @@ class ShopReads:
         """Return a page of custom events."""
         self._paging.by_update(query, "custom-events")
         # The internal order is that of their times, and so is that of their updates.
-        events = self._paging.ordered("custom-events", self._shop.custom_events)
+        events = self._kept(
+            ("custom-events",),
+            lambda: self._paging.ordered("custom-events", self._shop.custom_events),
+        )
         page = self._paging.page("custom-events", events, query)
         return [event.record(self._shape("custom-events")) for event in page]
 
@@ -128,19 +131,27 @@ class ShopReads:
         find: Callable[[], list[Any]],
         *kinds: str,
     ) -> Sequence[Any]:
-        """Return a page of objects with update times; what was sorted is kept until a change."""
+        """Return a page of objects with update times."""
         since = self._paging.updated_since(query, endpoint)
         by_update = self._paging.by_update(query, endpoint)
-        key = (endpoint, *kinds, str(since), str(by_update))
-        state = self._account.state
-        version = (state.version, state.shop.version, state.now)
-        if self._version != version:
-            self._version, self._sorted = version, {}
-        if key not in self._sorted:
+
+        def selected() -> list[Any]:
             items = find()
             if since is not None:
                 items = [item for item in items if item.updated_at >= since]
             if by_update:
                 items.sort(key=attrgetter("updated_at", "update_sequence"))
-            self._sorted[key] = self._paging.ordered(endpoint, items)
-        return self._paging.page(endpoint, self._sorted[key], query)
+            return self._paging.ordered(endpoint, items)
+
+        items = self._kept((endpoint, *kinds, str(since), str(by_update)), selected)
+        return self._paging.page(endpoint, items, query)
+
+    def _kept(self, key: tuple[str, ...], find: Callable[[], list[Any]]) -> list[Any]:
+        """Return the objects of *key*, which are found again only if the account has changed."""
+        state = self._account.state
+        version = (state.version, state.shop.version, state.now)
+        if self._version != version:
+            self._version, self._found = version, {}
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]

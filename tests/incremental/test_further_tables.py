@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.catalog import CATALOG
+from ometria_replica.check import check
+from ometria_replica.config import Secret
+from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, ConfigError
+from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT as LIMITED
+from ometria_replica.more_tables import MORE_TABLES
+from ometria_replica.rehashing import rehash
 from ometria_replica.replication import sync
-from tests.duck import read_file
+from ometria_simulator import Account as Simulated
+from ometria_simulator import Quirks, serve
+from ometria_simulator.shapes import Shape
+from tests.duck import opened, read_file
+from tests.e2e.oracle import expected_further
 from tests.incremental.further import Endpoints, orders, reading
 from tests.incremental.shops import DAY, NOON, account, config, replicate
 from tests.replicas import of
@@ -20,6 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_simulator import Account, Server
+    from tests.duck import Row
+
+
+QUICK = replace(CATALOG, further=tuple(
+    replace(each, read=replace(LIMITED, requests_per_minute=600)) if each.read == LIMITED else each
+    for each in CATALOG.further
+))  # fmt: skip
+"""The tables without the limit of 6 requests a minute, so that no test waits for it."""
 
 
 def statuses(warehouse: Path) -> dict[str, str]:
@@ -246,6 +265,36 @@ def test_it_is_an_error_where_nothing_or_something_required_is_refused(
         replicate(warehouse, reading(listener, *tables, **more), at=NOON)
 
 
+def test_check_warns_of_a_further_table_as_a_sync_does(warehouse: Path) -> None:
+    """The tables of the five are errors; a required one is too."""
+    shop = Endpoints({"products": [{"id": "1"}]}, status={"orders": 403, "push/_errors": 404})
+    with shop.served() as listener:
+        settings = reading(listener, "orders", "products", "push_errors")
+        found = list(check(config(warehouse, settings)))
+        required = list(check(config(warehouse, replace(settings, require=("orders",)))))
+
+    assert [each.error for each in found] == [None] * len(found)
+    warned = [each.what.rpartition("/v2/")[2] for each in found if each.warning]
+    assert warned == ["push/_errors", "orders"]
+    assert [type(each.error) for each in required if each.error] == [AccessDenied]
+
+
+def test_deletion_requests_are_read_once_for_the_table_and_for_erasures(warehouse: Path) -> None:
+    """Their limit is 6 requests a minute."""
+    shop = people()
+    with shop.served() as listener:
+        asked = []
+        for follows in (False, True):
+            settings = reading(listener, "data_deletion_requests", follow_erasures=follows)
+            report = sync(config(warehouse, settings), catalog=QUICK, clock=lambda: NOON)
+            asked.append(len(listener.asked))
+
+    assert asked[1] == 2 * asked[0]
+    assert of(report, "deletion_requests").requests == 0
+    (row,) = read_file(warehouse, "ometria.data_deletion_requests", order="ALL")
+    assert (row["request_id"], row["user_email"]) == ("q", "me@shop.com")
+
+
 # --- the setting -------------------------------------------------------------------------------
 
 
@@ -290,3 +339,169 @@ def test_accounts_have_tables_of_their_own(warehouse: Path) -> None:
         )
 
     assert [(t.source_id, t.table) for t in report.tables] == [("uk", "orders"), ("de", "products")]
+
+
+# --- a whole account ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        Quirks(),
+        Quirks(
+            update_since_on=frozenset(),
+            money_form="text",
+            reversed_order=frozenset({"orders"}),
+            timestamp_forms=dict.fromkeys(
+                ("orders", "contacts", "custom-events", "push-errors"), "postgres"
+            ),
+        ),
+    ],
+    ids=["honoured", "ignored"],
+)
+def test_the_further_tables_are_what_the_account_has(warehouse: Path, quirks: Quirks) -> None:
+    """By the oracle, which shares no code: at first, after a day, and once what is gone is gone."""
+    shop = Simulated.create(profiles=30, lists=0, email_events=0, seed=7)
+    shop.request_deletion(shop.profiles[0].email or "", completed_after=DAY)
+    shape = Shape(quirks.timestamp_forms.get("orders", "iso"), quirks.money_form)
+    with serve(shop, requests_per_second=None, quirks=quirks) as server:
+        names = tuple(table.name for table in MORE_TABLES)
+        settings = config(warehouse, account(server, tables=names, deletes="remove",
+                                             max_deleted_share=1.0))  # fmt: skip
+        for days in (0, 1, 7):
+            shop.advance(days * DAY)
+            sync(settings, catalog=QUICK, clock=lambda: shop.now)
+            expected = expected_further(shop, "1042", "uk", shape)
+            for table in MORE_TABLES:
+                promised = {row["__sync_key"]: row for row in expected[table.name]}
+                rows = read_file(warehouse, table.full_name, order="__sync_key")
+                found = {row["__sync_key"]: without_load_time(row) for row in rows}
+                assert promised
+                assert promised.keys() <= found.keys(), (table.name, days)
+                if days == 1 and table.name in DUE_LATER - (quirks.update_since_on & DUE_LATER):
+                    continue
+                assert {key: found[key] for key in promised} == promised, (table.name, days)
+                if days != 1 and table.name != "push_errors":  # Of which old ones stay.
+                    assert found.keys() == promised.keys(), table.name
+
+
+DUE_LATER = {"contacts", "orders", "products", "custom_events"}
+"""What has changed of these comes with the next full read, unless dates are honoured."""
+
+
+def without_load_time(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "__synced_at"}
+
+
+# --- people ------------------------------------------------------------------------------------
+
+ANN = "Ann@Example.com"
+OF_PEOPLE = ("contacts", "orders", "custom_events", "push_errors", "data_deletion_requests")
+
+
+def people() -> Endpoints:
+    """Make a shop in which each table tells of Ann, and of Bob."""
+    named = {
+        "contacts/c": ("id", "email", "customer_id"),
+        "orders": ("id", "", "customer_id"),
+        "custom-events": ("id", "identity_email", ""),
+    }
+    shop = Endpoints({"contacts": [{"collection": "c"}], "products": [{"id": "1"}]})
+    for path, fields in named.items():
+        shop.records[path] = [
+            {name: text for name, text in zip(fields, texts, strict=True) if name}
+            for texts in (("1", ANN, "c-ann"), ("2", "bob@example.com", "c-bob"))
+        ]
+    shop.records["push/_errors"] = [
+        {"request_id": "r1", "record_id": "1", "record": {"email": " ANN@example.com", "age": 5}},
+        {"request_id": "r2", "record_id": "2", "record": {"customer_id": "c-ann"}},
+        {"request_id": "r3", "record_id": "3", "record": {"email": "bob@example.com"}},
+        {"request_id": "r4", "customer_id": "c-ann", "timestamp": "2026-03-01T00:00:00Z"},
+    ]
+    shop.records["data-deletion-requests"] = [
+        {"id": "q", "comment": f"asked by {ANN}", "source": {"user": {"email": "me@shop.com"}}}
+    ]
+    return shop
+
+
+def test_a_person_is_erased_from_the_further_tables(warehouse: Path) -> None:
+    """By her address and all ids beside it, also within records that could not be pushed."""
+    shop = people()
+    with shop.served() as listener:
+        settings = config(warehouse, reading(listener, *OF_PEOPLE))
+        sync(settings, catalog=QUICK, clock=lambda: NOON)
+
+        (receipt,) = erase(settings, ids_of([ANN]), catalog=QUICK, clock=lambda: NOON)
+        assert {name: rows for name, rows in receipt.rows.items() if rows} == {
+            "contacts": 1, "orders": 1, "custom_events": 1, "push_errors": 3,
+        }  # fmt: skip
+        again = sync(settings, full=True, catalog=QUICK, clock=lambda: NOON + DAY)
+
+    assert {t.table: t.suppressed for t in again.tables if t.suppressed} == {
+        "contacts": 1, "orders": 1, "custom_events": 1, "push_errors": 3,
+    }  # fmt: skip
+    kept = read_file(warehouse, "ometria.push_errors", order="request_id")
+    assert [row["request_id"] for row in kept] == ["r3"]
+
+
+def test_a_person_is_erased_from_a_table_that_is_switched_off(warehouse: Path) -> None:
+    """What a table holds stays when it is switched off, and so does what erasures do."""
+    with people().served() as listener:
+        sync(config(warehouse, reading(listener, *OF_PEOPLE)), catalog=QUICK, clock=lambda: NOON)
+        (receipt,) = erase(
+            config(warehouse, reading(listener, "orders")),
+            ids_of([ANN]),
+            catalog=QUICK,
+            clock=lambda: NOON,
+        )
+
+    assert receipt.rows["contacts"] == 1
+    rows = read_file(warehouse, "ometria.contacts", order="ALL")
+    assert [row["email"] for row in rows] == ["bob@example.com"]
+
+
+@pytest.mark.parametrize("setting", ["exclude", "hash"])
+def test_no_address_is_left_where_addresses_are_hidden(warehouse: Path, setting: str) -> None:
+    """Neither in its column nor in a record that is quoted; a table that is off is named too."""
+    columns = ("*.email", "custom_events.identity_email", "data_deletion_requests.user_email")
+    hidden = {setting: columns, "hash_key": Secret("0123456789abcdef", "the test")}
+    with people().served() as listener:
+        sync(
+            config(warehouse, reading(listener, *OF_PEOPLE, **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON,
+        )
+        sync(
+            config(warehouse, reading(listener, "orders", **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON + DAY,
+        )
+        sync(
+            config(warehouse, reading(listener, *OF_PEOPLE, **hidden)),
+            catalog=QUICK,
+            clock=lambda: NOON + 2 * DAY,
+        )
+
+    assert read_file(warehouse, "ometria.push_errors", order="ALL")
+    with opened(warehouse) as connection:
+        for table in MORE_TABLES:
+            if table.name not in OF_PEOPLE:
+                continue
+            (texts,) = connection.execute(
+                f"SELECT lower(string_agg(t::VARCHAR, ' ')) FROM {table.full_name} t"
+            ).fetchall()[0]
+            assert "@" not in texts.replace("@anonymous.ometria", ""), table.name
+
+
+def test_a_treatment_of_a_table_that_is_off_cannot_change(warehouse: Path) -> None:
+    """Its rows hold what was, so that switching it on would mix both."""
+    with people().served() as listener:
+        sync(config(warehouse, reading(listener, *OF_PEOPLE)), catalog=QUICK, clock=lambda: NOON)
+        changed = reading(listener, "orders", exclude=("contacts.email",))
+        with pytest.raises(ConfigError, match=r"contacts\.email: .* holds it as it came"):
+            sync(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+        rehash(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+        sync(config(warehouse, changed), catalog=QUICK, clock=lambda: NOON)
+
+    rows = read_file(warehouse, "ometria.contacts", order="ALL")
+    assert [row["email"] for row in rows] == [None, None]

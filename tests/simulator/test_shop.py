@@ -273,6 +273,11 @@ def test_an_order_counts_in_the_stats_of_its_profile(account: Account, server: S
     shop.update_order("1", status="lost", coupon_code="X")
     assert ask(server, "/orders/1").data["status"] == "lost"
     assert ask(server, "/orders/1").data["coupon_code"] == "X"
+    shop.update_order("1", grand_total=20)
+    assert stats()["revenue"] == 20
+    shop.update_order("1", is_valid=False, ip_address=ABSENT)
+    assert (stats()["orders"], stats()["orders_attempted"]) == (0, 1)
+    assert ask(server, "/orders/1").data["is_valid"] is False
 
 
 def test_orders_and_contacts_are_filtered_and_sorted_by_update(
@@ -400,6 +405,40 @@ def test_fields_can_be_absent_or_null_on_any_endpoint(account: Account, server: 
         assert "nothing" not in order
     assert ask(server, "/profiles").data[0]["tags"] is None
     assert "size" not in ask(server, "/lists/1").data
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint"),
+    [
+        ("/orders", "orders"),
+        ("/products", "products"),
+        ("/contacts", "collections"),
+        ("/contacts/customers", "contacts"),
+        ("/custom-events", "custom-events"),
+    ],
+)
+def test_each_collection_has_pages_and_their_quirks(
+    open_shop: Server, path: str, endpoint: Any
+) -> None:
+    """A page is a slice; quirks ignore the limit or offset, cut silently, reverse and freeze."""
+    with serve(open_shop.account, requests_per_second=None) as server:
+
+        def page(quirks: Quirks, **query: int) -> list[Any]:
+            server.quirks = quirks
+            found: list[Any] = ask(server, path, **query).data  # type: ignore[arg-type]
+            return found
+
+        whole = page(Quirks(), limit=250)
+        one: frozenset[Any] = frozenset({endpoint})
+        assert page(Quirks(), limit=2, offset=1) == whole[1:3]
+        assert page(Quirks(ignore_limit=one), limit=2) == whole[:10]
+        assert page(Quirks(ignore_offset=one), limit=2, offset=1) == whole[:2]
+        assert page(Quirks(silent_caps={endpoint: 1}), limit=2, offset=1) == whole[1:2]
+        assert page(Quirks(max_offset=0), limit=2, offset=1) == []
+        assert page(Quirks(paged=frozenset({"profiles"})), limit=1)[: len(whole)] == whole
+        assert page(Quirks(reversed_order=one), limit=2) != whole[:2]
+        assert page(Quirks(frozen_first_page=one), limit=2) == whole[:2]
+        assert ask(server, path, limit=3, offset=2).data == whole[:2]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_the_amounts_of_an_order_add_up(seed: int) -> None:
                 sum(round(line["total"] * 100) for line in lines)
                 == pence["grand_total"] - pence["shipping"]
             )
+            assert all(line["total"] >= 0 for line in lines)
             if record["status"] != "refunded":  # Then the shipping is refunded too.
                 refunded = sum(round(line["refunded"] * 100) for line in lines)
                 assert refunded == pence["total_refunded"]
@@ -187,3 +188,22 @@ def test_tags_and_identities_change_as_time_passes(monkeypatch: pytest.MonkeyPat
     kinds = {i["type"] for p in changed for i in p.fields["identities"]}  # type: ignore[index,call-overload,union-attr]
     assert kinds == {"email", "customer_id"}
     assert all(p.updated_at > old.updated_at for old, p in both if old.fields != p.fields)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(deadline=None)
+def test_whatever_changes_is_updated_after_its_last_read(seed: int) -> None:
+    """An order or profile that differs after time has passed has an update time in that time."""
+    account = Account.create(seed, profiles=20, lists=0, email_events=0)
+    read_at = account.now
+    orders = {order.id: account.shop.order_record(order) for order in account.shop.orders}
+    profiles = {profile.id: profile.record() for profile in account.profiles}
+
+    account.advance(12 * DAY)
+
+    for order in account.shop.orders:
+        if orders.get(order.id) != account.shop.order_record(order):
+            assert order.updated_at >= read_at
+    for profile in account.profiles:
+        if profiles.get(profile.id) != profile.record():
+            assert profile.updated_at >= read_at

@@ -10,7 +10,7 @@ from ometria_replica.history import history_table
 from ometria_replica.mapping import quoted
 from ometria_replica.schema import LINEAGE
 from ometria_replica.selection import Selection
-from ometria_replica.warehouse.rewriting import Rewriting, Rewritten
+from ometria_replica.warehouse.rewriting import Rewritten, RowRewriting
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +22,7 @@ _VALIDITY = {"valid_from", "valid_to"}
 
 
 @dataclass(frozen=True)
-class HistoryRewriting(Rewriting):
+class HistoryRewriting(RowRewriting):
     """Rewrites versions, and joins those that differed in a value that is no longer there."""
 
     def rewrite(
