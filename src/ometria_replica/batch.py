@@ -54,13 +54,15 @@ class Owner:
     """
     An account whose rows a run writes, and how their keys are made.
 
-    *treatments* are those of its columns; owners that differ in nothing else are equal.
+    *treatments* are those of its columns, and *history* are the names of the tables of which it
+    keeps every version; owners that differ in nothing else are equal.
     """
 
     account_id: str
     source_id: str
     wide_keys: bool = False
     treatments: frozenset[ColumnTreatment] = field(default=frozenset(), compare=False)
+    history: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from datetime import UTC, date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import history, privacy, retention
 from ometria_replica.batch import Owner
 from ometria_replica.batching import parts_inside
 from ometria_replica.catalog import CATALOG, Catalog
@@ -287,8 +287,13 @@ def _going_on(run: RunContext) -> Iterator[None]:
 
 def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
-    treatments = privacy.treatments_of(catalog.every.as_set(account))
-    return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
+    return Owner(
+        account.account_id,
+        account.source_id,
+        account.wide_keys,
+        privacy.treatments_of(catalog.every.as_set(account)),
+        frozenset(table.name for table in catalog.for_account(account) if table.keeps_history),
+    )
 
 
 def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
@@ -317,6 +322,7 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
             *privacy.problems_inside(catalog.for_account(account)),
             *catalog.of([account]).problems(),
             *retention.problems(catalog.every, account),
+            *history.problems(catalog.every, account),
         )
     ]
     if problems:

@@ -15,6 +15,7 @@ from ometria_replica.batch import Lease, Run
 from ometria_replica.errors import ReplicaError, WarehouseError
 from ometria_replica.log_names import logging_for
 from ometria_replica.report import RunReport, TableReport
+from ometria_replica.schema import HISTORY_SCHEMA
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
@@ -279,6 +280,10 @@ class TableProgress:
         place = f"{self.report.source_id} {table}" if self._run.several else table
         self._run.warnings.append(f"{place}: {text}")
 
+    def _add_versions(self, history: Loaded | None) -> None:
+        if history:
+            self.count(versions_opened=history.inserted, versions_closed=history.updated)
+
     @property
     def _more_ids(self) -> str:
         return (
@@ -308,6 +313,7 @@ class TableProgress:
             suppressed=staged.suppressed,
             too_old=staged.too_old,
         )
+        self._add_versions(loaded.parts.get(f"{HISTORY_SCHEMA}.{self.report.table}"))
         if staged.joined_ids and self._more_ids not in self._run.warnings:
             self._run.warnings.append(self._more_ids)
         if loaded.removal_refused:

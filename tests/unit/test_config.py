@@ -435,7 +435,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
-            " normalise, retain, follow_erasures."
+            " normalise, retain, history, follow_erasures."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -554,7 +554,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "'a key' = 1",
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
-                " full_read_every_days, exclude, hash, normalise, retain, follow_erasures."
+                " full_read_every_days, exclude, hash, normalise, retain, history,"
+                " follow_erasures."
             ),
         ),
     ],
@@ -978,6 +979,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].hash_key", "not set", "default"),
         ("accounts[0].normalise", "true", "default"),
         ("accounts[0].retain", "none", "default"),
+        ("accounts[0].history", "none", "default"),
         ("accounts[0].follow_erasures", "false", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),

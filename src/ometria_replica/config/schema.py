@@ -371,6 +371,16 @@ class AccountSettings:
         (),
         unset="for ever",
     )
+    history: tuple[str, ...] = _setting(
+        check_tables,
+        "list of text",
+        'Tables of which every version of a row is kept, such as `["profiles", "lists"]`: in the'
+        " schema `ometria_history`, with the times between which each held. See"
+        " [history](../how-to/history.md). Above `[[accounts]]`, it holds for all accounts that set"
+        " nothing else.",
+        (),
+        env="OMETRIA_HISTORY",
+    )
     follow_erasures: bool = _setting(
         check_boolean,
         "`true` or `false`",
@@ -482,6 +492,7 @@ SHARED: Final = (
     "hash",
     "normalise",
     "retain",
+    "history",
     "follow_erasures",
 )
 """Settings of an account that a file may also give for all accounts, above the first."""

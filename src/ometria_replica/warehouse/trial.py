@@ -39,7 +39,8 @@ def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> None:
         if trial is None:
             return
         lease = Lease.of_this_process(SOURCE, SOURCE, now + timedelta(minutes=1))
-        trial.prepare(Owner(SOURCE, SOURCE), now)
+        kept = frozenset(table.name for table in tables if table.keeps_history)
+        trial.prepare(Owner(SOURCE, SOURCE, history=kept), now)
         trial.leases.acquire(lease, now)
         for table in tables:
             for is_last in (False, False, True) if table.record_id else (False, False):
