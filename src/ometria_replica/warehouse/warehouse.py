@@ -247,7 +247,9 @@ class Warehouse:
         self.suppressions.join(batch)
         self.rejects.write(changes[0], batch)
         self.state.write(changes[0], batch)
-        for part, each in zip(batch.parts, changes[1:], strict=True):
+        of_tables = {each.table.full_name: each for each in changes}
+        for part in batch.parts:
+            each = of_tables[part.table.full_name]
             if part.rejected:
                 self.rejects.write_part(each, batch, part.rejected)
             if part.parent:
