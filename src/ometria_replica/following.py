@@ -66,7 +66,8 @@ def forget_replaced(read: TableRead, batch: Batch) -> None:
     """
     now, account = read.run.clock(), read.account
     wanted = Wanted(account.source_id, read.tables, frozenset(), secret_for(account))
-    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, new_id(now))
+    lease = partial(read.run.lease, account.source_id)
+    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, new_id(now), lease)
     read.progress.count(erased=rows)
 
 

@@ -15,7 +15,7 @@ from ometria_replica.mapping.select import (
     raw_name,
     type_words,
 )
-from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed
+from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed, mask_suppressed
 
 if TYPE_CHECKING:
     from ometria_replica.mapping.staged_tables import StagedTables
@@ -67,6 +67,8 @@ def finish(tables: StagedTables) -> Staged:
         suppressed += named
     if records > unidentified:
         merged = _keep_newest(tables)
+        if tables.table.suppressions:
+            mask_suppressed(tables, tables.table.suppressions)
         rows, values = _reject_values(tables)
         values -= _drop_rejects(tables) if values else 0
     return Staged(

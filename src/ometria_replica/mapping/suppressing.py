@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ometria_replica.mapping.quoted_addresses import (
+    MASKED,
+    addresses_sql,
+    mask_addresses,
+    may_quote,
+)
 from ometria_replica.mapping.quoting import quoted
 from ometria_replica.mapping.select import REJECTED, STAGED
 from ometria_replica.mapping.treatments import person_columns
@@ -18,15 +24,16 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import Suppressions
 
-_SUPPRESSED = "suppressed_people"
+_SUPPRESSED, _QUOTING = "suppressed_people", "quoting_texts"
 _WORD = r"""[^\s,;|"''<>=\[\]{}()]+"""  # May be an id; within a literal of SQL.
 _PART = r"""[^\s,;|"''<>=\[\]{}()&?/:\\]+"""  # An id in an address of the web, as in a log.
 
 
 def words_sql(text: str) -> str:
     """Write the list of the words in *text*, an expression, each of which may be an id."""
-    text = f"regexp_replace({text}, '%40', '@', 'g')"
-    return f"regexp_extract_all({text}, '{_WORD}') || regexp_extract_all({text}, '{_PART}')"
+    decoded = f"regexp_replace({text}, '%40', '@', 'g')"
+    words = (f"regexp_extract_all({decoded}, '{each}')" for each in (_WORD, _PART))
+    return " || ".join([*words, addresses_sql(text)])
 
 
 def drop_suppressed(
@@ -111,3 +118,36 @@ def _drop_naming(tables: StagedTables, suppressions: Suppressions, relation: str
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )
+
+
+def mask_suppressed(tables: StagedTables, suppressions: Suppressions) -> None:
+    """
+    Mask the addresses of suppressed people that the staged rows of others quote.
+
+    After :func:`drop_suppressed`. Where the table hides all addresses, none is left.
+    """
+    connection, table = tables.connection, tables.table
+    for column in () if table.hides_addresses else table.columns:
+        if not column.quotes or column.treatment:
+            continue
+        name = quoted(column.name)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_QUOTING} AS SELECT DISTINCT {name} AS text"
+            f" FROM {STAGED} WHERE {may_quote(name)}"
+        )
+        found = connection.execute(
+            f"SELECT DISTINCT word FROM (SELECT word, unnest([{_hashes('word', suppressions)}])"
+            f" AS hash FROM (SELECT DISTINCT unnest({addresses_sql('text')}) AS word"
+            f" FROM {_QUOTING})) WHERE {_is_suppressed('hash')}",
+            suppressions.parameters,
+        )
+        addresses = [word for (word,) in found.fetchall()]
+        if addresses and mask_addresses(connection, _QUOTING, addresses):
+            connection.execute(
+                f"UPDATE {STAGED} SET {name} = masked FROM {MASKED} WHERE {name} = text"
+            )
+        connection.execute(f"DROP TABLE {_QUOTING}")
+
+
+def _hashes(address: str, suppressions: Suppressions) -> str:
+    return ", ".join(suppressions.sql("address", address))

@@ -94,7 +94,7 @@ class AccountSource:
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
-        self._collections: dict[Pages, list[Page]] = {}
+        self._collections: dict[tuple[str, tuple[tuple[str, str], ...]], list[Page]] = {}
 
     @property
     def client(self) -> Client:
@@ -222,9 +222,10 @@ class AccountSource:
 
     def _read_collection(self, collection: Pages) -> list[Page]:
         """Read a small collection once a run, however many tables need it."""
-        if collection not in self._collections:
-            self._collections[collection] = list(read_pages(self.client, collection))
-        return self._collections[collection]
+        asked = collection.endpoint, collection.query
+        if asked not in self._collections:
+            self._collections[asked] = list(read_pages(self.client, collection))
+        return self._collections[asked]
 
     def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
         if collection.since is None:

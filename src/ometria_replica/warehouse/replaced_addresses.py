@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.erasures import Erasures, Wanted
+    from ometria_replica.warehouse.erasures import Erasures, NewLease, Wanted
     from ometria_replica.warehouse.people import Found
 
 _REPLACED = "replaced_addresses"
@@ -39,12 +39,20 @@ class ReplacedAddresses(Part):
     mapping: DuckDBPyConnection
     erasures: Erasures
 
-    def forget(self, batch: Batch, wanted: Wanted, now: datetime, erasure_id: str) -> int:
+    def forget(
+        self,
+        batch: Batch,
+        wanted: Wanted,
+        now: datetime,
+        erasure_id: str,
+        lease: NewLease | None = None,
+    ) -> int:
         """
         Erase what is held of the addresses that the staged rows of *batch* replace.
 
         *wanted* has the tables of the account; its ids are not looked at. An address that another
-        profile has stays. Returns the number of rows that go; a dry run only counts them.
+        profile has stays. *lease* is as for any erasure. Returns the number of rows that go; a dry
+        run only counts them.
         """
         if batch.table.address is None or not self._are_staged():
             return 0
@@ -55,7 +63,9 @@ class ReplacedAddresses(Part):
                 return 0
             if not self.sessions.dry_run:
                 with step("replaced addresses"):
-                    self.erasures.carry_out(wanted, found, "removed", now, erasure_id, alone=True)
+                    self.erasures.carry_out(
+                        wanted, found, "removed", now, erasure_id, lease=lease, alone=True
+                    )
             return sum(found.rows.values())
 
     def _are_staged(self) -> bool:

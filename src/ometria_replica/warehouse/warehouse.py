@@ -72,7 +72,7 @@ class Warehouse:
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
-        self.erasures = Erasures(self.sessions, connection, self.suppressions)
+        self.erasures = Erasures(self.sessions, connection, self.suppressions, self.leases)
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)

@@ -265,6 +265,18 @@ class PostgresEngine(Engine):
         )
         return [name for (name,) in found]
 
+    @override
+    def own_columns(self, table: Table) -> list[str]:
+        """Leave out those that the database computes: no statement may set them."""
+        computed = self.rows(
+            "SELECT column_name::text FROM information_schema.columns"
+            " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+            " AND (is_generated <> 'NEVER' OR identity_generation = 'ALWAYS')",
+            [table.schema, table.name],
+        )
+        names = {sql.quoted(name) for (name,) in computed}
+        return [name for name in super().own_columns(table) if name not in names]
+
     def _drop_temporary(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
 
@@ -368,6 +380,10 @@ class PostgresEngine(Engine):
         of_parts = [part.staged for part in batch.parts]
         for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else []), *of_parts):
             self._copy(name)
+
+    @override
+    def share(self, name: str) -> None:
+        self._copy(name)
 
     def _copy(self, name: str) -> None:
         described = self._mapping.execute(f"DESCRIBE {name}").fetchall()
