@@ -168,7 +168,7 @@ class DeleteDetection:
     """
     How to treat rows whose records a full read did not find.
 
-    The keys that it found are in the temporary table ``seen_keys``. The rows are removed only
+    The keys that it found are in the temporary view ``seen_keys``. The rows are removed only
     with *remove*, and only if they are at most *max_share* of the source's rows.
     """
 

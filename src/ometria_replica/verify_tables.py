@@ -148,7 +148,7 @@ class TableVerification:
             for page in pages:
                 records += len(page.records)
                 requests = read.source.requests - before
-                read.run.progress.advance(records, requests, records)
+                read.advance(records, requests, records)
                 yield page
                 if not self.budget.allows(read.source.requests):
                     return

@@ -45,7 +45,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "OMETRIA_API_URL": server.url,
             "OMETRIA_FEED_URL": str(export),
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
-            "OMETRIA_HISTORY": "profiles,lists",
             "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/warehouse.duckdb",
         }
         of_dlt = {
@@ -56,7 +55,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ | TABLES))
+        sync(load_config(None, environ | TABLES | {"OMETRIA_HISTORY": "profiles,lists"}))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 

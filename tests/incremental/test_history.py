@@ -131,8 +131,8 @@ def test_an_event_table_has_no_history(server: Server, warehouse: Path) -> None:
         replicate(warehouse, account(server, history=("email_events",)), at=NOON)
     with pytest.raises(ConfigError, match=r"no table 'profile'.*profiles"):
         replicate(warehouse, account(server, history=("profile",)), at=NOON)
+    on = account(server, tables=("profiles", "profile_tags"), history=("profile_tags",))
     with pytest.raises(ConfigError, match="profile_tags has no history of its own"):
-        on = account(server, tables=("profile_tags",), history=("profile_tags",))
         replicate(warehouse, on, at=NOON)
     assert not warehouse.exists()
 

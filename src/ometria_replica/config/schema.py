@@ -34,6 +34,7 @@ from ometria_replica.config.checks import (
     check_memory,
     check_null,
     check_one_of,
+    check_parallel,
     check_parameter,
     check_quote,
     check_rate,
@@ -468,6 +469,14 @@ class Config:
     warehouse: WarehouseSettings = WarehouseSettings()
     path: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    parallel_accounts: int = _setting(
+        check_parallel,
+        "whole number",
+        "How many accounts a sync reads at the same time; at most 100. Each has its own rate limit."
+        " With 1, one is read after the other, and the feed of each after its API.",
+        8,
+        env="OMETRIA_PARALLEL_ACCOUNTS",
+    )
 
 
 ACCOUNT_VARIABLES: Final = {
@@ -481,7 +490,15 @@ ACCOUNT_VARIABLES: Final = {
 WAREHOUSE_VARIABLES: Final = tuple(
     known.env for known in settings_of(WarehouseSettings).values() if known.env
 )
-VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
+RUN_SETTINGS: Final = settings_of(Config)
+"""Settings that stand above the sections of a file."""
+
+VARIABLES: Final = (
+    *ACCOUNT_VARIABLES,
+    *WAREHOUSE_VARIABLES,
+    *(known.env for known in RUN_SETTINGS.values() if known.env),
+    "OMETRIA_CONFIG",
+)
 """Every variable of the program."""
 
 

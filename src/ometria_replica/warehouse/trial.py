@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica import sql
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner, Run
 from ometria_replica.local_duckdb import translating
-from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED, Staging
+from ometria_replica.mapping import REJECTED, STAGED, Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.schema import Feed
 from ometria_replica.version import __version__
@@ -71,7 +71,6 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
             [SOURCE, table.name],
         )
         staging.collect_keys(afresh=True)
-        trial.connection.execute(f"DELETE FROM {SEEN_KEYS}")
     file = FeedObject(SOURCE, SOURCE, 0, now)
     return Batch(
         table=table,
