@@ -49,7 +49,7 @@ class ExtraRows:
         work, findings = self.work, self.work.findings
         source_id, table = work.read.account.source_id, work.read.table
         findings.add_rows(work.verification.rows(table, selection))
-        findings.add_extra()
+        findings.add_extra(may_be_blank=self.were_blanked())
         if table.events:
             self._explain_events()
         else:
@@ -57,6 +57,12 @@ class ExtraRows:
             self._explain_deleted()
         if work.repairs:
             self.repair()
+
+    def were_blanked(self) -> bool:
+        """Whether an erasure has left events without the person."""
+        read = self.work.read
+        receipts = read.warehouse.erasures.receipts(read.account.source_id)
+        return any(receipt.outcome == "blanked" for receipt in receipts)
 
     def explain_recent(self) -> None:
         """Explain rows that a run which is at work may have written."""

@@ -216,7 +216,7 @@ class TableVerification:
         self.findings.forget_parents(failed)
         if not is_whole:
             self.remarks.append("not all of these were read, since --requests were used up")
-        parents, column = self.findings.parents(), self.findings.parent
+        parents, column = self.findings.parents(), self.findings.row.parent
         if not is_whole or column is None or client.behaviour(per_parent.endpoint).is_doubtful:
             return None
         return Selection(read.account.source_id, Values(column, tuple(parents)))
