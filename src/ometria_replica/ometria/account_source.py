@@ -26,7 +26,7 @@ from ometria_replica.ometria.read_strategies import (
 )
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,7 @@ class AccountSource:
                 return self._read_growing(growing, state, first_day, watermark)
             case Newest() as newest:
                 return NewestReading(self.client, newest)
-            case Feed():
+            case Feed() | Inside():
                 raise LookupError(f"{table.name} is not read from the API")
 
     def parents(self, table: Table) -> list[Record]:

@@ -347,8 +347,9 @@ class LocalMergeEngine(Engine):
 
     def _replaceable_of(self, part: Part, source_id: str) -> Iterator[Selection]:
         """Select the rows that a part may replace, and those inside the batch's records."""
-        if part.parent:
-            yield Selection(source_id, Values(part.parent, self._staged_keys(STAGED)))
+        if part.parent and part.whole:
+            records = self._texts(f"SELECT DISTINCT parent FROM {part.whole}")
+            yield Selection(source_id, Values(part.parent, records))
         else:
             yield from self._replaceable_by(part.staged, part.table, source_id)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import sql
 from ometria_replica.mapping import MASKED, mask_addresses, words_sql
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
+from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.disjoint_sets import DisjointSets
 from ometria_replica.warehouse.quotations import QuotationSearch
@@ -129,10 +130,12 @@ class People:
         if follow:
             self._follow()
         self.connection.execute(f"INSERT INTO {_SOUGHT} FROM {_KNOWN}")
-        for table in self._searched:
+        for table in self._holding:
             self._read_rows(table)
+        for table in self._holding if follow else ():
+            self._read_inside(table)
         keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
-                for table in self._searched}  # fmt: skip
+                for table in self._holding}  # fmt: skip
         return Found(
             self.source_id,
             tuple(self._parted()),
@@ -156,7 +159,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._searched if table.name == name]
+        (table,) = [table for table in self._holding if table.name == name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -165,7 +168,7 @@ class People:
 
     def forget(self) -> None:
         """Drop the temporary tables."""
-        for table in self._searched:
+        for table in self._holding:
             for name in (held(table), _values(table)):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
         for name in (_LINKS, _KNOWN, _SOUGHT):
@@ -176,6 +179,16 @@ class People:
     @property
     def _searched(self) -> list[Table]:
         return [table for table in self.tables if _id_columns(table)]
+
+    @property
+    def _holding(self) -> list[Table]:
+        """The tables that may hold a person: those with an id, and what is inside their records."""
+        return [table for table in self.tables if _id_columns(table) or self._parent(table)]
+
+    def _parent(self, table: Table) -> Table | None:
+        """Find the table, among those with an id, that *table* is inside."""
+        name = table.read.parent if isinstance(table.read, Inside) else None
+        return next((each for each in self._searched if each.name == name), None)
 
     @property
     def _pseudonyms(self) -> Pseudonyms | None:
@@ -282,21 +295,13 @@ class People:
             f"{sql.quoted(name)} {sql.DUCKDB_TYPES[kind]}" for name, kind in sql.columns_of(table)
         )
         self._make(held(table), typed)
-        names = sql.names(table)
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
             texts = self._texts(
                 f"SELECT DISTINCT text FROM (SELECT {sql.quoted(column.name)} AS text,"
                 f" unnest([{ids}]) AS id FROM {_values(table)}) SEMI JOIN {_KNOWN} USING (id)"
             )
-            selection = Selection(self.source_id, Values(column.name, texts))
-            for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if texts else ():
-                for rows in self.engine.read(table, part):
-                    self._insert(
-                        f"INSERT INTO {held(table)} SELECT {names}",
-                        rows,
-                        f" ANTI JOIN {held(table)} USING (__sync_key)",
-                    )
+            self._copy(table, Selection(self.source_id, Values(column.name, texts)))
         if columns := [c for c in table.columns if c.holds_record and not c.treatment]:
             self._read_naming(table, columns)
 
@@ -314,6 +319,26 @@ class People:
                 f" ANTI JOIN {held(table)} USING (__sync_key)",
             )
 
+    def _read_inside(self, table: Table) -> None:
+        """Copy the rows inside records that were found, which need not name the person."""
+        parent, column = self._parent(table), table.parent_column
+        if parent is None or column is None:
+            return
+        ids = self._texts(
+            f"SELECT DISTINCT {sql.quoted(parent.record_id or '')} FROM {held(parent)} ORDER BY ALL"
+        )
+        self._copy(table, Selection(self.source_id, Values(column.name, ids)))
+
+    def _copy(self, table: Table, selection: Selection) -> None:
+        """Copy rows, those that are not copied yet."""
+        for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
+            for rows in self.engine.read(table, part):
+                self._insert(
+                    f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
+                    rows,
+                    f" ANTI JOIN {held(table)} USING (__sync_key)",
+                )
+
     def _rejects(self, also: Suppressions | None) -> Iterable[str]:
         """Find the rejects of rows that were found, and those whose text names a sought id."""
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only an erasure needs it.
@@ -330,15 +355,16 @@ class People:
             rows = pa.record_batch(columns, ["reject_id", "table_name", "sync_key", "raw"])
             self._insert(f"INSERT INTO {_RAW} SELECT *", rows)
         rejects: set[str] = set()
-        for table in self._searched:
+        for table in self._holding:
             of_table = f"{_RAW} WHERE table_name = {sql.literal(table.name)}"
             rejects |= {*self._texts(
                 f"SELECT reject_id FROM {of_table}"
                 f" AND sync_key IN (SELECT __sync_key FROM {held(table)})"
             )}  # fmt: skip
             kinds = table.kinds_named
-            words = f"(SELECT reject_id, unnest({words_sql('raw')}) AS word FROM {of_table})"
-            rejects |= {*self._naming("reject_id", words, kinds, also)}
+            if kinds:
+                words = f"(SELECT reject_id, unnest({words_sql('raw')}) AS word FROM {of_table})"
+                rejects |= {*self._naming("reject_id", words, kinds, also)}
         quoting = f"(SELECT raw AS text FROM {_RAW})"
         if mask_addresses(self.connection, quoting, self._addresses()):  # In any form of writing.
             rejects |= {*self._texts(
@@ -371,7 +397,7 @@ class People:
             lambda words: self._naming("word", words, ["address"], also) if is_by_hash else (),
         )
         for table in self.tables:
-            yield from search.of(table, held(table) if table in self._searched else None)
+            yield from search.of(table, held(table) if table in self._holding else None)
 
     def _addresses(self) -> tuple[str, ...]:
         """Read the known addresses that are no pseudonyms."""

@@ -15,7 +15,7 @@ from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
 from ometria_replica.pseudonyms import normalised
-from ometria_replica.warehouse.people import held
+from ometria_replica.warehouse.people import held, id_parts
 from ometria_replica.warehouse.sessions import Part
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ReplacedAddresses(Part):
                     self.erasures.carry_out(
                         wanted, found, "removed", now, erasure_id, lease=lease, alone=True
                     )
+            self._leave_out(batch, found)
             return sum(found.rows.values())
 
     def _are_staged(self) -> bool:
@@ -103,6 +104,19 @@ class ReplacedAddresses(Part):
             people.forget()
         keys = {name: keys for name, keys in found.keys.items() if name != table.name}
         return replace(found, keys=keys) if replaced else None
+
+    def _leave_out(self, batch: Batch, found: Found) -> None:
+        """Leave out the addresses that still stand inside the staged records."""
+        ids = [id_parts(name) for names in found.people for name in sorted(names)]
+        addresses = [text for kind, text, _ in ids if kind == "address"]
+        for part in batch.parts:
+            for column in part.table.columns if part.parent else ():
+                if column.person == "address":
+                    self.mapping.execute(
+                        f"DELETE FROM {part.staged} WHERE {normalised(sql.quoted(column.name))}"
+                        " IN (SELECT unnest($addresses::VARCHAR[]))",
+                        {"addresses": addresses},
+                    )
 
     def _used_by_others(
         self, table: Table, replaced: frozenset[tuple[PersonId, str]]

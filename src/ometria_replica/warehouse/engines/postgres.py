@@ -377,7 +377,7 @@ class PostgresEngine(Engine):
     @override
     def stage(self, batch: Batch) -> None:
         """Copy the staged tables from the DuckDB in which records are mapped."""
-        of_parts = [part.staged for part in batch.parts]
+        of_parts = [name for part in batch.parts for name in part.relations]
         for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else []), *of_parts):
             self._copy(name)
 
@@ -391,7 +391,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
+            if not column.startswith(_NOT_COPIED)
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
@@ -471,10 +471,13 @@ def _with_decimals(rows: pa.RecordBatch) -> pa.RecordBatch:
 def _storable(column: str, *, of: str) -> str:
     """Write a NUL in a rejected text as ``\N{SYMBOL FOR NULL}``: no text here may hold one."""
     name = sql.quoted(column)
-    if of == REJECTED and column != "position":
+    if of.startswith(REJECTED) and column != "position":
         return f"replace({name}, chr(0), '\N{SYMBOL FOR NULL}') AS {name}"
     return name
 
+
+_NOT_COPIED = ("_raw:", "_person:", "_record", "_nuls", "_parent_row")
+"""What the columns of staged tables begin with that only the mapping needs."""
 
 _CREATING = 0x6F6D6574726961  # "ometria": the number of the advisory lock.
 
