@@ -240,7 +240,8 @@ class Findings:
             self.connection.register(_SENT, some)
             self.connection.execute(
                 f"INSERT INTO {_ROWS} SELECT __sync_key, {self.row.id_of('r')},"
-                f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')}, {self.row.is_blank('r')} FROM {_SENT} r"
+                f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')},"
+                f" {self.row.is_blank('r')} FROM {_SENT} r"
             )
             self.connection.unregister(_SENT)
 
