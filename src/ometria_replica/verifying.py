@@ -25,7 +25,7 @@ from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
 from ometria_replica.run_endings import leased, recorded_if_stopped
 from ometria_replica.run_results import Results
-from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Inside
 from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
@@ -197,13 +197,28 @@ class _Verifying:
             verification = Verification(warehouse.sessions, warehouse.leases)
             suppressed = warehouse.suppressions.of(source_id, privacy.secret_for(account))
             reads: list[TableRead] = []
-            for table in chosen.for_account(account).in_reading_order:
+            of_account = chosen.for_account(account)
+            for table in of_account.in_reading_order:
                 if reason := setting_missing(account, table) or _not_alone(table):
                     self._leave_out(account, table, reason)
                     continue
                 kept = self._retained(table, account, warehouse)
-                left = replace(kept, suppressions=suppressed)
-                reads.append(TableRead(run, self.results, warehouse, account, source, left, every))
+                left, *inside = (
+                    replace(each, suppressions=suppressed)
+                    for each in (kept, *of_account.inside(table))
+                )
+                reads.append(
+                    TableRead(
+                        run,
+                        self.results,
+                        warehouse,
+                        account,
+                        source,
+                        left,
+                        every,
+                        tuple(inside),
+                    )
+                )
             plans = list(self._plans(reads, verification))
             self._announce(account, [plan for _, plan, _ in plans])
             for read, plan, listed in plans:
@@ -358,8 +373,9 @@ def _verified(work: TableVerification) -> TableVerified:
 
 def _not_alone(table: Table) -> str | None:
     """Say why a table cannot be verified by itself; None if it can."""
-    known = isinstance(table.read, Pages | Windows | PerParent | Growing | Newest | Feed)
-    return None if known else "it is loaded with another table, and not compared by itself"
+    if not isinstance(table.read, Inside):
+        return None
+    return f"it is loaded with {table.read.parent}, and not compared by itself"
 
 
 def _worst(errors: Sequence[ReplicaError]) -> ReplicaError:
