@@ -490,8 +490,8 @@ def test_all_problems_are_reported_at_once() -> None:
     ]
     with pytest.raises(ConfigError, match="neither an API key nor a feed"):
         ometria()
-    with pytest.raises(ConfigError, match=r"there is no table 'orders'.*\n.*email_events needs"):
-        ometria(api_key="key", tables=["orders", "email_events"])
+    with pytest.raises(ConfigError, match=r"there is no table 'receipts'.*\n.*email_events needs"):
+        ometria(api_key="key", tables=["receipts", "email_events"])
 
 
 def test_tables_that_are_inside_others_are_left_out(server: Server) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TABLES = {"OMETRIA_TABLES": "profiles,lists,member_lists,unsubscribes,email_events,orders"}
 """The five, and a further one of which a page has a query."""
 
+HISTORY = {"OMETRIA_HISTORY": "profiles,lists"}
+
 
 @dataclass(frozen=True)
 class Shop:
@@ -55,7 +57,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ | TABLES | {"OMETRIA_HISTORY": "profiles,lists"}))
+        sync(load_config(None, environ | TABLES | HISTORY))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 
@@ -63,7 +65,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def database(shop: Shop) -> str:
     """Sync the same account into a database of a PostgreSQL server, and name the database."""
     name = postgres().new_database()
-    environ = {**shop.environ, **TABLES}
+    environ = {**shop.environ, **TABLES, **HISTORY}
     sync(load_config(None, environ, warehouse_url=postgres().url(name)))
     return name
 

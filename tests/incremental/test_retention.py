@@ -227,7 +227,7 @@ def test_a_table_without_a_time_cannot_be_kept_for_a_while(warehouse: Path, serv
         replicate(warehouse, odd, at=NOON)
     no_time = (
         "uk: retain: profiles has no column with the time of an event, by which rows grow old."
-        " The tables that have one are member_lists, email_events, unsubscribes."
+        " The tables that have one are member_lists, email_events, unsubscribes, push_errors."
     )
     not_there = "uk: retain: there is no table 'unsubscribe'; did you mean unsubscribes?"
     assert refused.value.problems == (no_time, not_there)
