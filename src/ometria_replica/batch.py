@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from ometria_replica.field_paths import NotedField
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
@@ -200,7 +201,7 @@ class Batch:
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
-    with the batch.
+    with the batch. *fields* are what the state notes of fields of kept records.
     """
 
     table: Table
@@ -218,6 +219,7 @@ class Batch:
     interrupted: InterruptedRead | None = None
     joined_ids: tuple[JoinedId, ...] = ()
     parts: tuple[Part, ...] = ()
+    fields: tuple[NotedField, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ometria_replica.batch import FileLogEntry
+from ometria_replica.batch import FileLogEntry, Part
 from ometria_replica.failpoints import step
+from ometria_replica.mapping import STAGED_RECORDS
+from ometria_replica.raw_records import raw_table
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import BatchSize
     from ometria_replica.mapping import Staging
     from ometria_replica.records import FetchedFile, Page
+    from ometria_replica.schema import Table
 
 BATCH_SECONDS = 120.0  # However few records came: each batch renews the lease.
 
@@ -79,6 +82,11 @@ def stage_files(
                 records = next(staged)
         outcomes.append(_outcome(file, records, at))
     return outcomes
+
+
+def parts_of_records(table: Table) -> tuple[Part, ...]:
+    """List the part of a staged batch that holds its records as they came, if they are kept."""
+    return (Part(raw_table(table), STAGED_RECORDS),) if table.keeps_records else ()
 
 
 def discard(files: Iterable[FetchedFile]) -> None:

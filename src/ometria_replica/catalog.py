@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
 from ometria_replica.privacy import treated
+from ometria_replica.raw_records import kept
 from ometria_replica.schema import Feed, PerParent
 from ometria_replica.tables import JOINS, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Join, Table
@@ -72,7 +73,16 @@ class Catalog:
     def for_account(self, account: AccountSettings) -> Catalog:
         """Return the tables as the account's settings want them: keys, and treated columns."""
         keyed = (table.with_wide_keys() if account.wide_keys else table for table in self.tables)
-        return replace(self, tables=tuple(treated(table, account) for table in keyed))
+        return replace(self, tables=tuple(treated(kept(each, account), account) for each in keyed))
+
+    def with_records(self, accounts: Iterable[AccountSettings]) -> Catalog:
+        """Note on each table whether one of *accounts* keeps its records."""
+        accounts = tuple(accounts)
+        tables = tuple(
+            replace(table, keeps_records=any(kept(table, each).keeps_records for each in accounts))
+            for table in self.tables
+        )
+        return replace(self, tables=tables)
 
     @property
     def in_reading_order(self) -> tuple[Table, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import privacy, raw_records, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -44,11 +44,14 @@ class Finding:
 
 def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
+    catalog = catalog.with_records(config.accounts)
     for account in config.accounts:
         for problem in privacy.problems(catalog, account):
             yield Finding(f"{account.source_id}: the columns", ConfigError(problem))
         for problem in retention.problems(catalog, account):
             yield Finding(f"{account.source_id}: what is kept", ConfigError(problem))
+        for problem in raw_records.problems(catalog.for_account(account), account):
+            yield Finding(f"{account.source_id}: the records", ConfigError(problem))
         with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
                 yield from _check_api(account, source, _endpoints(catalog))

@@ -13,10 +13,12 @@ from datetime import UTC, date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import privacy, raw_records, retention
 from ometria_replica.batch import Owner
+from ometria_replica.batching import parts_of_records
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
+from ometria_replica.drift import Changes
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     ConfigError,
@@ -101,6 +103,7 @@ def sync(
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``.
     """
+    catalog = catalog.with_records(config.accounts)
     chosen = catalog.only(tables)
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
@@ -189,6 +192,8 @@ def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
     try:
         batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
+        drift = read.drift_in(batch, staged) if read.table.keeps_records else Changes()
+        batch = replace(batch, fields=drift.noted)
         forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
@@ -199,6 +204,8 @@ def _load(read: TableRead, pending: Pending) -> None:
     else:
         pending.finish()
         read.progress.add(staged, loaded)
+        if read.table.keeps_records:
+            read.note_drift(drift)
         return
     for part in parts:
         _load(read, part)
@@ -213,7 +220,8 @@ def stage(
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
-            batch = replace(batch, joined_ids=staged.joined_ids)
+            parts = (*batch.parts, *parts_of_records(table))
+            batch = replace(batch, joined_ids=staged.joined_ids, parts=parts)
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged
@@ -262,6 +270,7 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
         for problem in (
             *privacy.problems(catalog, account),
             *retention.problems(catalog, account),
+            *raw_records.problems(catalog.for_account(account), account),
         )
     ]
     if problems:

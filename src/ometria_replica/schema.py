@@ -20,7 +20,7 @@ STATE_SCHEMA = "ometria_replica"
 
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
-ColumnType = Literal["text", "boolean", "date", "timestamptz"]
+ColumnType = Literal["text", "boolean", "date", "timestamptz", "json"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 Certainty = Literal["documented", "inferred", "unknown", "computed"]
 Treatment = Literal["excluded", "hashed"]
@@ -215,7 +215,8 @@ class Table:
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
     whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
     that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
-    account follows the erasures of Ometria.
+    account follows the erasures of Ometria. *keeps_records* says that the records are kept as
+    they came.
     """
 
     name: str
@@ -237,6 +238,7 @@ class Table:
     follows_erasures: bool = False
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
+    keeps_records: bool = False
 
     @property
     def full_name(self) -> str:

@@ -41,6 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "OMETRIA_API_URL": server.url,
             "OMETRIA_FEED_URL": str(export),
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
+            "OMETRIA_KEEP_RECORDS": "true",
             "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/warehouse.duckdb",
         }
         of_dlt = {

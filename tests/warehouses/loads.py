@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
+from ometria_replica.batching import parts_of_records
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
@@ -40,9 +42,11 @@ def somebody_elses(lease: Lease) -> Lease:
 
 
 @contextmanager
-def opened(place: Place, *sources: str, dry_run: bool = False) -> Iterator[Warehouse]:
+def opened(
+    place: Place, *sources: str, dry_run: bool = False, catalog: Catalog = CATALOG
+) -> Iterator[Warehouse]:
     """Open the warehouse for *sources*, "uk" if none is named."""
-    with open_warehouse(place.url, dry_run=dry_run) as warehouse:
+    with open_warehouse(place.url, dry_run=dry_run, catalog=catalog) as warehouse:
         for source_id in sources or ("uk",):
             warehouse.prepare(Owner(f"account of {source_id}", source_id), NOON)
         yield warehouse
@@ -93,6 +97,7 @@ class Load:
             is_full=self.whole is not None,
             retry=self.retry,
             refreshed=self.refreshed,
+            parts=parts_of_records(self.table),
         )
 
     def _entries(self) -> tuple[FileLogEntry, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from ometria_replica.mapping.finishing import Staged
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
+    RECORD,
     REJECTED,
     SQL_TYPES,
     STAGED,
+    STAGED_RECORDS,
     conversion,
     staged_ddl,
     stamped,
@@ -19,11 +21,13 @@ from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without
 
 __all__ = [
     "ANONYMISED",
+    "RECORD",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
     "SQL_TYPES",
     "STAGED",
+    "STAGED_RECORDS",
     "Staged",
     "Staging",
     "conversion",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import has_nuls, json_object_sql
-from ometria_replica.mapping.select import REJECTED, STAGED, mapping_sql, moments_sql, staged_ddl
+from ometria_replica.mapping.select import (
+    RECORD,
+    REJECTED,
+    STAGED,
+    mapping_sql,
+    moments_sql,
+    records_ddl,
+    staged_ddl,
+)
 from ometria_replica.mapping.treatments import parameters
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ class StagedTables:
     The tables ``staged`` and ``rejected`` of one batch of one table, and what is noted beside.
 
     *unknown_fields* are names that Ometria does not document, or UNNAMED. *old_files* were
-    written before what the table keeps.
+    written before what the table keeps. *file_columns* are the names of columns in files.
     """
 
     connection: DuckDBPyConnection
@@ -68,11 +76,14 @@ class StagedTables:
     source_id: str
     unknown_fields: set[str] = field(default_factory=set)
     old_files: set[str] = field(default_factory=set)
+    file_columns: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
         self.connection.execute("SET preserve_insertion_order = true")  # Later rows are newer.
         self.connection.execute(staged_ddl(self.table))
+        if self.table.keeps_records:
+            self.connection.execute(records_ddl())
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {REJECTED} ({_rejected_columns()})")
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_SPANS} (first_row BIGINT, origin VARCHAR)"
@@ -105,6 +116,7 @@ class StagedTables:
         available: Sequence[str],
         record: str,
         *synced_at: datetime,
+        kept: str = RECORD,
         nuls: bool = True,
     ) -> int:
         """Stage *relation* by the statement of :func:`mapping_sql`; return how many rows."""
@@ -116,6 +128,7 @@ class StagedTables:
             source_id=self.source_id,
             synced_at=synced_at,
             record=record,
+            kept=kept,
             nuls=nuls,
         )
         return self.scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table, statement))

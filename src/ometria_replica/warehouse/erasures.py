@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
+from ometria_replica.raw_records import raw_table
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.people import Found, People, id_parts
@@ -259,6 +260,12 @@ class Erasures(Part):
             )
 
     def _remove(self, wanted: Wanted, found: Found, outcome: Outcome) -> None:
+        for raw in map(raw_table, wanted.tables):  # First: their rows tell whose they are.
+            if keys := found.keys.get(raw.full_name):
+                with step(f"erasure of {raw.full_name}"):
+                    self._engine.delete(
+                        raw, Selection(wanted.source_id, Values("__sync_key", keys))
+                    )
         for table in sorted(wanted.tables, key=lambda table: len(table.people)):
             if keys := found.keys.get(table.name):
                 selection = Selection(wanted.source_id, Values("__sync_key", keys))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
+from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Part, reads, writes
@@ -132,7 +133,9 @@ class Expiry(Part):
             self.leases.renew(lease)
             self._forget_values(table, lease.source_id, span)
             with step("expiry"):
-                return self._engine.delete(table, _within(table, lease.source_id, span))
+                selection = _within(table, lease.source_id, span)
+                self._engine.delete_records(raw_table(table), table, selection)
+                return self._engine.delete(table, selection)
 
     def _finish(self, table: Table, lease: Lease, now: datetime, *, is_changed: bool) -> None:
         """Note that nothing is left that is too old, and whether anything is left at all."""

@@ -8,6 +8,7 @@ warehouse: an address in any case and with any space around it. An id is written
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import sql
 from ometria_replica.mapping import words_sql
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
+from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.state_tables import REJECTS
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
 _TEXTS_AT_ONCE = 5_000
+_IN_A_PATTERN = 200
+_SPECIAL = re.compile(r"[^\w@ ]", re.ASCII)
+_HELD_TYPES = {**sql.DUCKDB_TYPES, "json": "VARCHAR"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Found:
 
 def held(table: Table) -> str:
     """Name the temporary table with the rows of *table* that were found."""
-    return sql.quoted(f"held {table.name}")
+    return sql.quoted(f"held {table.schema}.{table.name}")
 
 
 def id_parts(name: str) -> tuple[PersonId, str, bool]:
@@ -113,8 +118,10 @@ class People:
             self._follow()
         for table in self._searched:
             self._read_rows(table)
-        keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
-                for table in self._searched}  # fmt: skip
+        for table in self._searched:
+            self._read_records(table)
+        keys = {name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
+                for name, table in self._named.items()}  # fmt: skip
         return Found(
             self.source_id,
             tuple(self._parted()),
@@ -137,7 +144,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._searched if table.name == name]
+        table = self._named[name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -146,7 +153,7 @@ class People:
 
     def forget(self) -> None:
         """Drop the temporary tables."""
-        for table in self._searched:
+        for table in self._named.values():
             for name in (held(table), _values(table)):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
         for name in (_LINKS, _KNOWN):
@@ -157,6 +164,14 @@ class People:
     @property
     def _searched(self) -> list[Table]:
         return [table for table in self.tables if _id_columns(table)]
+
+    @property
+    def _named(self) -> dict[str, Table]:
+        """The tables of which rows are found: by their names, those of records by full names."""
+        records = {table.name: raw_table(table) for table in self._searched}
+        return {table.name: table for table in self._searched} | {
+            raw.full_name: raw for raw in records.values() if self.engine.exists(raw)
+        }
 
     @property
     def _pseudonyms(self) -> Pseudonyms | None:
@@ -275,10 +290,7 @@ class People:
 
     def _read_rows(self, table: Table) -> None:
         """Copy the rows with a known id, each once."""
-        columns = ", ".join(
-            f"{sql.quoted(name)} {sql.DUCKDB_TYPES[kind]}" for name, kind in sql.columns_of(table)
-        )
-        self._make(held(table), columns)
+        self._make_held(table)
         names = sql.names(table)
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
@@ -294,6 +306,39 @@ class People:
                         rows,
                         f" ANTI JOIN {held(table)} USING (__sync_key)",
                     )
+
+    def _read_records(self, table: Table) -> None:
+        """Copy the records of the rows that were found, and those that quote a known address."""
+        raw = raw_table(table)
+        if not self.engine.exists(raw):
+            return
+        self._make_held(raw)
+        keys = self._texts(f"SELECT __sync_key FROM {held(table)}")
+        for part in chunks(Selection(self.source_id, Values("__sync_key", keys)),
+                           _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if keys else ():  # fmt: skip
+            for rows in self.engine.read(raw, part):
+                self._insert(f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}", rows)
+        addresses = self._texts(
+            f"SELECT DISTINCT id[9:] FROM {_KNOWN} WHERE starts_with(id, 'address:')"
+        )
+        if not addresses:
+            return
+        quoted = " OR ".join(
+            f"regexp_matches(record, {sql.literal(_any_of(addresses[n : n + _IN_A_PATTERN]))}, 'i')"
+            for n in range(0, len(addresses), _IN_A_PATTERN)
+        )
+        for some in self.engine.scan(raw, Selection(self.source_id)):
+            self._insert(
+                f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}",
+                some,
+                f" ANTI JOIN {held(raw)} USING (__sync_key) WHERE {quoted}",
+            )
+
+    def _make_held(self, table: Table) -> None:
+        columns = ", ".join(
+            f"{sql.quoted(name)} {_HELD_TYPES[kind]}" for name, kind in sql.columns_of(table)
+        )
+        self._make(held(table), columns)
 
     def _rejects(self) -> Iterable[str]:
         """Find the rejects of rows that were found, and those whose text names a known id."""
@@ -353,6 +398,12 @@ class People:
     def _count(self, name: str) -> int:
         ((number,),) = self.connection.execute(f"SELECT count(*) FROM {name}").fetchall()
         return int(number)
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """Write a pattern that finds any of *texts* within JSON."""
+    written = (json.dumps(text, ensure_ascii=False)[1:-1] for text in texts)
+    return "|".join(_SPECIAL.sub(r"\\\g<0>", text) for text in written)
 
 
 def _values(table: Table) -> str:

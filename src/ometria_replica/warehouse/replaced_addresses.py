@@ -15,6 +15,7 @@ from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
 from ometria_replica.pseudonyms import normalised
+from ometria_replica.raw_records import raw_table
 from ometria_replica.warehouse.people import held
 from ometria_replica.warehouse.sessions import Part
 
@@ -91,7 +92,12 @@ class ReplacedAddresses(Part):
                 found = people.find(replaced, follow=False)
         finally:
             people.forget()
-        events = {each.name for each in wanted.tables if each.events}
+        events = {
+            name
+            for each in wanted.tables
+            if each.events
+            for name in (each.name, raw_table(each).full_name)
+        }
         keys = {name: keys for name, keys in found.keys.items() if name in events}
         return replace(found, keys=keys) if replaced else None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.raw_records import raw_table
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
@@ -17,6 +18,7 @@ from ometria_replica.warehouse.expiry import Expiry
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.lost_state import LostState, warnings
+from ometria_replica.warehouse.noted_fields import NotedFields
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
@@ -48,9 +50,9 @@ class Warehouse:
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
     *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
-    *expiry* and *deletion_requests* are its parts. Records are staged in *connection*, a DuckDB,
-    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes the
-    resources that were opened for the warehouse.
+    *expiry*, *deletion_requests* and *fields* are its parts. Records are staged in *connection*, a
+    DuckDB, for every engine. With *dry_run*, no statement that writes is executed. *closing*
+    closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -76,8 +78,10 @@ class Warehouse:
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
+        self.fields = NotedFields(self.sessions)
         self._engine = engine
         self._catalog = catalog
+        self._records = [raw_table(table) for table in catalog if table.keeps_records]
         self._closing = closing
 
     @property
@@ -98,8 +102,9 @@ class Warehouse:
         newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
-            self._engine.look_up(list(self._catalog))
-            for table in self._catalog:
+            tables = [*self._catalog, *self._records]
+            self._engine.look_up(tables)
+            for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
             are_treated = self.treatments.refuse_changed(owner, self._catalog)
@@ -108,7 +113,7 @@ class Warehouse:
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
-                self._create_or_upgrade([*self._catalog], now, lost_state=lost_state)
+                self._create_or_upgrade(tables, now, lost_state=lost_state)
                 if are_treated:
                     with self._engine.transaction("the treatments"):
                         self.treatments.note(owner, now)
@@ -192,7 +197,10 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
+            records = map(raw_table, self._catalog)  # Also of a setting that is switched off.
+            return self._engine.forget_deleted(
+                [*self._catalog, *records, *STATE_TABLES, *OLD_TABLES]
+            )
 
     def forget_erased(self, source_ids: Iterable[str]) -> None:
         """Do as forget_deleted, and note in the receipts of the sources what remains."""
@@ -235,6 +243,7 @@ class Warehouse:
                 self._engine.apply(each)
         self.suppressions.join(batch)
         self.rejects.write(changes[0], batch)
+        self.fields.write(batch)
         self.state.write(changes[0], batch)
 
     def _must_renew(self, changes: Sequence[Changes], lease: Lease) -> bool:

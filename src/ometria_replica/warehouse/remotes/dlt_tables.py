@@ -15,6 +15,7 @@ TYPES: Mapping[str, str] = {
     "date": "date",
     "timestamptz": "timestamp",
     "integer": "bigint",
+    "json": "text",
 }
 """dlt's names of our column types."""
 

@@ -1,0 +1,72 @@
+"""Records as they came: the tables that hold them, and of which tables the settings keep them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
+from ometria_replica.schema import LINEAGE, Column, Table, computed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ometria_replica.config import AccountSettings
+
+RAW_SCHEMA = "ometria_raw"
+"""The schema of the records as they came."""
+
+_RECORD = Column(
+    "record",
+    "record",
+    "json",
+    meaning=computed(
+        "The record as Ometria sent it, or a line or row of an export file as a JSON object."
+    ),
+)
+_BY_NAME = {column.name: column for column in LINEAGE}
+
+
+def kept(table: Table, account: AccountSettings) -> Table:
+    """Note on the table whether the account's settings keep its records."""
+    return replace(table, keeps_records=_is_kept(table, account))
+
+
+def raw_table(table: Table) -> Table:
+    """Describe the table that holds the records of the rows of *table*."""
+    return Table(
+        name=table.name,
+        read=table.read,
+        sync_key=table.sync_key,
+        columns=(_BY_NAME["__source_id"], _BY_NAME["__sync_key"], _RECORD),
+        identity=(),
+        schema=RAW_SCHEMA,
+        about=(
+            f"One row is the record of the row of {table.full_name} with the same __source_id and"
+            " __sync_key, as it came."
+        ),
+        lineage=(_BY_NAME["__synced_at"],),
+    )
+
+
+def problems(tables: Iterable[Table], account: AccountSettings) -> Iterator[str]:
+    """Say what cannot be done of the setting ``keep_records`` of an account, whose *tables* are."""
+    known = {table.name: table for table in tables}
+    for name in account.keep_records:
+        if name not in known and name != EVERY_TABLE:
+            hint = did_you_mean(name, known) or f". The tables are {', '.join(known)}"
+            yield sentence(f"keep_records: there is no table '{name}'{hint}")
+    plain = [name for name, table in known.items() if not table.is_treated]
+    for table in known.values():
+        if table.is_treated and _is_kept(table, account):
+            treated = ", ".join(column.name for column in table.columns if column.treatment)
+            others = ", ".join(f'"{name}"' for name in plain if _is_kept(known[name], account))
+            yield (
+                f"keep_records: the records of {table.name} hold the values of {treated}, which the"
+                f" settings exclude or hash. Keep the records of other tables: keep_records ="
+                f" [{others}]."
+            )
+
+
+def _is_kept(table: Table, account: AccountSettings) -> bool:
+    return table.name in account.keep_records or EVERY_TABLE in account.keep_records
