@@ -15,6 +15,7 @@ from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
 from ometria_replica.warehouse.erasures import Erasures
 from ometria_replica.warehouse.expiry import Expiry
+from ometria_replica.warehouse.kept_records import KeptRecords
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.lost_state import LostState, warnings
@@ -50,9 +51,9 @@ class Warehouse:
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
     *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
-    *expiry*, *deletion_requests* and *fields* are its parts. Records are staged in *connection*, a
-    DuckDB, for every engine. With *dry_run*, no statement that writes is executed. *closing*
-    closes the resources that were opened for the warehouse.
+    *expiry*, *deletion_requests*, *fields* and *records* are its parts. Records are staged in
+    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is executed.
+    *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -79,6 +80,7 @@ class Warehouse:
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
         self.fields = NotedFields(self.sessions)
+        self.records = KeptRecords(self.sessions, connection)
         self._engine = engine
         self._catalog = catalog
         self._records = [raw_table(table) for table in catalog if table.keeps_records]

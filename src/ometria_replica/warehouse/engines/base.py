@@ -58,6 +58,8 @@ class Engine(ABC):
     """Whether one transaction commits rows and state. If not, rows are there at once."""
     notes_replaced: ClassVar[bool] = True
     """Whether the state notes some rows that were replaced, to tell an older copy of a table."""
+    reads_json: ClassVar[bool] = False
+    """Whether it has DuckDB's functions for JSON."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
