@@ -30,6 +30,20 @@ def test_the_replica_is_the_account(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_records_are_those_of_the_account(place: Place, tmp_path: Path) -> None:
+    """Each row has the record that was sent last, in every warehouse."""
+    settings = "keep_records = true"
+    with World(tmp_path, place=place, profiles=60, email_events=60, settings=settings) as world:
+        world.run()
+        world.check()
+        live(world)
+        world.run()
+        world.check()
+        world.run("sync", "--full")
+        world.check()
+
+
+@pytest.mark.slow
 def test_two_accounts_share_a_warehouse(place: Place, tmp_path: Path) -> None:
     """Replicated by the same runs, each is what it should be."""
     with (
