@@ -6,15 +6,15 @@ import json
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ometria_replica.catalog import CATALOG
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
+from ometria_replica.raw_records import RAW_SCHEMA, raw_table
 from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
-    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Read, Table
 
 _LINEAGE_WORDS = {
@@ -32,10 +32,16 @@ def describe(
     """
     Describe one table, or all if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema. SQL is that of *warehouse*; None means DuckDB. Raises
-    ConfigError for a table that is not in *catalog*, and for a warehouse that has no SQL.
+    *name* may include the schema, and can be that of the kept records or one of its tables. SQL is
+    that of *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*,
+    and for a warehouse that has no SQL.
     """
-    if name is not None:
+    records = [raw_table(table) for table in catalog]
+    if name == RAW_SCHEMA:
+        catalog = Catalog(tuple(records))
+    elif named := [table for table in records if table.full_name == name]:
+        catalog = Catalog(tuple(named))
+    elif name is not None:
         bare = {table.full_name: table.name for table in catalog}
         catalog = catalog.only([bare.get(name, name)])
     if warehouse is None:

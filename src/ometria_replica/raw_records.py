@@ -21,7 +21,8 @@ _RECORD = Column(
     "record",
     "json",
     meaning=computed(
-        "The record as Ometria sent it, or a line or row of an export file as a JSON object."
+        "The record as Ometria sent it, or a line or row of an export file as a JSON object.",
+        null="never",
     ),
 )
 _BY_NAME = {column.name: column for column in LINEAGE}
@@ -56,16 +57,28 @@ def problems(tables: Iterable[Table], account: AccountSettings) -> Iterator[str]
         if name not in known and name != EVERY_TABLE:
             hint = did_you_mean(name, known) or f". The tables are {', '.join(known)}"
             yield sentence(f"keep_records: there is no table '{name}'{hint}")
-    plain = [name for name, table in known.items() if not table.is_treated]
-    for table in known.values():
-        if table.is_treated and _is_kept(table, account):
-            treated = ", ".join(column.name for column in table.columns if column.treatment)
-            others = ", ".join(f'"{name}"' for name in plain if _is_kept(known[name], account))
+    hiding = [table for table in known.values() if hides_values(table, known.values())]
+    plain = [name for name, each in known.items() if each not in hiding and _is_kept(each, account)]
+    for table in hiding:
+        if _is_kept(table, account):
+            others = ", ".join(f'"{name}"' for name in plain)
             yield (
-                f"keep_records: the records of {table.name} hold the values of {treated}, which the"
-                f" settings exclude or hash. Keep the records of other tables: keep_records ="
-                f" [{others}]."
+                f"keep_records: the records of {table.name} may hold values that the settings"
+                " exclude or hash. Keep the records of other tables only:"
+                f" keep_records = [{others}]."
             )
+
+
+def hides_values(table: Table, tables: Iterable[Table]) -> bool:
+    """
+    Whether a record of *table* may hold a value that is excluded or hashed in one of *tables*.
+
+    An id of a person may be in any record of a person, in a field that has no column.
+    """
+    hides_people = any(
+        column.person and column.treatment for each in tables for column in each.columns
+    )
+    return table.is_treated or (hides_people and bool(table.people))
 
 
 def _is_kept(table: Table, account: AccountSettings) -> bool:

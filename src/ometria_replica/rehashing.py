@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
+from ometria_replica.raw_records import hides_values
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
@@ -136,7 +137,11 @@ class _Rehash:
         run_id: str,
     ) -> Iterator[Rehashed]:
         source_id = self.account.source_id
+        tables = self.catalog.for_account(self.account).tables
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
+            for table in tables:
+                if hides_values(table, tables):
+                    rewriting.forget_records(table, source_id)
             for found in prepared:
                 rewriting.write(found, source_id, run_id, self.now)
                 yield Rehashed(source_id, found.table.name, found.rows, found.merged)

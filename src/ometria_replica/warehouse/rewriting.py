@@ -104,7 +104,6 @@ class Rewriting(Part):
         in batches, and an interrupted call is repeated from :meth:`prepare` on.
         """
         table = rewritten.table
-        self._forget_records(table, source_id)
         batch = Batch(table, source_id, run_id, now)
         if not self._engine.commits_rows_with_state:
             for first in range(0, rewritten.rows, _AT_ONCE):
@@ -124,7 +123,6 @@ class Rewriting(Part):
 
     def remove(self, table: Table, source_id: str, now: datetime) -> None:
         """Remove the rows of a source, and their rejects, and let the next run read them again."""
-        self._forget_records(table, source_id)
         self._engine.delete(table, Selection(source_id))
         self._engine.execute(
             f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?",
@@ -133,8 +131,8 @@ class Rewriting(Part):
         StateStore(self.sessions).forget_rows(source_id, table.name, now)
         self._hash_deleted(table, source_id)
 
-    def _forget_records(self, table: Table, source_id: str) -> None:
-        """Remove records that were kept before a column was treated: they hold its values."""
+    def forget_records(self, table: Table, source_id: str) -> None:
+        """Remove records that were kept before columns were treated: they hold the values."""
         raw = raw_table(table)
         if self._engine.exists(raw):
             self._engine.delete(raw, Selection(source_id))

@@ -112,6 +112,7 @@ class Warehouse:
             are_treated = self.treatments.refuse_changed(owner, self._catalog)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
+            lost_records = list(self._lost_records(owner.source_id))
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
@@ -125,6 +126,7 @@ class Warehouse:
         return [
             *warnings(lost_state, dry_run=dry_run),
             *(each.warning(dry_run=dry_run) for each in lost),
+            *lost_records,
         ]
 
     def refuse_changed_treatments(self, owner: Owner) -> None:
@@ -225,6 +227,17 @@ class Warehouse:
         self.close()
 
     # --- helpers ---
+
+    def _lost_records(self, source_id: str) -> Iterator[str]:
+        """Warn of tables of records that are missing, although the state knows their fields."""
+        for raw in self._records:
+            if not self._engine.exists(raw) and self.fields.of(source_id, raw.name):
+                verb = "is" if self.sessions.dry_run else "was"
+                yield (
+                    f"{raw.full_name} {verb} missing, although records of {source_id} were kept"
+                    " there. They come as rows are read again: `ometria-replica sync --full` brings"
+                    " all that Ometria and the export still have."
+                )
 
     def _load(self, batch: Batch) -> Loaded:
         with self.sessions.open(f"loading {batch.table.name}"):
