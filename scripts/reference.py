@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.testing import CliRunner
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.cli import app
 from ometria_replica.comments import CERTAINTIES
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import settings_of
-from ometria_replica.describe import describe
+from ometria_replica.describe import as_markdown, describe
 from ometria_replica.tables import JOINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ometria_replica.config.schema import Setting
+    from ometria_replica.schema import Join
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -40,9 +43,12 @@ def pages() -> dict[Path, str]:
         folder / "commands.md": _template("commands").format(helps="\n\n".join(_helps())),
         folder / "tables.md": _template("tables").format(
             tables=describe(None, "markdown"),
+            further=as_markdown(replace(CATALOG, tables=CATALOG.further, further=())),
             certainties=_certainties(),
-            joins=_joins(),
+            joins=_joins(JOINS),
+            further_joins=_joins(join for join in CATALOG.joins if join not in JOINS),
             mermaid=describe(None, "mermaid"),
+            every=describe(None, "mermaid", every=True),
         ),
         folder / "settings.md": settings_page(),
     }
@@ -108,10 +114,10 @@ def _helps() -> list[str]:
     return sections
 
 
-def _joins() -> str:
+def _joins(joins: Iterable[Join]) -> str:
     return "\n".join(
         f"| `{join.one}` | `{join.many}` | {'best effort' if join.best_effort else ''} |"
-        for join in JOINS
+        for join in joins
     )
 
 

@@ -20,7 +20,7 @@ from deltalake.schema import PrimitiveType
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
 
-from ometria_replica.tables import TABLES
+from ometria_replica.catalog import CATALOG
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 from tests.duck import opened
 from tests.postgres import postgres
@@ -466,8 +466,8 @@ class DistantPlace:
     @staticmethod
     def _there(loader: DltLoader) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         names = {
-            "ometria": [table.name for table in TABLES],
-            "ometria_raw": [table.name for table in TABLES],
+            "ometria": [table.name for table in CATALOG.every],
+            "ometria_raw": [table.name for table in CATALOG.every],
             "ometria_replica": [table.name for table in STATE_TABLES],
         }
         for schema, tables in names.items():

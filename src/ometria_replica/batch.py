@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.field_paths import NotedField
-    from ometria_replica.read_position import InterruptedRead
+    from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
     from ometria_replica.suppressions import JoinedId
@@ -102,7 +102,8 @@ class TableState:
     time of its last complete listing. *refreshed* maps each list to its refresh
     when its changes were last read. *interrupted* is a full read that did not end, to be
     continued; None if there is none. *retry_files* maps the name of each file that could not be
-    read to the time from which it is tried again.
+    read to the time from which it is tried again. *ends* are where the last reads of collections
+    that grow have ended.
     """
 
     watermark: datetime | None = None
@@ -117,6 +118,7 @@ class TableState:
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
     interrupted: InterruptedRead | None = None
     retry_files: Mapping[str, datetime] = field(default_factory=dict)
+    ends: tuple[ReadPosition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ class Batch:
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
-    with the batch. *fields* are what the state notes of fields of kept records.
+    with the batch. *fields* are what the state notes of fields of kept records. *ends*, unless they
+    are None, replace where the last reads of growing collections have ended.
     """
 
     table: Table
@@ -220,6 +223,7 @@ class Batch:
     joined_ids: tuple[JoinedId, ...] = ()
     parts: tuple[Part, ...] = ()
     fields: tuple[NotedField, ...] = ()
+    ends: tuple[ReadPosition, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
+    NotFound,
     ReplicaError,
     Unavailable,
     WarehouseError,
 )
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
-from ometria_replica.schema import Feed, PerParent
+from ometria_replica.schema import Feed, Growing, PerParent
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.trial import try_sync
 
@@ -44,20 +45,19 @@ class Finding:
 
 def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
-    catalog = catalog.with_records(config.accounts)
+    catalog = catalog.of(config.accounts).with_records(config.accounts)
     for account in config.accounts:
-        for problem in privacy.problems(catalog, account):
-            yield Finding(f"{account.source_id}: the columns", ConfigError(problem))
-        for problem in retention.problems(catalog, account):
-            yield Finding(f"{account.source_id}: what is kept", ConfigError(problem))
-        for problem in raw_records.problems(catalog.for_account(account), account):
-            yield Finding(f"{account.source_id}: the records", ConfigError(problem))
+        on = catalog.for_account(account)
+        yield from _check_settings(account, catalog, on)
+        for name in account.require:
+            if name not in on.names:
+                yield Finding(f"{account.source_id}: require", _refusal(catalog, account, name))
         with AccountSource(account, utc_now(), catalog) as source:
             if account.api_key is not None:
-                yield from _check_api(account, source, _endpoints(catalog))
+                yield from _check_api(account, source, on)
             if account.feed is not None:
-                yield from _check_feed(account, source, catalog)
-            for table in catalog:
+                yield from _check_feed(account, source, on)
+            for table in on:
                 if missing := setting_missing(account, table):
                     needed = f"{account.source_id}: {table.name} is not read: {missing}"
                     is_required = table.name in account.require
@@ -69,31 +69,71 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     yield from (Finding(f"the rows in {where}", warning=each) for each in lost)
 
 
-def _endpoints(catalog: Catalog) -> list[str]:
-    """List the endpoints that the tables are read from, each once; of a parent, its own."""
-    reads = (t.read.parent if isinstance(t.read, PerParent) else t.read for t in catalog)
-    return list(dict.fromkeys(read.endpoint for read in reads if not isinstance(read, Feed)))
+def _refusal(catalog: Catalog, account: AccountSettings, name: str) -> ConfigError | None:
+    """Say why a required table cannot be replicated; None if it can."""
+    try:
+        catalog.of([account]).table(name)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _check_settings(account: AccountSettings, catalog: Catalog, on: Catalog) -> Iterator[Finding]:
+    """Yield what cannot be done of the settings; *on* are the tables that they switch on."""
+    problems = {
+        "the columns": privacy.problems(catalog.every, account),
+        "what is kept": retention.problems(catalog.every, account),
+        "the records": raw_records.problems(on, account, catalog.every.names),
+    }
+    for what, found in problems.items():
+        for problem in found:
+            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
+
+
+def _endpoints(account: AccountSettings, catalog: Catalog) -> dict[str, bool]:
+    """
+    List the endpoints that the tables are read from, each once; of a parent, its own.
+
+    Each with whether a run goes on without it.
+    """
+    found: dict[str, bool] = {}
+    for table in catalog:
+        read = table.read
+        if isinstance(read, PerParent | Growing) and read.parent:
+            read = read.parent
+        if not isinstance(read, Feed):
+            can_lack = table.optional and table.name not in account.require
+            found[read.endpoint] = found.get(read.endpoint, True) and can_lack
+    return found
 
 
 def _check_api(
-    account: AccountSettings, source: AccountSource, endpoints: list[str]
+    account: AccountSettings, source: AccountSource, catalog: Catalog
 ) -> Iterator[Finding]:
-    refused: list[Finding] = []
-    for endpoint in endpoints:
+    refused: list[tuple[bool, Finding]] = []
+    endpoints = _endpoints(account, catalog)
+    for endpoint, can_lack in endpoints.items():
         finding = _tested(
             f"{account.source_id}: GET {account.api_url}/{endpoint}",
             lambda endpoint=endpoint: _get(source, endpoint),  # type: ignore[misc] # mypy cannot infer a lambda's default.
         )
         if isinstance(finding.error, AccessDenied):
-            refused.append(finding)
+            refused.append((can_lack, finding))
             continue
+        if isinstance(finding.error, NotFound) and can_lack:
+            finding = _as_warning(finding)
         yield finding
         if isinstance(finding.error, Unavailable):
             break  # Each other endpoint would take as long to fail.
     if refused and len(refused) == len(endpoints):  # The key is wrong: once is enough.
         what = f"{account.source_id}: GET {account.api_url}/{', '.join(endpoints)}"
-        refused = [Finding(what, refused[0].error)]
-    yield from refused
+        refused = [(False, Finding(what, refused[0][1].error))]
+    yield from (_as_warning(each) if can_lack else each for can_lack, each in refused)
+
+
+def _as_warning(finding: Finding) -> Finding:
+    """Warn of an optional table that cannot be read, as a sync does."""
+    return replace(finding, error=None, warning=f"nothing is read from it: {finding.error}")
 
 
 def _get(source: AccountSource, endpoint: str) -> str:

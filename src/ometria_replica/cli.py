@@ -188,6 +188,9 @@ def tables(
             "--format", metavar="FORMAT", show_default="text", help=f"{', '.join(Format)}."
         ),
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also the tables that are off by default.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     warehouse: Annotated[
         str | None,
@@ -207,7 +210,7 @@ def tables(
         form = Format.JSON
     elif form is None:
         form = Format.TEXT if warehouse is None else Format.SQL
-    say(describe(table, form.value, warehouse=warehouse))
+    say(describe(table, form.value, warehouse=warehouse, every=every))
 
 
 @app.command(cls=Command)

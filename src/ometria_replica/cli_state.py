@@ -185,8 +185,9 @@ def rejects_replay(
         write = replay_as_json if as_json else replay_as_text
         say(write(converted, remaining, report))
 
-    if any(each.feed for each in settings.accounts):
-        feed_tables = [table.name for table in CATALOG if isinstance(table.read, Feed)]
+    on = CATALOG.of(settings.accounts)
+    feed_tables = [table.name for table in on if isinstance(table.read, Feed)]
+    if feed_tables and any(each.feed for each in settings.accounts):
         sync_and_print(settings, feed_tables, as_json=as_json, show=show)
     else:
         show(None, as_json=as_json)

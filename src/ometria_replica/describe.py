@@ -11,8 +11,8 @@ from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
 from ometria_replica.raw_records import RAW_SCHEMA, raw_table
-from ometria_replica.schema import LINEAGE, Feed, Pages, PerParent, Windows
-from ometria_replica.text import aligned
+from ometria_replica.schema import LINEAGE, Feed
+from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Column, Read, Table
@@ -27,23 +27,31 @@ _WIDTH = 88  # Characters of a line of text.
 
 
 def describe(
-    name: str | None, form: str, *, catalog: Catalog = CATALOG, warehouse: str | None = None
+    name: str | None,
+    form: str,
+    *,
+    catalog: Catalog = CATALOG,
+    warehouse: str | None = None,
+    every: bool = False,
 ) -> str:
     """
-    Describe one table, or all if *name* is None; *form* is one of FORMATS.
+    Describe one table, or all that are on by default if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema, and can be that of the kept records or one of its tables. SQL is
-    that of *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*,
-    and for a warehouse that has no SQL.
+    *name* may include the schema, and can be that of the kept records or one of its tables.
+    *every* table is one that is off by default too, as *name* may be. SQL is that of *warehouse*;
+    None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for a warehouse
+    that has no SQL.
     """
-    records = [raw_table(table) for table in catalog]
-    if name == RAW_SCHEMA:
-        catalog = Catalog(tuple(records))
-    elif named := [table for table in records if table.full_name == name]:
-        catalog = Catalog(tuple(named))
+    records = {each.full_name: each for each in map(raw_table, catalog.every)}
+    if name in records:
+        catalog = Catalog((records[name],))
+    elif name == RAW_SCHEMA:
+        catalog = Catalog(tuple(map(raw_table, catalog.every if every else catalog)))
     elif name is not None:
-        bare = {table.full_name: table.name for table in catalog}
-        catalog = catalog.only([bare.get(name, name)])
+        bare = {table.full_name: table.name for table in catalog.every}
+        catalog = catalog.every.only([bare.get(name, name)])
+    elif every:
+        catalog = catalog.every
     if warehouse is None:
         return FORMATS[form](catalog)
     if form != "sql":
@@ -62,9 +70,11 @@ def as_text(catalog: Catalog) -> str:
         [table.full_name, f"{len(table.all_columns)} columns", _read(table.read)]
         for table in catalog
     ]
-    return "\n".join(
-        [*aligned(lines, left=3), "", "ometria-replica tables TABLE shows the columns of one."]
-    )
+    closing = ["", "ometria-replica tables TABLE shows the columns of one."]
+    if catalog.further:
+        number = counted(len(catalog.further), "further table is", "further tables are")
+        closing.append(f"{number} off by default: ometria-replica tables --all shows them too.")
+    return "\n".join([*aligned(lines, left=3), *closing])
 
 
 def as_markdown(catalog: Catalog) -> str:
@@ -202,7 +212,7 @@ def _source(table: Table, column: Column) -> str:
 
 def _read(read: Read) -> str:
     match read:
-        case Pages(endpoint=endpoint) | Windows(endpoint=endpoint) | PerParent(endpoint=endpoint):
-            return f"GET /{endpoint}"
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
+        case _:
+            return f"GET /{read.endpoint}"

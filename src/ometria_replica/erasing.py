@@ -127,7 +127,7 @@ def find(
     *again* adds the people who are suppressed. Raises ConfigError if the columns are treated
     otherwise than the settings say: people would not be found.
     """
-    _refuse(config, catalog)
+    catalog = _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
         for account in config.accounts:
             warehouse.refuse_changed_treatments(owner_of(account, catalog))
@@ -145,7 +145,7 @@ def read_held(
 
     Raises ConfigError as :func:`find` does.
     """
-    _refuse(config, catalog)
+    catalog = _refuse(config, catalog)
     with opened(config, catalog, dry_run=True) as warehouse:
         for account in config.accounts:
             warehouse.refuse_changed_treatments(owner_of(account, catalog))
@@ -172,7 +172,7 @@ def erase(
     storage is removed. Raises Busy, with nothing changed, while a run of one of the accounts is
     active.
     """
-    _refuse(config, catalog)
+    catalog = _refuse(config, catalog)
     outcome: Outcome = "blanked" if blank else "removed"
     now = clock()
     erasure_id = new_id(now)
@@ -193,7 +193,7 @@ def erase(
 
 def allow(config: Config, ids: Ids, *, catalog: Catalog = CATALOG) -> dict[str, int]:
     """Let later runs load people again; return how many were suppressed, by source."""
-    _refuse(config, catalog)
+    catalog = _refuse(config, catalog)
     allowed = {}
     with opened(config, catalog) as warehouse:
         for account in config.accounts:
@@ -222,11 +222,13 @@ def read_erasures(config: Config, accounts: Sequence[str] = ()) -> list[Erased]:
         ]
 
 
-def _refuse(config: Config, catalog: Catalog) -> None:
-    privacy.refuse_problems(catalog, config.accounts)
+def _refuse(config: Config, catalog: Catalog) -> Catalog:
+    """Refuse settings with a problem; return the tables that are switched on."""
+    privacy.refuse_problems(catalog.every, config.accounts)
     refuse_if_unknown(config)
+    return catalog.of(config.accounts)
 
 
 def _wanted(account: AccountSettings, catalog: Catalog, ids: Ids, *, again: bool = False) -> Wanted:
-    tables = catalog.for_account(account).tables
+    tables = catalog.every.as_set(account).tables  # Those that are switched off keep their rows.
     return Wanted(account.source_id, tables, ids, secret_for(account), again)

@@ -44,7 +44,7 @@ def read_fields(
 
     A table of which no records are kept is left out. Raises ConfigError for an unknown name.
     """
-    chosen = catalog.only(tables)
+    chosen = catalog.every.only(tables)
     with opened(config, catalog, dry_run=True) as warehouse:
         sources = chosen_sources(warehouse, config, accounts)
         return [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
 from ometria_replica.errors import ConfigError
 from ometria_replica.pseudonyms import Pseudonyms
-from ometria_replica.schema import ColumnTreatment, Md5, PerParent
+from ometria_replica.schema import ColumnTreatment, Growing, Md5, PerParent
 from ometria_replica.suppressions import secret_of
 
 if TYPE_CHECKING:
@@ -23,12 +23,22 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table, Treatment
 
 
-def treated(table: Table, account: AccountSettings) -> Table:
-    """Give the table the treatments that the account's settings name; it may have none."""
+def treated(table: Table, account: AccountSettings, others: Iterable[Table] = ()) -> Table:
+    """
+    Give the table the treatments that the account's settings name; it may have none.
+
+    A text that quotes a record may hold the addresses of the *others*.
+    """
     columns = tuple(
         replace(column, treatment=_treatment(table, column, account)) for column in table.columns
     )
     table = replace(table, follows_erasures=account.follow_erasures)
+    if not any(column.person == "address" for column in columns) and any(
+        column.person == "address" and _treatment(other, column, account)
+        for other in others
+        for column in other.columns
+    ):
+        table = replace(table, quotes_treated=any(column.quotes for column in columns))
     if columns == table.columns:
         return table
     return replace(table, columns=columns, pseudonyms=_pseudonyms(account))
@@ -134,7 +144,7 @@ def _refusal(table: Table, column: Column, treatment: Treatment) -> str | None:
         return "it is the key, which is made from the treated values by itself"
     if column.name == table.time:
         return "rows are found by this time"
-    if column.person is None and (column.name == table.record_id or _names_parent(table, column)):
+    if _names_parent(table, column) or (column.name == table.record_id and not column.is_personal):
         return "the id is no person's, and requests and the state name it"
     if treatment == "excluded" and column.name == table.record_id:
         return "without this id rows cannot be told apart; hash it instead"
@@ -144,6 +154,8 @@ def _refusal(table: Table, column: Column, treatment: Treatment) -> str | None:
 
 
 def _names_parent(table: Table, column: Column) -> bool:
+    if isinstance(table.read, Growing):
+        return column.source == table.read.parent_field
     return isinstance(table.read, PerParent) and column.source == "id"
 
 

@@ -9,7 +9,7 @@ from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
 from ometria_replica.schema import LINEAGE, Column, Table, computed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from ometria_replica.config import AccountSettings
 
@@ -50,12 +50,18 @@ def raw_table(table: Table) -> Table:
     )
 
 
-def problems(tables: Iterable[Table], account: AccountSettings) -> Iterator[str]:
-    """Say what cannot be done of the setting ``keep_records`` of an account, whose *tables* are."""
+def problems(
+    tables: Iterable[Table], account: AccountSettings, names: Collection[str]
+) -> Iterator[str]:
+    """
+    Say what cannot be done of the setting ``keep_records`` of an account.
+
+    *tables* are those that it has switched on, as it treats them; *names* those that there are.
+    """
     known = {table.name: table for table in tables}
     for name in account.keep_records:
-        if name not in known and name != EVERY_TABLE:
-            hint = did_you_mean(name, known) or f". The tables are {', '.join(known)}"
+        if name not in names and name != EVERY_TABLE:
+            hint = did_you_mean(name, names) or f". The tables are {', '.join(names)}"
             yield sentence(f"keep_records: there is no table '{name}'{hint}")
     hiding = [table for table in known.values() if hides_values(table, known.values())]
     plain = [name for name, each in known.items() if each not in hiding and _is_kept(each, account)]
@@ -78,7 +84,8 @@ def hides_values(table: Table, tables: Iterable[Table]) -> bool:
     hides_people = any(
         column.person and column.treatment for each in tables for column in each.columns
     )
-    return table.is_treated or (hides_people and bool(table.people))
+    is_of_people = bool(table.people) or table.quotes_treated
+    return table.is_treated or (hides_people and is_of_people)
 
 
 def _is_kept(table: Table, account: AccountSettings) -> bool:

@@ -63,6 +63,13 @@ class ReadPosition:
         """The offset of the first request: its page holds the tail, whether a bit was shifted."""
         return max(0, self.offset - max(len(self.tail), self.page_size // 2))
 
+    def end_in(self, names: Sequence[bytes]) -> int:
+        """Return the place in the page of *names* just after the last record of the tail."""
+        tail = frozenset(self.tail)
+        return max(
+            (at + 1 for at, name in enumerate(map(_hashed, names)) if name in tail), default=0
+        )
+
     def is_joined_by(self, names: Sequence[bytes]) -> bool:
         """
         Whether the page of *names* holds the end of the tail as it was, so that it joins.

@@ -16,7 +16,7 @@ from ometria_replica.state_commands import leased, opened
 from ometria_replica.warehouse.rewriting import Rewriting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from datetime import datetime
 
     from ometria_replica.batch import Owner
@@ -64,7 +64,8 @@ def rehash(
     an excluded value cannot become a value again, nor can another secret be used, and the key of
     a row may be made of what is not stored. Raises Busy while a run is active.
     """
-    privacy.refuse_problems(catalog, config.accounts)
+    privacy.refuse_problems(catalog.every, config.accounts)
+    catalog = catalog.of(config.accounts)
     with opened(config, catalog) as warehouse:
         done: list[Rehashed] = []
         try:
@@ -100,7 +101,7 @@ class _Rehash:
         self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool
     ) -> list[Rehashed]:
         changed = {each.table_name for each in noted ^ wanted.treatments}
-        tables = [t for t in self.catalog.for_account(self.account) if t.name in changed]
+        tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
         rewriting = Rewriting(self.warehouse.sessions, self.warehouse.connection)
         prepared: list[Rewritten] = []
@@ -128,6 +129,12 @@ class _Rehash:
             )
         return list(self._write(rewriting, prepared, to_reload, wanted, run_id))
 
+    def _is_held(self, table: Table, changed: Container[str]) -> bool:
+        """Whether a table is one of those *changed*, and exists: one that is off may do."""
+        is_on = table.name in self.catalog.names
+        of_source = Selection(self.account.source_id)
+        return table.name in changed and (is_on or self.warehouse.count(table, of_source) > 0)
+
     def _write(
         self,
         rewriting: Rewriting,
@@ -137,7 +144,7 @@ class _Rehash:
         run_id: str,
     ) -> Iterator[Rehashed]:
         source_id = self.account.source_id
-        tables = self.catalog.for_account(self.account).tables
+        tables = self.catalog.every.as_set(self.account).tables
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
             for table in tables:
                 if hides_values(table, tables):

@@ -21,8 +21,10 @@ from ometria_replica.config import masked
 from ometria_replica.drift import Changes
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
+    AccessDenied,
     ConfigError,
     NotEnoughMemory,
+    NotFound,
     OmetriaError,
     ReplicaError,
 )
@@ -44,7 +46,7 @@ from ometria_replica.run_context import (
     utc_now,
 )
 from ometria_replica.run_endings import finish, is_of_a_library, leased, recorded_if_stopped
-from ometria_replica.schema import Feed
+from ometria_replica.schema import Feed, Newest
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -93,17 +95,17 @@ def sync(
     """
     Replicate every account of *config*, and report the result.
 
-    *tables* names tables of *catalog*; none means all. Each is read from its watermark on,
-    unless *full* reads everything again, or *since* everything from that day on; *until* ends
-    the read after that day, for files and for tables that are read by windows of time. Neither
-    *since* nor *until* moves the watermark. *detect_deletes* reads profiles and lists in full,
-    and so finds the deleted ones. *dry_run* reads, maps and compares, and writes nothing.
-    *fetch* fetches the export files; None fetches them on this machine.
+    *tables* names tables of *catalog* that an account has switched on; none means all of those.
+    Each is read from its watermark on, unless *full* reads everything again, or *since* everything
+    from that day on; *until* ends the read after that day, for files and for tables that are read
+    by windows of time. Neither *since* nor *until* moves the watermark. *detect_deletes* reads
+    profiles and lists in full, and so finds the deleted ones. *dry_run* reads, maps and compares,
+    and writes nothing. *fetch* fetches the export files; None fetches them on this machine.
 
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``.
     """
-    catalog = catalog.with_records(config.accounts)
+    catalog = catalog.of(config.accounts).with_records(config.accounts)
     chosen = catalog.only(tables)
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
@@ -143,12 +145,13 @@ def _sync_account(
 ) -> None:
     with AccountSource(account, run.started_at, all_) as source:
         try:
-            secret, every = privacy.secret_for(account), all_.for_account(account).tables
+            secret, every = privacy.secret_for(account), all_.every.as_set(account).tables
             chosen = [
                 retention.retained(table, account, run.started_at)
                 for table in tables.for_account(account).in_reading_order
             ]
             suppressed = warehouse.suppressions.of(account.source_id, secret)
+            refusals: list[OmetriaError | None] = []
             for table in chosen:
                 if reason := setting_missing(account, table) or _not_kept(table, run.window):
                     run.leave_out(account.source_id, table.name, reason)
@@ -157,7 +160,10 @@ def _sync_account(
                     suppressed = warehouse.suppressions.of(account.source_id, secret)
                 left = replace(table, suppressions=suppressed)
                 with step(f"table {table.name}"), _going_on(run):
-                    sync_table(TableRead(run, warehouse, account, source, left, every))
+                    refusal = sync_table(TableRead(run, warehouse, account, source, left, every))
+                    refusals.append(refusal)
+            if refusals and None not in refusals:  # Of the key, and not of a table or two.
+                run.errors += [each for each in refusals if each][:1]
             with _going_on(run):
                 note_deletion_requests(run, warehouse, account, source)
             lease = partial(run.lease, account.source_id)
@@ -180,12 +186,37 @@ def _not_kept(table: Table, window: Window) -> str | None:
     return "retain keeps none of these days"
 
 
-def sync_table(read: TableRead) -> None:
-    """Read one table of one account in batches, and load each."""
+def sync_table(read: TableRead) -> OmetriaError | None:
+    """
+    Read one table of one account in batches, and load each.
+
+    Returns why an optional table could not be read, of which the report warns.
+    """
     batches = export_batches if isinstance(read.table.read, Feed) else api_batches
+    missed = isinstance(read.table.read, Newest) and read.state.watermark is not None
     with read.progress.reported(lambda: read.source.requests):
-        for pending in batches(read):
-            _load(read, pending)
+        try:
+            for pending in batches(read):
+                _load(read, pending)
+        except (AccessDenied, NotFound) as error:
+            if not read.table.optional or read.table.name in read.account.require:
+                raise
+            read.progress.warn(f"it could not be read: {error}")
+            return error
+        if missed:
+            _warn_if_missed(read)
+    return None
+
+
+def _warn_if_missed(read: TableRead) -> None:
+    """Warn if an endpoint that gives its newest records gave none that was known."""
+    report, newest = read.progress.report, read.table.read
+    is_known = report.unchanged or report.updated or report.merged
+    if isinstance(newest, Newest) and report.records >= newest.most and not is_known:
+        read.progress.warn(
+            f"all of the newest {newest.most} are new, so there were probably more since the last"
+            " run, and Ometria no longer gives them; run more often to miss none"
+        )
 
 
 def _load(read: TableRead, pending: Pending) -> None:
@@ -242,7 +273,7 @@ def _going_on(run: RunContext) -> Iterator[None]:
 
 def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
-    treatments = privacy.treatments_of(catalog.for_account(account))
+    treatments = privacy.treatments_of(catalog.every.as_set(account))
     return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
 
 
@@ -261,16 +292,16 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
     problems += [
         f"{table.name}: required for '{account.source_id}', but {reason}."
         for account in config.accounts
-        for table in (catalog.only(account.require) if account.require else ())
+        for table in (catalog.of([account]).only(account.require) if account.require else ())
         if (reason := missing[account.source_id, table.name])
     ]
     problems += [
         f"{account.source_id}: {problem}"
         for account in config.accounts
         for problem in (
-            *privacy.problems(catalog, account),
-            *retention.problems(catalog, account),
-            *raw_records.problems(catalog.for_account(account), account),
+            *privacy.problems(catalog.every, account),
+            *retention.problems(catalog.every, account),
+            *raw_records.problems(catalog.for_account(account), account, catalog.every.names),
         )
     ]
     if problems:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ometria_replica.suppressions import PersonId
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.pseudonyms import Pseudonyms
-    from ometria_replica.suppressions import PersonId, Suppressions
+    from ometria_replica.suppressions import Suppressions
 
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
@@ -20,7 +22,7 @@ STATE_SCHEMA = "ometria_replica"
 
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
-ColumnType = Literal["text", "boolean", "date", "timestamptz", "json"]
+ColumnType = Literal["text", "boolean", "date", "timestamptz", "integer", "decimal", "json"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 Certainty = Literal["documented", "inferred", "unknown", "computed"]
 Treatment = Literal["excluded", "hashed"]
@@ -91,8 +93,8 @@ class Column:
 
     *person* says which id of a person the column holds, None if it holds none. Other *personal*
     columns tell who the person is, or something of that person alone. If it *quotes*, an address
-    may be within its text. *treatment* is what the account's settings do to the values; None
-    keeps them.
+    may be within its text, and if it *holds_record*, any id of any person. *treatment* is what the
+    account's settings do to the values; None keeps them.
     """
 
     source: str | Md5
@@ -103,6 +105,7 @@ class Column:
     person: PersonId | None = None
     personal: bool = False
     quotes: bool = False
+    holds_record: bool = False
     treatment: Treatment | None = None
 
     @property
@@ -158,6 +161,37 @@ class PerParent:
 
 
 @dataclass(frozen=True)
+class Growing:
+    """
+    Read a collection to whose end new records are added, from where the last read ended.
+
+    Older records may change too, so all of it is read every so many days, and *since* names a
+    parameter that may select records updated since a date: each run tries whether Ometria honours
+    it. With a *parent*, there is such a collection for each of its records: *endpoint* has the
+    name of a field of the parent in braces, as ``contacts/{collection}``, which joins each record.
+    *pages* says that ``limit`` and ``offset`` are known to work.
+    """
+
+    endpoint: str
+    since: str = "updateSince"
+    parent: Pages | None = None
+    pages: bool = True
+
+    @property
+    def parent_field(self) -> str | None:
+        """The field of the parent that joins each record; None without a parent."""
+        return self.endpoint.partition("{")[2].partition("}")[0] if self.parent else None
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Read an endpoint that gives its newest records and no others, at *most* so many."""
+
+    endpoint: str
+    most: int
+
+
+@dataclass(frozen=True)
 class Feed:
     """
     Read a dataset of the self-serve export, file by file.
@@ -170,7 +204,7 @@ class Feed:
     pattern: str | None = None
 
 
-Read = Pages | Windows | PerParent | Feed
+Read = Pages | Windows | PerParent | Growing | Newest | Feed
 
 # fmt: off
 LINEAGE = (
@@ -216,7 +250,10 @@ class Table:
     whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
     that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
     account follows the erasures of Ometria. *keeps_records* says that the records are kept as
-    they came.
+    they came. *optional* tables are read only where the setting ``tables`` names them, and a run
+    that is refused one goes on with a warning.
+    *quotes_treated* says that a text of the table may quote an address that other tables of the
+    account exclude or hash.
     """
 
     name: str
@@ -239,6 +276,8 @@ class Table:
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
     keeps_records: bool = False
+    optional: bool = False
+    quotes_treated: bool = False
 
     @property
     def full_name(self) -> str:
@@ -278,12 +317,20 @@ class Table:
     @property
     def hides_addresses(self) -> bool:
         """Whether an address is excluded or hashed, so that no other text may quote one."""
-        return any(column.person == "address" and column.treatment for column in self.columns)
+        own = any(column.person == "address" and column.treatment for column in self.columns)
+        return own or self.quotes_treated
 
     @property
     def people(self) -> dict[str, PersonId]:
         """The fields that hold an id of a person, and of which kind."""
         return {str(column.source): column.person for column in self.columns if column.person}
+
+    @property
+    def kinds_named(self) -> list[PersonId]:
+        """The kinds of ids that a text of the table, or a record as it came, may name."""
+        if any(column.holds_record for column in self.columns):
+            return [*get_args(PersonId)]
+        return sorted(set(self.people.values()))
 
     @property
     def address(self) -> Column | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.selection import Selection
 
-DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "integer": "BIGINT", "json": "JSON"}
+DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "json": "JSON"}
 POSTGRES_TYPES: Mapping[str, str] = {
     "text": "text",
     "boolean": "boolean",
@@ -24,6 +24,7 @@ POSTGRES_TYPES: Mapping[str, str] = {
     "timestamptz": "timestamp with time zone",
     "integer": "bigint",
     "json": "jsonb",
+    "decimal": "numeric(38,9)",
 }
 
 DIALECT = Dialect(name=quoted, moment=lambda at: f"TIMESTAMPTZ '{at.isoformat()}'", text=literal)

@@ -67,6 +67,7 @@ def read_state(
     These, here and below, may be in the warehouse or only in the settings. Raises ConfigError
     for a name that is in neither.
     """
+    catalog = catalog.of(config.accounts)
     with opened(config, catalog, dry_run=True) as warehouse:
         chosen = chosen_sources(warehouse, config, accounts)
         sources = [
@@ -109,6 +110,7 @@ def rewind(
     Raises ConfigError for a table that is not in *catalog* and for a day in the future, and Busy
     while a run is active.
     """
+    catalog = catalog.of(config.accounts)
     table = catalog.table(table_name)
     refuse_future(to, clock())
     day = reachable(to)
@@ -154,8 +156,10 @@ def read_rejects(config: Config, limit: int, accounts: Sequence[str] = ()) -> li
         return warehouse.rejects.newest(limit, chosen_sources(warehouse, config, accounts))
 
 
-def count_rejects(config: Config, tables: Collection[str] = CATALOG.names) -> int:
-    """Count the rejects that the warehouse holds of the accounts and *tables*."""
+def count_rejects(config: Config, tables: Collection[str] | None = None) -> int:
+    """Count the rejects that the warehouse holds of the accounts and *tables*, None for all."""
+    if tables is None:
+        tables = CATALOG.of(config.accounts).names
     with opened(config, dry_run=True) as warehouse:
         return sum(
             warehouse.state.table_state(account.source_id, table).rejects
@@ -170,6 +174,7 @@ def replay(config: Config, *, catalog: Catalog = CATALOG) -> int:
 
     Returns the number of values that converted. Raises Busy while a run is active.
     """
+    catalog = catalog.of(config.accounts)
     refuse_if_unknown(config)
     with opened(config, catalog) as warehouse:
         converted = 0

@@ -23,6 +23,7 @@ from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
 from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
+from ometria_replica.schema import Growing
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ometria_replica.mapping import Staged, Staging
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.ometria.read_strategies import Reading
+    from ometria_replica.read_position import ReadPosition
     from ometria_replica.records import FeedObject, FetchedFile, Page
     from ometria_replica.run_context import RunContext, Window
     from ometria_replica.schema import Table
@@ -152,6 +154,8 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     known_state = TableState() if is_full else state
     if known_state.watermark is None:
         known_state = replace(known_state, interrupted=_to_continue(read, state))
+    if known_state.ends:
+        known_state = replace(known_state, ends=_credible_ends(read, known_state))
     reading = read.source.read(read.table, known_state, window.since, window.until)
     known = 0
     if reading.is_full and reading.total is None:
@@ -199,7 +203,9 @@ class PendingPages:
 def _is_due_in_full(read: TableRead, state: TableState) -> bool:
     if read.table.record_id is None:
         return False
-    days = read.account.detect_deletes_every_days
+    grows = isinstance(read.table.read, Growing)
+    account = read.account
+    days = account.full_read_every_days if grows else account.detect_deletes_every_days
     if read.run.window.detect_deletes or days is None:
         return read.run.window.detect_deletes
     if state.full_read_at is None:  # So far a full read was only continued.
@@ -212,12 +218,22 @@ def _to_continue(read: TableRead, state: TableState) -> InterruptedRead | None:
     window, found = read.run.window, state.interrupted
     if found is None or window.full or window.detect_deletes or window.is_partial:
         return None
-    rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
-    rows += len(read.table.suppressions.hashes) if read.table.suppressions else 0
-    if found.is_credible(read.run.started_at, rows):
+    if found.is_credible(read.run.started_at, _rows(read, state)):
         return found
     read.progress.warn(STARTED_OVER)
     return None
+
+
+def _credible_ends(read: TableRead, state: TableState) -> tuple[ReadPosition, ...]:
+    """Give the known ends of collections, unless the warehouse lacks rows before them."""
+    rows = _rows(read, state)
+    return state.ends if rows >= sum(end.offset for end in state.ends) else ()
+
+
+def _rows(read: TableRead, state: TableState) -> int:
+    """Count the records that were read, as far as the warehouse knows."""
+    rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    return rows + (len(read.table.suppressions.hashes) if read.table.suppressions else 0)
 
 
 def _began_at(read: TableRead, reading: Reading) -> datetime:
@@ -254,6 +270,7 @@ def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:
         deletes=deletes,
         retry=None if is_partial else reading.retry,
         refreshed={} if is_partial else reading.refreshed,
+        ends=None if is_partial else reading.ends,
     )
 
 

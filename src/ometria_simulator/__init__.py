@@ -14,6 +14,8 @@ from ometria_simulator.feed import Delivered, Feed
 from ometria_simulator.quirks import Quirks
 from ometria_simulator.records import ABSENT
 from ometria_simulator.server import Server, serve
+from ometria_simulator.shapes import Shape
+from ometria_simulator.shop import Shop
 from ometria_simulator.storage import S3Access, S3Server, StorageError, s3_server
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "S3Access",
     "S3Server",
     "Server",
+    "Shape",
+    "Shop",
     "StorageError",
     "s3_server",
     "serve",

@@ -20,6 +20,8 @@ from ometria_simulator.records import (
     Segment,
     Unsubscribe,
 )
+from ometria_simulator.shop import Shop
+from ometria_simulator.shop_state import ShopState
 from ometria_simulator.state import State
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class Account:
     def __init__(self, seed: int = 7, *, now: datetime = DEFAULT_NOW) -> None:
         """Create an empty account; :meth:`create` makes one with a history."""
         self.lock = RLock()
-        self.state = State(now.astimezone(UTC), Random(seed))  # noqa: S311 -- seeded on purpose
+        shop = ShopState(seed, Random(f"{seed}/shop"))  # noqa: S311 -- seeded on purpose
+        self.state = State(now.astimezone(UTC), Random(seed), shop)  # noqa: S311
+        self.shop = Shop(self.state, self.lock)
 
     @classmethod
     def create(
@@ -132,11 +136,7 @@ class Account:
     def lists_of(self, profile_id: str) -> list[Json]:
         """Return the ``lists`` that the response for a single profile shows."""
         with self.lock:
-            return [
-                {"id": segment.id, "title": segment.title, "type": segment.type}
-                for segment in self.state.segments.values()
-                if profile_id in self.state.members[segment.id]
-            ]
+            return segments.lists_of(self.state, profile_id)
 
     def counts(self) -> dict[str, int]:
         """Return the number of objects of each kind."""
@@ -211,13 +211,7 @@ class Account:
     def anonymise_profile(self, id: str) -> DeletionRequest:  # noqa: A002 -- Ometria's own word
         """Anonymise one profile by a deletion request that is completed within the second."""
         with self.lock:
-            now = self.state.now
-            done_at = now + timedelta(microseconds=833_949)
-            request = happenings.request_deletion(
-                self.state, now, profiles=[self.state.profile(id)], due_at=done_at
-            )
-            happenings.complete_deletions(self.state, done_at)
-            return self.state.deletion_requests[request.id]
+            return happenings.anonymise_now(self.state, self.state.profile(id))
 
     def request_deletion(
         self,
@@ -326,14 +320,7 @@ class Account:
         both leaves and enters at the same timestamp.
         """
         with self.lock:
-            state, before = self.state, len(self.state.changes[id])
-            if enter is None and leave is None:
-                everyone = list(state.profiles.values())
-                segments.natural_refresh(state, id, state.now, everyone)
-            else:
-                entering = [state.profile(profile_id) for profile_id in enter or ()]
-                segments.refresh(state, id, state.now, leave=leave or (), enter=entering)
-            return state.changes[id][before:]
+            return segments.refresh_now(self.state, id, enter=enter, leave=leave)
 
     def add_change(
         self,

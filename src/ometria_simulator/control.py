@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from ometria_simulator import moments
 from ometria_simulator.faults import Fault
 from ometria_simulator.moments import TimestampForm
+from ometria_simulator.paging import HttpError
 from ometria_simulator.quirks import Quirks
 from ometria_simulator.records import ABSENT
-from ometria_simulator.routes import HttpError
+from ometria_simulator.shapes import MoneyForm
+from ometria_simulator.shop_records import Order
 
 if TYPE_CHECKING:
     from ometria_simulator.account import Account
@@ -39,9 +41,32 @@ MUTATIONS = frozenset(
 )
 """Methods of :class:`Account` that ``POST /_simulator/mutate`` can call."""
 
+SHOP_MUTATIONS = frozenset(
+    {
+        "add_order",
+        "update_order",
+        "cancel_order",
+        "refund_order",
+        "delete_order",
+        "add_product",
+        "update_product",
+        "delete_product",
+        "add_collection",
+        "delete_collection",
+        "add_contact",
+        "update_contact",
+        "delete_contact",
+        "add_custom_event",
+        "delete_custom_event",
+        "add_push_error",
+    }
+)
+"""Methods of :class:`Shop` that it can call."""
+
 _TIMES = frozenset(
     {"at", "now", "created_at", "refreshed_at", "stats_updated_at", "occurred_at", "available_at"}
 )
+_TYPES = {"Mapping": Mapping, "TimestampForm": TimestampForm, "MoneyForm": MoneyForm}
 _SPANS = frozenset({"refresh_every", "completed_after"})
 
 
@@ -70,6 +95,7 @@ def _state(server: Server) -> Json:
     return {
         "now": moments.iso(server.account.now),
         **server.account.counts(),
+        **server.account.shop.counts(),
         "requests": len(server.requests),
     }
 
@@ -106,7 +132,7 @@ def _quirks(server: Server, changed: dict[str, Any]) -> Json:
 
 def _refuse_unknown(kind: type, values: Mapping[str, Any]) -> None:
     """Raise ValueError for a name or a value that *kind*, a dataclass, does not have."""
-    hints = get_type_hints(kind, localns={"Mapping": Mapping, "TimestampForm": TimestampForm})
+    hints = get_type_hints(kind, localns=_TYPES)
     for name, value in values.items():
         if name not in hints:
             message = f"unknown name {name!r}; known: {', '.join(sorted(hints))}"
@@ -130,15 +156,18 @@ def _mutate(account: Account, command: dict[str, Any]) -> Json:
     ``id`` is the first argument, times are ISO 8601, and ``{"$absent": true}`` is ABSENT.
     """
     name = command["method"]
-    if name not in MUTATIONS:
-        message = f"unknown method {name!r}; known: {', '.join(sorted(MUTATIONS))}"
+    if name not in MUTATIONS | SHOP_MUTATIONS:
+        known = ", ".join(sorted(MUTATIONS | SHOP_MUTATIONS))
+        message = f"unknown method {name!r}; known: {known}"
         raise ValueError(message)
     arguments = {key: _argument(key, v) for key, v in command.get("arguments", {}).items()}
     first = (
         [_argument("now" if name == "set_time" else "id", command["id"])] if "id" in command else []
     )
-    result = getattr(account, name)(*first, **arguments)
-    return _shown(result)
+    if "collection" in command:  # The first argument of the methods of contacts.
+        first = [command["collection"], *first]
+    result = getattr(account.shop if name in SHOP_MUTATIONS else account, name)(*first, **arguments)
+    return account.shop.order_record(result) if isinstance(result, Order) else _shown(result)
 
 
 def _argument(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ometria_simulator import happenings, messages, people, segments
+from ometria_simulator import catalogue, contacts, happenings, messages, people, segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,9 @@ def populate(
     start = state.now - timedelta(days=history_days)
     state.usual_lists = lists
     state.events_per_day = email_events / history_days
+    state.shop.history_since, state.shop.history_until = start, state.now
+    state.shop.collections = dict.fromkeys(contacts.COLLECTIONS)
+    catalogue.populate(state)
     _people(state, profiles, start)
     _mails(state, email_events, start)
     _opt_outs(state)

@@ -9,7 +9,7 @@ from hashlib import md5
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ometria_simulator import messages, moments, people, vocabulary
+from ometria_simulator import messages, moments, orders, people, vocabulary
 from ometria_simulator.records import (
     ANONYMOUS_DOMAIN,
     API_OPT_OUT,
@@ -18,6 +18,7 @@ from ometria_simulator.records import (
     PendingDeletion,
     Unsubscribe,
 )
+from ometria_simulator.shop_state import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,9 @@ def join(state: State, created_at: datetime, *, shared_email: str | None = None)
     profile_id = people.profile_id(random)
     while profile_id in state.internal_ids:
         profile_id = people.profile_id(random)
-    return state.add_profile(profile_id, fields, created_at=created_at, updated_at=updated_at)
+    profile = state.add_profile(profile_id, fields, created_at=created_at, updated_at=updated_at)
+    state.shop.born.append(profile)
+    return profile
 
 
 def change(state: State, profile: Profile, at: datetime) -> None:
@@ -80,7 +83,7 @@ def change(state: State, profile: Profile, at: datetime) -> None:
     fields: dict[str, Json]
     chance = random.random()
     if chance < 0.4:
-        fields = _order(random, profile, at)
+        fields = _buy(state, profile, at)
     elif chance < 0.6:
         place = random.choice(vocabulary.PLACES)
         fields = {
@@ -152,6 +155,7 @@ def mail(
 
 def merge(state: State, survivor_id: str, loser_ids: Sequence[str], at: datetime) -> Profile:
     """Add the losers' figures to the survivor and remove the losers without a tombstone."""
+    orders.place_history(state)
     survivor = state.profile(survivor_id)
     losers = [state.remove_profile(loser_id) for loser_id in loser_ids]
     fields: dict[str, Json] = {}
@@ -160,12 +164,32 @@ def merge(state: State, survivor_id: str, loser_ids: Sequence[str], at: datetime
             known = (loser.fields.get(name) for loser in losers)
             fields[name] = next((value for value in known if value), None)
     stats: dict[str, Json] = {}
-    for name in ("orders", "revenue", "visits", "total_items"):
-        figures = [profile.fields.get("stats") for profile in (survivor, *losers)]
+    figures = [profile.fields.get("stats") for profile in (survivor, *losers)]
+    for name in ("orders", "orders_attempted", "revenue", "visits", "total_items"):
         amounts = [figure.get(name) for figure in figures if isinstance(figure, dict)]
         stats[name] = round(sum(a for a in amounts if isinstance(a, (int, float))), 2)
-    known_fields = {name: value for name, value in fields.items() if value}
+    bought, revenue = stats["orders"], stats["revenue"]
+    if isinstance(bought, int) and isinstance(revenue, (int, float)):
+        stats["aov"] = round(revenue / bought, 2) if bought else 0
+    for loser in losers:
+        orders.move(state, survivor_id, loser.id, at)
+    known_fields: dict[str, Json] = {name: value for name, value in fields.items() if value}
+    if orders.orders_of(state, survivor_id):
+        known_fields |= orders.purchase_dates(state, survivor_id)
+    identities = _joined_identities(survivor, losers)
+    if identities:
+        known_fields["identities"] = identities
     return state.update_profile(survivor_id, {**known_fields, "stats": stats}, at=at)
+
+
+def _joined_identities(survivor: Profile, losers: Sequence[Profile]) -> list[Json]:
+    """Return the identities of all, each once: a merged person keeps every address."""
+    joined: list[Json] = []
+    for profile in (survivor, *losers):
+        identities = profile.fields.get("identities")
+        if isinstance(identities, list):
+            joined += [identity for identity in identities if identity not in joined]
+    return joined
 
 
 def request_deletion(
@@ -208,6 +232,14 @@ def request_deletion(
         )
     )
     return request
+
+
+def anonymise_now(state: State, profile: Profile) -> DeletionRequest:
+    """Anonymise one profile by a request that is completed within the second."""
+    done_at = state.now + timedelta(microseconds=833_949)
+    request = request_deletion(state, state.now, profiles=[profile], due_at=done_at)
+    complete_deletions(state, done_at)
+    return state.deletion_requests[request.id]
 
 
 def complete_deletions(state: State, until: datetime) -> None:
@@ -268,21 +300,16 @@ def _anonymise(state: State, profile: Profile, hashed: str, at: datetime) -> Non
     state.update_profile(profile.id, fields, at=at)
 
 
-def _order(random: Random, profile: Profile, at: datetime) -> dict[str, Json]:
-    old = profile.fields.get("stats")
-    stats = old if isinstance(old, dict) else {}
-    orders, revenue = stats.get("orders"), stats.get("revenue")
-    count = (orders if isinstance(orders, int) else 0) + 1
-    total = (revenue if isinstance(revenue, (int, float)) else 0) + random.uniform(8, 240)
-    dates: dict[str, Json] = {"last_purchase": moments.iso(at), "last_seen": moments.iso(at)}
-    if count == 1:
-        dates["first_purchase"] = moments.iso(at)
-    figures: dict[str, Json] = {
-        "orders": count,
-        "revenue": round(total, 2),
-        "aov": round(total / count, 2),
-    }
-    return {"stats": figures, "dates": dates, "lifecycle_status": people.lifecycle(at, at)}
+def _buy(state: State, profile: Profile, at: datetime) -> dict[str, Json]:
+    """Place an order and return the fields of the profile that follow from it."""
+    pence = round(state.random.uniform(8, 240) * 100)
+    quantity, customer_id = state.shop.random.randint(1, 4), orders.customer_of(profile)
+    draft = Draft(at, profile.id, customer_id, pence, quantity, is_valid=True)
+    order = orders.place(state, draft, state.now)
+    fields: dict[str, Json] = {"stats": orders.stats_with(profile, order)}
+    known = orders.purchase_dates(state, profile.id)
+    dates = known["dates"] if isinstance(known["dates"], dict) else {}
+    return {**fields, **known, "dates": {**dates, "last_seen": moments.iso(at)}}
 
 
 def _last_touch(random: Random, created_at: datetime, now: datetime) -> datetime:

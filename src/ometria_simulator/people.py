@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _AT_RISK_AFTER = timedelta(days=182)  # Ometria's defaults, article "Lifecycle stages".
 _LAPSED_AFTER = timedelta(days=385)
+STAGE_LIMITS = (_AT_RISK_AFTER, _LAPSED_AFTER)
+"""Times after the last purchase at which a person changes the lifecycle stage."""
+
 _ANY_SHAPE: tuple[Json, ...] = (
     7,
     7.5,
@@ -118,6 +121,7 @@ def _behaviour(random: Random, created_at: datetime, now: datetime) -> dict[str,
     orders = random.choice((0, 0, 0, 1, 1, 2, 3, 7))
     first = moment_between(random, created_at, now) if orders else None
     last = moment_between(random, first, now) if first else None
+    first = last if orders == 1 else first
     seen = moment_between(random, last or created_at, now)
     revenue = round(sum(random.uniform(8, 240) for _ in range(orders)), 2)
     dates: dict[str, Json] = {

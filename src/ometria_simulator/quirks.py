@@ -9,8 +9,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ometria_simulator.moments import TimestampForm
+    from ometria_simulator.shapes import MoneyForm
 
-Endpoint = Literal["profiles", "lists", "changes", "unsubscribes", "data-deletion-requests"]
+Endpoint = Literal[
+    "profiles",
+    "lists",
+    "changes",
+    "unsubscribes",
+    "data-deletion-requests",
+    "orders",
+    "products",
+    "collections",
+    "contacts",
+    "custom-events",
+    "push-errors",
+]
+
+PAGED: frozenset[Endpoint] = frozenset(
+    {"profiles", "orders", "products", "collections", "contacts", "custom-events"}
+)
+"""Endpoints for which a source names ``limit`` and ``offset``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +43,7 @@ class Quirks:
     # Pages
     above_max_limit: Literal["clamp", "reject"] = "clamp"
     """Effect of a limit above 250: it counts as 250, or returns 400."""
-    paged: frozenset[Endpoint] = frozenset({"profiles"})
+    paged: frozenset[Endpoint] = PAGED
     """Endpoints with ``limit`` and ``offset``; the others return all records."""
     ignore_limit: frozenset[Endpoint] = frozenset()
     """Paged endpoints that ignore ``limit`` and return pages of the default size."""
@@ -53,8 +71,10 @@ class Quirks:
     """Name of the parameter of ``/lists/{id}/changes``, which is inferred."""
     changes_kept_days: int | None = None
     """Retention of list changes in days; None keeps all."""
+    update_since_on: frozenset[Endpoint] = frozenset({"profiles", "orders", "contacts"})
+    """Endpoints with ``updateSince``: documented for profiles, inferred for the others."""
     ignore_update_since: bool = False
-    """True to ignore ``updateSince``, so that every read is a full read."""
+    """True to ignore ``updateSince`` everywhere, so that every read is a full read."""
     update_since_inclusive: bool = True
     """True if the response includes the day of ``updateSince``."""
     update_since_utc_offset_hours: float = 0.0
@@ -62,7 +82,19 @@ class Quirks:
 
     # Shapes
     numbers_as_strings: bool = False
-    """True to return the numbers of profiles and lists as text."""
+    """True to return numbers as text, except in changes and unsubscribes."""
+    money_form: MoneyForm = "shortest"
+    """Form of the amounts of orders: ``12.5``, ``12.50`` or ``"12.50"``."""
+    timestamp_forms: Mapping[Endpoint, TimestampForm] = field(default_factory=dict)
+    """Form of the times of orders, contacts, custom events and push errors; ISO 8601 if absent."""
+    line_items_name: str = "lineitems"
+    """Name of the array of line items in an order, which is inferred."""
+    order_customer_id: Literal["customer_id", "profile_id"] = "customer_id"
+    """Id in the ``customer_id`` of an order: the shop's, or the one of the profile."""
+    absent_fields: Mapping[Endpoint, frozenset[str]] = field(default_factory=dict)
+    """Fields that are absent from every record, by endpoint."""
+    null_fields: Mapping[Endpoint, frozenset[str]] = field(default_factory=dict)
+    """Fields that are null in every record that has them, by endpoint."""
     missing_fields: frozenset[str] = frozenset()
     """Profile fields that are always absent."""
     only_on_single_profile: frozenset[str] = frozenset({"lists"})
@@ -79,6 +111,10 @@ class Quirks:
     """The changes of an archived list: all, none, or a 404."""
 
     # Errors and latency
+    absent_endpoints: frozenset[Endpoint] = frozenset()
+    """Endpoints that do not exist: their paths return 404."""
+    no_rights: frozenset[Endpoint] = frozenset()
+    """Endpoints to which the key has no right: their paths return 403."""
     wrong_key_status: Literal[401, 403] = 403
     """Status for a missing or wrong key; Ometria documents 403 only."""
     retry_after: Literal["none", "seconds", "date"] = "none"

@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, timezone
+from datetime import timedelta
+from decimal import Decimal
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
-from ometria_simulator import moments
+from ometria_simulator import json_text, moments
+from ometria_simulator.paging import HttpError, Paging
+from ometria_simulator.shop_reads import ShopReads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from ometria_simulator.account import Account
+    from ometria_simulator.paging import Query
     from ometria_simulator.quirks import Endpoint, Quirks
     from ometria_simulator.records import Json, ListChange, Profile, Record, Segment, Unsubscribe
-
-Query = dict[str, str]
-Item = TypeVar("Item")
-
-DEFAULT_LIMIT: Final = 10  # Articles "Profiles API" and the reference of products.
-MAX_LIMIT: Final = 250
 
 # Profiles have the same text, which is a mistake in Ometria's documentation.
 NOT_FOUND = "List with specified ID was not found"
 NO_RIGHTS = "API key is not authorised to access this resource"
 
 
-class HttpError(Exception):
-    """An error response with the ``status`` and ``message`` that the client receives."""
-
-    def __init__(self, status: int, message: str) -> None:
-        """Store both for the server."""
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An endpoint, with the id in the path if there is one."""
+    """An endpoint, with the id in the path if there is one, and the collection of a contact."""
 
     endpoint: Endpoint
     id: str | None = None
+    collection: str = ""
 
 
-def find_route(path: str) -> Route:  # noqa: PLR0911 -- one for each path
+def find_route(path: str) -> Route:  # noqa: C901, PLR0911, PLR0912 -- one for each path
     """
     Return the route of *path* without ``/v2``. Raises HttpError 404.
 
@@ -69,6 +58,20 @@ def find_route(path: str) -> Route:  # noqa: PLR0911 -- one for each path
             return Route("data-deletion-requests")
         case ["data-deletion-requests", request_id] if request_id:
             return Route("data-deletion-requests", request_id)
+        case ["orders" | "products" as endpoint]:
+            return Route(cast("Endpoint", endpoint))
+        case ["orders" | "products" as endpoint, record_id] if record_id:
+            return Route(cast("Endpoint", endpoint), record_id)
+        case ["contacts"]:
+            return Route("collections")
+        case ["contacts", collection] if collection:
+            return Route("contacts", collection=collection)
+        case ["contacts", collection, contact_id] if contact_id:
+            return Route("contacts", contact_id, collection)
+        case ["custom-events"]:
+            return Route("custom-events")
+        case ["push", "_errors"]:
+            return Route("push-errors")
     raise HttpError(404, "Not Found")
 
 
@@ -79,19 +82,34 @@ class Api:
         """Respond for *account*, with the behaviour of *quirks*."""
         self._account = account
         self._quirks = quirks
+        self._paging = Paging(quirks)
+        self._shop = ShopReads(account, quirks, self._paging)
         self._sorted: dict[tuple[str, ...], tuple[int, Sequence[Profile]]] = {}
         self._first_answers: dict[str, bytes] = {}
 
     def answer(self, route: Route, query: Query) -> bytes:
         """Return the JSON body. Raises HttpError."""
         if route.endpoint not in self._quirks.frozen_first_page:
-            return _json(self._find(route, query))
-        key = json.dumps([route.endpoint, route.id, sorted(_without_page(query).items())])
+            return json_text.written(self._answer(route, query))
+        key = json.dumps(
+            [route.endpoint, route.id, route.collection, sorted(_without_page(query).items())]
+        )
         if key not in self._first_answers:
-            self._first_answers[key] = _json(self._find(route, query))
+            self._first_answers[key] = json_text.written(self._answer(route, query))
         return self._first_answers[key]
 
-    def _find(self, route: Route, query: Query) -> Json:  # noqa: PLR0911 -- one for each path
+    def _answer(self, route: Route, query: Query) -> Json:
+        """Return the response with the fields that the quirks leave."""
+        quirks, endpoint = self._quirks, route.endpoint
+        absent = quirks.absent_fields.get(endpoint, ())
+        null = quirks.null_fields.get(endpoint, ())
+        found = self._find(route, query)
+        if absent or null:
+            found = _with_fields(found, absent, null)
+        as_text = quirks.numbers_as_strings and endpoint not in {"changes", "unsubscribes"}
+        return _with_text_numbers(found) if as_text else found
+
+    def _find(self, route: Route, query: Query) -> Json:  # noqa: C901, PLR0911, PLR0912 -- one for each path
         with self._account.lock:  # A page is consistent; the account can change between pages.
             match route.endpoint:
                 case "profiles" if route.id is not None:
@@ -99,17 +117,31 @@ class Api:
                 case "profiles":
                     return self._profiles(query)
                 case "lists" if route.id is not None:
-                    return self._shown(self._segment(route.id).record())
+                    return self._segment(route.id).record()
                 case "lists":
                     return self._lists(query)
                 case "changes":
                     return self._changes(route.id or "", query)
                 case "unsubscribes":
                     return self._unsubscribes(query)
-                case _ if route.id is not None:
+                case "data-deletion-requests" if route.id is not None:
                     return self._deletion_request(route.id)
-                case _:
+                case "data-deletion-requests":
                     return self._deletion_requests(query)
+                case "orders":
+                    return self._shop.order(route.id) if route.id else self._shop.orders(query)
+                case "products":
+                    return self._shop.product(route.id) if route.id else self._shop.products(query)
+                case "collections":
+                    return self._shop.collections(query)
+                case "contacts" if route.id is not None:
+                    return self._shop.contact(route.collection, route.id)
+                case "contacts":
+                    return self._shop.contacts(route.collection, query)
+                case "custom-events":
+                    return self._shop.custom_events(query)
+                case "push-errors":
+                    return self._shop.push_errors(query)
 
     # Profiles
 
@@ -121,15 +153,18 @@ class Api:
         return self._single(profile)
 
     def _single(self, profile: Profile) -> Record:
-        lists: Record = {"lists": self._account.lists_of(profile.id)}
-        return self._without_missing({**profile.record(), **lists})
+        return self._without_missing(self._with_lists(profile))
+
+    def _with_lists(self, profile: Profile) -> Record:
+        return {**profile.record(), "lists": cast("Json", self._account.lists_of(profile.id))}
 
     def _profiles(self, query: Query) -> Json:
         if "email" in query:
             return self._profiles_by_email(query)
-        page = self._page("profiles", self._profiles_in_order(query), query)
+        page = self._paging.page("profiles", self._profiles_in_order(query), query)
         hidden = self._quirks.only_on_single_profile
-        records = (profile.record() for profile in page)
+        with_lists = "lists" not in hidden
+        records = (self._with_lists(p) if with_lists else p.record() for p in page)
         return [
             self._without_missing({name: r[name] for name in r if name not in hidden})
             for r in records
@@ -146,17 +181,16 @@ class Api:
             raise HttpError(404, NOT_FOUND)
         if self._quirks.email_lookup == "object":
             return self._single(found[0])
-        return [self._single(profile) for profile in self._page("profiles", found, query)]
+        return [self._single(profile) for profile in self._paging.page("profiles", found, query)]
 
     def _profiles_in_order(self, query: Query) -> Sequence[Profile]:
-        since = None if self._quirks.ignore_update_since else query.get("updateSince")
-        by_update = self._by_update(query, "profiles")
-        key = (str(by_update), since or "")
+        start = self._paging.updated_since(query, "profiles")
+        by_update = self._paging.by_update(query, "profiles")
+        key = (str(by_update), str(start))
         version, profiles = self._sorted.get(key, (-1, ()))
         if version != self._account.state.version:
             profiles = self._account.profiles
-            if since is not None:
-                start = self._start_of_day(since)
+            if start is not None:
                 profiles = [profile for profile in profiles if profile.updated_at >= start]
             if by_update:
                 profiles.sort(key=attrgetter("updated_at", "update_sequence"))
@@ -165,28 +199,8 @@ class Api:
             self._sorted = {key: (self._account.state.version, profiles)}
         return profiles
 
-    def _start_of_day(self, text: str) -> datetime:
-        quirks = self._quirks
-        zone = timezone(timedelta(hours=quirks.update_since_utc_offset_hours))
-        try:
-            day = moments.read_date(text)
-        except ValueError:
-            raise HttpError(400, f"Invalid date: {text}") from None
-        first = day if quirks.update_since_inclusive else day + timedelta(days=1)
-        return datetime.combine(first, time(), zone)
-
-    def _by_update(self, query: Query, endpoint: Endpoint) -> bool:
-        order = query.get("orderby")
-        if order not in {None, "", "timestamp_update"}:
-            raise HttpError(400, f"Invalid orderby: {order}")
-        return bool(order) and endpoint not in self._quirks.ignore_orderby
-
     def _without_missing(self, record: Record) -> Record:
-        kept = {name: v for name, v in record.items() if name not in self._quirks.missing_fields}
-        return self._shown(kept)
-
-    def _shown(self, record: Record) -> Record:
-        return _with_text_numbers(record) if self._quirks.numbers_as_strings else record
+        return {name: v for name, v in record.items() if name not in self._quirks.missing_fields}
 
     # Lists
 
@@ -205,10 +219,10 @@ class Api:
             for segment in self._account.lists
             if mode == "all" or segment.archived == (mode == "archived")
         ]
-        if self._by_update(query, "lists"):
+        if self._paging.by_update(query, "lists"):
             segments.sort(key=attrgetter("stats_updated_at"))
-        segments = self._ordered("lists", segments)
-        return [self._shown(segment.record()) for segment in self._page("lists", segments, query)]
+        segments = self._paging.ordered("lists", segments)
+        return [segment.record() for segment in self._paging.page("lists", segments, query)]
 
     def _changes(self, list_id: str, query: Query) -> Json:
         quirks = self._quirks
@@ -225,10 +239,10 @@ class Api:
             if quirks.changes_since_param in query
             else {}
         )
-        kept = self._ordered("changes", self._within(changes, bounds))
+        kept = self._paging.ordered("changes", self._paging.within(changes, bounds))
         return [
             change.record(quirks.changes_timestamp_form, with_list_id=quirks.changes_carry_list_id)
-            for change in self._page("changes", kept, query)
+            for change in self._paging.page("changes", kept, query)
         ]
 
     # Unsubscribes
@@ -241,13 +255,15 @@ class Api:
         wanted = query.get("type")
         found: list[Unsubscribe] = [
             unsubscribe
-            for unsubscribe in self._within(self._account.unsubscribes_visible(), bounds)
+            for unsubscribe in self._paging.within(self._account.unsubscribes_visible(), bounds)
             if wanted in {None, unsubscribe.type}
         ]
-        if self._by_update(query, "unsubscribes"):
+        if self._paging.by_update(query, "unsubscribes"):
             found.sort(key=attrgetter("at"))
-        found = self._ordered("unsubscribes", found)
-        return [unsubscribe.record() for unsubscribe in self._page("unsubscribes", found, query)]
+        found = self._paging.ordered("unsubscribes", found)
+        return [
+            unsubscribe.record() for unsubscribe in self._paging.page("unsubscribes", found, query)
+        ]
 
     # Deletion requests
 
@@ -260,76 +276,32 @@ class Api:
 
     def _deletion_requests(self, query: Query) -> Json:
         requests = self._account.deletion_requests
-        if self._by_update(query, "data-deletion-requests"):
+        if self._paging.by_update(query, "data-deletion-requests"):
             requests.sort(key=lambda request: request.completed_at or request.created_at)
-        requests = self._ordered("data-deletion-requests", requests)
-        page = self._page("data-deletion-requests", requests, query)
+        requests = self._paging.ordered("data-deletion-requests", requests)
+        page = self._paging.page("data-deletion-requests", requests, query)
         return [request.record(self._quirks.deletion_timestamp_form) for request in page]
-
-    # Windows and pages
-
-    def _within(self, items: Iterable[Item], bounds: Mapping[str, str]) -> list[Item]:
-        """Return the objects within the bounds, compared by whole seconds as the API shows them."""
-        since = _moment(bounds["since"]) if bounds.get("since") else None
-        before = _moment(bounds["before"]) if bounds.get("before") else None
-        kept = []
-        for item in items:
-            at: datetime = item.at.replace(microsecond=0)  # type: ignore[attr-defined]
-            early = since and (at < since or (at == since and not self._quirks.since_inclusive))
-            late = before and (at > before or (at == before and not self._quirks.before_inclusive))
-            if not early and not late:
-                kept.append(item)
-        return kept
-
-    def _ordered(self, endpoint: Endpoint, items: list[Item]) -> list[Item]:
-        return items[::-1] if endpoint in self._quirks.reversed_order else items
-
-    def _page(self, endpoint: Endpoint, items: Sequence[Item], query: Query) -> Sequence[Item]:
-        quirks = self._quirks
-        if endpoint in quirks.paged:
-            limit = _whole_number(query, "limit", DEFAULT_LIMIT, least=1)
-            offset = _whole_number(query, "offset", 0, least=0)
-            if limit > MAX_LIMIT and quirks.above_max_limit == "reject":
-                raise HttpError(400, f"limit must not be greater than {MAX_LIMIT}")
-            limit = DEFAULT_LIMIT if endpoint in quirks.ignore_limit else min(limit, MAX_LIMIT)
-            offset = 0 if endpoint in quirks.ignore_offset else offset
-            beyond = quirks.max_offset is not None and offset > quirks.max_offset
-            items = [] if beyond else items[offset : offset + limit]
-        return items[: quirks.silent_caps.get(endpoint, len(items))]
-
-
-def _json(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _without_page(query: Query) -> Query:
     return {name: value for name, value in query.items() if name not in {"limit", "offset"}}
 
 
-def _with_text_numbers(record: Record) -> Record:
-    def shown(value: Json) -> Json:
-        if isinstance(value, dict):
-            return {name: shown(below) for name, below in value.items()}
-        if isinstance(value, list):
-            return [shown(below) for below in value]
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return str(value) if is_number else value
-
-    return cast("Record", shown(record))
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return moments.read(text)
-    except ValueError:
-        raise HttpError(400, f"Invalid date: {text}") from None
+def _with_fields(found: Json, absent: Collection[str], null: Collection[str]) -> Json:
+    """Return the records without the fields *absent*, and with null in the fields *null*."""
+    if isinstance(found, list):
+        return [_with_fields(record, absent, null) for record in found]
+    if not isinstance(found, dict):
+        return found
+    return {
+        name: None if name in null else value for name, value in found.items() if name not in absent
+    }
 
 
-def _whole_number(query: Query, name: str, default: int, *, least: int) -> int:
-    try:
-        number = int(query.get(name) or default)
-    except ValueError:
-        raise HttpError(400, f"Invalid {name}: {query[name]}") from None
-    if number < least:
-        raise HttpError(400, f"Invalid {name}: {number}")
-    return number
+def _with_text_numbers(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {name: _with_text_numbers(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [_with_text_numbers(below) for below in value]
+    is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+    return str(value) if is_number else value

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from random import Random
 
-    from ometria_simulator.records import Profile
+    from ometria_simulator.records import Json, Profile
     from ometria_simulator.state import State
 
 # Article "Refresh your dynamic segments": every 4 hours, daily, twice a week, weekly.
@@ -101,6 +101,32 @@ def natural_refresh(state: State, list_id: str, at: datetime, people: Sequence[P
     every = state.segments[list_id].refresh_every
     if every:
         state.next_refresh[list_id] = at + every
+
+
+def refresh_now(
+    state: State,
+    list_id: str,
+    *,
+    enter: Iterable[str] | None,
+    leave: Iterable[str] | None,
+) -> list[ListChange]:
+    """Refresh as asked, or at random without profile ids; return the new changes."""
+    before = len(state.changes[list_id])
+    if enter is None and leave is None:
+        natural_refresh(state, list_id, state.now, list(state.profiles.values()))
+    else:
+        entering = [state.profile(profile_id) for profile_id in enter or ()]
+        refresh(state, list_id, state.now, leave=leave or (), enter=entering)
+    return state.changes[list_id][before:]
+
+
+def lists_of(state: State, profile_id: str) -> list[Json]:
+    """Return the ``lists`` of a profile, in internal order."""
+    return [
+        {"id": segment.id, "title": segment.title, "type": segment.type}
+        for segment in state.segments.values()
+        if profile_id in state.members[segment.id]
+    ]
 
 
 def about(random: Random, amount: float) -> int:

@@ -20,8 +20,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ometria_simulator import control
 from ometria_simulator.faults import Fault, Faults
 from ometria_simulator.limiter import Limiter
+from ometria_simulator.paging import HttpError, Query
 from ometria_simulator.quirks import Endpoint, Quirks
-from ometria_simulator.routes import NO_RIGHTS, Api, HttpError, Query, Route, find_route
+from ometria_simulator.routes import NO_RIGHTS, Api, Route, find_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +168,9 @@ class Server:
             raise HttpError(self.quirks.wrong_key_status, NO_RIGHTS)
 
     def _check_rights(self, route: Route) -> None:
-        if route.endpoint in self.no_rights:
+        if route.endpoint in self.quirks.absent_endpoints:
+            raise HttpError(HTTPStatus.NOT_FOUND, "Not Found")
+        if route.endpoint in self.no_rights | self.quirks.no_rights:
             raise HttpError(HTTPStatus.FORBIDDEN, NO_RIGHTS)
         if route.endpoint == "data-deletion-requests":
             self._check_quota(self.deletion_limiter)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from ometria_simulator.messages import Campaign
+    from ometria_simulator.shop_state import ShopState
 
 _MERGED_KEY_BY_KEY = frozenset({"properties", "dates", "stats"})
 
@@ -39,6 +40,7 @@ class State:
 
     now: datetime
     random: Random
+    shop: ShopState
     profiles: dict[int, Profile] = field(default_factory=dict)
     internal_ids: dict[str, int] = field(default_factory=dict)
     segments: dict[str, Segment] = field(default_factory=dict)
@@ -78,9 +80,8 @@ class State:
             raise ValueError(message)
         self.version += 1
         self._last_internal_id += 1
-        self._last_update += 1
         profile = Profile(
-            self._last_internal_id, profile_id, created_at, updated_at, self._last_update, fields
+            self._last_internal_id, profile_id, created_at, updated_at, self.next_update(), fields
         )
         self.profiles[profile.internal_id] = profile
         self.internal_ids[profile_id] = profile.internal_id
@@ -95,13 +96,12 @@ class State:
     ) -> Profile:
         """Change fields and mark the profile as updated; its update time never decreases."""
         self.version += 1
-        self._last_update += 1
         old = self.profile(profile_id)
         profile = replace(
             old,
             fields=merged(old.fields, fields),
             updated_at=max(at, old.updated_at),
-            update_sequence=self._last_update,
+            update_sequence=self.next_update(),
         )
         self.profiles[profile.internal_id] = profile
         return profile
@@ -113,6 +113,11 @@ class State:
         for members in self.members.values():
             members.pop(profile_id, None)
         return profile
+
+    def next_update(self) -> int:
+        """Return the next number in the order of updates, of profiles and of all else."""
+        self._last_update += 1
+        return self._last_update
 
     def new_list_id(self) -> str:
         """Return the next list id: ascending numbers with gaps."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ometria_simulator import happenings, messages, people, segments
+from ometria_simulator import happenings, messages, orders, people, segments, shop_passes
 from ometria_simulator.segments import about
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def advance(state: State, span: timedelta) -> None:
     while state.now < end:
         start, state.now = state.now, min(state.now + _TICK, end)
         days = (state.now - start) / timedelta(days=1)
+        shop_passes.begin(state)
         _change_profiles(state, start, days)
+        shop_passes.pass_time(state, start, days)
         _refresh_lists(state)
         _add_and_remove_lists(state, days)
         _send_mails(state, start, days)
@@ -44,6 +46,7 @@ def _change_profiles(state: State, start: datetime, days: float) -> None:
     for at in _moments(state, start, amount * _JOIN):
         shares = state.profiles and state.random.random() < 0.02
         happenings.join(state, at, shared_email=_random_email(state) if shares else None)
+    orders.place_history(state)
     for at in _moments(state, start, amount * _CHANGE):
         happenings.change(state, _random_profile(state), at)
     for at in _moments(state, start, amount * _OPT_OUT):

@@ -101,6 +101,17 @@ AUTOMATIONS = (
 )
 TRANSACTIONAL = ("Order confirmation", "Your order is on its way", "Password reset")
 
+PRODUCTS = (
+    "Linen shirt",
+    "Café mug",
+    'Tote, "market"',
+    "Wool socks; pair",
+    "Écharpe",
+    "靴下",
+    "Mug",
+)
+STORES = ("GB", "FR – Paris", "outlet", "JP")  # noqa: RUF001 -- a dash as shops type it
+
 DEVICES = ("desktop", "mobile", "tablet", "unknown")
 PATHS = ("/", "/sale", "/new-in", "/products/linen-shirt", "/products/caf%C3%A9-mug", "/account")
 

@@ -24,7 +24,7 @@ from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.tables import EMAIL_EVENTS, LISTS
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve
 from tests.dlt_source.destinations import TABLES, Destination, DuckDB, everything
-from tests.e2e.oracle import expected
+from tests.e2e.oracle import expected, expected_further
 from tests.e2e.program import run
 from tests.incremental.shops import small_shop
 from tests.replicas import account as settings_of
@@ -542,3 +542,26 @@ def test_a_table_has_the_meanings_of_its_columns() -> None:
 
     there = {name: column["description"] for name, column in schema["columns"].items()}
     assert there | {"": f"{schema['description']} [ometria-replica]"} == comments(LISTS)
+
+
+def test_further_tables_are_loaded_by_their_names(
+    shop: Account, server: Server, tmp_path: Path
+) -> None:
+    """With exact amounts; the second load begins at the end of the first."""
+    destination = DuckDB(tmp_path / "further.duckdb", tmp_path / "pipelines")
+    names = ["orders", "products", "push_errors"]
+    destination.pipeline().run(source(server, None, tables=names))
+    before = len(server.requests)
+    shop.shop.add_order("late", profile_id=None, at=shop.now, grand_total=10.10, quantity=1)
+    destination.pipeline().run(source(server, None, tables=names))
+
+    promised = expected_further(shop, "1042", "uk")
+    for name in names:
+        found = [
+            {column: value for column, value in row.items() if column != "__synced_at"}
+            for row in destination.rows(name)
+        ]
+        assert sorted(found, key=lambda row: row["__sync_key"]) == promised[name]
+    assert destination.tables() >= {*names}
+    asked = [each for each in server.requests[before:] if each.path.endswith("/orders")]
+    assert all(int(each.query.get("offset", "1")) or "updateSince" in each.query for each in asked)

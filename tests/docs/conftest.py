@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+TABLES = {"OMETRIA_TABLES": "profiles,lists,member_lists,unsubscribes,email_events,orders"}
+"""The five, and a further one of which a page has a query."""
+
+
 @dataclass(frozen=True)
 class Shop:
     """A folder with ``warehouse.duckdb`` in it, and the variables of an account that can be read."""
@@ -52,7 +56,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ))
+        sync(load_config(None, environ | TABLES))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 
@@ -60,7 +64,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def database(shop: Shop) -> str:
     """Sync the same account into a database of a PostgreSQL server, and name the database."""
     name = postgres().new_database()
-    sync(load_config(None, shop.environ, warehouse_url=postgres().url(name)))
+    environ = {**shop.environ, **TABLES}
+    sync(load_config(None, environ, warehouse_url=postgres().url(name)))
     return name
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ometria_simulator.shapes import SHAPE
 from tests.spec import oracle
+from tests.spec.further import further_tables
 from tests.spec.page import page_tables
 
 if TYPE_CHECKING:
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_simulator import Account, Feed
+    from ometria_simulator.shapes import Shape
     from tests.spec.oracle import Row
 
-_PAGES = {table.name: table for table in page_tables()}
+_PAGES = {table.name: table for table in (*page_tables(), *further_tables())}
 
 
 def expected(account: Account, feed: Feed, account_id: str, source_id: str) -> dict[str, list[Row]]:
@@ -70,6 +73,32 @@ def _records(account: Account, feed: Feed) -> dict[str, Iterable[Mapping[str, An
         ),
         "unsubscribes": (_as_sent(u.record()) for u in account.unsubscribes_visible()),
         "email_events": _events(feed),
+    }
+
+
+def expected_further(
+    account: Account, account_id: str, source_id: str, shape: Shape = SHAPE
+) -> dict[str, list[Row]]:
+    """Give the rows of the further tables, ordered by key, of what the API shows now."""
+    shop = account.shop
+    records: dict[str, Iterable[Mapping[str, Any]]] = {
+        "collections": (
+            {"collection": name, "count": count} for name, count in shop.collections.items()
+        ),
+        "contacts": (
+            contact.record(shape) for name in shop.collections for contact in shop.contacts(name)
+        ),
+        "orders": (shop.order_record(order, shape) for order in shop.orders),
+        "products": (product.record() for product in shop.products),
+        "custom_events": (event.record(shape) for event in shop.custom_events),
+        "push_errors": (error.record(shape) for error in shop.push_errors[:100]),
+        "data_deletion_requests": (each.record() for each in account.deletion_requests),
+    }
+    return {
+        name: _ordered(
+            oracle.rows_by_key(_PAGES[name], map(_as_sent, found), account_id, source_id)
+        )
+        for name, found in records.items()
     }
 
 

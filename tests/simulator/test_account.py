@@ -40,6 +40,11 @@ def fingerprint(account: Account) -> str:
         [unsubscribe.record() for unsubscribe in account.unsubscribes],
         [event.cells("postgres_micro") for event in account.events],
         [request.record() for request in account.deletion_requests],
+        [account.shop.order_record(order) for order in account.shop.orders],
+        [product.record() for product in account.shop.products],
+        [c.record() for name in account.shop.collections for c in account.shop.contacts(name)],
+        [event.record() for event in account.shop.custom_events],
+        [error.record() for error in account.shop.push_errors],
         str(account.now),
     ]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ometria_simulator import Quirks
 from ometria_simulator.cli import _parser
-from ometria_simulator.control import MUTATIONS
+from ometria_simulator.control import MUTATIONS, SHOP_MUTATIONS
 
 if TYPE_CHECKING:
     import pytest
@@ -58,4 +58,11 @@ def test_every_mutation_is_on_the_page() -> None:
     """The page names each method that the control plane can call."""
     control = PAGE.partition("\n## The control plane\n")[2]
 
-    assert {name for name in MUTATIONS if f"`{name}`" not in control} == set()
+    assert {n for n in MUTATIONS | SHOP_MUTATIONS if f"`{n}`" not in control} == set()
+
+
+def test_every_method_of_the_shop_is_on_the_page() -> None:
+    """The section on the shop names each method that changes it."""
+    text = PAGE.partition("\n## The shop\n")[2].partition("\n## ")[0]
+
+    assert {name for name in SHOP_MUTATIONS if f"`{name}(" not in text} == set()

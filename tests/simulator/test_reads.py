@@ -455,7 +455,9 @@ def test_numbers_can_be_text_and_fields_absent(account: Account, server: Server)
     assert "gender" not in record
 
 
-@pytest.mark.parametrize("path", ["", "/", "/profile", "/lists/", "/lists/1/members", "/orders"])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/profile", "/lists/", "/lists/1/members", "/order", "/contacts/"]
+)
 def test_an_unknown_path_is_a_404(server: Server, path: str) -> None:
     """Undocumented paths do not exist, including the members of a list."""
     server.account.add_list(id="1")

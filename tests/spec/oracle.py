@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ IDENTITY = {
     "lists": (("id",),),
     "email_events": (("to_address", "dt_occurred"),),
     "unsubscribes": (("profile_id", "timestamp"),),
+    "collections": (("collection",),),
+    "contacts": (("collection",), ("id",)),
+    "orders": (("id",),),
+    "products": (("id",),),
+    "custom_events": (("id",),),
+    "push_errors": (("request_id", "record_id", "timestamp"),),
+    "data_deletion_requests": (("id",),),
 }
 """Decision 5: a record without any field of one of these groups has no identity."""
 
@@ -110,6 +118,8 @@ def convert(kind: str, text: str | None) -> Any:
             found = re.match(r"(\d{4}-\d\d-\d\d)([T ]|$)", text)
             moment = _moment(found.group(1)) if found else None
             return moment.date() if moment else None
+        case "integer" | "decimal":
+            return _number(kind, text)
         case _:
             return _moment(text)
 
@@ -135,11 +145,10 @@ def nul_texts(table: PageTable, record: Mapping[str, Any]) -> int:
 
 
 def _find(record: Mapping[str, Any], source: str) -> Any:
-    outer, _, inner = source.partition("::")
-    value = record.get(outer)
-    if not inner:
-        return value
-    return value.get(inner) if isinstance(value, dict) else None
+    value: Any = record
+    for name in source.split("::"):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _compact(value: Any) -> str:
@@ -151,6 +160,19 @@ def _compact(value: Any) -> str:
         case list():
             return "[" + ",".join(map(_compact, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _number(kind: str, text: str) -> Decimal | int | None:
+    """Read a whole number of 64 bits, or one of at most 29 digits before the point and 9 after."""
+    if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", text, re.ASCII):
+        return None
+    with localcontext(prec=2000):
+        number = Decimal(text)
+        if kind == "integer":
+            fits = number == int(number) and -(2**63) <= number < 2**63
+            return int(number) if fits else None
+        fits = number == round(number, 9) and abs(number) < Decimal(10) ** 29
+        return number if fits else None
 
 
 def _moment(text: str) -> datetime | None:

@@ -123,7 +123,12 @@ class PageTable:
 
 def page_tables() -> tuple[PageTable, ...]:
     """Return the tables of the page in its order."""
-    return tuple(_table(section) for section in PAGE.split("## ")[1:])
+    return tables_of(PAGE)
+
+
+def tables_of(page: str) -> tuple[PageTable, ...]:
+    """Read the tables that *page* describes, in its order."""
+    return tuple(_table(section) for section in page.split("## ")[1:])
 
 
 def _table(section: str) -> PageTable:

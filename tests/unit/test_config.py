@@ -434,8 +434,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
     assert problems() == [
         (
             "ometria.toml: colour: is not a setting;"
-            " known are warehouse, accounts, exclude, hash, normalise, retain,"
-            " follow_erasures, keep_records."
+            " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
+            " normalise, retain, follow_erasures, keep_records."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -553,8 +553,9 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "'a key' = 1",
             (
-                "'a key': is not a setting; known are warehouse, accounts, exclude, hash,"
-                " normalise, retain, follow_erasures, keep_records."
+                "'a key': is not a setting; known are warehouse, accounts, tables,"
+                " full_read_every_days, exclude, hash, normalise, retain, follow_erasures,"
+                " keep_records."
             ),
         ),
     ],
@@ -970,6 +971,8 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].deletes", "report", "default"),
         ("accounts[0].max_deleted_share", "0.1", "default"),
         ("accounts[0].detect_deletes_every_days", "not set", "default"),
+        ("accounts[0].tables", "not set", "default"),
+        ("accounts[0].full_read_every_days", "7", "default"),
         ("accounts[0].require", "none", "default"),
         ("accounts[0].exclude", "none", "default"),
         ("accounts[0].hash", "none", "default"),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, localcontext
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ometria_replica.mapping import Staging
+from ometria_replica.more_tables import COLLECTIONS, ORDERS
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from tests.spec import oracle
 from tests.spec.page import page_tables
@@ -85,10 +88,98 @@ NO_DATES = [
     ),
     *("infinity", "-infinity", "today", "1984-04-22x", " ", "unknown", "-"),
 ]
+NUMBERS = {
+    "0": "0", "-0": "0", "1.10": "1.1", "  12.5 ": "12.5", "+7": "7", ".5": "0.5", "5.": "5",
+    "1e3": "1000", "1.5E+2": "150", "-2.50e-3": "-0.0025", "10e-10": "0.000000001",
+    "1.000000000000000000000": "1", "0e-99": "0", "007": "7",
+    "99999999999999999999999999999.999999999": "99999999999999999999999999999.999999999",
+    "-99999999999999999999999999999": "-99999999999999999999999999999", "1e28": "1e28",
+}  # fmt: skip
+NO_NUMBERS = [
+    *(
+        "1,234.50",
+        "1_000",
+        "1 000",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "-inf",
+        "true",
+        "e5",
+        "1e",
+        ".",
+        "-",
+    ),
+    *("1e-10", "0.0000000001", "1.1234567891", "100000000000000000000000000000", "1e29", "1e999"),
+    *("99999999999999999999999999999.9999999991", "12 EUR", "\u0661", "1.2.3", "--1", "1e1.5", " "),
+]
+WHOLE_NUMBERS = {
+    "0": 0, "12": 12, "-3": -3, "+3": 3, "12.0": 12, "1e3": 1000, " 7 ": 7, "10e-1": 1,
+    "9223372036854775807": 2**63 - 1, "-9223372036854775808": -(2**63),
+}  # fmt: skip
+NO_WHOLE_NUMBERS = [
+    *("1.5", "1e-1", "9223372036854775808", "-9223372036854775809", "1e19", "1,000", "1_000"),
+    *("true", "NaN", "0.999999999999", "", "x"),
+]
 
 
 def profile(**fields: object) -> str:
     return json.dumps({"id": "p-1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "column", "good", "bad"),
+    [
+        (
+            ORDERS, "tax", "tax",
+            {text: Decimal(number) for text, number in NUMBERS.items()}, NO_NUMBERS,
+        ),
+        (COLLECTIONS, "count", "contact_count", WHOLE_NUMBERS, NO_WHOLE_NUMBERS),
+    ],
+)  # fmt: skip
+def test_a_number_is_exact_or_rejected(
+    table: Table, field: str, column: str, good: dict[str, Any], bad: list[str]
+) -> None:
+    """As a JSON number and as a text: it is never rounded, and never read as another number."""
+    key = table.identity[0][0]
+    texts = [*good, *bad]
+    records = [json.dumps({key: f"{n}", field: text}) for n, text in enumerate(texts)]
+    records += [
+        f'{{"{key}": "{n}", "{field}": {text}}}'
+        for n, text in enumerate(texts, len(texts))
+        if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", text, re.ASCII)
+    ]
+
+    staged = stage_records(table, *records)
+
+    raw = {row[key if key != "id" else "order_id"]: row[column] for row in staged.rows}
+    found = {texts[int(n)]: value for n, value in raw.items() if int(n) < len(texts)}
+    assert found == good | dict.fromkeys(bad)
+    numbers = [json.loads(each, parse_float=str, parse_int=str) for each in records[len(texts) :]]
+    assert len(numbers) > len(good) // 2
+    assert {each[field]: raw[each[key]] for each in numbers} == {
+        each[field]: good.get(each[field]) for each in numbers
+    }
+    assert {reject["raw"] for reject in staged.rejects} == {text for text in bad if text}
+
+
+@settings(deadline=None)
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**31),
+                max_value=10**31),
+    st.integers(-12, 12),
+)  # fmt: skip
+def test_any_number_is_exact_or_rejected(number: Decimal, exponent: int) -> None:
+    """Whatever its digits and its exponent."""
+    text = f"{number:f}e{exponent}"
+    with localcontext(prec=100):
+        value = number.scaleb(exponent)
+        fits = abs(value) < 10**29 and value == value.quantize(Decimal("1e-9"))
+
+    found = stage_records(ORDERS, json.dumps({"id": "1", "tax": text})).row["tax"]
+
+    is_long = len(number.as_tuple().digits) > 38  # DuckDB reads no more.
+    assert found == value if fits and not (is_long and found is None) else found is None
 
 
 # --- Values ------------------------------------------------------------------------------------

@@ -34,6 +34,9 @@ EVERY_TABLE: Final = "*"
 FILE_BYTES: Final = (1_000_000, 10**13)
 RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
 
+ALL: Final = "all"
+"""The word for all tables in the setting ``tables``."""
+
 RENAMED: Final = {"sweep_every_days": "detect_deletes_every_days"}
 """The present name of each setting that was renamed."""
 
@@ -325,6 +328,16 @@ def check_all_or_tables(value: object) -> tuple[str, ...]:
         return check_tables(value)
     except Invalid:
         raise Invalid('must be true, false or a list of tables, such as ["profiles"]') from None
+
+
+def check_replicated(value: object) -> tuple[str, ...]:
+    """Read a list as :func:`check_tables` does, or the word for all tables."""
+    if isinstance(value, str) and value.strip() == ALL:
+        return (ALL,)
+    names = check_tables(value)
+    if not names:
+        raise Invalid(f'must name a table, or be "{ALL}"')
+    return tuple(dict.fromkeys(names))
 
 
 def check_column_names(value: object) -> tuple[str, ...]:

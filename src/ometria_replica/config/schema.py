@@ -38,6 +38,7 @@ from ometria_replica.config.checks import (
     check_parameter,
     check_quote,
     check_rate,
+    check_replicated,
     check_retain,
     check_seconds,
     check_share,
@@ -301,6 +302,24 @@ class AccountSettings:
         None,
         unset="only with `--detect-deletes` or `--full`",
     )
+    tables: tuple[str, ...] | None = _setting(
+        check_replicated,
+        "list of text, or `all`",
+        'The tables to replicate, such as `["profiles", "email_events", "orders"]`, or `"all"` for'
+        " the five and [the further ones](tables.md). Above `[[accounts]]`, it holds for all"
+        " accounts too. What a table holds stays when it is switched off.",
+        None,
+        env="OMETRIA_TABLES",
+        unset="the five",
+    )
+    full_read_every_days: int = _setting(
+        check_days,
+        "whole number",
+        "Read contacts, orders, products and custom events in full every so many days, to find"
+        " those that changed or were deleted where Ometria does not tell. New ones are read in"
+        " every run.",
+        7,
+    )
     require: tuple[str, ...] = _setting(
         check_tables,
         "list of text",
@@ -467,5 +486,14 @@ VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
 """Every variable of the program."""
 
 
-SHARED: Final = ("exclude", "hash", "normalise", "retain", "follow_erasures", "keep_records")
+SHARED: Final = (
+    "tables",
+    "full_read_every_days",
+    "exclude",
+    "hash",
+    "normalise",
+    "retain",
+    "follow_erasures",
+    "keep_records",
+)
 """Settings of an account that a file may also give for all accounts, above the first."""

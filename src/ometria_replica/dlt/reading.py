@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from ometria_replica.arrow_types import ARROW_TYPES
+from ometria_replica.batch import TableState
 from ometria_replica.batching import discard, stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
@@ -25,7 +26,7 @@ from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, q
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
 from ometria_replica.retention import retained
-from ometria_replica.schema import Feed
+from ometria_replica.schema import Feed, Growing
 from ometria_replica.temp_files import temp_folder
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ def read(
     A load without new rows yields no batch: dlt fails to load an empty one into PostgreSQL.
     """
     now = datetime.now(UTC)
-    specified = retained(catalog.for_account(account).table(table.name), account, now)
+    specified = retained(catalog.every.as_set(account).table(table.name), account, now)
     with (
         temp_folder(limits.temp_directory) as folder,
         open_duckdb(folder / "spilled", limits) as connection,
         AccountSource(account, now, catalog) as source,
     ):
-        load = _Load(source, specified, state, now, folder)
+        load = _Load(source, specified, state, now, folder, account.full_read_every_days)
         staging = Staging(connection, specified, account.account_id, account.source_id)
         stage = _stage_files if isinstance(table.read, Feed) else _stage_pages
         advance_state = stage(load, staging)
@@ -98,15 +99,24 @@ class _Load:
     state: State
     now: datetime
     folder: Path
+    full_read_every_days: int
 
 
 def _stage_pages(load: _Load, staging: Staging) -> Callable[[], None]:
     """Stage the pages of the API; return a callback that records them as read."""
-    reading = load.source.read(load.table, table_state_in(load.state))
+    known = table_state_in(load.state)
+    if isinstance(load.table.read, Growing) and _is_due_in_full(known, load):
+        known = TableState()
+    reading = load.source.read(load.table, known)
     for page in reading.pages():
         stage_pages(staging, [page], load.now)
     until = load.source.read_until
     return lambda: advance(load.state, reading, until)
+
+
+def _is_due_in_full(known: TableState, load: _Load) -> bool:
+    days = timedelta(days=load.full_read_every_days)
+    return known.full_read_at is None or load.now - known.full_read_at >= days
 
 
 def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from dlt.destinations.impl.bigquery.bigquery_adapter import (
 )
 
 from ometria_replica import privacy, retention
+from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import comments
 from ometria_replica.dlt.config import SECTION, settings_from
 from ometria_replica.dlt.destination import refuse_unless_it_fits
@@ -26,7 +27,6 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.schema import ROW_KEY
-from ometria_replica.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,8 @@ _TYPES: dict[ColumnType, TColumnSchema] = {
     "boolean": {"data_type": "bool"},
     "date": {"data_type": "date"},
     "timestamptz": {"data_type": "timestamp", "timezone": True},
+    "integer": {"data_type": "bigint"},
+    "decimal": {"data_type": "decimal", "precision": 38, "scale": 9},
 }
 
 # dlt's own naming convention would load __sync_key as sync_key. This one is part of the schema
@@ -84,9 +86,9 @@ def ometria(
 
     Arguments that are not given come from dlt's configuration, section ``sources.ometria``.
     They have the meaning of the settings in ``ometria.toml``; *feed* holds those of
-    ``[accounts.feed]`` except the url. *tables* selects some of the five tables; None selects
-    all that these settings can read. With *rejects*, rejected values, records and files go
-    into a table of that name.
+    ``[accounts.feed]`` except the url. *tables* selects some of the tables, further ones too; None
+    selects those of the five that these settings can read. With *rejects*, rejected values,
+    records and files go into a table of that name.
 
     Raises ConfigError with all problems at once, before it contacts Ometria or the bucket.
     """
@@ -132,8 +134,10 @@ def _resources(
 def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     """Return the tables called *names*, or all that the account's settings can read."""
     inputs = AccountSource(account, datetime.now(UTC))
-    readable = {table.name: table for table in TABLES if inputs.can_read(table)}
-    known = [table.name for table in TABLES]
+    every = CATALOG.every
+    on = every if names else CATALOG.of([account])
+    readable = {table.name: table for table in on if inputs.can_read(table)}
+    known = every.names
     problems = [
         f"{SECTION}.tables: there is no table '{name}'; the tables are {', '.join(known)}."
         if name not in known
@@ -141,8 +145,8 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
         for name in names or ()
         if name not in readable
     ]
-    problems += [f"{SECTION}: {each}" for each in retention.problems(TABLES, account)]
-    problems += [f"{SECTION}: {problem}" for problem in privacy.problems(TABLES, account)]
+    problems += [f"{SECTION}: {each}" for each in retention.problems(every, account)]
+    problems += [f"{SECTION}: {problem}" for problem in privacy.problems(every, account)]
     if problems:
         raise ConfigError(problems)
     return [table for name, table in readable.items() if names is None or name in names]

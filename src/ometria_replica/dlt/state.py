@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.batch import TableState
 from ometria_replica.dlt.file_log import FileLog
 from ometria_replica.errors import ConfigError
+from ometria_replica.read_position import ReadPosition
 from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def table_state_in(state: State) -> TableState:
         refreshed={
             name: datetime.fromisoformat(at) for name, at in state.get("refreshed", {}).items()
         },
+        ends=tuple(filter(None, map(ReadPosition.parse, state.get("ends", ())))),
     )
 
 
@@ -79,6 +81,8 @@ def advance(state: State, reading: Reading, until: datetime) -> None:
     if reading.refreshed:
         seen = {name: at.isoformat() for name, at in reading.refreshed.items()}
         state["refreshed"] = {**state.get("refreshed", {}), **seen}
+    if reading.ends is not None:
+        state["ends"] = list(map(str, reading.ends))
     if reading.is_full:
         state["whole_at"] = until.isoformat()
 

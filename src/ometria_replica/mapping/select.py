@@ -42,6 +42,8 @@ SQL_TYPES: Mapping[str, str] = {
     "boolean": "BOOLEAN",
     "date": "DATE",
     "timestamptz": "TIMESTAMP WITH TIME ZONE",
+    "integer": "BIGINT",
+    "decimal": "DECIMAL(38,9)",
 }
 
 
@@ -191,6 +193,29 @@ def _value(column: Column, source_id: str, raw: _Raw, *, nuls: bool = True) -> s
 _PLAIN_TIME = r"\s*\d{{4}}[-/][\d\s:./T+-]*(?:Z|UTC|GMT)?\s*"
 _TIME = r"(?i)\s*\d{{4}}[-/][\d/-]+[T ][\d:.]+\s*(?:Z|UTC|GMT|[+-]\d{{2}}(?::?\d{{2}})?)\s*"
 _WITHOUT_SPACE = r"regexp_replace(upper(trim({text})), '\s+([-+Z])', '\1')"
+# A number is exact or is rejected: DuckDB rounds what has more decimals than the type. The decimals
+# that it needs are those written, without zeros at the end, and as many more as its exponent says.
+_PLAIN_NUMBER = r"\s*[+-]?\d{{1,29}}(?:\.\d{{1,9}})?\s*"
+_PLAIN_WHOLE = r"\s*[+-]?\d{{1,18}}\s*"
+_NUMBER = r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{{1,3}})?\s*"
+_ZERO = r"[^1-9eE]*(?:[eE].*)?"
+_DECIMALS = (
+    r"length(regexp_extract({text}, '\.(\d*)', 1))"
+    r" - length(replace(regexp_extract({text}, '^[^eE]*?([0.]*)\s*(?:[eE]|$)', 1), '.', ''))"
+    r" - coalesce(try_cast(regexp_extract({text}, '[eE]([+-]?\d+)', 1) AS INTEGER), 0)"
+)
+
+
+def _number(plain: str, kind: str, decimals: int) -> str:
+    """Write the conversion to *kind*, which has so many *decimals*; *plain* numbers fit."""
+    exact = f"regexp_full_match({{text}}, '{_ZERO}') OR {_DECIMALS} <= {decimals}"
+    return (
+        f"CASE WHEN regexp_full_match({{text}}, '{plain}') THEN try_cast({{text}} AS {kind})"
+        f" WHEN regexp_full_match({{text}}, '{_NUMBER}') AND ({exact})"
+        f" THEN try_cast(try_cast({{text}} AS {SQL_TYPES['decimal']}) AS {kind}) END"
+    )
+
+
 _IN_BOUNDS = "BETWEEN TIMESTAMPTZ '0001-01-01' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999'"
 
 _CONVERSIONS: Mapping[str, str] = {
@@ -216,6 +241,8 @@ _CONVERSIONS: Mapping[str, str] = {
         " WHEN regexp_full_match({text}, '\\d{{13}}')"
         " THEN to_timestamp(try_cast({text} AS DOUBLE) / 1000) END"
     ),
+    "integer": _number(_PLAIN_WHOLE, SQL_TYPES["integer"], 0),
+    "decimal": _number(_PLAIN_NUMBER, SQL_TYPES["decimal"], 9),
 }
 
 
@@ -253,4 +280,10 @@ def identity_words(table: Table) -> str:
 
 def type_words(column: Column) -> str:
     """Name a column's type, as a reject's reason."""
-    return {"boolean": "boolean", "date": "date", "timestamptz": "time"}[column.type]
+    return {
+        "boolean": "boolean",
+        "date": "date",
+        "timestamptz": "time",
+        "integer": "whole number of 64 bits",
+        "decimal": "number with at most 29 digits before the point and 9 after it",
+    }[column.type]

@@ -49,6 +49,9 @@ def drop_suppressed(
     )
     is_theirs = " OR ".join(_is_suppressed(name) for name in person_columns(table))
     records = tables.scalar(f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
+    for column in table.columns:
+        if column.holds_record:
+            records += _drop_naming(tables, suppressions, STAGED, quoted(column.name))
     return records + drop_rejects(tables, suppressions), joined
 
 
@@ -92,14 +95,19 @@ def drop_rejects(tables: StagedTables, suppressions: Suppressions) -> int:
     After :func:`drop_suppressed`, and again when more was rejected: the row of another person
     can have such a value, as where the cells of a line are shifted.
     """
-    kinds = sorted(set(tables.table.people.values()))
+    return _drop_naming(tables, suppressions, REJECTED, "raw")
+
+
+def _drop_naming(tables: StagedTables, suppressions: Suppressions, relation: str, text: str) -> int:
+    """Drop the rows of *relation* whose *text* names a suppressed person; return how many."""
+    kinds = tables.table.kinds_named
     hashes = ", ".join(each for kind in kinds for each in suppressions.sql(kind, "word"))
     if not hashes:
         return 0
     return tables.scalar(
-        f"DELETE FROM {REJECTED} WHERE rowid IN (SELECT place FROM (SELECT place,"
+        f"DELETE FROM {relation} WHERE rowid IN (SELECT place FROM (SELECT place,"
         f" unnest([{hashes}]) AS hash FROM (SELECT rowid AS place,"
-        f" unnest({words_sql('raw')}) AS word FROM {REJECTED}))"
+        f" unnest({words_sql(text)}) AS word FROM {relation}))"
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )

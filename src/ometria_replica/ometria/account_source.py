@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.client import Client
-from ometria_replica.ometria.deletion_requests import DELETION_REQUESTS, deletion_request
+from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.ometria.growing import Branch, Due, GrowingReading
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.read_strategies import (
     CollectionReading,
+    NewestReading,
     OffsetReading,
     PerParentReading,
     WindowReading,
 )
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,13 +167,8 @@ class AccountSource:
         if watermark:  # A clock that was once fast may have left it in the future.
             watermark = min(watermark, self._started_at)
         match table.read:
-            case Pages(since=None) as collection:
-                return CollectionReading(self.client, collection, self._read_collection)
             case Pages() as collection:
-                start = first_day or watermark
-                overlapping = (start - OVERLAP).date() if start else None
-                resumed = None if overlapping else state.interrupted
-                return OffsetReading(self.client, collection, overlapping, resumed)
+                return self._read_pages(collection, state, first_day or watermark)
             case Windows() as windows:
                 start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
@@ -177,19 +176,18 @@ class AccountSource:
                     end = datetime.combine(until, time(), UTC)
                 is_full = start == BEGINNING and until is None
                 return WindowReading(self.client, windows, start, end + AHEAD, is_full=is_full)
-            case PerParent() as per_parent if first_day:
-                return self._read_per_parent(per_parent, lambda _: first_day, is_full=False)
             case PerParent() as per_parent:
-                refreshed = Refreshed(state, self.read_until)
-                return self._read_per_parent(
-                    per_parent, refreshed.since, state.retry, is_full=refreshed.is_full_round
-                )
+                return self._read_changes(per_parent, state, first_day)
+            case Growing() as growing:
+                return self._read_growing(growing, state, first_day, watermark)
+            case Newest() as newest:
+                return NewestReading(self.client, newest)
             case Feed():
                 raise LookupError(f"{table.name} is not read from the API")
 
     def deletion_requests(self) -> list[DeletionRequest]:
         """Read the requests to anonymise people that Ometria has received."""
-        pages = self._read_collection(DELETION_REQUESTS)
+        pages = self._read_collection(DELETION_REQUESTS_ENDPOINT)
         found = (deletion_request(record) for page in pages for record in page.records)
         return [request for request in found if request is not None]
 
@@ -213,6 +211,55 @@ class AccountSource:
         if collection not in self._collections:
             self._collections[collection] = list(read_pages(self.client, collection))
         return self._collections[collection]
+
+    def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
+        if collection.since is None:
+            return CollectionReading(self.client, collection, self._read_collection)
+        overlapping = (start - OVERLAP).date() if start else None
+        resumed = None if overlapping else state.interrupted
+        return OffsetReading(self.client, collection, overlapping, resumed)
+
+    def _read_changes(
+        self, per_parent: PerParent, state: TableState, first_day: datetime | None
+    ) -> Reading:
+        if first_day:
+            return self._read_per_parent(per_parent, lambda _: first_day, is_full=False)
+        refreshed = Refreshed(state, self.read_until)
+        return self._read_per_parent(
+            per_parent, refreshed.since, state.retry, is_full=refreshed.is_full_round
+        )
+
+    def _read_growing(
+        self,
+        growing: Growing,
+        state: TableState,
+        first_day: datetime | None,
+        watermark: datetime | None,
+    ) -> Reading:
+        start = first_day or watermark
+        due = Due(
+            max(self._started_at, self.client.server_time() or self._started_at),
+            (start - OVERLAP).date() if start else None,
+            first_day is not None,
+            state.ends,
+            None if start else state.interrupted,
+        )
+        return GrowingReading(self.client, growing, self._branches(growing), due)
+
+    def _branches(self, growing: Growing) -> list[Branch]:
+        """List the collections of a table: one for each record of the parent, if it has one."""
+        name = growing.parent_field
+        if growing.parent is None or name is None:
+            return [Branch(growing.endpoint)]
+        records = (each for page in self._read_collection(growing.parent) for each in page.records)
+        values = dict.fromkeys(field_text(record, name) or "" for record in records)
+        if unusable := {"", ".", ".."} & values.keys():  # These would address another path.
+            self.client.warn(f"a record of {growing.parent.endpoint} has no usable {name}")
+        return [
+            Branch(growing.endpoint.format(**{name: quote(value, safe="")}), {name: value})
+            for value in values
+            if value not in unusable
+        ]
 
     def _read_per_parent(
         self,
@@ -252,8 +299,11 @@ class AccountSource:
 
 def _own_limits(catalog: Catalog) -> dict[str, int]:
     """Find the endpoints that have a rate limit of their own, in requests per minute."""
-    reads = [DELETION_REQUESTS, *(table.read for table in catalog)]
-    collections = [read.parent if isinstance(read, PerParent) else read for read in reads]
+    reads = [DELETION_REQUESTS_ENDPOINT, *(table.read for table in catalog)]
+    collections = [
+        read.parent if isinstance(read, PerParent | Growing) and read.parent else read
+        for read in reads
+    ]
     return {
         read.endpoint: read.requests_per_minute
         for read in collections

@@ -35,7 +35,7 @@ class Collection:
     smaller than requested stays unproven, because the caller splits it by time.
     *one_at_a_time* requests at most one page ahead: an endpoint with a rate limit of its own
     is slower than any caller. *address* is that of the API, for positions at which another run
-    can continue; None makes none.
+    can continue; None makes none. One that *grows* only gets new records at its end.
     """
 
     path: str
@@ -46,6 +46,7 @@ class Collection:
     parted_first: bool = False
     one_at_a_time: bool = False
     address: str | None = None
+    grows: bool = False
 
     @property
     def id(self) -> str | None:

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 from ometria_replica.batch import DeletionRequest
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Pages
 
 if TYPE_CHECKING:
     from ometria_replica.records import Record
-
-DELETION_REQUESTS = Pages("data-deletion-requests", requests_per_minute=6)
 
 _WORD = re.compile("[A-Za-z_-]{1,40}")
 _ID = re.compile("[0-9A-Za-z_.:-]{1,100}")

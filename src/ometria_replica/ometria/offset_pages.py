@@ -176,6 +176,7 @@ class OffsetReader:
         while True:
             at, answer = yield from self._next_answer(offset)
             short = self.collection.behaviour.is_last(len(answer.records))
+            self._refuse_insertions(at, answer)
             joined = self._overlap.join(at, answer.records, answer.requested_at)
             self._check_progress(at, joined)
             if joined is None:
@@ -185,7 +186,7 @@ class OffsetReader:
                 continue
             self._steps_back = 0
             if joined.news and not self._is_repeated(joined):
-                yield Page(joined.news, answer.requested_at, answer.origin, self._reached())
+                yield Page(joined.news, answer.requested_at, answer.origin, self.reached())
             if at == 0 and len(answer.records) == 1 and self._must_prove_one:
                 if (yield from self._is_alone(answer.records)):
                     return
@@ -208,7 +209,15 @@ class OffsetReader:
                 grows = self._growing > 0 or self._most_growing > GROWING_PAGES
                 self._planned.look_ahead(offset, has_news=joined.unread > 0, may_grow=grows)
 
-    def _reached(self) -> ReadPosition | None:
+    def _refuse_insertions(self, at: int, answer: Answer) -> None:
+        """Raise PositionLostError if a collection that only grows has grown before its end."""
+        if not self.collection.grows or not self._is_searching or self._position is None:
+            return
+        names = [self.collection.identity(record) for record in answer.records]
+        if at + self._position.end_in(names) > self._position.offset:
+            raise PositionLostError
+
+    def reached(self) -> ReadPosition | None:
         """Give the position at which another read can continue."""
         if self.collection.id is None or not self._overlap.tail:
             return None

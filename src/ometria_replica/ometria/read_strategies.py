@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from ometria_replica.errors import AccessDenied, NotFound
 from ometria_replica.ometria.offset_pages import PositionLostError, read_pages
 from ometria_replica.ometria.per_parent import read_per_parent
+from ometria_replica.ometria.response import BadRequest
 from ometria_replica.ometria.time_windows import read_windows
+from ometria_replica.records import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.per_parent import Parent
-    from ometria_replica.read_position import InterruptedRead
-    from ometria_replica.records import Page
-    from ometria_replica.schema import Pages, PerParent, Windows
+    from ometria_replica.read_position import InterruptedRead, ReadPosition
+    from ometria_replica.schema import Newest, Pages, PerParent, Windows
 
 Unit = Literal["records", "lists"]
 
@@ -75,6 +76,14 @@ class Reading(Protocol):
         """
 
     @property
+    def ends(self) -> tuple[ReadPosition, ...] | None:
+        """
+        Where the collections end that grow; None for a table of another kind.
+
+        Complete after the last page.
+        """
+
+    @property
     def failure(self) -> OmetriaError | None:
         """
         Why a parent was not read although Ometria does not refuse it; None if none failed.
@@ -103,6 +112,7 @@ class _RecordReading(ABC):
     refreshed: Mapping[str, datetime] = MappingProxyType({})
     failure: OmetriaError | None = None
     resumed: InterruptedRead | None = None
+    ends: tuple[ReadPosition, ...] | None = None
 
     def __init__(self, client: Client, endpoint: str, *, is_full: bool) -> None:
         self.is_full = is_full
@@ -171,6 +181,21 @@ class CollectionReading(_RecordReading):
         return iter(self._read_collection(self._collection))
 
 
+class NewestReading(_RecordReading):
+    """Reads the newest records, by one request."""
+
+    def __init__(self, client: Client, newest: Newest) -> None:
+        super().__init__(client, newest.endpoint, is_full=False)
+        self._most = newest.most
+
+    def _read(self) -> Iterator[Page]:
+        try:
+            answer = self._client.get(self._endpoint, {"limit": str(self._most)})
+        except BadRequest:  # No parameter is documented.
+            answer = self._client.get(self._endpoint)
+        yield Page(answer.records, answer.requested_at, answer.origin)
+
+
 class WindowReading(_RecordReading):
     """Reads the events between *since* and *until*, by windows of time."""
 
@@ -196,6 +221,7 @@ class PerParentReading:
 
     unit: Unit = "lists"
     resumed: InterruptedRead | None = None
+    ends: tuple[ReadPosition, ...] | None = None
 
     def __init__(
         self,

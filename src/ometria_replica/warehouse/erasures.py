@@ -22,6 +22,7 @@ from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
     DELETED_UPSTREAM,
     EMPTIED,
+    END,
     ERASURES,
     POSITION,
     REJECTS,
@@ -240,8 +241,8 @@ class Erasures(Part):
                 if keys:  # It would be continued after rows that are gone, and names some.
                     self._engine.execute(
                         f"DELETE FROM {self._engine.name(WATERMARKS)}"
-                        f" WHERE starts_with(kind, ?){of_table}",
-                        [POSITION, *key],
+                        f" WHERE (starts_with(kind, ?) OR starts_with(kind, ?)){of_table}",
+                        [POSITION, END, *key],
                     )
 
     def _delete(

@@ -306,6 +306,22 @@ class People:
                         rows,
                         f" ANTI JOIN {held(table)} USING (__sync_key)",
                     )
+        if columns := [c for c in table.columns if c.holds_record and not c.treatment]:
+            self._read_naming(table, columns)
+
+    def _read_naming(self, table: Table, columns: Sequence[Column]) -> None:
+        """Copy the rows that have a known id within the text of one of *columns*."""
+        words = " || ".join(f"coalesce({words_sql(sql.quoted(c.name))}, [])" for c in columns)
+        ids = ", ".join(each for kind in table.kinds_named for each in self._ids_of(kind, "word"))
+        for rows in self.engine.read(table, Selection(self.source_id)):
+            self._insert(
+                f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
+                rows,
+                f" SEMI JOIN (SELECT __sync_key FROM (SELECT __sync_key, unnest([{ids}]) AS id"
+                f" FROM (SELECT __sync_key, unnest({words}) AS word FROM {_ARRIVED}))"
+                f" SEMI JOIN {_KNOWN} USING (id)) USING (__sync_key)"
+                f" ANTI JOIN {held(table)} USING (__sync_key)",
+            )
 
     def _read_records(self, table: Table) -> None:
         """Copy the records of the rows that were found, and those that quote a known address."""
@@ -362,7 +378,7 @@ class People:
                 f"SELECT reject_id FROM {of_table}"
                 f" AND sync_key IN (SELECT __sync_key FROM {held(table)})"
             )}  # fmt: skip
-            kinds = sorted(set(table.people.values()))
+            kinds = table.kinds_named
             ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
             ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
             rejects |= {*self._texts(
@@ -381,7 +397,7 @@ class People:
     def _insert(self, statement: str, rows: pa.RecordBatch | pa.Table, joined: str = "") -> None:
         self.connection.register(_ARRIVED, rows)
         try:
-            self.connection.execute(f"{statement} FROM {_ARRIVED}{joined}")
+            self._execute(f"{statement} FROM {_ARRIVED}{joined}")
         finally:
             self.connection.unregister(_ARRIVED)
 

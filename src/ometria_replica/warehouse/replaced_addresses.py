@@ -83,7 +83,7 @@ class ReplacedAddresses(Part):
     def _found(
         self, table: Table, wanted: Wanted, replaced: frozenset[tuple[PersonId, str]]
     ) -> Found | None:
-        """Find the events of *replaced* addresses that no other profile has; None if all have."""
+        """Find rows of *replaced* addresses that no other profile has; None if all have."""
         people = self.erasures.people(wanted)
         try:
             found = people.find(replaced, follow=False)
@@ -92,13 +92,8 @@ class ReplacedAddresses(Part):
                 found = people.find(replaced, follow=False)
         finally:
             people.forget()
-        events = {
-            name
-            for each in wanted.tables
-            if each.events
-            for name in (each.name, raw_table(each).full_name)
-        }
-        keys = {name: keys for name, keys in found.keys.items() if name in events}
+        own = {table.name, raw_table(table).full_name}
+        keys = {name: keys for name, keys in found.keys.items() if name not in own}
         return replace(found, keys=keys) if replaced else None
 
     def _used_by_others(

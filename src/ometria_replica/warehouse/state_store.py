@@ -17,6 +17,7 @@ from ometria_replica.warehouse.state_tables import (
     ACCOUNTS,
     DELETED_UPSTREAM,
     EMPTIED,
+    END,
     FILES,
     FULL_READ,
     LISTED,
@@ -32,7 +33,7 @@ from ometria_replica.warehouse.state_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ometria_replica.batch import Batch, FileLogEntry
@@ -132,6 +133,7 @@ class StateStore(Part):
             rejects=self._count(REJECTS, key),
             deleted_upstream=self._count(DELETED_UPSTREAM, key),
             interrupted=_interrupted(marks),
+            ends=tuple(_positions(marks, END)),
         )
 
     @reads("reading the file log")
@@ -267,7 +269,8 @@ class StateStore(Part):
             self._engine.execute(f"UPDATE {files} SET read_again = true {of_table}", key)
             return
         self._engine.execute(
-            f"DELETE FROM {marks} {of_table} AND starts_with(kind, ?)", [*key, POSITION]
+            f"DELETE FROM {marks} {of_table} AND (starts_with(kind, ?) OR starts_with(kind, ?))",
+            [*key, POSITION, END],
         )
         self._engine.execute(
             f"UPDATE {marks} SET reached_at = ? {of_table} AND reached_at > ? AND kind <> ?",
@@ -378,6 +381,13 @@ class StateStore(Part):
                     " AND table_name = ? AND (starts_with(kind, ?) OR starts_with(kind, ?))",
                     [*key, POSITION, POSITION if batch.retry is None else RETRY],
                 )
+            if batch.ends is not None:
+                self._engine.execute(
+                    f"DELETE FROM {self._engine.name(WATERMARKS)} WHERE source_id = ?"
+                    " AND table_name = ? AND starts_with(kind, ?)",
+                    [*key, END],
+                )
+                marks |= {f"{END}{position}": batch.watermark for position in batch.ends}
             if batch.retry is not None:
                 marks |= {f"{RETRY}{_storable(name)}": due for name, due in batch.retry.items()}
             marks |= {
@@ -475,6 +485,12 @@ def _interrupted(marks: Mapping[str, datetime]) -> InterruptedRead | None:
         if (position := ReadPosition.parse(text)) is not None:
             return InterruptedRead(position, began_at)
     return None
+
+
+def _positions(marks: Mapping[str, datetime], prefix: str) -> Iterator[ReadPosition]:
+    for text in _with_prefix(marks, prefix):
+        if (position := ReadPosition.parse(text)) is not None:
+            yield position
 
 
 def _refuse_to_mix(owner: Owner, known: Owner, place: str) -> None:

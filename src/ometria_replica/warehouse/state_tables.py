@@ -59,7 +59,8 @@ How far a table has been read, in Ometria's own time.
 time of the last complete listing of a feed after which no file was left to read.
 ``refreshed LIST``: the refresh of a list that was seen when its changes were last read.
 ``position POSITION``: how far a full read has come that has not ended, with the watermark at
-which it began. ``retry_file NAME``: a file that could not be read is tried again from then on.
+which it began. ``end POSITION``: where the last read of a collection has ended to which records
+are added. ``retry_file NAME``: a file that could not be read is tried again from then on.
 ``written KEY``: the ``__synced_at`` of a row that the last batch with known keys has replaced.
 ``expired``: the oldest time of the rows that were kept when those before it were removed.
 ``emptied``: when a removal of this program left no row of the source: see :mod:`.lost_rows`.
@@ -67,7 +68,7 @@ which it began. ``retry_file NAME``: a file that could not be read is tried agai
 """
 
 WATERMARK, FULL_READ, RETRY, LISTED = "watermark", "full_read", "retry ", "listed "
-POSITION, REFRESHED, RETRY_FILE = "position ", "refreshed ", "retry_file "
+POSITION, REFRESHED, RETRY_FILE, END = "position ", "refreshed ", "retry_file ", "end "
 WRITTEN, EXPIRED, EMPTIED, FOLLOWED = "written ", "expired", "emptied", "followed"
 
 LEASES = StateTable(

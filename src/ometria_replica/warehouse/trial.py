@@ -58,6 +58,7 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
         "date": f"DATE '{now:%Y-%m-%d}'",
         "timestamptz": f"TIMESTAMPTZ '{now.isoformat()}'",
         "integer": "0",
+        "decimal": "0",
     }
     row = ", ".join(values[column.type] for column in table.all_columns)
     with translating("trying a sync", trial.connection):

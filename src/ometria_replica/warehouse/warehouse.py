@@ -109,7 +109,7 @@ class Warehouse:
             for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
-            are_treated = self.treatments.refuse_changed(owner, self._catalog)
+            are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
             lost_records = list(self._lost_records(owner.source_id))
@@ -132,7 +132,7 @@ class Warehouse:
     def refuse_changed_treatments(self, owner: Owner) -> None:
         """Raise ConfigError if rows of *owner* were loaded with other treatments. Only reads."""
         with self.sessions.open("reading the treatments of columns"):
-            self.treatments.refuse_changed(owner, self._catalog)
+            self.treatments.refuse_changed(owner, self._catalog.every)
 
     def noted_treatments(self, source_id: str) -> frozenset[ColumnTreatment]:
         """Read how the columns of a source are treated in the rows that are there."""
@@ -201,7 +201,7 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            records = map(raw_table, self._catalog)  # Also of a setting that is switched off.
+            records = map(raw_table, self._catalog.every)  # Also of a setting that is switched off.
             return self._engine.forget_deleted(
                 [*self._catalog, *records, *STATE_TABLES, *OLD_TABLES]
             )

@@ -13,6 +13,7 @@ from adbc_driver_postgresql import dbapi
 from typing_extensions import override
 
 from ometria_replica import sql
+from ometria_replica.arrow_types import ARROW_TYPES
 from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
@@ -271,7 +272,9 @@ class PostgresEngine(Engine):
     @override
     def columns(self, table: Table | StateTable) -> list[tuple[str, str]]:
         found = self.rows(
-            "SELECT column_name::text, data_type::text FROM information_schema.columns"
+            "SELECT column_name::text, CASE WHEN data_type = 'numeric' THEN 'numeric('"
+            " || numeric_precision || ',' || numeric_scale || ')' ELSE data_type::text END"
+            " FROM information_schema.columns"
             " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
             " ORDER BY ordinal_position",
             [sql.schema_of(table), table.name],
@@ -452,7 +455,17 @@ class PostgresEngine(Engine):
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
             self._run(partial(cursor.execute, query))
-            yield from cursor.fetch_record_batch()
+            yield from map(_with_decimals, cursor.fetch_record_batch())
+
+
+def _with_decimals(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Make decimals of numbers that the driver gives as texts of a type of its own."""
+    for place, column in enumerate(rows.schema):
+        if getattr(column.type, "type_name", "") == "numeric":
+            texts: Any = rows.column(place)
+            numbers = texts.storage.cast(ARROW_TYPES["decimal"])
+            rows = rows.set_column(place, column.name, numbers)
+    return rows
 
 
 def _storable(column: str, *, of: str) -> str:

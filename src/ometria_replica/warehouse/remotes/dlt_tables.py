@@ -16,8 +16,11 @@ TYPES: Mapping[str, str] = {
     "timestamptz": "timestamp",
     "integer": "bigint",
     "json": "text",
+    "decimal": "decimal",
 }
 """dlt's names of our column types."""
+
+_NUMERIC = {"precision": 38, "scale": 9}
 
 NAMING = "ometria_replica.naming"
 _JSON = "dlt.common.normalizers.json.relational"
@@ -49,6 +52,7 @@ def described(
                 "name": column,
                 "data_type": TYPES[kind],
                 "nullable": column not in key,
+                **(_NUMERIC if kind == "decimal" else {}),
                 **({"primary_key": True} if column in key else {}),
                 **described.get(column, {}),
                 **(column_hints or {}).get(column, {}),
