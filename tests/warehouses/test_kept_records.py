@@ -13,6 +13,7 @@ from ometria_replica.batch import DeleteDetection
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.selection import Selection
 from ometria_replica.tables import PROFILES
+from ometria_replica.warehouse.erasures import Wanted
 from tests.duck import read
 from tests.places import DuckDBPlace
 from tests.warehouses.loads import HOUR, NOON, Load, opened
@@ -138,3 +139,39 @@ def test_only_accounts_that_keep_records_have_tables_for_them(in_duckdb: Place) 
     with in_duckdb.looking() as connection:
         schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
     assert "ometria_raw" not in {name for (name,) in schemas}
+
+
+@pytest.mark.slow
+def test_an_erased_person_leaves_no_record_anywhere(place: Place) -> None:
+    """Neither the person's own, nor one that quotes an address of the person in any case."""
+    texts = [
+        '{"id": "1", "email": "Ann@example.com", "price": 1.10}',
+        '{"id": "2", "note": "a friend of ANN@EXAMPLE.COM"}',
+        '{"id": "3", "email": "bob@example.com"}',
+    ]
+    ann = frozenset({("address", "ann@example.com")})
+    with opened(place, catalog=KEPT) as warehouse:
+        Load(PROFILE, texts).into(warehouse)
+        wanted = Wanted("uk", KEPT.tables, ann)
+        held = warehouse.erasures.held(wanted)["ometria_raw.profiles"]
+        assert sorted(json.loads(str(row["record"]))["id"] for row in held) == ["1", "2"]
+        receipt = warehouse.erasures.erase(wanted, "removed", NOON, "an-erasure")
+        assert (receipt.rows["profiles"], receipt.rows["ometria_raw.profiles"]) == (1, 2)
+    with place.looking() as connection:
+        left = [text_of(row["record"]) for row in read(connection, "ometria_raw.profiles", "ALL")]
+    assert [json.loads(text)["id"] for text in left] == ["3"]
+
+
+@pytest.mark.slow
+def test_the_fields_are_found_everywhere(place: Place) -> None:
+    """In each kind of warehouse as in DuckDB."""
+    with opened(place, catalog=KEPT) as warehouse:
+        Load(PROFILE, ['{"id": "1", "stats": {"orders": 1.50}}', '{"id": "2"}']).into(warehouse)
+        found = warehouse.records.fields(PROFILE, "uk")
+    assert found is not None
+    assert {each.path: (each.records, *each.types) for each in found} == {
+        "id": (2, "string"),
+        "stats": (1, "object"),
+        "stats.orders": (1, "number"),
+    }
+    assert {each.first_at for each in found} == {NOON}
