@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 MOST_NAMES = 200  # Of one object: with more, its names are keys of a dictionary.
 MOST_PATHS = 1_000  # Of one table.
 DEEPEST = 8  # Names in a path.
+STRUCTURE = (
+    "CASE WHEN strlen(record) - strlen(replace(replace(record::VARCHAR, '{', ''), '[', '')) < 128"
+    " THEN json_structure(record)::VARCHAR END"
+)
+"""
+The structure of a *record*, as an expression of DuckDB; null if it may be nested too deeply.
+
+`json_structure` (2.0.0) fails beyond 128 levels, and takes the connection along: so no record with
+as many brackets gets there.
+"""
 OTHERS = "*"
 """In place of names that are not shown."""
 
@@ -87,7 +97,7 @@ class Structures:
     Of a large batch they are those of a sample. *names* are the columns of its files.
     """
 
-    groups: tuple[tuple[str, int], ...] = ()
+    groups: tuple[tuple[str | None, int], ...] = ()
     names: frozenset[str] = frozenset()
 
 
@@ -120,15 +130,21 @@ class FieldPaths:
 
     def add(
         self,
-        structure: str,
+        structure: str | None,
         records: int = 1,
         first_at: datetime | None = None,
         last_at: datetime | None = None,
     ) -> None:
-        """Add so many *records* of a *structure*, the JSON text of DuckDB's ``json_structure``."""
+        """Add so many *records* of a *structure*, as :data:`STRUCTURE` gives it."""
         self.records += records
+        if structure is None:
+            self.is_cut = True
+            return
         found: dict[str, set[str]] = {}
-        self._walk(json.loads(structure), "", 0, found, is_inside=False)
+        try:
+            self._walk(json.loads(structure), "", 0, found, is_inside=False)
+        except RecursionError:  # Nested deeper than Python's parser goes.
+            self.is_cut = True
         for path, types in found.items():
             self._note(Field(path, records, frozenset(types), first_at, last_at))
 
@@ -211,7 +227,7 @@ def _type_of(part: Any, *, is_inside: bool) -> str | None:
         part == "JSON"
     ):  # Of one value that is an object without members; of several, different ones.
         return "mixed" if is_inside else "object"
-    return _TYPES[part]
+    return _TYPES.get(part, str(part).lower())
 
 
 def _least(one: datetime | None, other: datetime | None) -> datetime | None:

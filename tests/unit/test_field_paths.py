@@ -85,6 +85,12 @@ def test_a_table_has_no_more_paths_than_can_be_read() -> None:
     assert len(list(found)) == MOST_PATHS
 
 
+def test_a_record_that_is_nested_too_deeply_is_counted_all_the_same() -> None:
+    found = FieldPaths()
+    found.add('{"a":' * 5_000 + '"VARCHAR"' + "}" * 5_000)
+    assert (found.records, found.is_cut, list(found)) == (1, True, [])
+
+
 def test_a_name_with_a_full_stop_is_quoted() -> None:
     assert [*paths('{"a.b": {"c": 1}}')] == ['"a.b"', '"a.b".c']
     known = FieldPaths.knowing(['"a.b"', '"a.b".c', "x.y"])

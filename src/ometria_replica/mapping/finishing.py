@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica.field_paths import Structures
+from ometria_replica.field_paths import STRUCTURE, Structures
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
@@ -94,8 +94,7 @@ def _structures(tables: StagedTables, rows: int) -> Structures:
     """Group the records by their structures; of many, a sample: DuckDB reads 100,000 a second."""
     every = max(1, rows // SAMPLE)
     found = tables.connection.execute(
-        f"SELECT json_structure(record)::VARCHAR, count(*) FROM {STAGED_RECORDS}"
-        f" WHERE rowid % {every} = 0 GROUP BY ALL"
+        f"SELECT {STRUCTURE}, count(*) FROM {STAGED_RECORDS} WHERE rowid % {every} = 0 GROUP BY ALL"
     ).fetchall()
     return Structures(tuple(found), frozenset(tables.file_columns))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
-from ometria_replica.field_paths import FieldPaths
+from ometria_replica.field_paths import STRUCTURE, FieldPaths
 from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse.sessions import Part
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ARRIVED = "arrived_records"
 _STRUCTURES = (
-    "SELECT json_structure(record)::VARCHAR AS structure, count(*) AS records,"
+    f"SELECT {STRUCTURE.replace('{', '{{')} AS structure, count(*) AS records,"
     " min(__synced_at) AS first_at, max(__synced_at) AS last_at FROM {relation}"
     " WHERE record IS NOT NULL{where} GROUP BY ALL"
 )
