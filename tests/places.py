@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
-SCHEMAS = ("ometria", "ometria_replica", "ometria_raw")
+SCHEMAS = ("ometria", "ometria_replica", "ometria_raw", "ometria_history")
 
 
 class Place(Protocol):
@@ -469,6 +469,7 @@ class DistantPlace:
             "ometria": [table.name for table in CATALOG.every],
             "ometria_raw": [table.name for table in CATALOG.every],
             "ometria_replica": [table.name for table in STATE_TABLES],
+            "ometria_history": [table.name for table in CATALOG.every],
         }
         for schema, tables in names.items():
             for table, columns in loader.columns(schema, tables).items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, raw_records, retention
+from ometria_replica import history, privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -20,7 +20,7 @@ from ometria_replica.errors import (
 )
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
-from ometria_replica.schema import Feed, Growing, PerParent
+from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.trial import try_sync
 
@@ -47,8 +47,8 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
     catalog = catalog.of(config.accounts).with_records(config.accounts)
     for account in config.accounts:
+        yield from _check_settings(account, catalog)
         on = catalog.for_account(account)
-        yield from _check_settings(account, catalog, on)
         for name in account.require:
             if name not in on.names:
                 yield Finding(f"{account.source_id}: require", _refusal(catalog, account, name))
@@ -69,6 +69,23 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     yield from (Finding(f"the rows in {where}", warning=each) for each in lost)
 
 
+def _check_settings(account: AccountSettings, catalog: Catalog) -> Iterator[Finding]:
+    """Find what cannot be done of the settings of an account."""
+    found = {
+        "the columns": (
+            *privacy.problems(catalog.every, account),
+            *privacy.problems_inside(catalog.for_account(account)),
+        ),
+        "the tables": tuple(catalog.of([account]).problems()),
+        "what is kept": tuple(retention.problems(catalog.every, account)),
+        "the history": tuple(history.problems(catalog.every, account)),
+        "the records": tuple(catalog.record_problems(account)),
+    }
+    for what, problems in found.items():
+        for problem in problems:
+            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
+
+
 def _refusal(catalog: Catalog, account: AccountSettings, name: str) -> ConfigError | None:
     """Say why a required table cannot be replicated; None if it can."""
     try:
@@ -76,18 +93,6 @@ def _refusal(catalog: Catalog, account: AccountSettings, name: str) -> ConfigErr
     except ConfigError as error:
         return error
     return None
-
-
-def _check_settings(account: AccountSettings, catalog: Catalog, on: Catalog) -> Iterator[Finding]:
-    """Yield what cannot be done of the settings; *on* are the tables that they switch on."""
-    problems = {
-        "the columns": privacy.problems(catalog.every, account),
-        "what is kept": retention.problems(catalog.every, account),
-        "the records": raw_records.problems(on, account, catalog.every.names),
-    }
-    for what, found in problems.items():
-        for problem in found:
-            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
 
 
 def _endpoints(account: AccountSettings, catalog: Catalog) -> dict[str, bool]:
@@ -101,7 +106,7 @@ def _endpoints(account: AccountSettings, catalog: Catalog) -> dict[str, bool]:
         read = table.read
         if isinstance(read, PerParent | Growing) and read.parent:
             read = read.parent
-        if not isinstance(read, Feed):
+        if not isinstance(read, Feed | Inside):
             can_lack = table.optional and table.name not in account.require
             found[read.endpoint] = found.get(read.endpoint, True) and can_lack
     return found
@@ -171,11 +176,19 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
         config.warehouse.url, catalog=catalog, dry_run=True, limits=config.warehouse.limits
     ) as warehouse:
         warehouse.check_access()
-        try_sync(warehouse, catalog, utc_now())
+        try_sync(warehouse, _with_histories(config, catalog), utc_now())
         for account in config.accounts:
             lost |= dict.fromkeys(warehouse.prepare(owner_of(account, catalog), utc_now()))
         remark = warehouse.remark()
     return f"can be opened ({remark})" if remark else "can be opened"
+
+
+def _with_histories(config: Config, catalog: Catalog) -> Catalog:
+    """Let each table keep its history, if it does for any account."""
+    tables = list(catalog)
+    for account in config.accounts:
+        tables = [history.with_history(table, account) for table in tables]
+    return replace(catalog, tables=tuple(tables))
 
 
 def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:

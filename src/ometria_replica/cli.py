@@ -1,9 +1,9 @@
 """
 The command line: each command parses its arguments, calls one function and prints the result.
 
-The commands that read or change the state are in ``cli_state.py``, and ``erase`` in
-``cli_erase.py``. Commands import what they
-need when they run, so that ``--help`` answers in less than 150 ms.
+The commands that read or change the state are in ``cli_state.py``, ``erase`` in ``cli_erase.py``
+and ``verify`` in ``cli_verify.py``. Commands import what they need when they run, so that
+``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ometria_replica.cli_options import (
 from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stderr, say
 from ometria_replica.cli_state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli_sync import print_report, sync_and_print
+from ometria_replica.cli_verify import verify
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.text import counted
 from ometria_replica.version import __version__
@@ -228,6 +229,7 @@ def config(
     say(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
+app.command(cls=Command)(verify)
 app.command(cls=Command)(runs)
 app.command(cls=Command)(fields)
 app.command(cls=Command)(rehash)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ometria_replica.schema import LINEAGE, Md5
+from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,8 @@ def null_when(table: Table, column: Column) -> str:
     """Say when a column is null: as its meaning says, or as its source and type imply."""
     if column.meaning and column.meaning.null:
         return column.meaning.null
-    if column in LINEAGE or isinstance(column.source, Md5) or (column.source,) in table.identity:
+    known = (column.source,) in table.identity or column == table.parent_column
+    if known or column in table.lineage or isinstance(column.source, Md5):
         return NEVER
     if column.type == "text":
         return "no value was sent"

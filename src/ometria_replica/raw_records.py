@@ -6,15 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
-from ometria_replica.schema import LINEAGE, Column, Table, computed
+from ometria_replica.schema import LINEAGE, RAW_SCHEMA, Column, Inside, Table, computed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from ometria_replica.config import AccountSettings
-
-RAW_SCHEMA = "ometria_raw"
-"""The schema of the records as they came."""
 
 _RECORD = Column(
     "record",
@@ -50,20 +47,33 @@ def raw_table(table: Table) -> Table:
     )
 
 
+def records_of(table: Table) -> tuple[Table, ...]:
+    """List the table that can hold the records of *table*; none if these are of another table."""
+    return (raw_table(table),) if _has_records(table) else ()
+
+
 def problems(
-    tables: Iterable[Table], account: AccountSettings, names: Collection[str]
+    tables: Iterable[Table], account: AccountSettings, every: Collection[Table]
 ) -> Iterator[str]:
     """
     Say what cannot be done of the setting ``keep_records`` of an account.
 
-    *tables* are those that it has switched on, as it treats them; *names* those that there are.
+    *tables* are those that it has switched on, and *every* those that there are, as it treats them.
     """
     known = {table.name: table for table in tables}
+    inside = {table.name: table.read.parent for table in every if isinstance(table.read, Inside)}
+    names = [table.name for table in every]
     for name in account.keep_records:
-        if name not in names and name != EVERY_TABLE:
+        if name in inside:
+            yield (
+                f"keep_records: {name} has no records of its own, since its rows are inside the"
+                f" records of {inside[name]}. Name {inside[name]}."
+            )
+        elif name not in names and name != EVERY_TABLE:
             hint = did_you_mean(name, names) or f". The tables are {', '.join(names)}"
             yield sentence(f"keep_records: there is no table '{name}'{hint}")
-    hiding = [table for table in known.values() if hides_values(table, known.values())]
+    held = [*known.values(), *(table for table in every if table.name in inside)]
+    hiding = [table for table in known.values() if hides_values(table, held)]
     plain = [name for name, each in known.items() if each not in hiding and _is_kept(each, account)]
     for table in hiding:
         if _is_kept(table, account):
@@ -75,7 +85,7 @@ def problems(
             )
 
 
-def hides_values(table: Table, tables: Iterable[Table]) -> bool:
+def hides_values(table: Table, tables: Collection[Table]) -> bool:
     """
     Whether a record of *table* may hold a value that is excluded or hashed in one of *tables*.
 
@@ -85,8 +95,17 @@ def hides_values(table: Table, tables: Iterable[Table]) -> bool:
         column.person and column.treatment for each in tables for column in each.columns
     )
     is_of_people = bool(table.people) or table.quotes_treated
-    return table.is_treated or (hides_people and is_of_people)
+    hides_inside = any(
+        each.is_treated and isinstance(each.read, Inside) and each.read.parent == table.name
+        for each in tables
+    )
+    return table.is_treated or hides_inside or (hides_people and is_of_people)
 
 
 def _is_kept(table: Table, account: AccountSettings) -> bool:
-    return table.name in account.keep_records or EVERY_TABLE in account.keep_records
+    is_named = table.name in account.keep_records or EVERY_TABLE in account.keep_records
+    return is_named and _has_records(table)
+
+
+def _has_records(table: Table) -> bool:
+    return table.label == table.name and not isinstance(table.read, Inside)

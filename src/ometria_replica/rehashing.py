@@ -13,13 +13,13 @@ from ometria_replica.raw_records import hides_values
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.rewriting import Rewriting
+from ometria_replica.warehouse.history_rewriting import HistoryRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
     from datetime import datetime
 
-    from ometria_replica.batch import Owner
+    from ometria_replica.batch import Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnTreatment, Table
@@ -92,18 +92,23 @@ class _Rehash:
         source_id = self.account.source_id
         wanted = owner_of(self.account, self.catalog)
         noted = self.warehouse.noted_treatments(source_id)
-        with leased(self.warehouse, replace(wanted, treatments=noted)) as run_id:
+        with leased(self.warehouse, replace(wanted, treatments=noted)) as lease:
             # Refuses another secret, with which no sync could read again what is removed here.
             self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
-            return self._rewrite(wanted, noted, run_id, reload=reload)
+            return self._rewrite(wanted, noted, lease, reload=reload)
 
     def _rewrite(
-        self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool
+        self,
+        wanted: Owner,
+        noted: frozenset[ColumnTreatment],
+        lease: Callable[[], Lease],
+        *,
+        reload: bool,
     ) -> list[Rehashed]:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
-        rewriting = Rewriting(self.warehouse.sessions, self.warehouse.connection)
+        rewriting = HistoryRewriting(self.warehouse.sessions, self.warehouse.connection)
         prepared: list[Rewritten] = []
         for table in tables:
             if not problems[table.name]:
@@ -127,7 +132,7 @@ class _Rehash:
                 " export still have them."
                 for table in to_reload
             )
-        return list(self._write(rewriting, prepared, to_reload, wanted, run_id))
+        return list(self._write(rewriting, prepared, to_reload, (wanted, noted), lease))
 
     def _is_held(self, table: Table, changed: Container[str]) -> bool:
         """Whether a table is one of those *changed*, and exists: one that is off may do."""
@@ -137,26 +142,32 @@ class _Rehash:
 
     def _write(
         self,
-        rewriting: Rewriting,
+        rewriting: HistoryRewriting,
         prepared: Iterable[Rewritten],
         to_reload: Iterable[Table],
-        wanted: Owner,
-        run_id: str,
+        change: tuple[Owner, frozenset[ColumnTreatment]],
+        lease: Callable[[], Lease],
     ) -> Iterator[Rehashed]:
-        source_id = self.account.source_id
+        source_id, (wanted, noted) = self.account.source_id, change
         tables = self.catalog.every.as_set(self.account).tables
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
+            self.warehouse.leases.renew(lease())  # To read the rows may have taken long.
             for table in tables:
                 if hides_values(table, tables):
                     rewriting.forget_records(table, source_id)
             for found in prepared:
+                run_id = lease().run_id
                 rewriting.write(found, source_id, run_id, self.now)
+                stored = privacy.as_noted(found.table, noted)
+                rewriting.rewrite(stored, found.table, source_id, run_id, self.now)
                 yield Rehashed(source_id, found.table.name, found.rows, found.merged)
             for table in to_reload:
                 rows = self.warehouse.count(table, Selection(source_id))
                 rewriting.remove(table, source_id, self.now)
+                rewriting.remove_history(table, source_id)
                 yield Rehashed(source_id, table.name, rows, removed=True)
             self.warehouse.treatments.note(wanted, self.now)
+            self.warehouse.leases.renew(lease())
 
 
 def _impossible(

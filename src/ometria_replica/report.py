@@ -37,10 +37,12 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
+    here. Of a table that is inside another, *removed* rows are those that no record has any
+    longer. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
     records are of people who were erased, and were left out; *erased* rows, of any table, are of
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
+    *versions_opened* and *versions_closed* count those of the table's history.
     *continued_after* is the number of records that an interrupted run had read before, if this
     run continued it. *remarks* are what else a reader may want to know. *error* is None if the
     table was read to its end.
@@ -66,6 +68,8 @@ class TableReport:
     erased: int = 0
     too_old: int = 0
     expired: int = 0
+    versions_opened: int = 0
+    versions_closed: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -246,6 +250,12 @@ def _table_remarks(table: TableReport, removed: str) -> Iterable[str]:
         kept = "kept here (see ometria_replica.deleted_upstream)"
         done = f"{table.removed:,} {removed} here" if table.removed else kept
         yield f"{rows} deleted upstream, {done}."
+    elif table.removed:
+        rows = counted(table.removed, "row")
+        yield f"{rows} that no record has any longer {removed}."
+    if table.versions_opened or table.versions_closed:
+        opened = counted(table.versions_opened, "version")
+        yield f"{opened} began in the history, and {table.versions_closed:,} ended."
     yield from _left_out(table, removed)
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")

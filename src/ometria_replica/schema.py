@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
 
+HISTORY_SCHEMA = "ometria_history"
+"""The schema of the tables that hold every version of a row."""
+
+RAW_SCHEMA = "ometria_raw"
+"""The schema of the records as they came."""
+
 STATE_SCHEMA = "ometria_replica"
 """The schema of the state."""
 
@@ -33,10 +39,18 @@ class Md5:
     """
     A key: the MD5 of *parts* joined with nothing between them, in lower-case hex.
 
-    Each part names a source as a :class:`Column` does, or is ``source_id``.
+    Each part names a source as a :class:`Column` does, or is ``source_id``, or is a text between
+    single quotes, which keeps apart what is before it and after it.
     """
 
     parts: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The parts that name a source."""
+        return tuple(
+            part for part in self.parts if part != "source_id" and not part.startswith("'")
+        )
 
     def __str__(self) -> str:
         return f"MD5({' + '.join(self.parts)})"
@@ -204,7 +218,27 @@ class Feed:
     pattern: str | None = None
 
 
-Read = Pages | Windows | PerParent | Growing | Newest | Feed
+@dataclass(frozen=True)
+class Inside:
+    """
+    Read the arrays inside the records of another table, which needs no request.
+
+    *parent* is the name of that table, and *field* that of the array; *also* are other names that
+    it may have. Each element is a record. Beside its own fields it has those of the record that
+    it is inside, as ``profiles::id``, and its place in the array, from 1, as the field *position*.
+    The elements are objects, or texts if *text* says as which field. *parent_id* is the field
+    with the id of the record that an element is inside.
+    """
+
+    parent: str
+    field: str
+    also: tuple[str, ...] = ()
+    text: str | None = None
+    position: str | None = None
+    parent_id: str = "id"
+
+
+Read = Pages | Windows | PerParent | Growing | Newest | Feed | Inside
 
 # fmt: off
 LINEAGE = (
@@ -254,6 +288,7 @@ class Table:
     that is refused one goes on with a warning.
     *quotes_treated* says that a text of the table may quote an address that other tables of the
     account exclude or hash.
+    If it *keeps_history*, every version of a row is kept.
     """
 
     name: str
@@ -275,6 +310,7 @@ class Table:
     follows_erasures: bool = False
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
+    keeps_history: bool = False
     keeps_records: bool = False
     optional: bool = False
     quotes_treated: bool = False
@@ -283,6 +319,11 @@ class Table:
     def full_name(self) -> str:
         """The name with its schema: ``ometria.profiles``."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def label(self) -> str:
+        """The name, with the schema if the table holds versions or records of another."""
+        return self.full_name if self.schema in {HISTORY_SCHEMA, RAW_SCHEMA} else self.name
 
     @property
     def sample_columns(self) -> tuple[str, ...]:
@@ -305,9 +346,16 @@ class Table:
     def fields(self) -> tuple[str, ...]:
         """The fields that the mapping reads, without repeats, in the page's order."""
         named = [column.source for column in self.columns if isinstance(column.source, str)]
-        keyed = [part for part in self.sync_key.parts if part != "source_id"]
         stamps = [column.stamp for column in self.columns if column.stamp]
-        return tuple(dict.fromkeys([*named, *keyed, *stamps]))
+        return tuple(dict.fromkeys([*named, *self.sync_key.sources, *stamps]))
+
+    @property
+    def parent_column(self) -> Column | None:
+        """The column with the id of the record that a row is inside; None if it is inside none."""
+        if not isinstance(self.read, Inside):
+            return None
+        source = f"{self.read.parent}::{self.read.parent_id}"
+        return next((column for column in self.columns if column.source == source), None)
 
     @property
     def is_treated(self) -> bool:
@@ -328,8 +376,8 @@ class Table:
     @property
     def kinds_named(self) -> list[PersonId]:
         """The kinds of ids that a text of the table, or a record as it came, may name."""
-        if any(column.holds_record for column in self.columns):
-            return [*get_args(PersonId)]
+        if any(column.holds_record for column in self.columns) or isinstance(self.read, Inside):
+            return [*get_args(PersonId)]  # What is rejected of an array can be anything.
         return sorted(set(self.people.values()))
 
     @property
@@ -349,7 +397,7 @@ class Table:
     def identifying_fields(self) -> frozenset[str]:
         """The fields of the key, and those without which a record is rejected."""
         return frozenset(
-            [*self.sync_key.parts, *(name for group in self.identity for name in group)]
+            [*self.sync_key.sources, *(name for group in self.identity for name in group)]
         )
 
     def with_wide_keys(self) -> Table:

@@ -31,6 +31,9 @@ DIALECT = Dialect(name=quoted, moment=lambda at: f"TIMESTAMPTZ '{at.isoformat()}
 """How DuckDB and PostgreSQL write names and values."""
 
 
+NO_TIME = "CAST(NULL AS TIMESTAMPTZ)"
+
+
 def condition(selection: Selection) -> str:
     """Write a selection for DuckDB and PostgreSQL, which need no parameters for it."""
     return to_sql(selection, DIALECT).text
@@ -85,13 +88,25 @@ def qualified(table: Table | StateTable, catalog: str | None = None) -> str:
     return ".".join(quoted(part) for part in (catalog, schema_of(table), table.name) if part)
 
 
-def same_contents(table: Table, staged: str, row: str) -> str:
-    """Compare a staged row with a row of the table by their fields, without the stamps."""
+def same_contents(table: Table, staged: str, row: str, *, has_stamps: bool = True) -> str:
+    """
+    Compare a staged row with a row of the table by their fields, without the stamps.
+
+    A staged row knows which of its values are stamps. Without *has_stamps* it is no staged row, and
+    columns that can hold a stamp are left out.
+    """
     return " AND ".join(
-        f"({staged}.{quoted(column.name)} IS NOT DISTINCT FROM {row}.{quoted(column.name)}"
-        + (f" OR {staged}.{quoted(stamped(column))})" if column.stamp else ")")
+        f"({same_column(column, staged, row)})"
         for column in table.contents
+        if has_stamps or not column.stamp
     )
+
+
+def same_column(column: Column, staged: str, row: str) -> str:
+    """Compare one column of a staged row and a row of the table; a stamp is always the same."""
+    name = quoted(column.name)
+    same = f"{staged}.{name} IS NOT DISTINCT FROM {row}.{name}"
+    return same + (f" OR {staged}.{quoted(stamped(column))}" if column.stamp else "")
 
 
 def stamps(table: Table) -> list[Column]:

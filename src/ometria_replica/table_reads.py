@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableState
 from ometria_replica.batching import (
@@ -23,13 +23,13 @@ from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
 from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
-from ometria_replica.schema import Growing
+from ometria_replica.schema import Feed, Growing
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ometria_replica.batch import WaitingFile
@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from ometria_replica.read_position import ReadPosition
     from ometria_replica.records import FeedObject, FetchedFile, Page
     from ometria_replica.run_context import RunContext, Window
+    from ometria_replica.run_results import Results
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
+
+Answer = TypeVar("Answer")
 
 TICK = timedelta(microseconds=1)
 
@@ -84,20 +87,50 @@ class TableRead:
     """
     One table of one account, about to be read.
 
-    *tables* are all of the account: what an erased person leaves may be in any of them.
+    *tables* are all of the account: what an erased person leaves may be in any of them. *inside*
+    are those of which rows are inside the records of *table*: they are read with it. The thread
+    that reads may be another than the one that uses the *warehouse*: it has to :meth:`ask`.
     """
 
     run: RunContext
+    results: Results
     warehouse: Warehouse
     account: AccountSettings
     source: AccountSource
     table: Table
     tables: tuple[Table, ...] = ()
+    inside: tuple[Table, ...] = ()
 
     @cached_property
     def progress(self) -> TableProgress:
         """The counts of the table."""
-        return TableProgress(self.run, self.account, self.table.name)
+        return TableProgress(self.run, self.results, self.account, self.table.name)
+
+    def ask(self, question: Callable[[Warehouse], Answer]) -> Answer:
+        """Ask the warehouse, in the thread that uses it."""
+        return self.run.threads.call(lambda: question(self.warehouse))
+
+    def start(self, total: int | None, unit: str) -> None:
+        """Report that the table begins."""
+        self.run.progress.start(self.account.source_id, self.table.name, total, unit)
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        """Report how far the table is."""
+        name = self.table.name
+        self.run.progress.advance(self.account.source_id, name, records, requests, done)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent to the API so far; none for a feed, beside which others may be sent."""
+        return 0 if isinstance(self.table.read, Feed) else self.source.requests
+
+    @cached_property
+    def progress_inside(self) -> dict[str, TableProgress]:
+        """The counts of the tables that are inside, by the full name of each."""
+        return {
+            each.full_name: TableProgress(self.run, self.results, self.account, each.name)
+            for each in self.inside
+        }
 
     @cached_property
     def drift(self) -> Drift:
@@ -130,7 +163,17 @@ class TableRead:
     @property
     def state(self) -> TableState:
         """The table's state in the warehouse, read now."""
-        return self.warehouse.state.table_state(self.account.source_id, self.table.name)
+        return self.state_of(self.table)
+
+    def state_of(self, table: Table) -> TableState:
+        """Read the state of this table, or of one that is inside it."""
+        source_id, name = self.account.source_id, table.name
+        return self.ask(lambda warehouse: warehouse.state.table_state(source_id, name))
+
+    def count_rows(self) -> int:
+        """Count the rows of the account in the table, now."""
+        selection = Selection(self.account.source_id)
+        return self.ask(lambda warehouse: warehouse.count(self.table, selection))
 
     def batch(self, synced_at: datetime) -> Batch:
         """Make a batch that moves no state."""
@@ -148,9 +191,14 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
 
     The others of a full read note how far it has come, so that the next run can continue it.
     """
-    state, source_id = read.state, read.account.source_id
-    is_full = read.run.window.full or _is_due_in_full(read, state)
     window = read.window
+    state, unread = _with_inside(read)
+    is_full = window.full or _is_due_in_full(read, state)
+    if unread and not is_full and not window.is_partial:
+        is_full = True
+        read.progress.remark(
+            f"all records were read, since they were not read for {', '.join(unread)} before"
+        )
     known_state = TableState() if is_full else state
     if known_state.watermark is None:
         known_state = replace(known_state, interrupted=_to_continue(read, state))
@@ -159,12 +207,11 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     reading = read.source.read(read.table, known_state, window.since, window.until)
     known = 0
     if reading.is_full and reading.total is None:
-        known = read.warehouse.count(read.table, Selection(source_id))
-    read.run.progress.start(
-        source_id, read.table.name, reading.total or known or None, reading.unit
-    )
+        known = read.count_rows()
+    read.start(reading.total or known or None, reading.unit)
     is_first = True
-    for pages, is_last in page_batches(_watched(read, reading), read.warehouse.batch_size):
+    size = read.warehouse.batch_size
+    for pages, is_last in page_batches(_watched(read, reading), size, read.run.ahead):
         batch = replace(read.batch(read.run.clock()), is_full=reading.is_full)
         if is_last:
             batch = _with_state(read, reading, batch)
@@ -177,6 +224,33 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
         is_first = is_first and not batch.is_full
     if reading.failure is not None:
         raise reading.failure  # After the last batch, with what else was read, is committed.
+
+
+def _with_inside(read: TableRead) -> tuple[TableState, list[str]]:
+    """
+    Read the state of a table and of those that are inside it, as if they were one.
+
+    Also name those for which all of its records have to be read: they were never read with them;
+    or a full read was without them, which may have removed records; or any read, where no
+    watermark tells from when on to read. An interrupted full read is continued only if it was one
+    of them all.
+    """
+    state = read.state
+    inside = {table.name: read.state_of(table) for table in read.inside}
+    if any(each.interrupted != state.interrupted for each in inside.values()):
+        state = replace(state, interrupted=None)
+    if state.watermark is None:
+        return state, []
+    needed = state.full_read_at
+    if isinstance(read.table.read, Growing):
+        needed = state.watermark
+    unread = [
+        name
+        for name, each in inside.items()
+        if each.watermark is None or (needed is not None and each.watermark < needed)
+    ]
+    known = [each.watermark for each in inside.values() if each.watermark is not None]
+    return replace(state, watermark=min([state.watermark, *known])), unread
 
 
 @dataclass(frozen=True)
@@ -232,7 +306,7 @@ def _credible_ends(read: TableRead, state: TableState) -> tuple[ReadPosition, ..
 
 def _rows(read: TableRead, state: TableState) -> int:
     """Count the records that were read, as far as the warehouse knows."""
-    rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    rows = read.count_rows() + state.rejects
     return rows + (len(read.table.suppressions.hashes) if read.table.suppressions else 0)
 
 
@@ -252,7 +326,7 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
     for page in reading.pages():
         records += len(page.records)
         done = records if reading.unit == "records" else reading.done
-        read.run.progress.advance(records, read.source.requests - before, done)
+        read.advance(records, read.source.requests - before, done)
         yield page
 
 
@@ -296,10 +370,10 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
     if export.waiting:
         read.progress.remark(_too_young(export.waiting, export.settle_seconds))
     size = sum(file.size for file in files)
-    read.run.progress.start(read.account.source_id, read.table.name, size, "bytes")
+    read.start(size, "bytes")
     loaded_at, counter = state.loaded_at, _FileCounter(read, waiting, left=bool(export.waiting))
     with _fetched(read, files) as fetched:
-        for batch in file_batches(fetched, read.warehouse.batch_size):
+        for batch in file_batches(fetched, read.warehouse.batch_size, read.run.ahead):
             now = read.run.clock()
             # A row's file is known by its __synced_at: no two files have the same.
             first = max(now, loaded_at + TICK) if loaded_at else now
@@ -312,7 +386,8 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
             " warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or lower warehouse.threads, then run"
             " `ometria-replica rejects replay`."
         )
-    _note_listing(read, state, listed if start_after is None else None, counter)
+    whole = listed if start_after is None else None
+    read.ask(lambda _: _note_listing(read, state, whole, counter))
 
 
 def _note_listing(
@@ -422,7 +497,7 @@ class _FileCounter:
                 self.loaded += 1
             else:
                 self.read.progress.warn(f"{file.origin.name}: {reason}")
-        self.read.run.progress.advance(self.records, 0, self.size)
+        self.read.advance(self.records, 0, self.size)
 
     def _is_known(self, entry: FileLogEntry) -> bool:
         """Whether an earlier run has warned of the same."""
@@ -461,8 +536,9 @@ def _fetched(read: TableRead, files: Sequence[FeedObject]) -> Iterator[Iterator[
 
 
 def _waiting(read: TableRead, state: TableState) -> Mapping[str, WaitingFile]:
-    return read.warehouse.state.waiting_files(
-        read.account.source_id, read.table.name, state.retry_files
+    source_id, name = read.account.source_id, read.table.name
+    return read.ask(
+        lambda warehouse: warehouse.state.waiting_files(source_id, name, state.retry_files)
     )
 
 
@@ -473,7 +549,8 @@ def _list_after(read: TableRead, state: TableState, waiting: int) -> str | None:
     listed_at = state.listed.get(read.source.feed_name(read.table))
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
         return None
-    return read.warehouse.state.list_after(read.account.source_id, read.table.name, waiting)
+    source_id, name = read.account.source_id, read.table.name
+    return read.ask(lambda warehouse: warehouse.state.list_after(source_id, name, waiting))
 
 
 def _files_to_read(
@@ -486,7 +563,8 @@ def _files_to_read(
         return sorted(file for file in listed if first <= file.modified_at.date() <= last)
     if window.full:
         return sorted(listed)
-    files = read.warehouse.state.new_files(read.account.source_id, read.table.name, listed)
+    source_id, name = read.account.source_id, read.table.name
+    files = read.ask(lambda warehouse: warehouse.state.new_files(source_id, name, listed))
     now = read.run.started_at
     return sorted(file for file in files if not _has_to_wait(waiting.get(file.name), file, now))
 

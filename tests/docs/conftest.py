@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TABLES = {"OMETRIA_TABLES": "profiles,lists,member_lists,unsubscribes,email_events,orders"}
 """The five, and a further one of which a page has a query."""
 
+RECORDS = {"OMETRIA_KEEP_RECORDS": "true"}
+
 
 @dataclass(frozen=True)
 class Shop:
@@ -45,7 +47,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "OMETRIA_API_URL": server.url,
             "OMETRIA_FEED_URL": str(export),
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
-            "OMETRIA_KEEP_RECORDS": "true",
             "OMETRIA_WAREHOUSE_URL": f"duckdb:///{folder}/warehouse.duckdb",
         }
         of_dlt = {
@@ -56,7 +57,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ | TABLES))
+        sync(load_config(None, environ | TABLES | {"OMETRIA_HISTORY": "profiles,lists"} | RECORDS))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 
@@ -64,7 +65,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def database(shop: Shop) -> str:
     """Sync the same account into a database of a PostgreSQL server, and name the database."""
     name = postgres().new_database()
-    environ = {**shop.environ, **TABLES}
+    environ = {**shop.environ, **TABLES, **RECORDS}
     sync(load_config(None, environ, warehouse_url=postgres().url(name)))
     return name
 

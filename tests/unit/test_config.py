@@ -435,7 +435,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
-            " normalise, retain, follow_erasures, keep_records."
+            " normalise, retain, history, follow_erasures, keep_records, parallel_accounts."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -554,8 +554,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "'a key' = 1",
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
-                " full_read_every_days, exclude, hash, normalise, retain, follow_erasures,"
-                " keep_records."
+                " full_read_every_days, exclude, hash, normalise, retain, history,"
+                " follow_erasures, keep_records, parallel_accounts."
             ),
         ),
     ],
@@ -955,6 +955,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
     }
 
     assert explain(load_config(path, environ, "cli.duckdb")) == [
+        ("parallel_accounts", "8", "default"),
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
         ("warehouse.memory_limit", "not set", "default"),
@@ -979,6 +980,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].hash_key", "not set", "default"),
         ("accounts[0].normalise", "true", "default"),
         ("accounts[0].retain", "none", "default"),
+        ("accounts[0].history", "none", "default"),
         ("accounts[0].follow_erasures", "false", "default"),
         ("accounts[0].keep_records", "none", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),

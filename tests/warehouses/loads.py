@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
-from ometria_replica.batching import parts_of_records
+from ometria_replica.batching import parts_of
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ometria_replica.batch import Loaded, TableState
+    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
     from tests.duck import Row
@@ -43,12 +44,17 @@ def somebody_elses(lease: Lease) -> Lease:
 
 @contextmanager
 def opened(
-    place: Place, *sources: str, dry_run: bool = False, catalog: Catalog = CATALOG
+    place: Place,
+    *sources: str,
+    dry_run: bool = False,
+    catalog: Catalog = CATALOG,
+    history: Sequence[str] = (),
 ) -> Iterator[Warehouse]:
-    """Open the warehouse for *sources*, "uk" if none is named."""
-    with open_warehouse(place.url, dry_run=dry_run, catalog=catalog) as warehouse:
+    """Open the warehouse for *sources*, "uk" if none is named, with the *history* of tables."""
+    with open_warehouse(place.url, catalog=catalog, dry_run=dry_run) as warehouse:
         for source_id in sources or ("uk",):
-            warehouse.prepare(Owner(f"account of {source_id}", source_id), NOON)
+            owner = Owner(f"account of {source_id}", source_id, history=frozenset(history))
+            warehouse.prepare(owner, NOON)
         yield warehouse
 
 
@@ -57,7 +63,8 @@ class Load:
     """
     What a batch brings: JSON *records*, of a *file* if one is named, and what comes true.
 
-    *whole* says that it is all there is of the source, so that the rest is missing.
+    *whole* says that it is all there is of the source, so that the rest is missing. *inside* are
+    tables of which rows are inside the records.
     """
 
     table: Table
@@ -70,6 +77,7 @@ class Load:
     lease: Lease | None = None
     retry: Mapping[str, datetime] | None = None
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
+    inside: tuple[Table, ...] = ()
 
     def into(self, warehouse: Warehouse) -> Loaded:
         """Load it."""
@@ -79,7 +87,9 @@ class Load:
         """Stage it, and give the batch to load."""
         account_id = f"account of {self.source_id}"
         with translating("staging"):
-            staging = Staging(warehouse.connection, self.table, account_id, self.source_id)
+            staging = Staging(
+                warehouse.connection, self.table, account_id, self.source_id, self.inside
+            )
             staging.add_pages([page(*self.records)], self.at)
             staging.finish()
             if self.whole:
@@ -97,7 +107,7 @@ class Load:
             is_full=self.whole is not None,
             retry=self.retry,
             refreshed=self.refreshed,
-            parts=parts_of_records(self.table),
+            parts=parts_of(staging),
         )
 
     def _entries(self) -> tuple[FileLogEntry, ...]:
@@ -109,10 +119,12 @@ class Load:
         return (FileLogEntry(file, self.at, len(self.records)),)
 
 
-def rows(place: Place, table: str, source_id: str | None = None) -> list[Row]:
-    """Read one of the five as it lies there, ordered by key; of one source, if it is named."""
+def rows(
+    place: Place, table: str, source_id: str | None = None, schema: str = "ometria"
+) -> list[Row]:
+    """Read a table of *schema* as it lies there, ordered by key; of one source, if it is named."""
     with place.looking() as connection:
-        found = read(connection, f"ometria.{table}", "__sync_key")
+        found = read(connection, f"{schema}.{table}", "__sync_key")
     return [row for row in found if source_id in (None, row["__source_id"])]
 
 

@@ -35,6 +35,7 @@ from ometria_replica.config.checks import (
     check_memory,
     check_null,
     check_one_of,
+    check_parallel,
     check_parameter,
     check_quote,
     check_rate,
@@ -372,6 +373,16 @@ class AccountSettings:
         (),
         unset="for ever",
     )
+    history: tuple[str, ...] = _setting(
+        check_tables,
+        "list of text",
+        'Tables of which every version of a row is kept, such as `["profiles", "lists"]`: in the'
+        " schema `ometria_history`, with the times between which each held. See"
+        " [history](../how-to/history.md). Above `[[accounts]]`, it holds for all accounts that set"
+        " nothing else.",
+        (),
+        env="OMETRIA_HISTORY",
+    )
     follow_erasures: bool = _setting(
         check_boolean,
         "`true` or `false`",
@@ -469,6 +480,14 @@ class Config:
     warehouse: WarehouseSettings = WarehouseSettings()
     path: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    parallel_accounts: int = _setting(
+        check_parallel,
+        "whole number",
+        "How many accounts a sync reads at the same time; at most 100. Each has its own rate limit."
+        " With 1, one is read after the other, and the feed of each after its API.",
+        8,
+        env="OMETRIA_PARALLEL_ACCOUNTS",
+    )
 
 
 ACCOUNT_VARIABLES: Final = {
@@ -482,7 +501,15 @@ ACCOUNT_VARIABLES: Final = {
 WAREHOUSE_VARIABLES: Final = tuple(
     known.env for known in settings_of(WarehouseSettings).values() if known.env
 )
-VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
+RUN_SETTINGS: Final = settings_of(Config)
+"""Settings that stand above the sections of a file."""
+
+VARIABLES: Final = (
+    *ACCOUNT_VARIABLES,
+    *WAREHOUSE_VARIABLES,
+    *(known.env for known in RUN_SETTINGS.values() if known.env),
+    "OMETRIA_CONFIG",
+)
 """Every variable of the program."""
 
 
@@ -493,6 +520,7 @@ SHARED: Final = (
     "hash",
     "normalise",
     "retain",
+    "history",
     "follow_erasures",
     "keep_records",
 )

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from ometria_replica.mapping.finishing import Staged
+from ometria_replica.mapping.quoted_addresses import (
+    MASKED,
+    SIGNS,
+    addresses_sql,
+    mask_addresses,
+    without_escapes,
+)
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
     RECORD,
@@ -15,28 +22,34 @@ from ometria_replica.mapping.select import (
     stamped,
 )
 from ometria_replica.mapping.staged_tables import REJECT_COLUMNS, file_reject
-from ometria_replica.mapping.staging import SEEN_KEYS, Staging
+from ometria_replica.mapping.staging import SEEN_KEYS, Staging, forget_keys
 from ometria_replica.mapping.suppressing import words_sql
 from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without_addresses
 
 __all__ = [
     "ANONYMISED",
+    "MASKED",
     "RECORD",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
+    "SIGNS",
     "SQL_TYPES",
     "STAGED",
     "STAGED_RECORDS",
     "Staged",
     "Staging",
+    "addresses_sql",
     "conversion",
     "file_reject",
+    "forget_keys",
     "is_anonymous",
     "literal",
+    "mask_addresses",
     "quoted",
     "staged_ddl",
     "stamped",
     "without_addresses",
+    "without_escapes",
     "words_sql",
 ]

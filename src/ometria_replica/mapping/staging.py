@@ -9,12 +9,13 @@ by row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.file_staging import FileStaging
 from ometria_replica.mapping.finishing import Staged, finish
-from ometria_replica.mapping.quoting import literal
+from ometria_replica.mapping.nested_arrays import NestedStaging
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.readers import to_arrow, unknown_fields
 from ometria_replica.mapping.reconciliation import DifferenceError, difference
 from ometria_replica.mapping.select import REJECTED, STAGED
@@ -39,30 +40,38 @@ class Staging:
     """
     Stages one batch of one table, in the order of its records: later ones replace earlier ones.
 
-    One batch at a time uses a *connection*, since the temporary tables have fixed names.
+    One batch at a time uses a *connection*, since the temporary tables have fixed names. *inside*
+    are the tables of which rows are in arrays inside the records; they are staged in *nested*.
     """
 
     connection: DuckDBPyConnection
     table: Table
     account_id: str
     source_id: str
+    inside: tuple[Table, ...] = ()
+    nested: tuple[NestedStaging, ...] = field(init=False)
     _tables: StagedTables = field(init=False)
     _files: FileStaging = field(init=False)
 
     def __post_init__(self) -> None:
         self._tables = StagedTables(self.connection, self.table, self.account_id, self.source_id)
         self._files = FileStaging(self._tables)
+        self.nested = tuple(
+            NestedStaging(self._tables, table, number) for number, table in enumerate(self.inside)
+        )
 
     def add_pages(self, pages: Sequence[Page], synced_at: datetime) -> int:
         """Stage the records of *pages* in their order; return how many."""
         records = [record for page in pages for record in page.records]
         if not records:
             return 0
-        first = self._tables.next_row()
+        first = begins = self._tables.next_row()
         for page in (page for page in pages if page.records):  # No two spans begin alike.
             self._tables.note_span(first, page.origin)
             first += len(page.records)
         self._tables.note_unknown(unknown_fields(self.table, records))
+        for nested in self.nested:
+            nested.add(records, begins, synced_at)
         return self._tables.insert_texts(to_arrow(self.table, records), synced_at)
 
     def add_file(self, file: FeedFile, synced_at: datetime) -> int | Unreadable:
@@ -135,16 +144,33 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        return finish(self._tables)
+        staged = finish(self._tables)
+        if not self.nested:
+            return staged
+        inside = {nested.table.full_name: nested.finish() for nested in self.nested}
+        joined = {each.hash: each for one in (staged, *inside.values()) for each in one.joined_ids}
+        return replace(staged, joined_ids=tuple(joined.values()), inside=inside)
 
     def collect_keys(self, *, afresh: bool) -> None:
         """
-        Add the batch's keys to the temporary table ``seen_keys``; *afresh* drops earlier ones.
+        Add the batch's keys to those of its read, and let the view ``seen_keys`` be these.
 
-        After the last batch of a full read, a row whose key is not there has lost its record.
+        *afresh* drops those of an earlier read. The batches of other tables and sources may come
+        between. After the last batch of a full read, a row whose key is not there has lost its
+        record.
         """
+        keys = _keys_of_read(self.source_id, self.table.name)
         if afresh:
-            self.connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE {SEEN_KEYS} (__sync_key VARCHAR)"
-            )
-        self.connection.execute(f"INSERT INTO {SEEN_KEYS} SELECT __sync_key FROM {STAGED}")
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {keys} (__sync_key VARCHAR)")
+        self.connection.execute(f"INSERT INTO {keys} SELECT __sync_key FROM {STAGED}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {SEEN_KEYS} AS FROM {keys}")
+
+
+def forget_keys(connection: DuckDBPyConnection, source_id: str, table_name: str) -> None:
+    """Drop the keys that a full read of a table has collected, if it was one."""
+    connection.execute(f"DROP TABLE IF EXISTS {_keys_of_read(source_id, table_name)}")
+
+
+def _keys_of_read(source_id: str, table_name: str) -> str:
+    """Name a table for each source and table; DuckDB's names do not distinguish cases."""
+    return quoted(f"{SEEN_KEYS} of {source_id.encode().hex()} {table_name}")

@@ -13,7 +13,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
-from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
 from ometria_replica.ometria.growing import Branch, Due, GrowingReading
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
@@ -26,7 +26,7 @@ from ometria_replica.ometria.read_strategies import (
 )
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,19 +75,26 @@ class AccountSource:
     The API and the export files of one account: opened at first use, closed together.
 
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
-    replicated: its feed tables divide the files among them.
+    replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
+    while the caller works on another. One thread may read the API, and another the files.
     """
 
     def __init__(
-        self, account: AccountSettings, started_at: datetime, catalog: Catalog = CATALOG
+        self,
+        account: AccountSettings,
+        started_at: datetime,
+        catalog: Catalog = CATALOG,
+        *,
+        files_ahead: int = FILES_AHEAD,
     ) -> None:
         self._account = account
         self._started_at = started_at
         self._catalog = catalog
+        self._files_ahead = files_ahead
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
-        self._collections: dict[Pages, list[Page]] = {}
+        self._collections: dict[tuple[str, tuple[tuple[str, str], ...]], list[Page]] = {}
 
     @property
     def client(self) -> Client:
@@ -111,7 +118,8 @@ class AccountSource:
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            files = ExportFiles(self._account.feed, table, self._catalog)
+            ahead = self._files_ahead
+            files = ExportFiles(self._account.feed, table, self._catalog, ahead=ahead)
             self._exports[table] = self._open.enter_context(files)
         return self._exports[table]
 
@@ -182,14 +190,27 @@ class AccountSource:
                 return self._read_growing(growing, state, first_day, watermark)
             case Newest() as newest:
                 return NewestReading(self.client, newest)
-            case Feed():
+            case Feed() | Inside():
                 raise LookupError(f"{table.name} is not read from the API")
+
+    def parents(self, table: Table) -> list[Record]:
+        """Read the parents of a table that is read for each of them; none of another table."""
+        parent = table.read.parent if isinstance(table.read, PerParent) else None
+        pages = self._read_collection(parent) if parent else []
+        return [record for page in pages for record in page.records]
 
     def deletion_requests(self) -> list[DeletionRequest]:
         """Read the requests to anonymise people that Ometria has received."""
         pages = self._read_collection(DELETION_REQUESTS_ENDPOINT)
         found = (deletion_request(record) for page in pages for record in page.records)
         return [request for request in found if request is not None]
+
+    def cancel(self) -> None:
+        """End, from another thread, each wait for an answer and each download."""
+        if self._client is not None:
+            self._client.cancel()
+        for export in tuple(self._exports.values()):
+            export.cancel()
 
     def close(self) -> None:
         """Close all connections."""
@@ -208,9 +229,10 @@ class AccountSource:
 
     def _read_collection(self, collection: Pages) -> list[Page]:
         """Read a small collection once a run, however many tables need it."""
-        if collection not in self._collections:
-            self._collections[collection] = list(read_pages(self.client, collection))
-        return self._collections[collection]
+        asked = collection.endpoint, collection.query
+        if asked not in self._collections:
+            self._collections[asked] = list(read_pages(self.client, collection))
+        return self._collections[asked]
 
     def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
         if collection.since is None:
@@ -295,6 +317,16 @@ class AccountSource:
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
+
+
+def due_since(state: TableState, now: datetime, parent: Record) -> datetime:
+    """
+    Return the time from which on some sync of the next week reads the changes of a list again.
+
+    BEGINNING if it reads them all.
+    """
+    since = Refreshed(state, now + FULL_ROUND).since(parent)
+    return BEGINNING if since is None else since
 
 
 def _own_limits(catalog: Catalog) -> dict[str, int]:

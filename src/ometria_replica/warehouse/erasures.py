@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
-from ometria_replica.raw_records import raw_table
+from ometria_replica.history import stored
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.people import Found, People, id_parts
@@ -31,14 +33,18 @@ from ometria_replica.warehouse.state_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
+    from ometria_replica.batch import Lease
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.leases import Leases
     from ometria_replica.warehouse.suppression_list import SuppressionList
+
+    NewLease = Callable[[], Lease]
 
 Outcome = Literal["removed", "blanked"]
 
@@ -61,15 +67,26 @@ class Wanted:
     secret: bytes | None = None
     again: bool = False
 
+    @property
+    def stored(self) -> tuple[Table, ...]:
+        """The tables that may hold something of the people: histories, too, if they are there."""
+        return tuple(each for table in self.tables for each in stored(table))
+
+    @property
+    def records(self) -> tuple[Table, ...]:
+        """The tables of the records of these people, if they are there."""
+        return tuple(each for table in self.tables for each in records_of(table))
+
 
 @dataclass(frozen=True)
 class Receipt:
     """
     An erasure of a source, without personal data.
 
-    *rows* counts by table. *emptied* are the tables that have no row of the source left.
-    *finished_at* None: it did not end. *remains* says what the storage may still hold, as a
-    sentence; empty for nothing, and None until what rows have left there is removed.
+    *rows* counts by table. *quoted* texts of other people's rows lost an address. *emptied* are the
+    tables that have no row of the source left. *finished_at* None: it did not end. *remains* says
+    what the storage may still hold, as a sentence; empty for nothing, and None until what rows have
+    left there is removed.
     """
 
     erasure_id: str
@@ -82,6 +99,7 @@ class Receipt:
     addresses: int
     customers: int
     rejects: int
+    quoted: int
     rows: dict[str, int]
     emptied: tuple[str, ...]
     remains: str | None
@@ -89,10 +107,16 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Erasures(Part):
-    """The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB."""
+    """
+    The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB.
+
+    Where an erasure is given a *lease*, which gives that of the source, from now on, it renews the
+    lease that the caller holds, and raises Busy if another run has taken it over.
+    """
 
     mapping: DuckDBPyConnection
     suppressions: SuppressionList
+    leases: Leases
 
     @reads("looking for a person")
     def find(self, wanted: Wanted) -> Found:
@@ -114,19 +138,22 @@ class Erasures(Part):
         finally:
             people.forget()
 
-    def erase(self, wanted: Wanted, outcome: Outcome, now: datetime, erasure_id: str) -> Receipt:
-        """
-        Remove people from all tables, or blank their events, and suppress their ids.
-
-        The lease of the source is the caller's.
-        """
+    def erase(
+        self,
+        wanted: Wanted,
+        outcome: Outcome,
+        now: datetime,
+        erasure_id: str,
+        lease: NewLease | None = None,
+    ) -> Receipt:
+        """Remove people from all tables, or blank their events, and suppress their ids."""
         with self.sessions.open("erasing a person"):
             people = self.people(wanted)
             try:
                 found = self._find(wanted, people)
             finally:
                 people.forget()
-            return self.carry_out(wanted, found, outcome, now, erasure_id)
+            return self.carry_out(wanted, found, outcome, now, erasure_id, lease=lease)
 
     def carry_out(
         self,
@@ -136,6 +163,7 @@ class Erasures(Part):
         now: datetime,
         erasure_id: str,
         *,
+        lease: NewLease | None = None,
         alone: bool = False,
     ) -> Receipt:
         """
@@ -147,14 +175,23 @@ class Erasures(Part):
             receipt = _receipt(found, erasure_id, outcome, now)
             if self._engine.commits_rows_with_state:
                 with self._engine.transaction("the erasure"):
+                    self._renew(lease)
                     self._write_state(wanted, found, receipt, now, alone=alone)
-                    self._remove(wanted, found, outcome)
+                    for removal in self._removals(wanted, found, outcome):
+                        removal()
                     self._finish(wanted, receipt, now)
+                    self._renew(lease)  # Now: it may have taken long.
             else:
                 with self._engine.transaction("the suppressions"):
+                    self._renew(lease)
                     self._write_state(wanted, found, receipt, now, alone=alone)
-                self._remove(wanted, found, outcome)
+                for removal in self._removals(wanted, found, outcome):
+                    if lease and self.leases.is_due(lease()):
+                        with self._engine.transaction("the lease"):
+                            self._renew(lease)
+                    removal()
                 with self._engine.transaction("the erasure"):
+                    self._renew(lease)
                     self._finish(wanted, receipt, now)
         return self._read(erasure_id, wanted.source_id)[0]
 
@@ -184,7 +221,7 @@ class Erasures(Part):
 
     def people(self, wanted: Wanted) -> People:
         """Make what finds people in the tables of an account. Within a session of the caller."""
-        there = tuple(table for table in wanted.tables if self._engine.exists(table))
+        there = tuple(table for table in wanted.stored if self._engine.exists(table))
         return People(self._engine, self.mapping, there, wanted.source_id)
 
     # --- helpers ---
@@ -230,8 +267,8 @@ class Erasures(Part):
         with step("state of the erased"):
             self._delete(REJECTS, "reject_id", found.rejects, [])
             texts = [text for ids in found.people for _, text, _ in map(id_parts, ids)]
-            for table in wanted.tables:
-                keys, key = found.keys.get(table.name, ()), [wanted.source_id, table.name]
+            for table in wanted.stored:
+                keys, key = found.keys.get(table.label, ()), [wanted.source_id, table.name]
                 of_table = " AND source_id = ? AND table_name = ?"
                 self._delete(DELETED_UPSTREAM, "sync_key", keys, key, of_table)
                 if any(c.person and c.name == table.record_id for c in table.columns):
@@ -260,21 +297,44 @@ class Erasures(Part):
                 [*some, *key],
             )
 
-    def _remove(self, wanted: Wanted, found: Found, outcome: Outcome) -> None:
-        for raw in map(raw_table, wanted.tables):  # First: their rows tell whose they are.
-            if keys := found.keys.get(raw.full_name):
-                with step(f"erasure of {raw.full_name}"):
-                    self._engine.delete(
-                        raw, Selection(wanted.source_id, Values("__sync_key", keys))
-                    )
-        for table in sorted(wanted.tables, key=lambda table: len(table.people)):
-            if keys := found.keys.get(table.name):
+    def _renew(self, lease: NewLease | None) -> None:
+        if lease:
+            self.leases.renew(lease())
+
+    def _removals(
+        self, wanted: Wanted, found: Found, outcome: Outcome
+    ) -> Iterator[Callable[[], None]]:
+        """Give the changes of the tables one by one."""
+        for raw in wanted.records:  # First: their rows tell whose they are.
+            if keys := found.keys.get(raw.label):
                 selection = Selection(wanted.source_id, Values("__sync_key", keys))
-                with step(f"erasure of {table.name}"):
-                    if outcome == "blanked" and table.events:
-                        self._blank(table, selection)
-                    else:
-                        self._engine.delete(table, selection)
+                yield partial(self._remove, raw, selection, outcome)
+        for table in sorted(wanted.stored, key=lambda table: len(table.people)):
+            if found.past_addresses and table.label in found.keys and table.address:
+                by_address = Values(table.address.name, found.past_addresses)
+                selection = Selection(wanted.source_id, by_address)
+                yield partial(self._remove, table, selection, outcome)
+            if keys := found.keys.get(table.label):
+                selection = Selection(wanted.source_id, Values("__sync_key", keys))
+                yield partial(self._remove, table, selection, outcome)
+        for quotations in found.quotations:
+            for keys, value, parameters in quotations.updates():
+                selection = Selection(wanted.source_id, Values("__sync_key", keys))
+                values = {quotations.column: value}
+                yield partial(self._mask, quotations.table, selection, values, parameters)
+
+    def _remove(self, table: Table, selection: Selection, outcome: Outcome) -> None:
+        with step(f"erasure of {table.label}"):
+            if outcome == "blanked" and table.events:
+                self._blank(table, selection)
+            else:
+                self._engine.delete(table, selection)
+
+    def _mask(
+        self, table: Table, selection: Selection, values: dict[str, str], parameters: list[str]
+    ) -> None:
+        with step("quotations"):
+            self._engine.update(table, selection, values, parameters)
 
     def _blank(self, table: Table, selection: Selection) -> None:
         """Remove what is personal, and make the key random: an MD5 of an address can be guessed."""
@@ -334,6 +394,7 @@ def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> 
         addresses=found.ids("address"),
         customers=found.ids("customer"),
         rejects=len(found.rejects),
+        quoted=found.quoted,
         rows=found.rows,
         emptied=(),
         remains=None,
@@ -347,12 +408,12 @@ def _row(receipt: Receipt) -> list[object]:
 
 
 def _counts(receipt: Receipt, emptied: Collection[str]) -> str:
-    numbers = ("people", "profiles", "addresses", "customers", "rejects", "rows")
+    numbers = ("people", "profiles", "addresses", "customers", "rejects", "quoted", "rows")
     return json.dumps({**{n: getattr(receipt, n) for n in numbers}, "emptied": [*emptied]})
 
 
 def _numbers(counts: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(counts)
+    found: dict[str, Any] = {"quoted": 0, **json.loads(counts)}  # Older ones did not look for them.
     return {**found, "emptied": tuple(found["emptied"])}
 
 

@@ -22,13 +22,14 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.mapping import STAGED
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
-from ometria_replica.warehouse.remotes.base import Relation, StateChange
+from ometria_replica.warehouse.remotes.base import Relation, StateChange, retried
 from ometria_replica.warehouse.state_tables import (
     ERASURES,
     FILES,
@@ -197,19 +198,40 @@ class LocalMergeEngine(Engine):
     def stage(self, batch: Batch) -> None:
         """Copy the rows that the batch may replace; for a full read all rows, once."""
         tables = [batch.table, *(part.table for part in batch.parts)]
+        if batch.table.keeps_history:
+            tables.append(history_table(batch.table))
         wanted = {(table.full_name, batch.source_id) for table in tables if batch.is_full}
         self._full_copies &= wanted
         self._stage(batch.table, batch, self._replaceable(batch))
         for part in batch.parts:
             self._stage(part.table, batch, self._replaceable_of(part, batch.source_id))
 
+        if batch.table.keeps_history:
+            self._stage_history(history_table(batch.table), batch)
+
     def _stage(self, table: Table, batch: Batch, replaceable: Iterable[Selection]) -> None:
         copy = (table.full_name, batch.source_id)
         if copy in self._full_copies:
             return
-        self._copy(table, [Selection(batch.source_id)] if batch.is_full else list(replaceable))
+        self._copy(table, [Selection(batch.source_id)] if batch.is_full else replaceable)
         if batch.is_full:
             self._full_copies.add(copy)
+
+    def _stage_history(self, history: Table, batch: Batch) -> None:
+        """Copy the versions that hold: those of the batch's keys, or of a full read all, once."""
+        copy = (history.full_name, batch.source_id)
+        if copy in self._full_copies:
+            return
+        keys = None if batch.is_full else Values("__sync_key", self._staged_keys(STAGED))
+        held = Times("valid_to", untimed=True)
+        self._copy(history, [Selection(batch.source_id, keys, held)])
+        if batch.is_full:
+            self._full_copies.add(copy)
+
+    @override
+    def stage_more(self, table: Table, selection: Selection) -> None:
+        """Read from the remote what was not copied yet."""
+        self._copy_more(table, [selection], are_known=True)
 
     @override
     def prefetch(self, table: Table, selection: Selection) -> None:
@@ -262,6 +284,14 @@ class LocalMergeEngine(Engine):
         yield from self._remote.distinct(table, source_id, columns)
 
     @override
+    def containing(
+        self, table: Table, source_id: str, columns: Sequence[str], parts: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._remote.distinct(
+            table, source_id, ["__sync_key", *columns], containing=parts
+        )
+
+    @override
     def count(self, table: Table, selection: Selection) -> int:
         return self._remote.count(table, selection)
 
@@ -295,15 +325,22 @@ class LocalMergeEngine(Engine):
         values: Mapping[str, str],
         parameters: Sequence[object] = (),
     ) -> None:
-        """Remove the rows, then add what they become: a crash between the two loses them."""
+        """Write what the rows become in their place: a crash loses none, whatever their keys."""
         self.prefetch(table, selection)
+        here = self._local.name(table)
+        before = self._texts(f"SELECT __sync_key FROM {here}")
+        if not before:
+            return
         self._local.update(table, selection, values, parameters)
-        self._remote.delete(table, selection)
-        rows = Relation(
-            self._local.connection, f"SELECT {sql.names(table)} FROM {self._local.name(table)}"
-        )
+        gone = sorted({*before}.difference(self._texts(f"SELECT __sync_key FROM {here}")))
+        touched = Selection(selection.source_id)
+        if table.time:
+            touched = self._at_times(
+                touched, table.time, f"SELECT {sql.quoted(table.time)} FROM {here}"
+            )
+        rows = Relation(self._local.connection, f"SELECT {sql.names(table)} FROM {here}")
         with step("remote rows"):
-            self._remote.replace(table, Selection(selection.source_id), rows, adds=True)
+            retried(lambda: self._remote.replace(table, touched, rows, adds=False, gone=gone))
 
     @override
     def lock(self, table: StateTable) -> None:
@@ -346,12 +383,17 @@ class LocalMergeEngine(Engine):
 
         A staged row without a time may replace one that has a time, on any day.
         """
+        if batch.any_time:
+            return iter(
+                [Selection(batch.source_id, Values("__sync_key", self._staged_keys(STAGED)))]
+            )
         return self._replaceable_by(STAGED, batch.table, batch.source_id)
 
     def _replaceable_of(self, part: Part, source_id: str) -> Iterator[Selection]:
         """Select the rows that a part may replace, and those inside the batch's records."""
-        if part.parent:
-            yield Selection(source_id, Values(part.parent, self._staged_keys(STAGED)))
+        if part.parent and part.whole:
+            records = self._texts(f"SELECT DISTINCT parent FROM {part.whole}")
+            yield Selection(source_id, Values(part.parent, records))
         else:
             yield from self._replaceable_by(part.staged, part.table, source_id)
 
@@ -376,18 +418,24 @@ class LocalMergeEngine(Engine):
         if table.time is None:
             return Selection(changes.source_id)
         time = sql.quoted(table.time)
-        times = (
-            f"(SELECT {time} AS moment FROM {changes.rows} UNION ALL SELECT {time}"
+        return self._at_times(
+            Selection(changes.source_id),
+            table.time,
+            f"SELECT {time} FROM {changes.rows} UNION ALL SELECT {time}"
             f" FROM {self._local.name(table)} t"
-            f" JOIN {changes.replaced} r ON t.rowid = r.target_row)"
+            f" JOIN {changes.replaced} r ON t.rowid = r.target_row",
         )
+
+    def _at_times(self, selection: Selection, column: str, times: str) -> Selection:
+        """Select the part of *selection* with the *times*, a query, of each day."""
+        moments = f"({times}) AS times(moment)"
         bounds = self.rows(
-            f"SELECT min(moment), max(moment) FROM {times} WHERE moment IS NOT NULL"
+            f"SELECT min(moment), max(moment) FROM {moments} WHERE moment IS NOT NULL"
             " GROUP BY (moment AT TIME ZONE 'UTC')::DATE ORDER BY ALL"
         )
-        untimed = self.scalar(f"SELECT count(*) FROM {times} WHERE moment IS NULL") > 0
+        untimed = self.scalar(f"SELECT count(*) FROM {moments} WHERE moment IS NULL") > 0
         spans = tuple(Span(first, last) for first, last in bounds)
-        return Selection(changes.source_id, times=Times(table.time, spans, untimed))
+        return replace(selection, times=Times(column, spans, untimed))
 
     def _differing(self, changes: Changes) -> Changes:
         """
@@ -417,12 +465,18 @@ class LocalMergeEngine(Engine):
         """Copy rows of the remote, each once, in place of what was copied before."""
         self._local.create_schema(table.schema)
         self._local.create_table(table)
+        self.execute(f"DELETE FROM {self._local.name(table)}")
+        if self._remote.columns(table):
+            self._copy_more(table, selections)
+
+    def _copy_more(
+        self, table: Table, selections: Iterable[Selection], *, are_known: bool = False
+    ) -> None:
+        """Copy rows that are not here yet, of which the first selection has none, or some do."""
         here, names = self._local.name(table), sql.names(table)
-        self.execute(f"DELETE FROM {here}")
-        if not self._remote.columns(table):
-            return
         for place, selection in enumerate(selections):
-            anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if place else ""
+            may_be_here = place or are_known
+            anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if may_be_here else ""
             for rows in self._remote.read(table, selection):
                 self._insert(
                     f"INSERT INTO {here} ({names}) SELECT {names} FROM {_SENT}{anew}", rows

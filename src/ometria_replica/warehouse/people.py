@@ -15,10 +15,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
-from ometria_replica.mapping import words_sql
+from ometria_replica.mapping import (
+    MASKED,
+    addresses_sql,
+    mask_addresses,
+    without_escapes,
+    words_sql,
+)
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
-from ometria_replica.raw_records import raw_table
+from ometria_replica.raw_records import records_of
+from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks
+from ometria_replica.warehouse.disjoint_sets import DisjointSets
+from ometria_replica.warehouse.quotations import QuotationSearch
 from ometria_replica.warehouse.state_tables import REJECTS
 
 if TYPE_CHECKING:
@@ -31,8 +40,10 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.suppressions import PersonId, Suppressions
     from ometria_replica.warehouse.engines.base import Engine
+    from ometria_replica.warehouse.quotations import Quotations
 
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
+_SOUGHT = "sought_ids"
 _TEXTS_AT_ONCE = 5_000
 _IN_A_PATTERN = 200
 _SPECIAL = re.compile(r"[^\w@ ]", re.ASCII)
@@ -45,20 +56,30 @@ class Found:
     What a source holds of people.
 
     *people* are their ids, those of each that hang together; *keys* the keys of their rows by
-    table, and *rejects* the ids of their rejects. *not_followed* names the excluded columns, by
-    which no row can be found. The rows are in the temporary tables :func:`held`.
+    table, once for each row, and *rejects* the ids of their rejects. *quotations* are the texts of
+    other rows that quote an address of theirs. *not_followed* names the excluded columns, by which
+    no row can be found. *past_addresses* are those of people who are not erased, in versions of
+    their rows that have ended. The rows are in the temporary tables :func:`held`. Tables have
+    their labels.
     """
 
     source_id: str
     people: tuple[frozenset[str], ...]
     keys: Mapping[str, tuple[str, ...]]
     rejects: tuple[str, ...]
+    quotations: tuple[Quotations, ...] = ()
     not_followed: tuple[str, ...] = ()
+    past_addresses: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
         """The number of rows by table."""
         return {name: len(keys) for name, keys in self.keys.items()}
+
+    @property
+    def quoted(self) -> int:
+        """The number of texts of other rows that quote an address."""
+        return sum(len(each.texts) for each in self.quotations)
 
     def ids(self, kind: PersonId) -> int:
         """Count the ids of a kind; an id that is known as such and by its pseudonym is one."""
@@ -76,7 +97,7 @@ class Found:
 
 def held(table: Table) -> str:
     """Name the temporary table with the rows of *table* that were found."""
-    return sql.quoted(f"held {table.schema}.{table.name}")
+    return sql.quoted(f"held {table.label}")
 
 
 def id_parts(name: str) -> tuple[PersonId, str, bool]:
@@ -109,6 +130,12 @@ class People:
         self._make(_LINKS, "place BIGINT, id VARCHAR")
         self._make(_KNOWN, "id VARCHAR")
         self._add_wanted(wanted)
+        self._make(_SOUGHT, "id VARCHAR")
+        if also:
+            self.connection.execute(
+                f"INSERT INTO {_SOUGHT} SELECT unnest($hashes::VARCHAR[])",
+                {"hashes": sorted(also.hashes)},
+            )
         for table in self._searched:
             self._read_values(table)
             self._add_links(table)
@@ -116,22 +143,26 @@ class People:
                 self._add_suppressed(table, also)
         if follow:
             self._follow()
-        for table in self._searched:
+        self.connection.execute(f"INSERT INTO {_SOUGHT} FROM {_KNOWN}")
+        for table in self._holding:
             self._read_rows(table)
-        for table in self._searched:
-            self._read_records(table)
+        for table in self._holding if follow else ():
+            self._read_inside(table)
+        for table, raw in self._records:
+            self._read_records(table, raw, also)
         keys = {name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
                 for name, table in self._named.items()}  # fmt: skip
         return Found(
             self.source_id,
             tuple(self._parted()),
             keys,
-            tuple(self._rejects()),
+            tuple(self._rejects(also)),
+            tuple(self._quotations(also)),
             tuple(
                 f"{table.name}.{column.name}"
                 for table in self.tables
                 for column in table.columns
-                if column.person and column.treatment == "excluded"
+                if column.person and column.treatment == "excluded" and table.label == table.name
             ),
         )
 
@@ -156,7 +187,7 @@ class People:
         for table in self._named.values():
             for name in (held(table), _values(table)):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
-        for name in (_LINKS, _KNOWN):
+        for name in (_LINKS, _KNOWN, _SOUGHT):
             self.connection.execute(f"DROP TABLE IF EXISTS {name}")
 
     # --- ids ---
@@ -167,11 +198,29 @@ class People:
 
     @property
     def _named(self) -> dict[str, Table]:
-        """The tables of which rows are found: by their names, those of records by full names."""
-        records = {table.name: raw_table(table) for table in self._searched}
-        return {table.name: table for table in self._searched} | {
-            raw.full_name: raw for raw in records.values() if self.engine.exists(raw)
-        }
+        """The tables of which rows are found, by their labels."""
+        tables = [*self._holding, *(raw for _, raw in self._records)]
+        return {table.label: table for table in tables}
+
+    @property
+    def _records(self) -> list[tuple[Table, Table]]:
+        """The tables with an id of which records are kept, each with that of the records."""
+        return [
+            (table, raw)
+            for table in self._searched
+            for raw in records_of(table)
+            if self.engine.exists(raw)
+        ]
+
+    @property
+    def _holding(self) -> list[Table]:
+        """The tables that may hold a person: those with an id, and what is inside their records."""
+        return [table for table in self.tables if _id_columns(table) or self._parent(table)]
+
+    def _parent(self, table: Table) -> Table | None:
+        """Find the table, among those with an id, that *table* is inside."""
+        name = table.read.parent if isinstance(table.read, Inside) else None
+        return next((each for each in self._searched if each.name == name), None)
 
     @property
     def _pseudonyms(self) -> Pseudonyms | None:
@@ -238,21 +287,15 @@ class People:
         )
 
     def _add_suppressed(self, table: Table, suppressions: Suppressions) -> None:
-        self._make("sought_hashes", "hash VARCHAR")
-        self.connection.execute(
-            "INSERT INTO sought_hashes SELECT unnest($hashes::VARCHAR[])",
-            {"hashes": sorted(suppressions.hashes)},
-        )
         for column in _id_columns(table):
             hashes = suppressions.sql(column.person or "profile", sql.quoted(column.name))
             self._execute(
                 f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM"
                 f" (SELECT unnest([{', '.join(self._ids(column))}]) AS id FROM"
                 f" (SELECT *, unnest([{', '.join(hashes)}]) AS hash FROM {_values(table)})"
-                " SEMI JOIN sought_hashes USING (hash)) WHERE id IS NOT NULL",
+                f" WHERE hash IN (SELECT id FROM {_SOUGHT})) WHERE id IS NOT NULL",
                 suppressions,
             )
-        self.connection.execute("DROP TABLE sought_hashes")
 
     def _follow(self) -> None:
         """Add the ids that stand in a row with a known one, until there is none."""
@@ -267,23 +310,13 @@ class People:
 
     def _parted(self) -> Iterator[frozenset[str]]:
         """Part the known ids into those of each person."""
-        owner: dict[str, str] = {
-            name: name for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN}")
-        }
-
-        def first(name: str) -> str:
-            while owner[name] != name:
-                owner[name] = owner[owner[name]]
-                name = owner[name]
-            return name
-
-        beside: dict[int, str] = {}
+        sets, beside = DisjointSets(), dict[int, str]()
         for place, name in self._rows(f"SELECT place, id FROM {_LINKS} SEMI JOIN {_KNOWN}"
                                       " USING (id)"):  # fmt: skip
-            owner[first(name)] = first(beside.setdefault(place, name))
+            sets.join(name, beside.setdefault(place, name))
         people: dict[str, set[str]] = {}
-        for name in sorted(owner):
-            people.setdefault(first(name), set()).add(name)
+        for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN} ORDER BY id"):
+            people.setdefault(sets.name(name), set()).add(name)
         yield from map(frozenset, people.values())
 
     # --- rows ---
@@ -291,21 +324,13 @@ class People:
     def _read_rows(self, table: Table) -> None:
         """Copy the rows with a known id, each once."""
         self._make_held(table)
-        names = sql.names(table)
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
             texts = self._texts(
                 f"SELECT DISTINCT text FROM (SELECT {sql.quoted(column.name)} AS text,"
                 f" unnest([{ids}]) AS id FROM {_values(table)}) SEMI JOIN {_KNOWN} USING (id)"
             )
-            selection = Selection(self.source_id, Values(column.name, texts))
-            for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if texts else ():
-                for rows in self.engine.read(table, part):
-                    self._insert(
-                        f"INSERT INTO {held(table)} SELECT {names}",
-                        rows,
-                        f" ANTI JOIN {held(table)} USING (__sync_key)",
-                    )
+            self._copy(table, Selection(self.source_id, Values(column.name, texts)))
         if columns := [c for c in table.columns if c.holds_record and not c.treatment]:
             self._read_naming(table, columns)
 
@@ -320,35 +345,39 @@ class People:
                 f" SEMI JOIN (SELECT __sync_key FROM (SELECT __sync_key, unnest([{ids}]) AS id"
                 f" FROM (SELECT __sync_key, unnest({words}) AS word FROM {_ARRIVED}))"
                 f" SEMI JOIN {_KNOWN} USING (id)) USING (__sync_key)"
-                f" ANTI JOIN {held(table)} USING (__sync_key)",
+                f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
             )
 
-    def _read_records(self, table: Table) -> None:
-        """Copy the records of the rows that were found, and those that quote a known address."""
-        raw = raw_table(table)
-        if not self.engine.exists(raw):
-            return
+    def _read_records(self, table: Table, raw: Table, also: Suppressions | None) -> None:
+        """Copy the records of the rows that were found, and those that quote a sought address."""
         self._make_held(raw)
-        keys = self._texts(f"SELECT __sync_key FROM {held(table)}")
-        for part in chunks(Selection(self.source_id, Values("__sync_key", keys)),
-                           _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if keys else ():  # fmt: skip
-            for rows in self.engine.read(raw, part):
-                self._insert(f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}", rows)
-        addresses = self._texts(
-            f"SELECT DISTINCT id[9:] FROM {_KNOWN} WHERE starts_with(id, 'address:')"
-        )
-        if not addresses:
+        keys = self._texts(f"SELECT DISTINCT __sync_key FROM {held(table)}")
+        self._copy(raw, Selection(self.source_id, Values("__sync_key", keys)))
+        addresses = self._addresses()
+        if not addresses and also is None:
             return
-        quoted = " OR ".join(
-            f"regexp_matches(record, {sql.literal(_any_of(addresses[n : n + _IN_A_PATTERN]))}, 'i')"
-            for n in range(0, len(addresses), _IN_A_PATTERN)
-        )
         for some in self.engine.scan(raw, Selection(self.source_id)):
-            self._insert(
-                f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}",
-                some,
-                f" ANTI JOIN {held(raw)} USING (__sync_key) WHERE {quoted}",
-            )
+            sought = sorted({*addresses, *self._sought_in(some, also)})
+            if sought:
+                self._insert(
+                    f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}",
+                    some,
+                    f" ANTI JOIN {held(raw)} USING (__sync_key) WHERE {_quoting(sought)}",
+                )
+
+    def _sought_in(
+        self, records: pa.RecordBatch | pa.Table, also: Suppressions | None
+    ) -> tuple[str, ...]:
+        """Read the addresses in *records* of which only a hash is known."""
+        if also is None:
+            return ()
+        found = addresses_sql(without_escapes("record"))
+        self.connection.register(_ARRIVED, records)
+        try:
+            words = f"(SELECT DISTINCT unnest({found}) AS word FROM {_ARRIVED})"
+            return self._naming("word", words, ["address"], also)
+        finally:
+            self.connection.unregister(_ARRIVED)
 
     def _make_held(self, table: Table) -> None:
         columns = ", ".join(
@@ -356,8 +385,28 @@ class People:
         )
         self._make(held(table), columns)
 
-    def _rejects(self) -> Iterable[str]:
-        """Find the rejects of rows that were found, and those whose text names a known id."""
+    def _read_inside(self, table: Table) -> None:
+        """Copy the rows inside records that were found, which need not name the person."""
+        parent, column = self._parent(table), table.parent_column
+        if parent is None or column is None:
+            return
+        ids = self._texts(
+            f"SELECT DISTINCT {sql.quoted(parent.record_id or '')} FROM {held(parent)} ORDER BY ALL"
+        )
+        self._copy(table, Selection(self.source_id, Values(column.name, ids)))
+
+    def _copy(self, table: Table, selection: Selection) -> None:
+        """Copy rows, those that are not copied yet."""
+        for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
+            for rows in self.engine.read(table, part):
+                self._insert(
+                    f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
+                    rows,
+                    f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
+                )
+
+    def _rejects(self, also: Suppressions | None) -> Iterable[str]:
+        """Find the rejects of rows that were found, and those whose text names a sought id."""
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only an erasure needs it.
 
         found = self.engine.rows(
@@ -372,22 +421,56 @@ class People:
             rows = pa.record_batch(columns, ["reject_id", "table_name", "sync_key", "raw"])
             self._insert(f"INSERT INTO {_RAW} SELECT *", rows)
         rejects: set[str] = set()
-        for table in self._searched:
+        for table in self._holding:
             of_table = f"{_RAW} WHERE table_name = {sql.literal(table.name)}"
             rejects |= {*self._texts(
                 f"SELECT reject_id FROM {of_table}"
                 f" AND sync_key IN (SELECT __sync_key FROM {held(table)})"
             )}  # fmt: skip
             kinds = table.kinds_named
-            ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
-            ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
+            if kinds:
+                words = f"(SELECT reject_id, unnest({words_sql('raw')}) AS word FROM {of_table})"
+                rejects |= {*self._naming("reject_id", words, kinds, also)}
+        quoting = f"(SELECT raw AS text FROM {_RAW})"
+        if mask_addresses(self.connection, quoting, self._addresses()):  # In any form of writing.
             rejects |= {*self._texts(
-                f"SELECT DISTINCT reject_id FROM (SELECT reject_id, unnest([{', '.join(ids)}])"
-                f" AS id FROM (SELECT reject_id, unnest({words_sql('raw')}) AS word"
-                f" FROM {of_table})) SEMI JOIN {_KNOWN} USING (id)"
+                f"SELECT reject_id FROM {_RAW} WHERE raw IN (SELECT text FROM {MASKED})"
             )}  # fmt: skip
         self.connection.execute(f"DROP TABLE {_RAW}")
         return sorted(rejects)
+
+    def _naming(
+        self, column: str, words: str, kinds: Iterable[PersonId], also: Suppressions | None
+    ) -> tuple[str, ...]:
+        """Read *column* where ``word`` of the relation *words* is a sought id of one of *kinds*."""
+        ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
+        ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
+        ids += [each for kind in kinds for each in (also.sql(kind, "word") if also else ())]
+        return self._texts(
+            f"SELECT DISTINCT {column} FROM (SELECT {column}, unnest([{', '.join(ids)}]) AS id"
+            f" FROM {words}) SEMI JOIN {_SOUGHT} USING (id)",
+            also,
+        )
+
+    def _quotations(self, also: Suppressions | None) -> Iterator[Quotations]:
+        """Find the texts of other rows that quote a known address, or one of a sought hash."""
+        is_by_hash = also is not None or "address" in self._hashed
+        search = QuotationSearch(
+            self.engine,
+            self.connection,
+            self.source_id,
+            self._addresses(),
+            lambda words: self._naming("word", words, ["address"], also) if is_by_hash else (),
+        )
+        for table in self.tables:
+            yield from search.of(table, held(table) if table in self._holding else None)
+
+    def _addresses(self) -> tuple[str, ...]:
+        """Read the known addresses that are no pseudonyms."""
+        return self._texts(
+            f"SELECT substr(id, {len('address:') + 1}) FROM {_KNOWN}"
+            " WHERE starts_with(id, 'address:') ORDER BY ALL"
+        )
 
     # --- statements ---
 
@@ -405,25 +488,30 @@ class People:
         parameters = parameters_in(statement, self._pseudonyms, suppressions)
         self.connection.execute(statement, parameters)
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        return self.connection.execute(query, parameters_in(query, self._pseudonyms)).fetchall()
+    def _rows(self, query: str, suppressions: Suppressions | None = None) -> list[tuple[Any, ...]]:
+        parameters = parameters_in(query, self._pseudonyms, suppressions)
+        return self.connection.execute(query, parameters).fetchall()
 
-    def _texts(self, query: str) -> tuple[str, ...]:
-        return tuple(str(text) for (text,) in self._rows(query))
+    def _texts(self, query: str, suppressions: Suppressions | None = None) -> tuple[str, ...]:
+        return tuple(str(text) for (text,) in self._rows(query, suppressions))
 
     def _count(self, name: str) -> int:
         ((number,),) = self.connection.execute(f"SELECT count(*) FROM {name}").fetchall()
         return int(number)
 
 
-def _any_of(texts: Iterable[str]) -> str:
-    """Write a pattern that finds any of *texts* within JSON."""
-    written = (json.dumps(text, ensure_ascii=False)[1:-1] for text in texts)
-    return "|".join(_SPECIAL.sub(r"\\\g<0>", text) for text in written)
+def _quoting(addresses: Sequence[str]) -> str:
+    """Write the condition that a record quotes any of *addresses*, written as within JSON."""
+    written = [json.dumps(text, ensure_ascii=False)[1:-1] for text in addresses]
+    patterns = [_SPECIAL.sub(r"\\\g<0>", text) for text in written]
+    return " OR ".join(
+        f"regexp_matches(record, {sql.literal('|'.join(patterns[n : n + _IN_A_PATTERN]))}, 'i')"
+        for n in range(0, len(patterns), _IN_A_PATTERN)
+    )
 
 
 def _values(table: Table) -> str:
-    return sql.quoted(f"ids of {table.name}")
+    return sql.quoted(f"ids of {table.label}")
 
 
 def _id_columns(table: Table) -> list[Column]:

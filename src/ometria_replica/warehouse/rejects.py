@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
 from ometria_replica.failpoints import step
+from ometria_replica.history import stored
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
-from ometria_replica.selection import Selection, Values
+from ometria_replica.schema import HISTORY_SCHEMA
+from ometria_replica.selection import Selection, Times, Values
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, RETRY_FILE, WATERMARKS
@@ -58,8 +60,7 @@ class Rejects(Part):
         Drop those that the batch's rows and files resolve.
         """
         with step("rejects"):
-            if self._may_change(batch):
-                self._write_rows(changes, batch)
+            self._write_rows(changes, batch, REJECTED)
             unreadable = [
                 file_reject(batch.source_id, batch.table.name, entry.file, entry.unreadable_because)
                 for entry in batch.files
@@ -68,21 +69,34 @@ class Rejects(Part):
             stamp = (batch.synced_at, batch.run_id)
             self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
 
-    def _may_change(self, batch: Batch) -> bool:
+    def write_part(self, changes: Changes, batch: Batch, rejected: str) -> None:
+        """Do the same for a part of *batch*, whose rejects are in the table *rejected*."""
+        with step("rejects"):
+            self._write_rows(changes, batch, rejected)
+            if changes.removes:
+                self._engine.execute(
+                    f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ?"
+                    f" AND table_name = ? AND sync_key IN (SELECT __sync_key FROM {changes.gone})",
+                    [changes.source_id, changes.table.name],
+                )
+
+    def _may_change(self, changes: Changes, rejected: str) -> bool:
         """Return whether the batch or the warehouse has rejects: mostly neither has."""
         found = self._engine.rows(
-            f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {REJECTED}) OR EXISTS (SELECT 1"
+            f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {rejected}) OR EXISTS (SELECT 1"
             f" FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?)",
-            [batch.source_id, batch.table.name],
+            [changes.source_id, changes.table.name],
         )
         return bool(found)
 
-    def _write_rows(self, changes: Changes, batch: Batch) -> None:
+    def _write_rows(self, changes: Changes, batch: Batch, rejected: str) -> None:
         """Drop the rejects that the batch resolves, and add its own."""
-        rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
+        if not self._may_change(changes, rejected):
+            return
+        rejects, key = self._engine.name(REJECTS), [changes.source_id, changes.table.name]
         resolved: list[tuple[str, list[str]]] = [
             (f"sync_key IN (SELECT __sync_key FROM {changes.rows})", []),
-            (f"reject_id IN (SELECT reject_id FROM {REJECTED})", []),
+            (f"reject_id IN (SELECT reject_id FROM {rejected})", []),
         ]
         if files := [entry.file.name for entry in batch.files]:
             resolved.append((f"origin IN ({', '.join('?' for _ in files)})", files))
@@ -95,7 +109,7 @@ class Rejects(Part):
         self._engine.execute(
             f"INSERT INTO {rejects} ({', '.join(REJECTS.column_names)})"
             f" SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
-            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {rejected}"
             f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
             " ORDER BY reject_id, origin, position",
             [batch.synced_at, batch.run_id],
@@ -147,7 +161,10 @@ class Rejects(Part):
         ]
         for start in range(0, len(found), _AT_ONCE):
             some = found[start : start + _AT_ONCE]
-            self._fill_in(source_id, table, column, {key: value for _, key, value in some})
+            of_keys = {key: value for _, key, value in some}
+            for each in stored(table):
+                if each is table or self._engine.exists(each):
+                    self._fill_in(source_id, each, column, of_keys)
             self._engine.execute(
                 f"DELETE FROM {self._engine.name(REJECTS)}"
                 f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
@@ -161,14 +178,16 @@ class Rejects(Part):
         """
         Put values, by the ``__sync_key`` of their rows, where the column is null.
 
-        A value that came since then stays.
+        A value that came since then stays, and so do versions that have ended.
         """
         engine, name, kind = (
             self._engine,
             sql.quoted(column.name),
             self._engine.types[column.type],
         )
-        engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values))))
+        is_history = table.schema == HISTORY_SCHEMA
+        held = Times("valid_to", untimed=True) if is_history else None
+        engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values)), held))
         places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in values)
         engine.temporary(
             _KNOWN,
@@ -179,7 +198,8 @@ class Rejects(Part):
             _UNFILLED,
             f"SELECT t.{engine.row_id} AS target_row FROM {engine.name(table)} t"
             f" JOIN {_KNOWN} ON t.__sync_key = {_KNOWN}.key"
-            f" WHERE t.__source_id = ? AND t.{name} IS NULL",
+            f" WHERE t.__source_id = ? AND t.{name} IS NULL"
+            f"{' AND t.valid_to IS NULL' if is_history else ''}",
             [source_id],
             by_index=True,
         )

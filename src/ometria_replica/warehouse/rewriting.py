@@ -18,7 +18,7 @@ from ometria_replica.mapping import (
     without_addresses,
 )
 from ometria_replica.pseudonyms import is_pseudonym, parameters_in
-from ometria_replica.raw_records import raw_table
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.changes import Changes
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.key_texts import TimeForm
 
 _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"
+_OWN, _MOVED = "own_values", "moved_keys"
 _SAMPLE = 100  # Rows whose form of time is looked for at once: a table has one form, or a few.
 _AT_ONCE = 50_000  # Rows of a batch, where not all are written in one transaction.
 _MOST_KEYS = 2_000
@@ -61,7 +62,7 @@ class Rewritten:
 
 
 @dataclass(frozen=True)
-class Rewriting(Part):
+class RowRewriting(Part):
     """Rewrites rows. *mapping* is the DuckDB in which records are mapped."""
 
     mapping: DuckDBPyConnection
@@ -73,7 +74,7 @@ class Rewriting(Part):
         They are copied to temporary tables, so that the warehouse stays as it is.
         """
         self.mapping.execute("SET TimeZone = 'UTC'")
-        name = f"rewritten_{wanted.name}"
+        name = f"rewritten_{wanted.label}"
         with self.sessions.open(f"reading {stored.name}"):
             self._copy(stored, source_id)
         texts, new = KeyTexts(stored, source_id), _new_texts(stored, wanted)
@@ -109,17 +110,26 @@ class Rewriting(Part):
             for first in range(0, rewritten.rows, _AT_ONCE):
                 self._write_batch(rewritten, batch, first)
         elif rewritten.has_new_keys:
-            self._stage(rewritten)
+            own = self._engine.own_columns(table)
+            if own:
+                self._set_aside(rewritten, source_id, own)
+            self.stage(rewritten)
             self._engine.stage(batch)
             self._engine.delete(table, Selection(source_id))
-            self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
             counts = Loaded(inserted=rewritten.rows - rewritten.merged)
-            self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
+            self.insert_staged(table, source_id, counts)
+            if own:
+                self._put_back(table, source_id, own)
         else:
-            self._stage(rewritten)
+            self.stage(rewritten)
             self._engine.stage(batch)
             self._apply(replace(compare(self._engine, batch), state=None))
         self._mend_state(rewritten, source_id)
+
+    def insert_staged(self, table: Table, source_id: str, counts: Loaded) -> None:
+        """Insert the staged rows, none of which replaces another."""
+        self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
+        self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
 
     def remove(self, table: Table, source_id: str, now: datetime) -> None:
         """Remove the rows of a source, and their rejects, and let the next run read them again."""
@@ -133,9 +143,9 @@ class Rewriting(Part):
 
     def forget_records(self, table: Table, source_id: str) -> None:
         """Remove records that were kept before columns were treated: they hold the values."""
-        raw = raw_table(table)
-        if self._engine.exists(raw):
-            self._engine.delete(raw, Selection(source_id))
+        for raw in records_of(table):
+            if self._engine.exists(raw):
+                self._engine.delete(raw, Selection(source_id))
 
     def _apply(self, changes: Changes) -> None:
         with step("rewritten rows"):
@@ -143,10 +153,36 @@ class Rewriting(Part):
         for name in (STAGED, REJECTED):  # Another table may follow in the same transaction.
             self._engine.execute(f"DROP TABLE IF EXISTS {name}")
 
+    def _set_aside(self, rewritten: Rewritten, source_id: str, own: Sequence[str]) -> None:
+        """Keep the values of a user's columns by the new key; not of rows that become one."""
+        self.mapping.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_MOVED} AS"
+            " SELECT __sync_key AS new_key, min(_old_key) AS old_key"
+            f" FROM {quoted(rewritten.name)} GROUP BY __sync_key HAVING count(*) = 1"
+        )
+        self._engine.share(_MOVED)
+        values = ", ".join(f"t.{name}" for name in own)
+        self._engine.temporary(
+            _OWN,
+            f"SELECT new_key, {values} FROM {self._engine.name(rewritten.table)} t"
+            f" JOIN {_MOVED} ON t.__sync_key = old_key WHERE t.__source_id = ?",
+            [source_id],
+        )
+
+    def _put_back(self, table: Table, source_id: str, own: Sequence[str]) -> None:
+        values = ", ".join(f"{name} = {_OWN}.{name}" for name in own)
+        self._engine.execute(
+            f"UPDATE {self._engine.name(table)} t SET {values} FROM {_OWN}"
+            f" WHERE t.__source_id = ? AND t.__sync_key = {_OWN}.new_key",
+            [source_id],
+        )
+        for name in (_OWN, _MOVED):  # Another table may follow in the same transaction.
+            self._engine.execute(f"DROP TABLE IF EXISTS {name}")
+
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
         """Write some rows, and only then delete those with their old keys."""
         where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
-        self._stage(rewritten, f"{where} AND _kept")
+        self.stage(rewritten, f"{where} AND _kept")
         self._engine.stage(batch)
         with step("rewritten rows"):
             self._engine.apply(replace(compare(self._engine, batch), state=None))
@@ -158,7 +194,8 @@ class Rewriting(Part):
         for part in chunks(selection, _MOST_KEYS, _MOST_KEYS) if keys else ():
             self._engine.delete(batch.table, part)
 
-    def _stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
+    def stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
+        """Stage rewritten rows in the DuckDB in which records are mapped."""
         Staging(self.mapping, rewritten.table, "", "")  # Makes the tables of a batch.
         names = ", ".join(quoted(column.name) for column in rewritten.table.all_columns)
         self.mapping.execute(

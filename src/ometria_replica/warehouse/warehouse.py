@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
+from ometria_replica.batch import Loaded
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.raw_records import raw_table
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
@@ -23,6 +25,7 @@ from ometria_replica.warehouse.noted_fields import NotedFields
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
+from ometria_replica.warehouse.seeding import Seeding
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
+    from ometria_replica.batch import Batch, BatchSize, Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import ColumnTreatment, StateTable, Table
     from ometria_replica.selection import Selection
@@ -75,12 +78,13 @@ class Warehouse:
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
-        self.erasures = Erasures(self.sessions, connection, self.suppressions)
+        self.erasures = Erasures(self.sessions, connection, self.suppressions, self.leases)
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
         self.fields = NotedFields(self.sessions)
         self.records = KeptRecords(self.sessions, connection)
+        self._seeding = Seeding(self.sessions, self.leases)
         self._engine = engine
         self._catalog = catalog
         self._records = [raw_table(table) for table in catalog if table.keeps_records]
@@ -104,7 +108,7 @@ class Warehouse:
         newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
-            tables = [*self._catalog, *self._records]
+            tables = [*self._catalog, *self._histories(owner), *self._records]
             self._engine.look_up(tables)
             for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
@@ -201,10 +205,8 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            records = map(raw_table, self._catalog.every)  # Also of a setting that is switched off.
-            return self._engine.forget_deleted(
-                [*self._catalog, *records, *STATE_TABLES, *OLD_TABLES]
-            )
+            tables = (*self._catalog.stored, *self._catalog.records)
+            return self._engine.forget_deleted([*tables, *STATE_TABLES, *OLD_TABLES])
 
     def forget_erased(self, source_ids: Iterable[str]) -> None:
         """Do as forget_deleted, and note in the receipts of the sources what remains."""
@@ -241,13 +243,19 @@ class Warehouse:
 
     def _load(self, batch: Batch) -> Loaded:
         with self.sessions.open(f"loading {batch.table.name}"):
+            seeded = self._seeding.seed(batch)
             self._engine.stage(batch)
             changes = compare_all(self._engine, batch)
             if not self.sessions.dry_run:
                 with self._engine.transaction("the batch"):
                     self._write(changes, batch)
-        own, *parts = changes
-        return replace(own.counts, parts={each.table.full_name: each.counts for each in parts})
+        own, *others = changes
+        parts = {each.table.full_name: each.counts for each in others}
+        if batch.table.keeps_history:
+            name = history_table(batch.table).full_name
+            begun = parts.get(name, Loaded())
+            parts[name] = replace(begun, inserted=begun.inserted + seeded)
+        return replace(own.counts, parts=parts)
 
     def _write(self, changes: Sequence[Changes], batch: Batch) -> None:
         if batch.lease and self._must_renew(changes, batch.lease):
@@ -260,11 +268,21 @@ class Warehouse:
         self.rejects.write(changes[0], batch)
         self.fields.write(batch)
         self.state.write(changes[0], batch)
+        of_tables = {each.table.full_name: each for each in changes}
+        for part in batch.parts:
+            each = of_tables[part.table.full_name]
+            if part.rejected:
+                self.rejects.write_part(each, batch, part.rejected)
+            if part.parent:
+                self.state.write_inside(each, batch)
 
     def _must_renew(self, changes: Sequence[Changes], lease: Lease) -> bool:
         """Return True, unless no row is written: then now and then is enough."""
         is_idle = all(each.is_idle for each in changes) and not self._engine.rewrites_unchanged
         return not is_idle or self.leases.is_due(lease)
+
+    def _histories(self, owner: Owner) -> list[Table]:
+        return [history_table(table) for table in self._catalog if table.name in owner.history]
 
     def _create_or_upgrade(
         self,

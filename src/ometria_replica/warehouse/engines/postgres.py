@@ -266,6 +266,18 @@ class PostgresEngine(Engine):
         )
         return [name for (name,) in found]
 
+    @override
+    def own_columns(self, table: Table) -> list[str]:
+        """Leave out those that the database computes: no statement may set them."""
+        computed = self.rows(
+            "SELECT column_name::text FROM information_schema.columns"
+            " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+            " AND (is_generated <> 'NEVER' OR identity_generation = 'ALWAYS')",
+            [table.schema, table.name],
+        )
+        names = {sql.quoted(name) for (name,) in computed}
+        return [name for name in super().own_columns(table) if name not in names]
+
     def _drop_temporary(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
 
@@ -369,7 +381,13 @@ class PostgresEngine(Engine):
         for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else [])):
             self._copy(name)
         for part in batch.parts:
-            self._copy(part.staged, [c.name for c in part.table.all_columns if c.type == "json"])
+            json_columns = [c.name for c in part.table.all_columns if c.type == "json"]
+            for name in part.relations:
+                self._copy(name, json_columns if name == part.staged else ())
+
+    @override
+    def share(self, name: str) -> None:
+        self._copy(name)
 
     def _copy(self, name: str, json_columns: Sequence[str] = ()) -> None:
         """Copy a staged table; its *json_columns* are texts there, and become ``jsonb`` here."""
@@ -378,7 +396,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
+            if not column.startswith(_NOT_COPIED)
             if column != "rowid"  # Of a view, which has none by itself.
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
@@ -471,10 +489,13 @@ def _with_decimals(rows: pa.RecordBatch) -> pa.RecordBatch:
 def _storable(column: str, *, of: str) -> str:
     """Write a NUL in a rejected text as ``\N{SYMBOL FOR NULL}``: no text here may hold one."""
     name = sql.quoted(column)
-    if of == REJECTED and column != "position":
+    if of.startswith(REJECTED) and column != "position":
         return f"replace({name}, chr(0), '\N{SYMBOL FOR NULL}') AS {name}"
     return name
 
+
+_NOT_COPIED = ("_raw:", "_person:", "_record", "_nuls", "_parent_row")
+"""What the columns of staged tables begin with that only the mapping needs."""
 
 _CREATING = 0x6F6D6574726961  # "ometria": the number of the advisory lock.
 

@@ -22,8 +22,8 @@ from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.schema import StateTable
-from ometria_replica.selection import Dialect, Selection, chunks, joined, to_sql
+from ometria_replica.schema import DATA_SCHEMA, ROW_KEY, STATE_SCHEMA, StateTable
+from ometria_replica.selection import Dialect, Selection, Values, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote, StateChange
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
@@ -210,13 +210,18 @@ class DltRemote(Remote):
 
     @override
     def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
+        self,
+        table: Table,
+        source_id: str,
+        columns: Sequence[str],
+        *,
+        containing: Sequence[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         schema = arrow_schema([(name, "text") for name in columns])
         (condition,) = self._conditions(Selection(source_id))
         found = self._loader.fetch(
             f"SELECT DISTINCT {self._names(columns)} FROM {self._name(table)}"
-            f" WHERE {condition.text}",
+            f" WHERE {condition.text}{self._contains(columns, containing)}",
             schema,
             condition.parameters,
         )
@@ -247,15 +252,26 @@ class DltRemote(Remote):
         return {tables[int(place)].name for place, rows in found if rows}
 
     @override
-    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+    def replace(
+        self,
+        table: Table,
+        touched: Selection,
+        rows: Relation,
+        *,
+        adds: bool,
+        gone: Sequence[str] = (),
+    ) -> None:
         """Have dlt merge the rows, through a staging schema of the source's own."""
         schema = arrow_schema(sql.columns_of(table))
         self._loader.load(
             table.schema,
-            staging_schema(touched.source_id or ""),
+            staging_schema(touched.source_id or "", table.schema),
             self._described(table, self._merge_scope(table, touched)),
             (batch.cast(schema) for batch in rows.reader()),
         )
+        if gone:
+            old = Values("__sync_key", tuple(gone))
+            self.delete(table, Selection(touched.source_id, old))
 
     @override
     def delete(self, table: Table, selection: Selection) -> None:
@@ -264,6 +280,20 @@ class DltRemote(Remote):
                 f"DELETE FROM {self._name(table)} WHERE {condition.text}", condition.parameters
             )
 
+    def _contains(self, columns: Sequence[str], parts: Sequence[str]) -> str:
+        """
+        Write the condition that a column contains one of *parts*; empty if there are none.
+
+        By ``replace``, which each of these databases has, and without a %, which drivers read as
+        a placeholder: what is sought is then more than asked for.
+        """
+        tests = [
+            f"replace({name}, '{part.lstrip('%')}', '') <> {name}"
+            for name in self._quoted(columns)
+            for part in parts
+        ]
+        return f" AND ({' OR '.join(tests)})" if tests else ""
+
     def _merge_scope(self, table: Table, touched: Selection) -> dict[str, str]:
         """
         Limit the rows that a merge of events may delete: those with its keys, in its time.
@@ -271,11 +301,12 @@ class DltRemote(Remote):
         Then the warehouse reads the days of the batch, and not the whole history. Rows without a
         time are read too, as the comparison does. All rows of a batch are of one source.
         """
-        if table.time is None or self._destination.strategy != "delete-insert":
+        is_keyed_apart = table.key != ROW_KEY  # One column at a time would find other rows too.
+        if table.time is None or is_keyed_apart or self._destination.strategy != "delete-insert":
             return {}
         time = self._loader.quoted(table.time)
         scope = " AND ".join(
-            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(table.key)
+            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(ROW_KEY)
         )
         times = touched.times
         if times and times.spans and not times.untimed:
@@ -383,7 +414,9 @@ class DltRemote(Remote):
         if not self._is_there:
             return ""
         for source_id in self._sources():
-            self._loader.empty(staging_schema(source_id), [table.name for table in tables])
+            for schema in dict.fromkeys(sql.schema_of(table) for table in tables):
+                names = [table.name for table in tables if sql.schema_of(table) == schema]
+                self._loader.empty(staging_schema(source_id, schema), names)
         if self._destination.forget and self._address:
             return self._destination.forget(self._loader, self._address, tables)
         return f"{self.place} {self._destination.keeps}"
@@ -428,9 +461,14 @@ class DltRemote(Remote):
         return ", ".join(self._quoted(names))
 
 
-def staging_schema(source_id: str) -> str:
-    """Name dlt's staging schema: one for each source, since runs load sources side by side."""
-    return STAGING_PREFIX + md5(source_id.encode()).hexdigest()[:8]  # noqa: S324 -- no secret.
+def staging_schema(source_id: str, schema: str = DATA_SCHEMA) -> str:
+    """
+    Name dlt's staging schema: one for each source, since runs load sources side by side.
+
+    Tables of other schemas than ours can have the names of ours.
+    """
+    name = source_id if schema in {DATA_SCHEMA, STATE_SCHEMA} else f"{schema} of {source_id}"
+    return STAGING_PREFIX + md5(name.encode()).hexdigest()[:8]  # noqa: S324 -- no secret.
 
 
 def _by_source(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
