@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from sets import scratch
 
 from ometria_replica.batch import Batch, Owner
-from ometria_replica.batching import parts_inside
+from ometria_replica.batching import parts_of
 from ometria_replica.catalog import Catalog
 from ometria_replica.mapping import Staging
 from ometria_replica.nested_tables import PROFILE_TAGS
@@ -79,7 +79,7 @@ def _loads(options: argparse.Namespace) -> Iterator[float]:
 
 def _batch(table: Table, staging: Staging, day: int) -> Batch:
     at = NOON + timedelta(days=day)
-    return Batch(table, "bench", "bench", at, parts=parts_inside(staging))
+    return Batch(table, "bench", "bench", at, parts=parts_of(staging))
 
 
 def _pages(options: argparse.Namespace, day: int) -> Iterator[list[Page]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
-SCHEMAS = ("ometria", "ometria_replica", "ometria_history")
+SCHEMAS = ("ometria", "ometria_replica", "ometria_raw", "ometria_history")
 
 
 class Place(Protocol):
@@ -248,7 +248,7 @@ class IcebergPlace:
         catalog = self._catalog()
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            for schema in filter(catalog.namespace_exists, SCHEMAS):
+            for (schema,) in catalog.list_namespaces():
                 for _, name in catalog.list_tables(schema):
                     table = catalog.load_table((schema, name))
                     files = [task.file.file_path for task in table.scan().plan_files()]
@@ -467,6 +467,7 @@ class DistantPlace:
     def _there(loader: DltLoader) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         names = {
             "ometria": [table.name for table in CATALOG.every],
+            "ometria_raw": [table.name for table in CATALOG.every],
             "ometria_replica": [table.name for table in STATE_TABLES],
             "ometria_history": [table.name for table in CATALOG.every],
         }

@@ -15,6 +15,7 @@ ARROW_TYPES: Mapping[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamptz": pa.timestamp("us", "UTC"),
     "integer": pa.int64(),
+    "json": pa.string(),
     "decimal": pa.decimal128(38, 9),
 }
 _TEXTS = (pa.string(), pa.large_string(), pa.string_view())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from ometria_replica.field_paths import NotedField
     from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.records import FeedObject
     from ometria_replica.schema import ColumnTreatment, Table
@@ -212,9 +213,9 @@ class Batch:
     batch of a full read. *refreshed* are the refreshes of lists whose changes were read.
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
-    with the batch. *ends*, unless they are None, replace where the last reads of growing
-    collections have ended. *any_time* says that an event may replace a row with another time, so
-    that rows of any time are searched for its key.
+    with the batch. *fields* are what the state notes of fields of kept records. *ends*, unless they
+    are None, replace where the last reads of growing collections have ended. *any_time* says that
+    an event may replace a row with another time, so that rows of any time are searched for its key.
     """
 
     table: Table
@@ -232,6 +233,7 @@ class Batch:
     interrupted: InterruptedRead | None = None
     joined_ids: tuple[JoinedId, ...] = ()
     parts: tuple[Part, ...] = ()
+    fields: tuple[NotedField, ...] = ()
     ends: tuple[ReadPosition, ...] | None = None
     any_time: bool = False
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.batch import FileLogEntry, Part
 from ometria_replica.failpoints import step
+from ometria_replica.mapping import STAGED_RECORDS
+from ometria_replica.raw_records import raw_table
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 
 if TYPE_CHECKING:
@@ -138,9 +140,11 @@ def stage_files(
     return outcomes
 
 
-def parts_inside(staging: Staging) -> tuple[Part, ...]:
-    """Make the parts of a batch of the tables that are inside its records."""
-    return tuple(
+def parts_of(staging: Staging) -> tuple[Part, ...]:
+    """Make the parts of a staged batch: what is inside its records, and these as they came."""
+    table = staging.table
+    records = (Part(raw_table(table), STAGED_RECORDS),) if table.keeps_records else ()
+    inside = (
         Part(
             nested.table,
             nested.tables.staged,
@@ -150,6 +154,7 @@ def parts_inside(staging: Staging) -> tuple[Part, ...]:
         )
         for nested in staging.nested
     )
+    return (*inside, *records)
 
 
 def discard(files: Iterable[FetchedFile]) -> None:

@@ -11,6 +11,7 @@ from ometria_replica.history import stored, with_history
 from ometria_replica.more_tables import MORE_JOINS, MORE_TABLES
 from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
 from ometria_replica.privacy import treated
+from ometria_replica.raw_records import kept, problems, records_of
 from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.tables import JOINS, TABLES
 
@@ -162,13 +163,40 @@ class Catalog:
     def as_set(self, account: AccountSettings) -> Catalog:
         """Return the tables as the account's settings want them: keys, and treated columns."""
         keyed = (table.with_wide_keys() if account.wide_keys else table for table in self.tables)
-        treat = (treated(table, account, self.every) for table in keyed)
+        treat = (treated(kept(table, account), account, self.every) for table in keyed)
         return replace(self, tables=tuple(with_history(table, account) for table in treat))
+
+    def with_records(self, accounts: Iterable[AccountSettings]) -> Catalog:
+        """Note on each table whether one of *accounts* keeps its records."""
+        accounts = tuple(accounts)
+        tables = tuple(
+            replace(table, keeps_records=any(kept(table, each).keeps_records for each in accounts))
+            for table in self.tables
+        )
+        return replace(self, tables=tables)
+
+    def record_problems(self, account: AccountSettings) -> Iterator[str]:
+        """Say what cannot be done of the setting ``keep_records`` of an account."""
+        return problems(self.for_account(account), account, self.every.as_set(account).tables)
+
+    def refuse_records(self, accounts: Iterable[AccountSettings]) -> None:
+        """Raise ConfigError for what record_problems() says of any of *accounts*."""
+        if found := [
+            f"{account.source_id}: {each}"
+            for account in accounts
+            for each in self.record_problems(account)
+        ]:
+            raise ConfigError(found)
 
     @property
     def stored(self) -> tuple[Table, ...]:
         """The tables, and those that hold more of their values: they may not be there."""
         return tuple(each for table in self.tables for each in stored(table))
+
+    @property
+    def records(self) -> tuple[Table, ...]:
+        """The tables of records, also of a setting that is switched off: they may not be there."""
+        return tuple(each for table in self._all for each in records_of(table))
 
     @property
     def in_reading_order(self) -> tuple[Table, ...]:

@@ -45,7 +45,7 @@ class Finding:
 
 def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
-    catalog = catalog.of(config.accounts)
+    catalog = catalog.of(config.accounts).with_records(config.accounts)
     for account in config.accounts:
         yield from _check_settings(account, catalog)
         on = catalog.for_account(account)
@@ -79,6 +79,7 @@ def _check_settings(account: AccountSettings, catalog: Catalog) -> Iterator[Find
         "the tables": tuple(catalog.of([account]).problems()),
         "what is kept": tuple(retention.problems(catalog.every, account)),
         "the history": tuple(history.problems(catalog.every, account)),
+        "the records": tuple(catalog.record_problems(account)),
     }
     for what, problems in found.items():
         for problem in problems:

@@ -34,7 +34,7 @@ from ometria_replica.cli_options import (
     settings_of_accounts,
 )
 from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stderr, say
-from ometria_replica.cli_state import rehash, rejects_app, runs, state_app
+from ometria_replica.cli_state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli_sync import print_report, sync_and_print
 from ometria_replica.cli_verify import verify
 from ometria_replica.errors import RejectedRecords, ReplicaError
@@ -231,6 +231,7 @@ def config(
 
 app.command(cls=Command)(verify)
 app.command(cls=Command)(runs)
+app.command(cls=Command)(fields)
 app.command(cls=Command)(rehash)
 
 

@@ -1,4 +1,4 @@
-"""The commands that read or change the state: ``runs``, ``state``, ``rejects``, ``rehash``."""
+"""The commands that read or change the state: ``runs``, ``fields``, ``state``, and so on."""
 
 from __future__ import annotations
 
@@ -49,6 +49,24 @@ def runs(
 
     history = read_runs(settings_of(config, warehouse), limit, account or ())
     say(history_as_json(history) if as_json else history_as_text(history))
+
+
+def fields(
+    tables: Annotated[
+        list[str] | None, typer.Argument(metavar="[TABLE]...", help="The tables; default: all.")
+    ] = None,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the fields of the records that `keep_records` keeps, without their values."""
+    from ometria_replica.fields import read_fields
+    from ometria_replica.rendering import fields_as_json, fields_as_text
+
+    found = read_fields(settings_of(config, warehouse), tables or (), account or ())
+    say(fields_as_json(found) if as_json else fields_as_text(found))
 
 
 def rehash(

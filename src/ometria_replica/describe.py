@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed, Inside
+from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA, Feed, Inside
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -36,18 +37,20 @@ def describe(
     """
     Describe one table, or all that are on by default if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema, and be that of a history. *every* table is one that is off by
-    default too, as *name* may be. SQL is that of *warehouse*; None means DuckDB. Raises ConfigError
-    for a table that is not in *catalog*, and for a warehouse that has no SQL.
+    *name* may include the schema, and be that of a history, of the kept records, or of all tables
+    of these. *every* table is one that is off by default too, as *name* may be. SQL is that of
+    *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for
+    a warehouse that has no SQL.
     """
-    if name is not None:
+    if name == RAW_SCHEMA:
+        catalog = Catalog((catalog.every if every else replace(catalog, further=())).records)
+    elif name is not None:
         all_ = catalog.every
-        histories = {t.full_name: t for t in all_.stored if t.schema == HISTORY_SCHEMA}
+        others = {t.full_name: t for t in all_.stored if t.schema == HISTORY_SCHEMA}
+        others |= {t.full_name: t for t in all_.records}
         bare = {table.full_name: table.name for table in all_}
-        if name in histories:
-            catalog = Catalog((histories[name],))
-        else:
-            catalog = all_.only([bare.get(name, name)])
+        other = others.get(name)
+        catalog = Catalog((other,)) if other else all_.only([bare.get(name, name)])
     elif every:
         catalog = catalog.every
     if warehouse is None:

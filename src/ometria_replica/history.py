@@ -46,6 +46,7 @@ def history_table(table: Table) -> Table:
             f" valid_from identify it. {table.about}"
         ),
         keeps_history=False,
+        keeps_records=False,
     )
 
 

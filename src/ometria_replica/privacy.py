@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import did_you_mean, sentence
+from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
 from ometria_replica.errors import ConfigError
 from ometria_replica.pseudonyms import Pseudonyms
 from ometria_replica.schema import ColumnTreatment, Growing, Inside, Md5, PerParent
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Column, Table, Treatment
-
-EVERY_TABLE = "*"
 
 
 def treated(table: Table, account: AccountSettings, others: Iterable[Table] = ()) -> Table:

@@ -8,6 +8,7 @@ number keeps its digits, and a string its spaces.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 """A JSON object with its numbers as :class:`Number`."""
+
+
+class TextRecord(dict[str, Any]):
+    """A record with its *text* as it came, of which a parser loses names that repeat."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, record: Mapping[str, Any], text: str) -> None:
+        super().__init__(record)
+        self.text = text
 
 
 class Number(str):
@@ -166,6 +177,39 @@ def parse(body: str | bytes) -> Any:
     Raises ValueError if *body* is not JSON or not UTF-8.
     """
     return json.loads(body, parse_int=Number, parse_float=Number, parse_constant=Number)
+
+
+def extended(record: Record, name: str, value: Any) -> Record:
+    """Add a field to a record, whose text stays what came."""
+    more = {**record, name: value}
+    return TextRecord(more, record.text) if isinstance(record, TextRecord) else more
+
+
+def record_text(record: Record) -> str:
+    """Return the JSON text of a record, as it came if that is known."""
+    return record.text if isinstance(record, TextRecord) else json_text(record)
+
+
+def storable_json(text: str) -> str:
+    """
+    Replace half a surrogate pair, also a written one, by U+FFFD.
+
+    JSON can hold it, but no reader of text in UTF-8 can: neither DuckDB nor PostgreSQL takes it.
+    """
+    text = encodable(text)
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return _ESCAPES.sub(_whole_escape, text)
+
+
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+
+
+def _whole_escape(found: re.Match[str]) -> str:
+    return "\\ufffd" if found["half"] else found[0]
 
 
 def field_text(record: Mapping[str, Any], source: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
+from ometria_replica.raw_records import hides_values
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
@@ -148,8 +149,12 @@ class _Rehash:
         lease: Callable[[], Lease],
     ) -> Iterator[Rehashed]:
         source_id, (wanted, noted) = self.account.source_id, change
+        tables = self.catalog.every.as_set(self.account).tables
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
             self.warehouse.leases.renew(lease())  # To read the rows may have taken long.
+            for table in tables:
+                if hides_values(table, tables):
+                    rewriting.forget_records(table, source_id)
             for found in prepared:
                 run_id = lease().run_id
                 rewriting.write(found, source_id, run_id, self.now)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import date, datetime
 
     from ometria_replica.batch import Reject
     from ometria_replica.check import Finding
+    from ometria_replica.fields import TableFields
     from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
     from ometria_replica.state_commands import ReplicaState
@@ -49,6 +50,57 @@ def state_as_json(state: ReplicaState) -> str:
         for lease in state.leases
     ]
     return _json({"tables": [asdict(table) for table in state.tables], "active_runs": leases})
+
+
+def fields_as_text(found: Sequence[TableFields]) -> str:
+    """Write a line for each field, below its table."""
+    if not found:
+        return "No records are kept. Set keep_records (OMETRIA_KEEP_RECORDS), then run a sync."
+    return "\n\n".join("\n".join(_fields_of(table)) for table in found)
+
+
+def _fields_of(table: TableFields) -> Iterator[str]:
+    yield f"{table.source_id} {table.table}: {counted(table.records, 'record')}"
+    header = ["field", "types", "column", "first (UTC)", "last (UTC)", "records"]
+    lines = [
+        [
+            each.path,
+            ", ".join(sorted(each.types)) or "null",
+            column or "-",
+            *(_time(at) if at else "-" for at in (each.first_at, each.last_at)),
+            f"{each.records:,}",
+        ]
+        for each, column in table.fields
+    ]
+    yield from aligned([header, *lines], left=5)
+    if table.is_cut:
+        yield "* stands for names that are not shown: ids, or more names than an object has fields."
+
+
+def fields_as_json(found: Sequence[TableFields]) -> str:
+    """Write an array with an object for each table."""
+    return _json(
+        [
+            {
+                "source_id": table.source_id,
+                "table": table.table,
+                "records": table.records,
+                "is_cut": table.is_cut,
+                "fields": [
+                    {
+                        "path": each.path,
+                        "records": each.records,
+                        "types": sorted(each.types),
+                        "first_at": each.first_at,
+                        "last_at": each.last_at,
+                        "column": column,
+                    }
+                    for each, column in table.fields
+                ],
+            }
+            for table in found
+        ]
+    )
 
 
 def rewound_as_text(table_name: str, source_ids: Sequence[str], to: date | None) -> str:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import privacy, retention
 from ometria_replica.batch import Owner
-from ometria_replica.batching import ReadAhead, parts_inside
+from ometria_replica.batching import ReadAhead, parts_of
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.config import masked
+from ometria_replica.drift import Changes
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     AccessDenied,
@@ -118,7 +119,7 @@ def sync(
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``.
     """
-    catalog = catalog.of(config.accounts)
+    catalog = catalog.of(config.accounts).with_records(config.accounts)
     chosen = catalog.read_with(tables)
     window = Window(full, detect_deletes, since, until)
     refuse_contradictions(window)
@@ -374,6 +375,8 @@ def _load(read: TableRead, pending: Pending) -> None:
         batch, staged = stage(
             read.warehouse.connection, read.account, read.table, pending, read.inside
         )
+        drift = read.drift_in(batch, staged) if read.table.keeps_records else Changes()
+        batch = replace(batch, fields=drift.noted)
         forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
@@ -386,6 +389,8 @@ def _load(read: TableRead, pending: Pending) -> None:
         read.progress.add(staged, loaded)
         for name, inside in read.progress_inside.items():
             inside.add(staged.inside[name], loaded.parts[name])
+        if read.table.keeps_records:
+            read.note_drift(drift)
         return
     for part in parts:
         _load(read, part)
@@ -404,7 +409,7 @@ def stage(
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
-            batch = replace(batch, joined_ids=staged.joined_ids, parts=parts_inside(staging))
+            batch = replace(batch, joined_ids=staged.joined_ids, parts=parts_of(staging))
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged

@@ -58,6 +58,7 @@ def refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str
             *catalog.of([account]).problems(),
             *retention.problems(catalog.every, account),
             *history.problems(catalog.every, account),
+            *catalog.record_problems(account),
         )
     ]
     if problems:

@@ -20,12 +20,15 @@ DATA_SCHEMA = "ometria"
 HISTORY_SCHEMA = "ometria_history"
 """The schema of the tables that hold every version of a row."""
 
+RAW_SCHEMA = "ometria_raw"
+"""The schema of the records as they came."""
+
 STATE_SCHEMA = "ometria_replica"
 """The schema of the state."""
 
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
-ColumnType = Literal["text", "boolean", "date", "timestamptz", "integer", "decimal"]
+ColumnType = Literal["text", "boolean", "date", "timestamptz", "integer", "decimal", "json"]
 StateColumnType = Literal["text", "boolean", "timestamptz", "integer"]
 Certainty = Literal["documented", "inferred", "unknown", "computed"]
 Treatment = Literal["excluded", "hashed"]
@@ -280,8 +283,9 @@ class Table:
     with a treatment; None if the account has no secret for them. *suppressions* are the people of
     whom no record is loaded; None if nobody was erased. *oldest* is the oldest time of the rows
     that the account keeps; None if it keeps them for ever. *follows_erasures* says that the
-    account follows the erasures of Ometria. *optional* tables are read only where the setting
-    ``tables`` names them, and a run that is refused one goes on with a warning.
+    account follows the erasures of Ometria. *keeps_records* says that the records are kept as
+    they came. *optional* tables are read only where the setting ``tables`` names them, and a run
+    that is refused one goes on with a warning.
     *quotes_treated* says that a text of the table may quote an address that other tables of the
     account exclude or hash.
     If it *keeps_history*, every version of a row is kept.
@@ -307,6 +311,7 @@ class Table:
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
     keeps_history: bool = False
+    keeps_records: bool = False
     optional: bool = False
     quotes_treated: bool = False
 
@@ -317,8 +322,8 @@ class Table:
 
     @property
     def label(self) -> str:
-        """The name, with the schema if the table holds versions of another."""
-        return self.full_name if self.schema == HISTORY_SCHEMA else self.name
+        """The name, with the schema if the table holds versions or records of another."""
+        return self.full_name if self.schema in {HISTORY_SCHEMA, RAW_SCHEMA} else self.name
 
     @property
     def sample_columns(self) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.selection import Selection
 
-DUCKDB_TYPES: Mapping[str, str] = SQL_TYPES
+DUCKDB_TYPES: Mapping[str, str] = {**SQL_TYPES, "json": "JSON"}
 POSTGRES_TYPES: Mapping[str, str] = {
     "text": "text",
     "boolean": "boolean",
     "date": "date",
     "timestamptz": "timestamp with time zone",
     "integer": "bigint",
+    "json": "jsonb",
     "decimal": "numeric(38,9)",
 }
 

@@ -16,6 +16,7 @@ from ometria_replica.batching import (
     stage_files,
     stage_pages,
 )
+from ometria_replica.drift import Drift
 from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.failpoints import step
 from ometria_replica.read_position import InterruptedRead
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import WaitingFile
     from ometria_replica.config import AccountSettings
-    from ometria_replica.mapping import Staging
+    from ometria_replica.drift import Changes
+    from ometria_replica.mapping import Staged, Staging
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.read_position import ReadPosition
@@ -129,6 +131,28 @@ class TableRead:
             each.full_name: TableProgress(self.run, self.results, self.account, each.name)
             for each in self.inside
         }
+
+    @cached_property
+    def drift(self) -> Drift:
+        """What is known of the fields of the table's records, with what this run has seen."""
+        return Drift(self.warehouse.fields.of(self.account.source_id, self.table.name))
+
+    def drift_in(self, batch: Batch, staged: Staged) -> Changes:
+        """Compare the fields of a batch's records with what is known of the table's."""
+        is_full = batch.is_full and not self.progress.report.continued_after
+        return self.drift.changes(
+            staged.structures,
+            batch.synced_at,
+            is_full=is_full,
+            is_last=batch.full_read_at is not None,
+            of_files=bool(batch.files),
+        )
+
+    def note_drift(self, changes: Changes) -> None:
+        """Take over what a batch has changed, now that it is committed, and warn of it."""
+        self.drift.committed(changes)
+        for warning in changes.warnings:
+            self.progress.warn(warning)
 
     @property
     def window(self) -> Window:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from ometria_replica.batch import DeleteDetection
-from ometria_replica.batching import parts_inside
+from ometria_replica.batching import parts_of
 from ometria_replica.errors import NotFound
 from ometria_replica.mapping import SEEN_KEYS, Staging
 from ometria_replica.schema import Pages
@@ -134,7 +134,7 @@ class ExtraRows:
         findings.seen_keys(SEEN_KEYS)
         deletes = DeleteDetection(account.deletes == "remove", account.max_deleted_share)
         batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
-        loaded = read.warehouse.load(replace(batch, parts=parts_inside(staging)))
+        loaded = read.warehouse.load(replace(batch, parts=parts_of(staging)))
         findings.explain_extra(REPAIRED if loaded.removed else GONE, "true")
         read.progress.count(deleted_upstream=loaded.deleted_upstream, removed=loaded.removed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.batching import discard, file_batches, stage_files
+from ometria_replica.batching import discard, file_batches, parts_of, stage_files
 from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
@@ -113,7 +113,7 @@ class FilesVerification(TableVerification):
             self.findings.add(self.verification.compare(batch, from_files=True))
         if self.repairs:
             self._explain_unlogged()
-            self.load(batch, staged)
+            self.load(replace(batch, parts=parts_of(staging)), staged)
         for outcome, at in zip(outcomes, times, strict=True):
             self._note(outcome, at)
 

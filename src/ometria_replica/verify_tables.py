@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ometria_replica import retention
 from ometria_replica.batch import TableState
-from ometria_replica.batching import page_batches, parts_inside, stage_pages
+from ometria_replica.batching import page_batches, parts_of, stage_pages
 from ometria_replica.errors import NotFound
 from ometria_replica.following import forget_replaced
 from ometria_replica.local_duckdb import translating
@@ -82,7 +82,7 @@ class TableVerification:
             self.findings.add(self.verification.compare(batch, from_files=False))
             self._forget_merged()
         if self.repairs:
-            self.load(replace(batch, parts=parts_inside(staging)), staged)
+            self.load(replace(batch, parts=parts_of(staging)), staged)
 
     def load(self, batch: Batch, staged: Staged) -> None:
         """Load the staged rows that differ."""

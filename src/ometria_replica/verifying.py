@@ -78,9 +78,11 @@ def verify(
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``, if not all could be read.
     """
-    catalog = catalog.of(config.accounts)
+    catalog = catalog.of(config.accounts).with_records(config.accounts if repair else ())
     chosen = catalog.only(tables)
     privacy.refuse_problems(catalog, config.accounts)
+    if repair:
+        catalog.refuse_records(config.accounts)
     refuse_if_unknown(config)
     run = RunContext(
         started_at=clock(),
@@ -205,7 +207,10 @@ class _Verifying:
                 kept = self._retained(table, account, warehouse)
                 left, *inside = (
                     replace(each, suppressions=suppressed)
-                    for each in (kept, *of_account.inside(table))
+                    for each in (
+                        replace(kept, keeps_records=kept.keeps_records and self.repairs),
+                        *of_account.inside(table),
+                    )
                 )
                 reads.append(
                     TableRead(

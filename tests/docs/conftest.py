@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 TABLES = {"OMETRIA_TABLES": "profiles,lists,member_lists,unsubscribes,email_events,orders"}
 """The five, and a further one of which a page has a query."""
 
-HISTORY = {"OMETRIA_HISTORY": "profiles,lists"}
+KEPT = {"OMETRIA_HISTORY": "profiles,lists", "OMETRIA_KEEP_RECORDS": "true"}
+"""What else pages have queries of."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ | TABLES | HISTORY))
+        sync(load_config(None, environ | TABLES | KEPT))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 
@@ -65,7 +66,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def database(shop: Shop) -> str:
     """Sync the same account into a database of a PostgreSQL server, and name the database."""
     name = postgres().new_database()
-    environ = {**shop.environ, **TABLES, **HISTORY}
+    environ = {**shop.environ, **TABLES, **KEPT}
     sync(load_config(None, environ, warehouse_url=postgres().url(name)))
     return name
 

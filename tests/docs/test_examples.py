@@ -158,6 +158,12 @@ def test_an_sql_block_returns_the_same_in_postgresql(
         assert comparable(there) == comparable(in_duckdb(block.text, shop))
 
 
+@pytest.mark.parametrize("block", blocks("sql postgresql"), ids=str)
+def test_an_sql_block_of_postgresql_runs_there(block: Block, database: str) -> None:
+    """In the words of PostgreSQL, against the same account."""
+    assert postgres().rows(block.text, database=database)
+
+
 def test_the_members_that_the_query_counts_are_those_of_the_account(shop: Shop) -> None:
     """From the last event of each profile, in lists whose events all reach back to their start."""
     (block,) = [block for block in blocks("sql") if "WITH moves" in block.text]

@@ -57,7 +57,8 @@ def test_a_year_in_the_life_of_a_replica(
     """
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.005)
     chance = Random(seed)
-    with World(tmp_path, profiles=120, lists=4, email_events=200, settings=HISTORY) as world:
+    settings = "keep_records = true\n" + HISTORY
+    with World(tmp_path, profiles=120, lists=4, email_events=200, settings=settings) as world:
         config = load_config(
             tmp_path / "ometria.toml",
             {

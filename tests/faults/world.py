@@ -11,13 +11,13 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
 from ometria_simulator import Account, Dialect, Feed, Quirks, Server, serve
 from tests.duck import read
-from tests.e2e.oracle import after, expected
+from tests.e2e.oracle import after, expected, expected_records, told
 from tests.faults.child import Plan, Process
 from tests.places import DuckDBPlace
 from tests.spec import oracle
@@ -108,6 +108,7 @@ class World:
         self.known: Rows = NOTHING
         self.defect = ""
         self.removes = 'deletes = "remove"' in settings
+        self.keeps_records = "keep_records = true" in settings
         self.keeps_history = "history = " in settings
         self.others: list[World] = []
         self.timezone = timezone
@@ -280,6 +281,7 @@ requests_per_second = 1000
         """All five tables are what they should be after a sync of *tables* that went through."""
         due = self.due(tables)
         compare(self.found(), due)
+        self.check_records()
         self._check_marks()
         self._check_history()
         self.known = due
@@ -313,9 +315,33 @@ requests_per_second = 1000
         if lost := _by_key(self.known["profiles"]).keys() - _by_key(found["profiles"]).keys():
             raise Finding(f"profiles: {len(lost)} rows are lost that were there before")
         compare(_unstamped(found), _unstamped(due))
+        self.check_records()
         self._check_marks()
         self._check_history()
         self.known = found
+
+    def check_records(self) -> None:
+        """If records are kept, each row has its record, and that is the one that was sent."""
+        if not self.keeps_records:
+            return
+        due, found = expected_records(self.account, self.feed, self.source_id), self.found()
+        for name, records in self._records().items():
+            if records.keys() != _by_key(found[name]).keys():
+                raise Finding(f"{name}: the records are not those of the rows")
+            wrong = [key for key, record in due[name].items() if records.get(key, record) != record]
+            if wrong:
+                raise Finding(f"{name}: {len(wrong)} records are not as they were sent")
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        with self.place.looking() as connection:
+            return {
+                name: {
+                    row["__sync_key"]: told(oracle.read_json(row["record"]))
+                    for row in read(connection, f"ometria_raw.{name}", "__sync_key")
+                    if row["__source_id"] == self.source_id
+                }
+                for name in TABLES
+            }
 
     def check_after_crash(self) -> None:
         """

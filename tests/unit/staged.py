@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping import Staging
-from ometria_replica.records import Dialect, FeedFile, FeedObject, Page, Unreadable, parse
+from ometria_replica.records import (
+    Dialect,
+    FeedFile,
+    FeedObject,
+    Page,
+    TextRecord,
+    Unreadable,
+    parse,
+    storable_json,
+)
 from tests.duck import Row, connected, read
 
 if TYPE_CHECKING:
@@ -36,8 +45,8 @@ class Outcome:
 
 
 def page(*records: str, at: datetime = NOON, origin: str = ORIGIN) -> Page:
-    """Return a page of records given as JSON text, which keeps the text of their numbers."""
-    return Page([parse(record) for record in records], at, origin)
+    """Return a page of records given as JSON text, as an answer gives them if texts are kept."""
+    return Page([TextRecord(parse(text), storable_json(text)) for text in records], at, origin)
 
 
 def stage(table: Table, *pages: Page, source_id: str = "uk") -> Outcome:

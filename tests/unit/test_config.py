@@ -435,7 +435,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
-            " normalise, retain, history, follow_erasures, parallel_accounts."
+            " normalise, retain, history, follow_erasures, keep_records, parallel_accounts."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -555,7 +555,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
                 " full_read_every_days, exclude, hash, normalise, retain, history,"
-                " follow_erasures, parallel_accounts."
+                " follow_erasures, keep_records, parallel_accounts."
             ),
         ),
     ],
@@ -982,6 +982,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].retain", "none", "default"),
         ("accounts[0].history", "none", "default"),
         ("accounts[0].follow_erasures", "false", "default"),
+        ("accounts[0].keep_records", "none", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),
         ("accounts[0].feed.region", "left to AWS", "env:AWS_DEFAULT_REGION"),
@@ -1223,3 +1224,24 @@ def test_the_examples_of_the_page_can_be_loaded() -> None:
 def test_every_variable_is_on_the_page() -> None:
     """The page lists every variable that is read."""
     assert [name for name in VARIABLES if f"`{name}`" not in settings_page()] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("true", ("*",)),
+        ("false", ()),
+        ('["profiles", "lists"]', ("profiles", "lists")),
+        ('"profiles, lists"', ("profiles", "lists")),
+        ("[]", ()),
+    ],
+)
+def test_records_are_kept_of_all_tables_or_of_some(
+    tmp_path: Path, written: str, kept: tuple[str, ...]
+) -> None:
+    path = tmp_path / "ometria.toml"
+    path.write_text(f'[[accounts]]\napi_key = "env:A_KEY"\nkeep_records = {written}\n')
+
+    config = load_config(path, {"A_KEY": "a-key"})
+
+    assert config.accounts[0].keep_records == kept

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from tests.duck import Row
     from tests.upgrade.life import Shop
 
-VERSION = 3
+VERSION = 4
 """The version of the state that the program writes."""
 
 ADDED = (
-    *("column_treatments", "deletion_requests", "erasures"),
+    *("column_treatments", "deletion_requests", "erasures", "fields"),
     *("suppression_secrets", "suppressions"),
 )
 """The tables that version 1 did not have, apart from that of the version."""
 
-NEWER = 4
+NEWER = 5
 """A version that it does not know."""
 
 RENAMED = {"marks": "watermarks", "missing": "deleted_upstream"}

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
-from ometria_replica.batching import parts_inside
-from ometria_replica.catalog import CATALOG
+from ometria_replica.batching import parts_of
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
@@ -107,7 +107,7 @@ class Load:
             is_full=self.whole is not None,
             retry=self.retry,
             refreshed=self.refreshed,
-            parts=parts_inside(staging),
+            parts=parts_of(staging),
         )
 
     def _entries(self) -> tuple[FileLogEntry, ...]:

@@ -30,6 +30,20 @@ def test_the_replica_is_the_account(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_records_are_those_of_the_account(place: Place, tmp_path: Path) -> None:
+    """Each row has the record that was sent last, in every warehouse."""
+    settings = "keep_records = true"
+    with World(tmp_path, place=place, profiles=60, email_events=60, settings=settings) as world:
+        world.run()
+        world.check()
+        live(world)
+        world.run()
+        world.check()
+        world.run("sync", "--full")
+        world.check()
+
+
+@pytest.mark.slow
 def test_two_accounts_share_a_warehouse(place: Place, tmp_path: Path) -> None:
     """Replicated by the same runs, each is what it should be."""
     with (
@@ -63,3 +77,24 @@ def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
         for table in ("profiles", "email_events"):
             live(world)
             climb(world, [Rung(step, table, alone=True) for step in LADDER])
+
+
+BETWEEN = ("after insert", "before insert", "before commit of the batch")
+BETWEEN_REMOTE = ("after remote rows", "before remote rows", "after remote rows")
+"""After the rows, before their records, which are all that is left to write, and after these."""
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_between_rows_and_records_lose_none(
+    place: Place, tmp_path: Path
+) -> None:
+    """The next run compares the records with their own table, and writes those that lack."""
+    is_engine = type(place) in {DuckDBPlace, PostgresPlace}
+    settings = "keep_records = true"
+    with World(tmp_path, place=place, profiles=60, email_events=60, settings=settings) as world:
+        world.run()
+        world.check()
+        live(world)
+        ladder = [Rung(step, "profiles", alone=True)
+                  for step in (BETWEEN if is_engine else BETWEEN_REMOTE)]  # fmt: skip
+        climb(world, ladder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ometria_replica.config.checks import ALL, did_you_mean, is_loopback
+from ometria_replica.config.checks import ALL, EVERY_TABLE, did_you_mean, is_loopback
 from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config, load_warehouse
@@ -18,6 +18,7 @@ from ometria_replica.config.secrets import Secret, masked
 
 __all__ = [
     "ALL",
+    "EVERY_TABLE",
     "NO_LIMITS",
     "AccountSettings",
     "Config",

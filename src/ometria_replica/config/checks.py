@@ -29,6 +29,9 @@ DAY: Final = 86_400
 LEAST_HASH_KEY: Final = 16
 _COLUMN_NAME: Final = re.compile(r"([a-z0-9_]+|\*)\.[A-Za-z0-9_]+")
 
+EVERY_TABLE: Final = "*"
+"""In the place of the names of tables."""
+
 FILE_BYTES: Final = (1_000_000, 10**13)
 RECORD_BYTES: Final = (2_000_000, 16 << 20)  # More than a chunk; DuckDB reads no longer line.
 
@@ -321,6 +324,19 @@ def check_tables(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise Invalid('must be a list of tables, such as ["email_events"]')
     return tuple(value)
+
+
+def check_all_or_tables(value: object) -> tuple[str, ...]:
+    """Read a list as :func:`check_tables`; ``true`` is every table, and ``false`` none."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if value is True or word == "true":
+        return (EVERY_TABLE,)
+    if value is False or word == "false":
+        return ()
+    try:
+        return check_tables(value)
+    except Invalid:
+        raise Invalid('must be true, false or a list of tables, such as ["profiles"]') from None
 
 
 def check_replicated(value: object) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ometria_replica.config.checks import (
     RECORD_BYTES,
     STORAGE_VERSION,
     STORAGE_VERSIONS,
+    check_all_or_tables,
     check_api_url,
     check_arn,
     check_boolean,
@@ -391,6 +392,16 @@ class AccountSettings:
         " nothing else.",
         False,
     )
+    keep_records: tuple[str, ...] = _setting(
+        check_all_or_tables,
+        "`true`, `false` or list of text",
+        "Keep each record as it came, as JSON, in the schema `ometria_raw`: of all tables, or of"
+        ' those that are listed, such as `["profiles"]`. Above `[[accounts]]`, it holds for all'
+        " accounts too.",
+        (),
+        env="OMETRIA_KEEP_RECORDS",
+        unset="`false`",
+    )
     feed: FeedSettings | None = None
 
     def __post_init__(self) -> None:
@@ -511,5 +522,6 @@ SHARED: Final = (
     "retain",
     "history",
     "follow_erasures",
+    "keep_records",
 )
 """Settings of an account that a file may also give for all accounts, above the first."""

@@ -8,12 +8,15 @@ from ometria_replica.mapping.quoted_addresses import (
     SIGNS,
     addresses_sql,
     mask_addresses,
+    without_escapes,
 )
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
+    RECORD,
     REJECTED,
     SQL_TYPES,
     STAGED,
+    STAGED_RECORDS,
     conversion,
     staged_ddl,
     stamped,
@@ -26,12 +29,14 @@ from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without
 __all__ = [
     "ANONYMISED",
     "MASKED",
+    "RECORD",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
     "SIGNS",
     "SQL_TYPES",
     "STAGED",
+    "STAGED_RECORDS",
     "Staged",
     "Staging",
     "addresses_sql",
@@ -45,5 +50,6 @@ __all__ = [
     "staged_ddl",
     "stamped",
     "without_addresses",
+    "without_escapes",
     "words_sql",
 ]

@@ -12,6 +12,7 @@ from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import (
     MAX_LINE_BYTES,
     alike,
+    csv_object,
     csv_relation,
     json_object_sql,
     parquet_relation,
@@ -136,7 +137,8 @@ class FileStaging:
                 return self._read_json(file, synced_at)
             case "parquet":
                 names = file.dialect.columns
-                relation = parquet_relation(self.tables.connection, file)
+                keeps = self.tables.table.keeps_records
+                relation = parquet_relation(self.tables.connection, file, keeps=keeps)
                 record = json_object_sql(self._kept(names))
                 records = self.tables.insert(relation, names, record, synced_at)
                 reconcile([file], records, 0)
@@ -174,6 +176,7 @@ class FileStaging:
                 dialect.columns,
                 json_object_sql(self._kept(dialect.columns)),
                 *synced_at,
+                kept=csv_object(dialect),
                 nuls=dialect.nuls,
             )
         except duckdb.InvalidInputException as error:
@@ -241,6 +244,7 @@ class FileStaging:
         return [name for name in names if name in self.tables.table.fields]
 
     def _note_columns(self, file: FeedFile) -> None:
+        self.tables.file_columns.update(file.dialect.names or file.dialect.columns)
         known = self.tables.table.fields + self.tables.table.unmapped
         self.tables.note_unknown(set(file.dialect.columns).difference(known))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ometria_replica.field_paths import STRUCTURE, Structures
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
+    STAGED_RECORDS,
     converted_columns,
     identity_words,
     raw_name,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ometria_replica.suppressions import JoinedId
 
 _NOBODY: tuple[JoinedId, ...] = ()
+NO_STRUCTURES = Structures()
+SAMPLE = 5_000  # Records: as many as a batch of the API has.
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Staged:
     character. *unknown_fields* are names that Ometria does not document, or UNNAMED. *suppressed*
     records are of people who were erased, and *too_old* ones are older than what the table keeps:
     these count as neither. *joined_ids* are other ids in records of people who were erased.
-    *inside* are the counts of the tables that are inside this one, by their full names.
+    *structures* are those of the records that are kept. *inside* are the counts of the tables that
+    are inside this one, by their full names.
     """
 
     records: int
@@ -48,6 +53,7 @@ class Staged:
     suppressed: int = 0
     too_old: int = 0
     joined_ids: tuple[JoinedId, ...] = ()
+    structures: Structures = NO_STRUCTURES
     inside: Mapping[str, Staged] = field(default_factory=dict)
 
 
@@ -91,7 +97,17 @@ def finish(tables: StagedTables, leave_out: Callable[[], None] | None = None) ->
         suppressed=suppressed,
         too_old=too_old,
         joined_ids=joined,
+        structures=_structures(tables, rows) if tables.table.keeps_records else NO_STRUCTURES,
     )
+
+
+def _structures(tables: StagedTables, rows: int) -> Structures:
+    """Group the records by their structures; of many, a sample: DuckDB reads 100,000 a second."""
+    every = max(1, rows // SAMPLE)
+    found = tables.connection.execute(
+        f"SELECT {STRUCTURE}, count(*) FROM {STAGED_RECORDS} WHERE rowid % {every} = 0 GROUP BY ALL"
+    ).fetchall()
+    return Structures(tuple(found), frozenset(tables.file_columns))
 
 
 def _drop_rejects(tables: StagedTables) -> int:

@@ -28,8 +28,8 @@ from ometria_replica.mapping.readers import (
     to_arrow,
     unknown_fields,
 )
-from ometria_replica.mapping.select import unidentified
-from ometria_replica.records import encodable, parse
+from ometria_replica.mapping.select import RECORD, unidentified
+from ometria_replica.records import encodable, parse, storable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +53,7 @@ _NUL = rb"\u0000"
 _UNDECODABLE = re.compile("[\udc80-\udcff]")  # As `surrogateescape` reads what is not UTF-8.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_ -]+")  # Has no other meaning in a path of DuckDB.
 
+_SPACES = " \t\r\n"
 _SPACE = r"[ \t\r\n]*"
 _ESCAPE = (
     r'\\["\\/bfnrt]'
@@ -123,7 +124,7 @@ def plain_file(connection: DuckDBPyConnection, table: Table, path: Path) -> Plai
     unknown = reader.learn(shapes)
     if not all(map(reader.is_read, shapes)):
         return None
-    return PlainFile(reader.texts_sql(relation), unknown, nuls=nuls)
+    return PlainFile(reader.texts_sql(relation, *reader.kept), unknown, nuls=nuls)
 
 
 def _count_lines(path: Path) -> tuple[int, bool]:
@@ -226,7 +227,8 @@ class _Reader:
         """
         # A reject has the text of the record, but not if columns are hashed or excluded.
         needs_text = "false" if self.table.is_treated else unidentified(self.table, quoted)
-        texts = self.texts_sql(f"(SELECT {_PLAIN} AS line FROM lines)", f"{_NAMES} AS _names")
+        plain = f"(SELECT {_PLAIN} AS line FROM lines)"
+        texts = self.texts_sql(plain, f"{_NAMES} AS _names", *self.kept)
         self.connection.register("lines", _arrow_of(lines))
         try:
             found: pa.Table = self.connection.sql(
@@ -235,6 +237,11 @@ class _Reader:
             return found
         finally:
             self.connection.unregister("lines")
+
+    @property
+    def kept(self) -> list[str]:
+        """What is kept of a plain line, if records are kept."""
+        return [f"trim(line, {literal(_SPACES)}) AS {RECORD}"] if self.table.keeps_records else []
 
     def texts_sql(self, lines: str, *more: str) -> str:
         """Write the relation with a column for each field of the plain *lines*, and *more*."""
@@ -280,27 +287,30 @@ class _Reader:
         places = list(lines)
         for first in range(0, len(places), JSON_BATCH):
             records: list[Record] = []
+            kept: list[str] = []
             for place in places[first : first + JSON_BATCH]:
                 if not (line := lines[place]).strip():
                     continue
                 try:
                     records.append(_record(line))
                     read.append(place)
+                    if self.table.keeps_records:
+                        kept.append(storable_json(line.strip(_SPACES)))
                 except _NoRecordError as reason:
                     self.bad.append((number + place, encodable(line.rstrip("\n")), str(reason)))
-            few = self._texts_of(records)
+            few = self._texts_of(records, kept)
             texts.append(few.texts)
             unknown |= few.unknown
         return JsonTexts(pa.concat_tables(texts), unknown), read
 
-    def _texts_of(self, records: list[Record]) -> JsonTexts:
+    def _texts_of(self, records: list[Record], kept: Sequence[str]) -> JsonTexts:
         unknown = self._unknown(records)
         if names := documented_names(self.table, unknown):
             records = [
                 {names.get(name, name): value for name, value in record.items()}
                 for record in records
             ]
-        return JsonTexts(to_arrow(self.table, records), unknown.difference(names))
+        return JsonTexts(to_arrow(self.table, records, kept), unknown.difference(names))
 
 
 def _arrow_of(lines: Sequence[str]) -> pa.Table:

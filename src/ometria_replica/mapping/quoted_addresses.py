@@ -35,7 +35,8 @@ _ENCODED_END = (  # No letter or digit, and none of + - . _
 )
 # Letters of any script, as ranges: \pL takes milliseconds for each pattern, and so does (?i).
 _LETTERS = r"A-Za-z0-9\x{C0}-\x{1FFF}\x{2C00}-\x{2FFF}\x{3040}-\x{FEFF}\x{10000}-\x{10FFFF}"
-_BEFORE = rf"(^|[^{_LETTERS}._+%-]|{_ENCODED_END})"
+_ESCAPE = r"\\(?:[bfnrt]|u[0-9A-Fa-f]{4})"  # In JSON; it ends with a letter or digit.
+_BEFORE = rf"(^|[^{_LETTERS}._+%-]|{_ENCODED_END}|{_ESCAPE})"
 _AFTER = rf"($|[^{_LETTERS}.-]|[.-]+(?:$|[^{_LETTERS}.-]))"
 
 
@@ -51,6 +52,11 @@ def addresses_sql(text: str) -> str:
         f"regexp_extract_all({text}, '{local}{_DOMAIN}')"
         for local in (f"{_UNQUOTED}{_LOCAL}*", f"{_UNQUOTED}+")
     )
+
+
+def without_escapes(text: str) -> str:
+    """Write *text*, an expression for JSON, with a space in place of each escape."""
+    return f"regexp_replace({text}, '{_ESCAPE}', ' ', 'g')"
 
 
 def mask_addresses(connection: DuckDBPyConnection, texts: str, addresses: Collection[str]) -> int:

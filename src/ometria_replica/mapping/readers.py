@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.joined_parts import without_headers
 from ometria_replica.mapping.quoting import literal, quoted
-from ometria_replica.records import field_text, json_text
+from ometria_replica.mapping.select import RECORD
+from ometria_replica.records import field_text, json_text, record_text, storable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.records import FeedFile, Record
+    from ometria_replica.records import Dialect, FeedFile, Record
     from ometria_replica.schema import Table
 
 MAX_LINE_BYTES = 16 * 2**20  # By default DuckDB rejects lines of more than two.
@@ -58,15 +62,22 @@ def csv_relation(files: Sequence[FeedFile], table: Table) -> str:
     )
 
 
-def parquet_relation(connection: DuckDBPyConnection, file: FeedFile) -> str:
-    """Read a Parquet file as text; bytes without a type are text in UTF-8."""
+def parquet_relation(connection: DuckDBPyConnection, file: FeedFile, *, keeps: bool) -> str:
+    """
+    Read a Parquet file as text; bytes without a type are text in UTF-8.
+
+    With *keeps*, the row as a JSON object is the column RECORD.
+    """
     relation = f"read_parquet({literal(str(file.path))})"
     described = connection.execute(f"DESCRIBE FROM {relation}").fetchall()
-    columns = ", ".join(
+    columns = [
         f"{_as_text(quoted(name), kind)} AS {quoted(ours)}"
         for (name, kind, *_), ours in zip(described, file.dialect.columns, strict=True)
-    )
-    return f"(SELECT {columns} FROM {relation})"
+    ]
+    if keeps:
+        names = [(name, kind) for name, kind, *_ in described]
+        columns.append(f"{_typed_object(names)} AS {RECORD}")
+    return f"(SELECT {', '.join(columns)} FROM {relation})"
 
 
 def _as_text(column: str, kind: str) -> str:
@@ -75,23 +86,66 @@ def _as_text(column: str, kind: str) -> str:
     return f"{column}::VARCHAR"
 
 
-def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
-    """Make a column of texts of each field, and ``_record`` of records without an identity."""
+def _typed_object(columns: Iterable[tuple[str, str]]) -> str:
+    """Write a row of a Parquet file as a JSON object, its numbers with all their digits."""
+    members = " || ',' || ".join(
+        f"{literal(json.dumps(name, ensure_ascii=False) + ':')}"
+        f" || coalesce({_as_json(quoted(name), kind)}, 'null')"
+        for name, kind in columns
+    )
+    return f"'{{' || {members} || '}}'"
+
+
+def _as_json(column: str, kind: str) -> str:
+    if kind.startswith(("DECIMAL(", "FLOAT", "DOUBLE")) and not kind.endswith("]"):
+        is_finite = "true" if kind.startswith("DECIMAL") else f"isfinite({column})"
+        text = f"{column}::VARCHAR"
+        return f"CASE WHEN {is_finite} THEN {text} ELSE to_json({text})::VARCHAR END"
+    if kind == "BLOB":
+        return f"to_json({_as_text(column, kind)})::VARCHAR"
+    if _ROUNDED.search(kind):  # Within a list or an object, whose numbers to_json would round.
+        column = f"{column}::{_ROUNDED.sub('VARCHAR', kind)}"
+    return f"to_json({column})::VARCHAR"
+
+
+_ROUNDED = re.compile(r"\b(?:DECIMAL\(\d+,\s*\d+\)|FLOAT|DOUBLE)")
+
+
+def csv_object(dialect: Dialect) -> str:
+    """Write the expression for a line of a CSV file as a JSON object, by the names in the file."""
+    names = dialect.names if len(dialect.names) == len(dialect.columns) else dialect.columns
+    written = Counter(names)
+    members = ", ".join(
+        f"{literal(name if written[name] == 1 else ours)}, {quoted(ours)}"
+        for name, ours in zip(names, dialect.columns, strict=True)
+    )
+    return f"json_object({members})"
+
+
+def to_arrow(table: Table, records: Sequence[Record], texts: Sequence[str] = ()) -> pa.Table:
+    """
+    Make a column of texts of each field, and ``_record`` of records without an identity.
+
+    If records are kept, the column RECORD has their *texts*, or those of their own.
+    """
     import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only a sync needs it.
 
     from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
 
-    texts = {source: [field_text(record, source) for record in records] for source in table.fields}
-    columns = {source: text_array(values) for source, values in texts.items()}
+    found = {source: [field_text(record, source) for record in records] for source in table.fields}
+    columns = {source: text_array(values) for source, values in found.items()}
     # Only for records without an identity: the text of all would cost as much as the rest.
     columns["_record"] = text_array(
         [
             json_text(record)
-            if any(not any(texts[source][place] for source in group) for group in table.identity)
+            if any(not any(found[source][place] for source in group) for group in table.identity)
             else None
             for place, record in enumerate(records)
         ]
     )
+    if table.keeps_records:
+        own = texts or [storable_json(record_text(record)) for record in records]
+        columns[RECORD] = text_array(own)
     return pa.table(columns)
 
 

@@ -31,6 +31,12 @@ STAGED = "staged"
 REJECTED = "rejected"
 """The temporary table of a batch's rejects."""
 
+STAGED_RECORDS = "staged_records"
+"""The temporary view of the records of a batch, with the columns of a table of records."""
+
+RECORD = "_record_kept"
+"""The staging column with the record as it came, of a table whose records are kept."""
+
 PARENT_ROW = "_parent_row"
 """The staging column, of a table that is inside another, with the row of the parent's record."""
 
@@ -52,9 +58,18 @@ def staged_ddl(table: Table, name: str = STAGED) -> str:
     raw += [f"{quoted(name)} VARCHAR" for name in person_columns(table)]
     raw += [f"{ANONYMISED} BOOLEAN"] if table.address else []
     raw += [f"{PARENT_ROW} BIGINT"] if isinstance(table.read, Inside) else []
+    raw += [f"{RECORD} VARCHAR"] if table.keeps_records else []
     return (
         f"CREATE OR REPLACE TEMP TABLE {name}"
         f" ({', '.join([*columns, *raw, '_record VARCHAR', '_nuls UTINYINT'])})"
+    )
+
+
+def records_ddl() -> str:
+    """Write the view of the records of the staged rows, which have the row ids of these."""
+    return (
+        f"CREATE OR REPLACE TEMP VIEW {STAGED_RECORDS} AS SELECT rowid, __source_id, __sync_key,"
+        f" {RECORD} AS record, __synced_at FROM {STAGED}"
     )
 
 
@@ -72,6 +87,7 @@ def mapping_sql(
     source_id: str,
     synced_at: Sequence[datetime],
     record: str,
+    kept: str = RECORD,
     nuls: bool = True,
 ) -> str:
     """
@@ -79,7 +95,8 @@ def mapping_sql(
 
     A field that is not available is null. *synced_at* is one moment, or one for each file that
     the relation reads. *record* is an expression for the record as it came, evaluated only where
-    the record has no identity. Without *nuls* no text is searched for NUL. The statement has the
+    the record has no identity; *kept* is one for what is kept of every record, if that is the
+    table's. Without *nuls* no text is searched for NUL. The statement has the
     parameters of the table's pseudonyms.
     """
     raw = _Raw(frozenset(available))
@@ -114,6 +131,8 @@ def mapping_sql(
         failed.append(ANONYMISED if table.address.source in raw.available else "false")
     if isinstance(table.read, Inside):
         failed.append(PARENT_ROW)
+    if table.keeps_records:
+        failed.append(f"{kept} AS {RECORD}")
     rest = [
         f"CASE WHEN {unidentified(table, raw)} THEN {record} END AS _record",
         f"{_nuls(table, raw) if nuls else 0} AS _nuls",

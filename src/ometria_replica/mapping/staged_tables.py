@@ -10,10 +10,12 @@ from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import has_nuls, json_object_sql
 from ometria_replica.mapping.select import (
     PARENT_ROW,
+    RECORD,
     REJECTED,
     STAGED,
     mapping_sql,
     moments_sql,
+    records_ddl,
     staged_ddl,
 )
 from ometria_replica.mapping.treatments import parameters
@@ -85,7 +87,7 @@ class StagedTables:
     The rows and rejects of one table in one batch, in *relations*, and what is noted beside.
 
     *unknown_fields* are names that Ometria does not document, or UNNAMED. *old_files* were
-    written before what the table keeps.
+    written before what the table keeps. *file_columns* are the names of columns in files.
     """
 
     connection: DuckDBPyConnection
@@ -95,6 +97,7 @@ class StagedTables:
     relations: Relations = field(default_factory=Relations)
     unknown_fields: set[str] = field(default_factory=set)
     old_files: set[str] = field(default_factory=set)
+    file_columns: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.connection.execute(staged_ddl(self.table, self.staged))
@@ -105,6 +108,8 @@ class StagedTables:
             return  # The rest is that of the parent.
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
         self.connection.execute("SET preserve_insertion_order = true")  # Later rows are newer.
+        if self.table.keeps_records:
+            self.connection.execute(records_ddl())
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_SPANS} (first_row BIGINT, origin VARCHAR)"
         )
@@ -148,6 +153,7 @@ class StagedTables:
         available: Sequence[str],
         record: str,
         *synced_at: datetime,
+        kept: str = RECORD,
         nuls: bool = True,
     ) -> int:
         """Stage *relation* by the statement of :func:`mapping_sql`; return how many rows."""
@@ -159,6 +165,7 @@ class StagedTables:
             source_id=self.source_id,
             synced_at=synced_at,
             record=record,
+            kept=kept,
             nuls=nuls,
         )
         return self.scalar(

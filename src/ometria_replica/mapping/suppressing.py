@@ -9,8 +9,10 @@ from ometria_replica.mapping.quoted_addresses import (
     addresses_sql,
     mask_addresses,
     may_quote,
+    without_escapes,
 )
 from ometria_replica.mapping.quoting import quoted
+from ometria_replica.mapping.select import RECORD
 from ometria_replica.mapping.treatments import person_columns
 from ometria_replica.suppressions import JoinedId
 
@@ -119,22 +121,22 @@ def _drop_naming(tables: StagedTables, suppressions: Suppressions, relation: str
 
 def mask_suppressed(tables: StagedTables, suppressions: Suppressions) -> None:
     """
-    Mask the addresses of suppressed people that the staged rows of others quote.
+    Mask the addresses of suppressed people that the staged rows and records of others quote.
 
     After :func:`drop_suppressed`. Where the table hides all addresses, none is left.
     """
     connection, table = tables.connection, tables.table
-    for column in () if table.hides_addresses else table.columns:
-        if not column.quotes or column.treatment:
-            continue
-        name = quoted(column.name)
+    names = [quoted(c.name) for c in table.columns if c.quotes and not c.treatment]
+    names += [RECORD] if table.keeps_records else []
+    for name in () if table.hides_addresses else names:
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_QUOTING} AS SELECT DISTINCT {name} AS text"
             f" FROM {tables.staged} WHERE {may_quote(name)}"
         )
+        text = without_escapes("text") if name == RECORD else "text"
         found = connection.execute(
             f"SELECT DISTINCT word FROM (SELECT word, unnest([{_hashes('word', suppressions)}])"
-            f" AS hash FROM (SELECT DISTINCT unnest({addresses_sql('text')}) AS word"
+            f" AS hash FROM (SELECT DISTINCT unnest({addresses_sql(text)}) AS word"
             f" FROM {_QUOTING})) WHERE {_is_suppressed('hash')}",
             suppressions.parameters,
         )

@@ -108,6 +108,7 @@ class AccountSource:
                     requests_per_second=self._account.requests_per_second,
                     max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
+                    keeps_texts=bool(self._account.keep_records),
                 )
             )
         return self._client

@@ -78,6 +78,7 @@ class Client:
     A single attempt may wait *timeout_seconds* for the next byte and take *deadline_seconds* in
     all, and its decompressed body may hold *max_answer_bytes*, as :func:`counted_size` counts them.
     *requests_per_minute* are limits of single endpoints, which apply besides the account's.
+    With *keeps_texts*, each record has its text as it came.
     *warnings* collects messages for the report, without personal data. *clock*
     (monotonic seconds), *sleep*, *now* and *seed* are for tests; *rate_limit_folder* is the
     folder of :class:`RateLimiter`.
@@ -98,6 +99,7 @@ class Client:
         timeout_seconds: float = 60,
         deadline_seconds: float = 300,
         give_up_after_seconds: float = 300,
+        keeps_texts: bool = False,
         rate_limit_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
@@ -110,6 +112,7 @@ class Client:
         self.warnings: list[str] = []
         self._api_url = api_url.rstrip("/")
         self._max_answer_bytes = max_answer_bytes
+        self._keeps_texts = keeps_texts
         self._timeout_seconds = timeout_seconds
         self._deadline_seconds = deadline_seconds
         self._give_up_after_seconds = give_up_after_seconds
@@ -278,7 +281,9 @@ class Client:
                 " (max_answer_bytes). If the account is that large, raise the setting; else check"
                 " api_url, then run `ometria-replica check`."
             )
-        answer = read_answer(response, body, origin, requested_at, served_at)
+        answer = read_answer(
+            response, body, origin, requested_at, served_at, keeps_texts=self._keeps_texts
+        )
         for remark in answer.remarks:  # Once for each endpoint, however many answers have it.
             self.warn(f"{origin_of(path, {})}: {remark}")
         self._took = took

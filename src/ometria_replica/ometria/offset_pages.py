@@ -23,7 +23,7 @@ from ometria_replica.ometria.page_overlap import OverlapCheck, by_id
 from ometria_replica.ometria.planned_pages import PlannedPages
 from ometria_replica.ometria.prefetch import Prefetch
 from ometria_replica.read_position import ReadPosition
-from ometria_replica.records import Page
+from ometria_replica.records import Page, extended
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -389,4 +389,4 @@ def _stamped(page: Page, stamp: str | None, since: date | None) -> Page:
     if stamp is None or since is None:
         return page
     day = since.isoformat()
-    return replace(page, records=[{**record, stamp: day} for record in page.records])
+    return replace(page, records=[extended(record, stamp, day) for record in page.records])

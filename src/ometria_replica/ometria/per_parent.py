@@ -13,7 +13,7 @@ from ometria_replica.ometria.offset_pages import OffsetReader
 from ometria_replica.ometria.page_overlap import by_all
 from ometria_replica.ometria.prefetch import Prefetch
 from ometria_replica.ometria.times import utc_text
-from ometria_replica.records import Page
+from ometria_replica.records import Page, extended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -112,4 +112,4 @@ def _readers(
 
 def _with_parent(page: Page, parent: Parent) -> Page:
     """Set the records' ``id`` to their parent's. An id of their own would be the change's."""
-    return replace(page, records=[{**record, "id": parent.id} for record in page.records])
+    return replace(page, records=[extended(record, "id", parent.id) for record in page.records])

@@ -108,14 +108,22 @@ def read_answer(
     origin: str,
     requested_at: datetime,
     served_at: datetime | None,
+    *,
+    keeps_texts: bool = False,
 ) -> Answer:
-    """Parse a successful answer. Raises Setback if it is incomplete, or UnexpectedResponse."""
+    """
+    Parse a successful answer; with *keeps_texts*, each record has its text.
+
+    Raises Setback if it is incomplete, or UnexpectedResponse.
+    """
     text, remarks = _decoded(body)
     try:
         try:
             parsed = records.parse(text)
         except RecursionError:
             parsed, remarks = _parsed_one_by_one(text), (*remarks, TOO_DEEP)
+        if keeps_texts:
+            parsed = _with_texts(parsed, text)
     except ValueError as error:
         if not body.strip() or body.lstrip()[:1] in {b"[", b"{"}:
             reason = f"the answer is incomplete ({described(response, body)})"
@@ -145,6 +153,24 @@ def _parsed_one_by_one(text: str) -> Any:
     except UnfitError as error:
         raise ValueError from error
     return parsed if text.lstrip().startswith("[") else _as_record(parsed[0])
+
+
+def _with_texts(parsed: Any, text: str) -> Any:
+    """Give the records of an answer their texts, which are in the same order."""
+    if not isinstance(parsed, dict | list):
+        return parsed
+    elements = parsed if isinstance(parsed, list) else [parsed]
+    try:
+        texts = list(json_values(io.StringIO(text)))
+    except UnfitError:  # One is longer than a record may be: it is written anew.
+        return parsed
+    found = [
+        records.TextRecord(element, records.storable_json(own))
+        if isinstance(element, dict)
+        else element
+        for element, own in zip(elements, texts, strict=True)
+    ]
+    return found if isinstance(parsed, list) else found[0]
 
 
 def _parsed_or_text(text: str) -> Any:

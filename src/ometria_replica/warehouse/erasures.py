@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
 from ometria_replica.history import stored
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.people import Found, People, id_parts
@@ -70,6 +71,11 @@ class Wanted:
     def stored(self) -> tuple[Table, ...]:
         """The tables that may hold something of the people: histories, too, if they are there."""
         return tuple(each for table in self.tables for each in stored(table))
+
+    @property
+    def records(self) -> tuple[Table, ...]:
+        """The tables of the records of these people, if they are there."""
+        return tuple(each for table in self.tables for each in records_of(table))
 
 
 @dataclass(frozen=True)
@@ -299,6 +305,10 @@ class Erasures(Part):
         self, wanted: Wanted, found: Found, outcome: Outcome
     ) -> Iterator[Callable[[], None]]:
         """Give the changes of the tables one by one."""
+        for raw in wanted.records:  # First: their rows tell whose they are.
+            if keys := found.keys.get(raw.label):
+                selection = Selection(wanted.source_id, Values("__sync_key", keys))
+                yield partial(self._remove, raw, selection, outcome)
         for table in sorted(wanted.stored, key=lambda table: len(table.people)):
             if found.past_addresses and table.label in found.keys and table.address:
                 by_address = Values(table.address.name, found.past_addresses)

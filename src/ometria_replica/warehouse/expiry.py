@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
@@ -142,7 +143,10 @@ class Expiry(Part):
             ids = self._ids(table, _within(table, source_id, span)) if inside else ()
             removed = [(each, self._remove_inside(each, source_id, ids)) for each in inside]
             with step("expiry"):
-                rows = self._engine.delete(table, _within(table, source_id, span))
+                selection = _within(table, source_id, span)
+                for raw in records_of(table):
+                    self._engine.delete_records(raw, table, selection)
+                rows = self._engine.delete(table, selection)
             return [(table, rows), *removed]
 
     def _ids(self, table: Table, selection: Selection) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ _OF_ONE_RUN = (REJECTS, FILES, RUNS, LEASES)
 _READ_LATER = (RUNS, LEASES, ERASURES, SUPPRESSION_SECRETS)
 """Not read when a run begins: the history is only added to, and leases are always read anew."""
 
+_KEYS_AT_ONCE = 5_000  # In a condition.
+
 _MAY_WAIT = ("the batch", "the listing")
 """Commits whose watermarks may be written with what a run writes next, if they are all."""
 
@@ -71,7 +73,9 @@ _MAY_WAIT = ("the batch", "the listing")
 def local_merge(connection: DuckDBPyConnection, remote: Remote) -> LocalMergeEngine:
     """Merge into *remote* in a DuckDB in memory, attached to *connection*."""
     memory = FileAttachment(remote.place, in_memory=True)
-    return LocalMergeEngine(DuckDBEngine(connection, memory), remote)
+    local = DuckDBEngine(connection, memory)
+    local.types = LocalMergeEngine.types  # type: ignore[misc]  # A remote has no type for JSON.
+    return LocalMergeEngine(local, remote)
 
 
 class LocalMergeEngine(Engine):
@@ -82,7 +86,7 @@ class LocalMergeEngine(Engine):
     With *dry_run* nothing is written to the remote, as no statement that writes is run.
     """
 
-    types: ClassVar[Mapping[str, str]] = DuckDBEngine.types
+    types: ClassVar[Mapping[str, str]] = {**DuckDBEngine.types, "json": "VARCHAR"}
     row_id = DuckDBEngine.row_id
     prunes_by_time = False  # The copied rows lie within the batch's span already.
     locks = False
@@ -154,7 +158,11 @@ class LocalMergeEngine(Engine):
         """List the columns; a state table is in memory, and exists there from the first session."""
         if isinstance(table, StateTable):
             return self._local.columns(table)
-        return self._remote.columns(table)
+        ours = dict(sql.columns_of(table))
+        return [
+            (name, "json" if kind == "text" and ours.get(name) == "json" else kind)
+            for name, kind in self._remote.columns(table)
+        ]
 
     @override
     def missing(self, tables: Sequence[StateTable]) -> list[StateTable]:
@@ -266,6 +274,10 @@ class LocalMergeEngine(Engine):
         yield from self._local.read(table, selection)
 
     @override
+    def scan(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
+        yield from self._remote.read(table, selection)
+
+    @override
     def distinct(
         self, table: Table, source_id: str, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
@@ -294,6 +306,16 @@ class LocalMergeEngine(Engine):
         if found:
             self._remote.delete(table, selection)
         return found
+
+    @override
+    def delete_records(self, table: Table, of: Table, selection: Selection) -> None:
+        if not self.exists(table):
+            return
+        self.prefetch(of, selection)
+        keys = self._texts(f"SELECT __sync_key FROM {self._local.name(of)}")
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = Values("__sync_key", keys[start : start + _KEYS_AT_ONCE])
+            self._remote.delete(table, Selection(selection.source_id, some))
 
     @override
     def update(

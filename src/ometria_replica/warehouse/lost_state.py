@@ -14,6 +14,7 @@ from ometria_replica.warehouse.state_tables import (
     DELETED_UPSTREAM,
     DELETION_REQUESTS,
     ERASURES,
+    FIELDS,
     FILES,
     FOLLOWED,
     LEASES,
@@ -46,6 +47,7 @@ _WHAT_FOLLOWS = {
     DELETED_UPSTREAM: "deletions that were recorded before are forgotten; the next full read"
     " records those whose rows are still here",
     DELETION_REQUESTS: "the deletion requests of Ometria are read again",
+    FIELDS: "which fields the kept records had is noted anew",
     RUNS: "the run history begins anew",
     LEASES: "if another run is at work at this moment, it ends with an error",
 }

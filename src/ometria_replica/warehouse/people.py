@@ -8,14 +8,22 @@ warehouse: an address in any case and with any space around it. An id is written
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
-from ometria_replica.mapping import MASKED, mask_addresses, words_sql
+from ometria_replica.mapping import (
+    MASKED,
+    addresses_sql,
+    mask_addresses,
+    without_escapes,
+    words_sql,
+)
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.disjoint_sets import DisjointSets
@@ -37,6 +45,9 @@ if TYPE_CHECKING:
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
 _SOUGHT = "sought_ids"
 _TEXTS_AT_ONCE = 5_000
+_IN_A_PATTERN = 200
+_SPECIAL = re.compile(r"[^\w@ ]", re.ASCII)
+_HELD_TYPES = {**sql.DUCKDB_TYPES, "json": "VARCHAR"}
 
 
 @dataclass(frozen=True)
@@ -137,8 +148,10 @@ class People:
             self._read_rows(table)
         for table in self._holding if follow else ():
             self._read_inside(table)
-        keys = {table.label: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
-                for table in self._holding}  # fmt: skip
+        for table, raw in self._records:
+            self._read_records(table, raw, also)
+        keys = {name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
+                for name, table in self._named.items()}  # fmt: skip
         return Found(
             self.source_id,
             tuple(self._parted()),
@@ -162,7 +175,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._holding if table.label == name]
+        table = self._named[name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -171,7 +184,7 @@ class People:
 
     def forget(self) -> None:
         """Drop the temporary tables."""
-        for table in self._holding:
+        for table in self._named.values():
             for name in (held(table), _values(table)):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
         for name in (_LINKS, _KNOWN, _SOUGHT):
@@ -182,6 +195,22 @@ class People:
     @property
     def _searched(self) -> list[Table]:
         return [table for table in self.tables if _id_columns(table)]
+
+    @property
+    def _named(self) -> dict[str, Table]:
+        """The tables of which rows are found, by their labels."""
+        tables = [*self._holding, *(raw for _, raw in self._records)]
+        return {table.label: table for table in tables}
+
+    @property
+    def _records(self) -> list[tuple[Table, Table]]:
+        """The tables with an id of which records are kept, each with that of the records."""
+        return [
+            (table, raw)
+            for table in self._searched
+            for raw in records_of(table)
+            if self.engine.exists(raw)
+        ]
 
     @property
     def _holding(self) -> list[Table]:
@@ -294,10 +323,7 @@ class People:
 
     def _read_rows(self, table: Table) -> None:
         """Copy the rows with a known id, each once."""
-        typed = ", ".join(
-            f"{sql.quoted(name)} {sql.DUCKDB_TYPES[kind]}" for name, kind in sql.columns_of(table)
-        )
-        self._make(held(table), typed)
+        self._make_held(table)
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
             texts = self._texts(
@@ -321,6 +347,43 @@ class People:
                 f" SEMI JOIN {_KNOWN} USING (id)) USING (__sync_key)"
                 f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
             )
+
+    def _read_records(self, table: Table, raw: Table, also: Suppressions | None) -> None:
+        """Copy the records of the rows that were found, and those that quote a sought address."""
+        self._make_held(raw)
+        keys = self._texts(f"SELECT DISTINCT __sync_key FROM {held(table)}")
+        self._copy(raw, Selection(self.source_id, Values("__sync_key", keys)))
+        addresses = self._addresses()
+        if not addresses and also is None:
+            return
+        for some in self.engine.scan(raw, Selection(self.source_id)):
+            sought = sorted({*addresses, *self._sought_in(some, also)})
+            if sought:
+                self._insert(
+                    f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}",
+                    some,
+                    f" ANTI JOIN {held(raw)} USING (__sync_key) WHERE {_quoting(sought)}",
+                )
+
+    def _sought_in(
+        self, records: pa.RecordBatch | pa.Table, also: Suppressions | None
+    ) -> tuple[str, ...]:
+        """Read the addresses in *records* of which only a hash is known."""
+        if also is None:
+            return ()
+        found = addresses_sql(without_escapes("record"))
+        self.connection.register(_ARRIVED, records)
+        try:
+            words = f"(SELECT DISTINCT unnest({found}) AS word FROM {_ARRIVED})"
+            return self._naming("word", words, ["address"], also)
+        finally:
+            self.connection.unregister(_ARRIVED)
+
+    def _make_held(self, table: Table) -> None:
+        columns = ", ".join(
+            f"{sql.quoted(name)} {_HELD_TYPES[kind]}" for name, kind in sql.columns_of(table)
+        )
+        self._make(held(table), columns)
 
     def _read_inside(self, table: Table) -> None:
         """Copy the rows inside records that were found, which need not name the person."""
@@ -435,6 +498,16 @@ class People:
     def _count(self, name: str) -> int:
         ((number,),) = self.connection.execute(f"SELECT count(*) FROM {name}").fetchall()
         return int(number)
+
+
+def _quoting(addresses: Sequence[str]) -> str:
+    """Write the condition that a record quotes any of *addresses*, written as within JSON."""
+    written = [json.dumps(text, ensure_ascii=False)[1:-1] for text in addresses]
+    patterns = [_SPECIAL.sub(r"\\\g<0>", text) for text in written]
+    return " OR ".join(
+        f"regexp_matches(record, {sql.literal('|'.join(patterns[n : n + _IN_A_PATTERN]))}, 'i')"
+        for n in range(0, len(patterns), _IN_A_PATTERN)
+    )
 
 
 def _values(table: Table) -> str:

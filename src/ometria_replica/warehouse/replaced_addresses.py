@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.history import history_table
-from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
+from ometria_replica.mapping import ANONYMISED, MASKED, RECORD, STAGED, is_anonymous, mask_addresses
 from ometria_replica.pseudonyms import normalised
+from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.people import held, id_parts
 from ometria_replica.warehouse.sessions import Part
@@ -120,7 +121,7 @@ class ReplacedAddresses(Part):
             addresses = self._past_addresses(table) if past else ()
         finally:
             people.forget()
-        own = {table.label, history_table(table).label}
+        own = {each.label for each in (table, history_table(table), raw_table(table))}
         kept = {name: keys for name, keys in found.keys.items() if name not in own}
         if not replaced and not any(past.values()):
             return None
@@ -153,6 +154,11 @@ class ReplacedAddresses(Part):
         """Leave out the addresses that still stand inside the staged records."""
         ids = [id_parts(name) for names in found.people for name in sorted(names)]
         addresses = [text for kind, text, _ in ids if kind == "address"]
+        records = f"(SELECT DISTINCT {RECORD} AS text FROM {STAGED})"
+        if batch.table.keeps_records and mask_addresses(self.mapping, records, addresses):
+            self.mapping.execute(
+                f"UPDATE {STAGED} SET {RECORD} = masked FROM {MASKED} WHERE {RECORD} = text"
+            )
         for part in batch.parts:
             for column in part.table.columns if part.parent else ():
                 if column.person == "address":

@@ -18,6 +18,7 @@ from ometria_replica.mapping import (
     without_addresses,
 )
 from ometria_replica.pseudonyms import is_pseudonym, parameters_in
+from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.changes import Changes
@@ -139,6 +140,12 @@ class RowRewriting(Part):
         )
         StateStore(self.sessions).forget_rows(source_id, table.name, now)
         self._hash_deleted(table, source_id)
+
+    def forget_records(self, table: Table, source_id: str) -> None:
+        """Remove records that were kept before columns were treated: they hold the values."""
+        for raw in records_of(table):
+            if self._engine.exists(raw):
+                self._engine.delete(raw, Selection(source_id))
 
     def _apply(self, changes: Changes) -> None:
         with step("rewritten rows"):

@@ -227,9 +227,31 @@ VERSION = StateTable(
 )
 """One row: the version of this layout, and the release of the program that wrote it."""
 
+FIELDS = StateTable(
+    "fields",
+    (
+        ("source_id", "text"),
+        ("table_name", "text"),
+        ("path", "text"),
+        ("types", "text"),
+        ("first_at", "timestamptz"),
+        ("records", "integer"),
+        ("of_records", "integer"),
+        ("run_id", "text"),
+    ),
+    key=("source_id", "table_name", "path"),
+)
+"""
+The fields of records that are kept, by which a run tells those that appear, vanish or change.
+
+*types* are the JSON types that a field had, with commas between them. *records* of *of_records* in
+the last whole read had it. Values are not noted.
+"""
+
 STATE_TABLES = (
     ACCOUNTS,
     COLUMN_TREATMENTS,
+    FIELDS,
     SUPPRESSION_SECRETS,
     SUPPRESSIONS,
     ERASURES,

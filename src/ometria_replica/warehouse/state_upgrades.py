@@ -1,10 +1,10 @@
 """
 The version of the state's layout, and how an older layout is read and upgraded.
 
-Version 1 is the layout before there were versions, and version 2 had no treatments of columns and
-no erasures, which an older program would not heed. A newer program upgrades an older state in
-one transaction; an older program refuses a newer state. Commands that only read see an older
-layout as if it were upgraded, and leave it alone.
+Version 1 is the layout before there were versions, version 2 had no treatments of columns and no
+erasures, and version 3 no records that are kept: an older program would not heed them. A newer
+program upgrades an older state in one transaction; an older program refuses a newer state.
+Commands that only read see an older layout as if it were upgraded, and leave it alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.engines.base import Engine
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner, Run
+from ometria_replica.batching import parts_of
 from ometria_replica.local_duckdb import translating
-from ometria_replica.mapping import REJECTED, STAGED, Staging
+from ometria_replica.mapping import RECORD, REJECTED, STAGED, Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.schema import Feed
 from ometria_replica.version import __version__
@@ -64,7 +65,9 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
     with translating("trying a sync", trial.connection):
         staging = Staging(trial.connection, table, SOURCE, SOURCE)
         if not removes:
-            trial.connection.execute(f"INSERT INTO {STAGED} ({sql.names(table)}) SELECT {row}")
+            names = f"{sql.names(table)}{f', {RECORD}' if table.keeps_records else ''}"
+            row += ", '{}'" if table.keeps_records else ""
+            trial.connection.execute(f"INSERT INTO {STAGED} ({names}) SELECT {row}")
         trial.connection.execute(
             f"INSERT INTO {REJECTED} (reject_id, source_id, table_name, sync_key, reason)"
             " SELECT $1 || $2, $1, $2, $1, $1",
@@ -84,4 +87,5 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
         retry={},
         lease=lease,
         is_full=removes,
+        parts=parts_of(staging),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ometria_replica import sql
 from ometria_replica.mapping import STAGED
+from ometria_replica.raw_records import records_of
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.comparison import match
 from ometria_replica.warehouse.sessions import Part, reads
@@ -114,10 +115,13 @@ class Verification(Part):
         return [key for (key,) in found]
 
     def remove(self, table: Table, keys: Sequence[str], lease: Lease) -> int:
-        """Remove rows by their keys. Raises Busy if another run has the lease."""
+        """Remove rows by their keys, with their records. Raises Busy without the lease."""
         with self.sessions.writing(f"removing rows of {table.name}"):
             self.leases.renew(lease)
             selection = Selection(lease.source_id, Values("__sync_key", tuple(keys)))
+            for raw in records_of(table):
+                if self._engine.exists(raw):
+                    self._engine.delete(raw, selection)
             return self._engine.delete(table, selection)
 
     # --- helpers ---

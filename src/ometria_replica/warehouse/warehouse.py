@@ -11,14 +11,17 @@ from ometria_replica.batch import Loaded
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.history import history_table
+from ometria_replica.raw_records import raw_table
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
 from ometria_replica.warehouse.erasures import Erasures
 from ometria_replica.warehouse.expiry import Expiry
+from ometria_replica.warehouse.kept_records import KeptRecords
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.lost_state import LostState, warnings
+from ometria_replica.warehouse.noted_fields import NotedFields
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
@@ -51,9 +54,9 @@ class Warehouse:
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
     *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
-    *expiry* and *deletion_requests* are its parts. Records are staged in *connection*, a DuckDB,
-    for every engine. With *dry_run*, no statement that writes is executed. *closing* closes the
-    resources that were opened for the warehouse.
+    *expiry*, *deletion_requests*, *fields* and *records* are its parts. Records are staged in
+    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is executed.
+    *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
     other programs may use the database.
@@ -79,9 +82,12 @@ class Warehouse:
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
+        self.fields = NotedFields(self.sessions)
+        self.records = KeptRecords(self.sessions, connection)
         self._seeding = Seeding(self.sessions, self.leases)
         self._engine = engine
         self._catalog = catalog
+        self._records = [raw_table(table) for table in catalog if table.keeps_records]
         self._closing = closing
 
     @property
@@ -102,7 +108,7 @@ class Warehouse:
         newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
-            tables = [*self._catalog, *self._histories(owner)]
+            tables = [*self._catalog, *self._histories(owner), *self._records]
             self._engine.look_up(tables)
             for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
@@ -110,6 +116,7 @@ class Warehouse:
             are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
             lost_state = LostState(self.sessions).tables()
+            lost_records = list(self._lost_records(owner.source_id))
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
@@ -123,6 +130,7 @@ class Warehouse:
         return [
             *warnings(lost_state, dry_run=dry_run),
             *(each.warning(dry_run=dry_run) for each in lost),
+            *lost_records,
         ]
 
     def refuse_changed_treatments(self, owner: Owner) -> None:
@@ -197,7 +205,8 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted([*self._catalog.stored, *STATE_TABLES, *OLD_TABLES])
+            tables = (*self._catalog.stored, *self._catalog.records)
+            return self._engine.forget_deleted([*tables, *STATE_TABLES, *OLD_TABLES])
 
     def forget_erased(self, source_ids: Iterable[str]) -> None:
         """Do as forget_deleted, and note in the receipts of the sources what remains."""
@@ -220,6 +229,17 @@ class Warehouse:
         self.close()
 
     # --- helpers ---
+
+    def _lost_records(self, source_id: str) -> Iterator[str]:
+        """Warn of tables of records that are missing, although the state knows their fields."""
+        for raw in self._records:
+            if not self._engine.exists(raw) and self.fields.of(source_id, raw.name):
+                verb = "is" if self.sessions.dry_run else "was"
+                yield (
+                    f"{raw.full_name} {verb} missing, although records of {source_id} were kept"
+                    " there. They come as rows are read again: `ometria-replica sync --full` brings"
+                    " all that Ometria and the export still have."
+                )
 
     def _load(self, batch: Batch) -> Loaded:
         with self.sessions.open(f"loading {batch.table.name}"):
@@ -246,6 +266,7 @@ class Warehouse:
                 self._engine.apply(each)
         self.suppressions.join(batch)
         self.rejects.write(changes[0], batch)
+        self.fields.write(batch)
         self.state.write(changes[0], batch)
         of_tables = {each.table.full_name: each for each in changes}
         for part in batch.parts:

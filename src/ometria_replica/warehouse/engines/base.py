@@ -58,6 +58,8 @@ class Engine(ABC):
     """Whether one transaction commits rows and state. If not, rows are there at once."""
     notes_replaced: ClassVar[bool] = True
     """Whether the state notes some rows that were replaced, to tell an older copy of a table."""
+    reads_json: ClassVar[bool] = False
+    """Whether it has DuckDB's functions for JSON."""
     batch_size: BatchSize = BatchSize()
     """How much it takes at once: what suits it, within bounds of memory."""
     catalog: str | None = None
@@ -211,6 +213,10 @@ class Engine(ABC):
             f"SELECT {sql.names(table)} FROM {self.name(table)} WHERE {condition}"
         )
 
+    def scan(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
+        """Read any number of rows of a table, which are nowhere kept meanwhile."""
+        yield from self.read(table, selection)
+
     def distinct(
         self, table: Table, source_id: str, columns: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
@@ -256,6 +262,15 @@ class Engine(ABC):
                 self.execute(f"DELETE FROM {self.name(table)} WHERE {sql.condition(part)}")
             deleted += found
         return deleted
+
+    def delete_records(self, table: Table, of: Table, selection: Selection) -> None:
+        """Delete the rows of *table*, if it exists, that belong to selected rows of *of*."""
+        if self.exists(table):
+            source = sql.condition(Selection(selection.source_id))
+            self.execute(
+                f"DELETE FROM {self.name(table)} WHERE {source} AND __sync_key IN"
+                f" (SELECT __sync_key FROM {self.name(of)} WHERE {sql.condition(selection)})"
+            )
 
     def update(
         self,

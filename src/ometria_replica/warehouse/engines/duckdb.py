@@ -83,6 +83,7 @@ class DuckDBEngine(Engine):
     row_id = "rowid"
     prunes_by_time = True
     keeps_own_columns = True
+    reads_json = True
 
     def __init__(self, connection: DuckDBPyConnection, attachment: Attachment) -> None:
         self.place = attachment.place

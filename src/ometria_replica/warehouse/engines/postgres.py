@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -23,6 +23,7 @@ from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
+from ometria_replica.warehouse.engines.postgres_json import as_jsonb
 from ometria_replica.warehouse.engines.postgres_worker import Worker
 from ometria_replica.warehouse.postgres_vacuum import Vacuum
 
@@ -377,28 +378,45 @@ class PostgresEngine(Engine):
     @override
     def stage(self, batch: Batch) -> None:
         """Copy the staged tables from the DuckDB in which records are mapped."""
-        of_parts = [name for part in batch.parts for name in part.relations]
-        for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else []), *of_parts):
+        for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else [])):
             self._copy(name)
+        for part in batch.parts:
+            json_columns = [c.name for c in part.table.all_columns if c.type == "json"]
+            for name in part.relations:
+                self._copy(name, json_columns if name == part.staged else ())
 
     @override
     def share(self, name: str) -> None:
         self._copy(name)
 
-    def _copy(self, name: str) -> None:
+    def _copy(self, name: str, json_columns: Sequence[str] = ()) -> None:
+        """Copy a staged table; its *json_columns* are texts there, and become ``jsonb`` here."""
         described = self._mapping.execute(f"DESCRIBE {name}").fetchall()
         kinds = {kind: ours for ours, kind in sql.DUCKDB_TYPES.items()}
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
             if not column.startswith(_NOT_COPIED)
+            if column != "rowid"  # Of a view, which has none by itself.
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
             self._drop_temporary(name)  # A trial loads several batches in one transaction.
         self.execute(f"CREATE TEMP TABLE {name} ({ddl}) ON COMMIT DROP")
         texts = ", ".join(_storable(column, of=name) for column, _ in columns)
-        rows = self._mapping.sql(f"SELECT {texts} FROM {name}").to_arrow_reader()
+        with ExitStack() as rewritten:
+            relation = name
+            for column in json_columns:
+                relation = rewritten.enter_context(as_jsonb(self._mapping, relation, column))
+            self._ingest(name, f"SELECT {texts} FROM {relation}")
+        for column in json_columns:
+            quoted = sql.quoted(column)
+            self.execute(
+                f"ALTER TABLE pg_temp.{name} ALTER COLUMN {quoted} TYPE jsonb USING {quoted}::jsonb"
+            )
+
+    def _ingest(self, name: str, query: str) -> None:
+        rows = self._mapping.sql(query).to_arrow_reader()
         with self._cursor() as cursor:
             self._run(partial(cursor.adbc_ingest, name, rows, mode="append", temporary=True))
         # The driver (1.13) leaves the end of a COPY unread, and so begins another transaction

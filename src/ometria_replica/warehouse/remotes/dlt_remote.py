@@ -147,7 +147,7 @@ class DltRemote(Remote):
                 self._look_up(schema, unknown)
 
     def _look_up(self, schema: str, names: Sequence[str]) -> None:
-        ours = {theirs: name for name, theirs in TYPES.items()}
+        ours = {theirs: name for name, theirs in TYPES.items() if name != "json"}
         for name, columns in self._loader.columns(schema, names).items():
             self._known[schema, name] = [(c, ours.get(kind, kind)) for c, kind in columns]
 

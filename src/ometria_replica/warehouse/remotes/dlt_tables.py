@@ -15,6 +15,7 @@ TYPES: Mapping[str, str] = {
     "date": "date",
     "timestamptz": "timestamp",
     "integer": "bigint",
+    "json": "text",
     "decimal": "decimal",
 }
 """dlt's names of our column types."""
