@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from ometria_replica.catalog import CATALOG
 from ometria_replica.cli import app
 from ometria_replica.comments import CERTAINTIES
-from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
+from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import settings_of
 from ometria_replica.describe import as_markdown, describe
 from ometria_replica.tables import JOINS
@@ -57,6 +57,7 @@ def pages() -> dict[Path, str]:
 def settings_page() -> str:
     """Make the page of settings."""
     return _template("settings").format(
+        run=_rows(Config),
         warehouse=_rows(WarehouseSettings),
         account=_rows(AccountSettings),
         feed=_rows(FeedSettings),

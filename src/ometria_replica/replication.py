@@ -192,7 +192,7 @@ def sync_table(read: TableRead) -> OmetriaError | None:
     """
     batches = export_batches if isinstance(read.table.read, Feed) else api_batches
     missed = isinstance(read.table.read, Newest) and read.state.watermark is not None
-    with read.progress.reported(lambda: read.source.requests):
+    with read.progress.reported(lambda: read.source.requests, lambda: read.source.rate_limited):
         try:
             for pending in batches(read):
                 _load(read, pending)

@@ -33,6 +33,7 @@ class TableReport:
     """
     The counts of one table of one source in a run.
 
+    Of the *requests*, retries included, *rate_limited* were answered with 429.
     *records* were read; *inserted*, *updated* and *unchanged* count rows. An unchanged row
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
@@ -49,6 +50,7 @@ class TableReport:
     source_id: str
     table: str
     requests: int = 0
+    rate_limited: int = 0
     files: int = 0
     files_unreadable: int = 0
     records: int = 0

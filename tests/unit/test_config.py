@@ -435,7 +435,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
-            " normalise, retain, follow_erasures."
+            " normalise, retain, follow_erasures, metrics."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -554,7 +554,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "'a key' = 1",
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
-                " full_read_every_days, exclude, hash, normalise, retain, follow_erasures."
+                " full_read_every_days, exclude, hash, normalise, retain,"
+                " follow_erasures, metrics."
             ),
         ),
     ],
@@ -954,6 +955,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
     }
 
     assert explain(load_config(path, environ, "cli.duckdb")) == [
+        ("metrics", "not set", "default"),
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
         ("warehouse.memory_limit", "not set", "default"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from ometria_replica.config.schema import FeedSettings
+from ometria_replica.config.schema import RUN_SETTINGS, FeedSettings
 from ometria_replica.config.secrets import Secret, masked
 
 if TYPE_CHECKING:
@@ -22,10 +22,17 @@ def explain(config: Config) -> list[tuple[str, str, str]]:
 
     A secret is shown as ``set`` or ``not set``, and a password inside a URL as ``***``.
     """
-    return list(_explained(config.warehouse, "warehouse", config.origins)) + [
-        line
-        for index, account in enumerate(config.accounts)
-        for line in _explained(account, f"accounts[{index}]", config.origins)
+    return [
+        *(
+            (name, _shown(getattr(config, name)), config.origins.get(name, DEFAULT))
+            for name in RUN_SETTINGS
+        ),
+        *_explained(config.warehouse, "warehouse", config.origins),
+        *(
+            line
+            for index, account in enumerate(config.accounts)
+            for line in _explained(account, f"accounts[{index}]", config.origins)
+        ),
     ]
 
 

@@ -23,6 +23,7 @@ from ometria_replica.config.providers import Reader, command_line, environment, 
 from ometria_replica.config.retention import Retention
 from ometria_replica.config.schema import (
     ACCOUNT_VARIABLES,
+    RUN_SETTINGS,
     SHARED,
     VARIABLES,
     AccountSettings,
@@ -140,7 +141,8 @@ class _Loading:
 
     def config(self, warehouse_url: str | None) -> Config:
         """Read everything; the problems are then in the reader."""
-        self.reader.refuse_unknown(self._document, "", ("warehouse", "accounts", *SHARED))
+        known = ("warehouse", "accounts", *SHARED, *RUN_SETTINGS)
+        self.reader.refuse_unknown(self._document, "", known)
         warehouse = self.warehouse(warehouse_url)
         tables, shared = self._account_tables(), self._shared()
         accounts = tuple(
@@ -149,7 +151,13 @@ class _Loading:
         )
         self._refuse_duplicates(accounts)
         self._check_variables(len(tables))
-        return Config(accounts, warehouse, self._path, self.reader.origins)
+        return Config(
+            accounts=accounts,
+            warehouse=warehouse,
+            **self._of_runs(),
+            path=self._path,
+            origins=self.reader.origins,
+        )
 
     def warehouse(self, url: str | None) -> WarehouseSettings:
         """Read the settings of the warehouse; *url* is the command line's."""
@@ -187,6 +195,11 @@ class _Loading:
         """Read the settings that the file gives for all accounts."""
         shared = {name: self._document[name] for name in SHARED if name in self._document}
         return self.reader.values(AccountSettings, "", [file_table(shared, self._path, "")])
+
+    def _of_runs(self) -> dict[str, Any]:
+        """Read the settings of each run, which stand above the sections."""
+        table = {name: self._document[name] for name in RUN_SETTINGS if name in self._document}
+        return self.reader.values(Config, "", self._providers(table, "", alone=True))
 
     def _refuse_empty_account(self, key: str, *, alone: bool) -> None:
         if "accounts" not in self._document:

@@ -458,6 +458,14 @@ class Config:
     warehouse: WarehouseSettings = WarehouseSettings()
     path: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    metrics: str | None = _setting(
+        check_text,
+        "path",
+        "The file into which each sync writes its metrics, in the text format of Prometheus; the"
+        " textfile collector of its node exporter reads files that end in `.prom`.",
+        None,
+        env="OMETRIA_METRICS",
+    )
 
 
 ACCOUNT_VARIABLES: Final = {
@@ -471,7 +479,15 @@ ACCOUNT_VARIABLES: Final = {
 WAREHOUSE_VARIABLES: Final = tuple(
     known.env for known in settings_of(WarehouseSettings).values() if known.env
 )
-VARIABLES: Final = (*ACCOUNT_VARIABLES, *WAREHOUSE_VARIABLES, "OMETRIA_CONFIG")
+RUN_SETTINGS: Final = settings_of(Config)
+"""Settings that stand above the sections of a file."""
+
+VARIABLES: Final = (
+    *ACCOUNT_VARIABLES,
+    *WAREHOUSE_VARIABLES,
+    *(known.env for known in RUN_SETTINGS.values() if known.env),
+    "OMETRIA_CONFIG",
+)
 """Every variable of the program."""
 
 
