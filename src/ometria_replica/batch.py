@@ -180,15 +180,23 @@ class Part:
     Rows of *table* that a batch carries beside its own, in the temporary table *staged*.
 
     *staged* has the columns of *table*, and one row for each key. *parent* names the column with
-    the ``__sync_key`` of the record that a row is inside, the same for all rows of a key. What was
-    staged for a record then is all that there is, so other rows inside it are gone. None: nothing
-    is gone. In both cases rows are removed with their record, which without *parent* is the one
-    with their own key.
+    the ``record_id`` of the record that a row is inside. The column ``parent`` of the temporary
+    table *whole* has the ids of the records of which all rows are staged, so that others inside
+    them are gone. None: nothing is gone. In both cases rows are removed with their record, which
+    without *parent* is the one with their own key. *rejected* is the temporary table of the
+    rejects; None if there are none.
     """
 
     table: Table
     staged: str
     parent: str | None = None
+    whole: str | None = None
+    rejected: str | None = None
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The temporary tables of the part."""
+        return tuple(name for name in (self.staged, self.whole, self.rejected) if name)
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,8 @@ class Batch:
     *interrupted* is how far a full read has come with the batch; None leaves what is noted.
     *joined_ids* are suppressed from now on. *parts* are rows of other tables, which are written
     with the batch. *ends*, unless they are None, replace where the last reads of growing
-    collections have ended.
+    collections have ended. *any_time* says that an event may replace a row with another time, so
+    that rows of any time are searched for its key.
     """
 
     table: Table
@@ -222,6 +231,7 @@ class Batch:
     joined_ids: tuple[JoinedId, ...] = ()
     parts: tuple[Part, ...] = ()
     ends: tuple[ReadPosition, ...] | None = None
+    any_time: bool = False
 
 
 @dataclass(frozen=True)

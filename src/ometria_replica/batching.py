@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ometria_replica.batch import FileLogEntry
+from ometria_replica.batch import FileLogEntry, Part
 from ometria_replica.failpoints import step
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 
@@ -79,6 +79,20 @@ def stage_files(
                 records = next(staged)
         outcomes.append(_outcome(file, records, at))
     return outcomes
+
+
+def parts_inside(staging: Staging) -> tuple[Part, ...]:
+    """Make the parts of a batch of the tables that are inside its records."""
+    return tuple(
+        Part(
+            nested.table,
+            nested.tables.staged,
+            parent=nested.table.parent_column.name if nested.table.parent_column else None,
+            whole=nested.whole,
+            rejected=nested.tables.rejected,
+        )
+        for nested in staging.nested
+    )
 
 
 def discard(files: Iterable[FetchedFile]) -> None:

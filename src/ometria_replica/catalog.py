@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import ALL, did_you_mean
+from ometria_replica.config import ALL, AccountSettings, did_you_mean
 from ometria_replica.errors import ConfigError
 from ometria_replica.more_tables import MORE_JOINS, MORE_TABLES
+from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
 from ometria_replica.privacy import treated
-from ometria_replica.schema import Feed, Growing, PerParent
+from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.tables import JOINS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ometria_replica.config import AccountSettings
     from ometria_replica.schema import Join, Table
 
 
@@ -24,8 +24,9 @@ class Catalog:
     """
     The *tables* of a replica, in the order in which pages and diagrams show them.
 
-    Names are unique, in any schema; raises ConfigError for a repeated one. *joins* connect
-    columns of these tables, and of *further* ones, which the setting ``tables`` switches on.
+    Names are unique, in any schema; raises ConfigError for a repeated one, and for a table whose
+    rows cannot be inside the table that it names. *joins* connect columns of these tables, and of
+    *further* ones, which the setting ``tables`` switches on.
     """
 
     tables: tuple[Table, ...]
@@ -36,13 +37,15 @@ class Catalog:
         return iter(self.tables)
 
     def __post_init__(self) -> None:
-        names = [table.name for table in (*self.tables, *self.further)]
+        names = [table.name for table in self._all]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(
                 f"Two tables are named '{repeated[0]}'. Rename one of them, also if their schemas"
                 " differ: the state identifies a table by its name."
             )
+        if found := [each for table in self._all if (each := self._misplaced(table))]:
+            raise ConfigError(found)
 
     def __add__(self, table: Table) -> Catalog:
         """Add a table, in place of a further one of its name."""
@@ -55,6 +58,11 @@ class Catalog:
         return tuple(table.name for table in self.tables)
 
     @property
+    def _all(self) -> tuple[Table, ...]:
+        """The tables that are switched on, and the others."""
+        return (*self.tables, *self.further)
+
+    @property
     def every(self) -> Catalog:
         """The catalog with all of its tables switched on."""
         return replace(self, tables=(*self.tables, *self.further), further=())
@@ -62,6 +70,8 @@ class Catalog:
     def of(self, accounts: Iterable[AccountSettings]) -> Catalog:
         """
         Keep the tables that the settings of one of *accounts* switch on, and know the others.
+
+        Without accounts, those that are on by default.
 
         Raises ConfigError for a name in them that is no table.
         """
@@ -73,7 +83,11 @@ class Catalog:
             if name not in {*self.every.names, ALL}
         ]:
             raise ConfigError(problems)
-        on = tuple(each for each in every if any(_is_on(each, account) for account in accounts))
+        on = tuple(
+            each
+            for each in every
+            if any(_is_on(each, account) for account in accounts or (AccountSettings(),))
+        )
         return replace(self, tables=on, further=tuple(each for each in every if each not in on))
 
     def table(self, name: str) -> Table:
@@ -92,16 +106,52 @@ class Catalog:
             raise ConfigError(self._no_table(name) for name in unknown)
         return replace(self, tables=tuple(table for table in self.tables if table.name in names))
 
+    def read_with(self, names: Sequence[str]) -> Catalog:
+        """
+        Keep what is read to read the tables with these names; without names, all tables.
+
+        Where one table is inside another, both are read at once, with all that is inside it.
+        Raises as table().
+        """
+        chosen = {
+            table.read.parent if isinstance(table.read, Inside) else table.name
+            for table in self.only(names)
+        }
+        return self.only(
+            [
+                table.name
+                for table in self.tables
+                if (table.read.parent if isinstance(table.read, Inside) else table.name) in chosen
+            ]
+        )
+
+    def inside(self, table: Table) -> tuple[Table, ...]:
+        """List the tables of which rows are in arrays inside the records of *table*."""
+        return tuple(
+            each
+            for each in self.tables
+            if isinstance(each.read, Inside) and each.read.parent == table.name
+        )
+
+    def problems(self) -> Iterator[str]:
+        """Say which tables are inside one that is not there, and so cannot be read."""
+        for table in self.tables:
+            if isinstance(table.read, Inside) and table.read.parent not in self.names:
+                yield (
+                    f"{table.name}: its rows are inside the records of {table.read.parent}, which"
+                    f" is not replicated. Replicate {table.read.parent} too."
+                )
+
     def _no_table(self, name: str) -> str:
         if any(table.name == name for table in self.further):
             return (
                 f"The table '{name}' is switched off. Name it in the setting tables"
                 f' (OMETRIA_TABLES) beside the others, or set tables = "{ALL}".'
             )
-        hint = did_you_mean(name, self.every.names)
-        return f"There is no table '{name}'" + (
-            hint or f". The tables are {', '.join(self.names)}."
-        )
+        listed = f". The tables are {', '.join(self.names)}."
+        near = did_you_mean(name, self.every.names)
+        is_further = near and near == did_you_mean(name, [each.name for each in self.further])
+        return f"There is no table '{name}'{near if is_further else listed}"
 
     def for_account(self, account: AccountSettings) -> Catalog:
         """Return the tables that the account's settings switch on, as these want them."""
@@ -130,9 +180,31 @@ class Catalog:
         )
 
     def _parent(self, table: Table) -> Table | None:
-        if not isinstance(table.read, PerParent | Growing) or table.read.parent is None:
+        match table.read:
+            case PerParent(parent=collection) | Growing(parent=collection):
+                return next((each for each in self.tables if each.read == collection), None)
+            case Inside(parent=name):
+                return next((each for each in self.tables if each.name == name), None)
+        return None
+
+    def _misplaced(self, table: Table) -> str | None:
+        """Say why rows of *table* cannot be inside those of its parent; None if they can."""
+        if not isinstance(table.read, Inside):
             return None
-        return next((each for each in self.tables if each.read == table.read.parent), None)
+        name = table.read.parent
+        parent = next((each for each in self._all if each.name == name), None)
+        if parent is None:
+            return None
+        record_id = next((c.source for c in parent.columns if c.name == parent.record_id), None)
+        source = f"{parent.name}::{table.read.parent_id}"
+        reason = None
+        if isinstance(parent.read, Feed | Inside):
+            reason = f"{parent.name} is not read from the API"
+        elif record_id != table.read.parent_id:
+            reason = f"the column record_id of {parent.name} is not {table.read.parent_id}"
+        elif table.parent_column is None or source not in table.sync_key.sources:
+            reason = f"a column and the key need {source}"
+        return f"{table.name} cannot be inside {parent.name}: {reason}." if reason else None
 
 
 def _is_on(table: Table, account: AccountSettings) -> bool:
@@ -141,5 +213,5 @@ def _is_on(table: Table, account: AccountSettings) -> bool:
     return ALL in account.tables or table.name in account.tables
 
 
-CATALOG = Catalog(TABLES, (*JOINS, *MORE_JOINS), MORE_TABLES)
+CATALOG = Catalog(TABLES, (*JOINS, *MORE_JOINS, *NESTED_JOINS), (*MORE_TABLES, *NESTED_TABLES))
 """The tables of the program: the five, and those that the setting ``tables`` switches on."""

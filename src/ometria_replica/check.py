@@ -20,7 +20,7 @@ from ometria_replica.errors import (
 )
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
-from ometria_replica.schema import Feed, Growing, PerParent
+from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.trial import try_sync
 
@@ -47,10 +47,7 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
     catalog = catalog.of(config.accounts)
     for account in config.accounts:
-        for problem in privacy.problems(catalog.every, account):
-            yield Finding(f"{account.source_id}: the columns", ConfigError(problem))
-        for problem in retention.problems(catalog.every, account):
-            yield Finding(f"{account.source_id}: what is kept", ConfigError(problem))
+        yield from _check_settings(account, catalog)
         on = catalog.for_account(account)
         for name in account.require:
             if name not in on.names:
@@ -70,6 +67,21 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     lost: dict[str, None] = {}
     yield _tested(where, lambda: _open(config, catalog, lost), warning)
     yield from (Finding(f"the rows in {where}", warning=each) for each in lost)
+
+
+def _check_settings(account: AccountSettings, catalog: Catalog) -> Iterator[Finding]:
+    """Find what cannot be done of the settings of an account."""
+    found = {
+        "the columns": (
+            *privacy.problems(catalog.every, account),
+            *privacy.problems_inside(catalog.for_account(account)),
+        ),
+        "the tables": tuple(catalog.of([account]).problems()),
+        "what is kept": tuple(retention.problems(catalog.every, account)),
+    }
+    for what, problems in found.items():
+        for problem in problems:
+            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
 
 
 def _refusal(catalog: Catalog, account: AccountSettings, name: str) -> ConfigError | None:
@@ -92,7 +104,7 @@ def _endpoints(account: AccountSettings, catalog: Catalog) -> dict[str, bool]:
         read = table.read
         if isinstance(read, PerParent | Growing) and read.parent:
             read = read.parent
-        if not isinstance(read, Feed):
+        if not isinstance(read, Feed | Inside):
             can_lack = table.optional and table.name not in account.require
             found[read.endpoint] = found.get(read.endpoint, True) and can_lack
     return found

@@ -1,9 +1,9 @@
 """
 The command line: each command parses its arguments, calls one function and prints the result.
 
-The commands that read or change the state are in ``cli_state.py``, ``erase`` in
-``cli_erase.py``, and ``status`` in ``cli_status.py``. Commands import what they need when they
-run, so that ``--help`` answers in less than 150 ms.
+The commands that read or change the state are in ``cli_state.py``, ``erase`` in ``cli_erase.py``,
+``status`` in ``cli_status.py`` and ``verify`` in ``cli_verify.py``. Commands import what they need
+when they run, so that ``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stder
 from ometria_replica.cli_state import rehash, rejects_app, runs, state_app
 from ometria_replica.cli_status import status
 from ometria_replica.cli_sync import measured, print_report, sync_and_print
+from ometria_replica.cli_verify import verify
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.text import counted
 from ometria_replica.version import __version__
@@ -243,6 +244,7 @@ def config(
 
 
 app.command(cls=Command)(status)
+app.command(cls=Command)(verify)
 app.command(cls=Command)(runs)
 app.command(cls=Command)(rehash)
 

@@ -58,7 +58,8 @@ def null_when(table: Table, column: Column) -> str:
     """Say when a column is null: as its meaning says, or as its source and type imply."""
     if column.meaning and column.meaning.null:
         return column.meaning.null
-    if column in LINEAGE or isinstance(column.source, Md5) or (column.source,) in table.identity:
+    known = (column.source,) in table.identity or column == table.parent_column
+    if known or column in LINEAGE or isinstance(column.source, Md5):
         return NEVER
     if column.type == "text":
         return "no value was sent"

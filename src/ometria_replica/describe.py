@@ -10,7 +10,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import LINEAGE, Feed
+from ometria_replica.schema import LINEAGE, Feed, Inside
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def describe(
     """
     if name is not None:
         bare = {table.full_name: table.name for table in catalog.every}
-        catalog = catalog.every.only([bare.get(name, name)])
+        name = bare.get(name, name)
+        catalog = (catalog.every if name in catalog.every.names else catalog).only([name])
     elif every:
         catalog = catalog.every
     if warehouse is None:
@@ -209,5 +210,7 @@ def _read(read: Read) -> str:
     match read:
         case Feed(dataset=dataset):
             return f"the feed's {dataset.replace('_', ' ')}"
+        case Inside(parent=parent, field=field):
+            return f"the array {field} inside each record of {parent}"
         case _:
             return f"GET /{read.endpoint}"

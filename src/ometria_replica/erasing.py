@@ -13,6 +13,7 @@ from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
 from ometria_replica.privacy import secret_for
+from ometria_replica.pseudonyms import PSEUDONYM
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import new_id
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ometria_replica.suppressions import PersonId
     from ometria_replica.warehouse.erasures import Outcome, Receipt
     from ometria_replica.warehouse.people import Found
+
+_PSEUDONYM = re.compile(PSEUDONYM)
 
 Ids = frozenset[tuple["PersonId", str]]
 """Ids of people, each with its kind."""
@@ -52,13 +55,22 @@ class Erased:
 def ids_of(
     emails: Iterable[str] = (), profile_ids: Iterable[str] = (), customer_ids: Iterable[str] = ()
 ) -> Ids:
-    """Join ids that were given one by one. Raises ConfigError for one that is empty or no text."""
+    """
+    Join ids that were given one by one.
+
+    Raises ConfigError for one that is empty or no text, and for an address without an @.
+    """
     given = {"email": emails, "profile_id": profile_ids, "customer_id": customer_ids}
     found = [(KINDS[kind], text) for kind, texts in given.items() for text in texts]
     if any(not text.strip() for _, text in found):
         raise ConfigError("An id is empty. Nothing was changed.")
     if any("\ud800" <= each <= "\udfff" for _, text in found for each in text):
         raise ConfigError("An id is not written in UTF-8. Nothing was changed.")
+    if not all(_is_possible(*each) for each in found):
+        raise ConfigError(
+            "An email address has an @ in it, and one that was given has none. For another id,"
+            " use --profile-id or --customer-id. Nothing was changed."
+        )
     return frozenset(found)
 
 
@@ -88,6 +100,17 @@ def ids_in(file: Path) -> Ids:
     return frozenset(found)
 
 
+def _is_possible(kind: PersonId, text: str) -> bool:
+    """Whether a text may be an id of its kind: an address, or the pseudonym of one."""
+    return kind != "address" or "@" in text.strip()[1:-1] or bool(_PSEUDONYM.fullmatch(text))
+
+
+def _checked(file: Path, place: int, kind: PersonId, text: str) -> tuple[PersonId, str]:
+    if not _is_possible(kind, text):
+        raise ConfigError(f"{file}, line {place}: is no email address. Nothing was changed.")
+    return kind, text
+
+
 def _kind(name: str) -> PersonId | None:
     return KINDS.get(re.sub("[- ]", "_", name.strip(' "').lower()).replace("e_mail", "email"))
 
@@ -102,7 +125,7 @@ def _ids_in_csv(file: Path, text: str) -> Iterator[tuple[PersonId, str]]:
                 raise ConfigError(f"{file}, line {rows.line_num}: {refusal}")
             for kind, cell in zip(header, row, strict=False):
                 if kind and cell.strip():
-                    yield kind, cell.strip()
+                    yield _checked(file, rows.line_num, kind, cell.strip())
     except csv.Error:
         raise ConfigError(f"{file}, line {rows.line_num}: {refusal}") from None
 
@@ -115,7 +138,7 @@ def _id_in_line(file: Path, place: int, line: str) -> tuple[PersonId, str]:
             f"{file}, line {place}: is not an id such as email:ann@example.com, profile_id:1-2 or"
             " customer_id:55. Nothing was changed."
         )
-    return kind, text.strip()
+    return _checked(file, place, kind, text.strip())
 
 
 def find(
@@ -177,11 +200,13 @@ def erase(
     now = clock()
     erasure_id = new_id(now)
     with opened(config, catalog) as warehouse, ExitStack() as leases:
-        for account in config.accounts:
+        held = [
             leases.enter_context(leased(warehouse, owner_of(account, catalog)))
-        for account in config.accounts:
+            for account in config.accounts
+        ]
+        for account, lease in zip(config.accounts, held, strict=True):
             wanted = _wanted(account, catalog, ids, again=again)
-            warehouse.erasures.erase(wanted, outcome, now, erasure_id)
+            warehouse.erasures.erase(wanted, outcome, now, erasure_id, lease)
         warehouse.forget_erased(account.source_id for account in config.accounts)
         return [
             receipt

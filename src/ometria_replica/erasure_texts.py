@@ -36,9 +36,11 @@ def _found(found: Found, *, blank: bool) -> str:
         )
     rows = {**found.rows, "rejects": len(found.rejects)}
     lines += aligned([["table", "rows"], *([name, f"{n:,}"] for name, n in rows.items())])
+    if found.quoted:
+        lines.append(f"An address is quoted in {counted(found.quoted, 'text')} of others' rows.")
     if blank:
         lines.append("Events stay without personal data; profiles and rejects are removed.")
-    if not any(rows.values()):
+    if not any(rows.values()) and not found.quoted:
         lines.append("Nothing is held. An erasure still keeps later syncs from loading these ids.")
     return "\n".join(lines)
 
@@ -55,6 +57,7 @@ def found_as_json(found: Sequence[Found]) -> str:
             "most_profiles": each.most_profiles,
             "rows": each.rows,
             "rejects": len(each.rejects),
+            "quoted": each.quoted,
             "not_followed": each.not_followed,
         }
         for each in found
@@ -70,9 +73,12 @@ def erased_as_text(receipts: Sequence[Receipt]) -> str:
         if each.rejects:
             rows.append(counted(each.rejects, "reject"))
         done = "removed" if each.outcome == "removed" else "removed or blanked"
-        what = f"{done} {', '.join(rows)}" if rows else "nothing was held"
+        what = [f"{done} {', '.join(rows)}"] if rows else []
+        if each.quoted:
+            what.append(f"an address masked in {counted(each.quoted, 'text')} of others' rows")
         people = counted(each.people, "person", "people")
-        lines.append(f"{each.source_id}: {people} erased, with {ids}: {what}.")
+        told = "; ".join(what) or "nothing was held"
+        lines.append(f"{each.source_id}: {people} erased, with {ids}: {told}.")
     lines.append("No sync loads them again. Erase them in Ometria too: this is a copy.")
     lines += dict.fromkeys(each.remains for each in receipts if each.remains)
     return "\n".join(lines)

@@ -9,6 +9,7 @@ The errors, each with its exit code.
     │   └── UnexpectedResponse                not what Ometria documents: never retried
     │       └── NotFound                      404: it does not exist, or no longer exists
     ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
+    ├── DifferencesFound             exit 4   ``verify`` found rows that differ
     ├── NotUpToDate                  exit 6   `status --max-age`: too old, or the last run failed
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── NotEnoughMemory                   DuckDB may use too little: files are loaded one by one
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ometria_replica.report import RunReport
+    from ometria_replica.verify_report import VerifyReport
 
 TRY_AGAIN_LATER = 75  # EX_TEMPFAIL of sysexits.h: schedulers know it as "not a failure, retry".
 
@@ -35,12 +37,14 @@ class ReplicaError(Exception):
     """
     The base class. Raised directly only if no subclass fits, which is a bug.
 
-    *report* is the report of the failed run, None outside a run. *source_id* is the account
+    *report* is the report of the failed run, None outside a run; *verified* that of a
+    verification. *source_id* is the account
     that the error is of, None outside a run of several accounts.
     """
 
     exit_code: ClassVar[int] = 1
     report: RunReport | None = None
+    verified: VerifyReport | None = None
     source_id: str | None = None
 
 
@@ -100,6 +104,16 @@ class NotUpToDate(ReplicaError):
     """
 
     exit_code = 6
+
+
+class DifferencesFound(ReplicaError):
+    """
+    ``verify`` found rows that are not as Ometria and the export have them.
+
+    The exit code is that of rejects: the command has done its work, and the data needs a look.
+    """
+
+    exit_code = 4
 
 
 class WarehouseError(ReplicaError):

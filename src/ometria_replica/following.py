@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import AccessDenied, UnexpectedResponse
@@ -58,7 +59,8 @@ def forget_replaced(read: TableRead, batch: Batch) -> None:
     """
     now, account = read.run.clock(), read.account
     wanted = Wanted(account.source_id, read.tables, frozenset(), secret_for(account))
-    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, new_id(now))
+    lease = partial(read.run.lease, account.source_id)
+    rows = read.warehouse.replaced_addresses.forget(batch, wanted, now, new_id(now), lease)
     read.progress.count(erased=rows)
 
 

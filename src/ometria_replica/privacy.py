@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.config import did_you_mean, sentence
 from ometria_replica.errors import ConfigError
 from ometria_replica.pseudonyms import Pseudonyms
-from ometria_replica.schema import ColumnTreatment, Growing, Md5, PerParent
+from ometria_replica.schema import ColumnTreatment, Growing, Inside, Md5, PerParent
 from ometria_replica.suppressions import secret_of
 
 if TYPE_CHECKING:
@@ -99,6 +99,35 @@ def problems(tables: Iterable[Table], account: AccountSettings) -> Iterator[str]
             )
 
 
+def problems_inside(tables: Iterable[Table]) -> Iterator[str]:
+    """
+    Say where a table and one that is inside it are treated otherwise; *tables* are an account's.
+
+    By the id of its record a row is found, and an address that is hidden in one table must not
+    stand in the other.
+    """
+    names = {table.name: table for table in tables}
+    for table in names.values():
+        parent = names.get(table.read.parent) if isinstance(table.read, Inside) else None
+        if parent is None or table.parent_column is None:
+            continue
+        ids = next(column for column in parent.columns if column.name == parent.record_id)
+        one, other = f"{parent.name}.{ids.name}", f"{table.name}.{table.parent_column.name}"
+        if ids.treatment != table.parent_column.treatment:
+            treatment = ids.treatment or table.parent_column.treatment or "hashed"
+            named, missing = (one, other) if ids.treatment else (other, one)
+            yield (
+                f"{_words(treatment)} {named}: name {missing} too, since rows are found by this id."
+            )
+        hidden = next((c for c in parent.columns if c.person == "address" and c.treatment), None)
+        for column in table.columns:
+            if hidden and hidden.treatment and column.person == "address" and not column.treatment:
+                yield (
+                    f"{_words(hidden.treatment)} {parent.name}.{hidden.name}: name"
+                    f" {table.name}.{column.name} too, which holds addresses of the same people."
+                )
+
+
 def refuse_problems(tables: Iterable[Table], accounts: Iterable[AccountSettings]) -> None:
     """Raise ConfigError for what cannot be done of ``exclude`` and ``hash`` of *accounts*."""
     tables = tuple(tables)
@@ -148,7 +177,9 @@ def _refusal(table: Table, column: Column, treatment: Treatment) -> str | None:
         return "rows are found by this time"
     if _names_parent(table, column) or (column.name == table.record_id and not column.is_personal):
         return "the id is no person's, and requests and the state name it"
-    if treatment == "excluded" and column.name == table.record_id:
+    if treatment == "excluded" and (
+        column.name == table.record_id or column == table.parent_column
+    ):
         return "without this id rows cannot be told apart; hash it instead"
     if treatment == "hashed" and column.type != "text":
         return f"only text can be hashed, and this is a {column.type}; exclude it instead"

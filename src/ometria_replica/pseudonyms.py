@@ -21,7 +21,8 @@ _SPACE = 32  # The last of the characters that are white space here, or control 
 _WHITE_SPACE = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13)"
 
 
-_PSEUDONYM = "[0-9a-f]{64}"
+PSEUDONYM = "[0-9a-f]{64}"
+"""The form of a pseudonym, as a regular expression."""
 
 
 class Parameters(Protocol):
@@ -45,7 +46,7 @@ def parameters_in(statement: str, *known: Parameters | None) -> dict[str, bytes]
 
 def is_pseudonym(text: str) -> str:
     """Write the condition that *text*, an expression, has the form of a pseudonym."""
-    return f"regexp_full_match({text}, '{_PSEUDONYM}')"
+    return f"regexp_full_match({text}, '{PSEUDONYM}')"
 
 
 def normalised(text: str) -> str:

@@ -12,13 +12,13 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.rewriting import Rewriting
+from ometria_replica.warehouse.rewriting import RowRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
     from datetime import datetime
 
-    from ometria_replica.batch import Owner
+    from ometria_replica.batch import Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnTreatment, Table
@@ -91,18 +91,23 @@ class _Rehash:
         source_id = self.account.source_id
         wanted = owner_of(self.account, self.catalog)
         noted = self.warehouse.noted_treatments(source_id)
-        with leased(self.warehouse, replace(wanted, treatments=noted)) as run_id:
+        with leased(self.warehouse, replace(wanted, treatments=noted)) as lease:
             # Refuses another secret, with which no sync could read again what is removed here.
             self.warehouse.suppressions.of(source_id, privacy.secret_for(self.account))
-            return self._rewrite(wanted, noted, run_id, reload=reload)
+            return self._rewrite(wanted, noted, lease, reload=reload)
 
     def _rewrite(
-        self, wanted: Owner, noted: frozenset[ColumnTreatment], run_id: str, *, reload: bool
+        self,
+        wanted: Owner,
+        noted: frozenset[ColumnTreatment],
+        lease: Callable[[], Lease],
+        *,
+        reload: bool,
     ) -> list[Rehashed]:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
-        rewriting = Rewriting(self.warehouse.sessions, self.warehouse.connection)
+        rewriting = RowRewriting(self.warehouse.sessions, self.warehouse.connection)
         prepared: list[Rewritten] = []
         for table in tables:
             if not problems[table.name]:
@@ -126,7 +131,7 @@ class _Rehash:
                 " export still have them."
                 for table in to_reload
             )
-        return list(self._write(rewriting, prepared, to_reload, wanted, run_id))
+        return list(self._write(rewriting, prepared, to_reload, wanted, lease))
 
     def _is_held(self, table: Table, changed: Container[str]) -> bool:
         """Whether a table is one of those *changed*, and exists: one that is off may do."""
@@ -136,22 +141,24 @@ class _Rehash:
 
     def _write(
         self,
-        rewriting: Rewriting,
+        rewriting: RowRewriting,
         prepared: Iterable[Rewritten],
         to_reload: Iterable[Table],
         wanted: Owner,
-        run_id: str,
+        lease: Callable[[], Lease],
     ) -> Iterator[Rehashed]:
         source_id = self.account.source_id
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
+            self.warehouse.leases.renew(lease())  # To read the rows may have taken long.
             for found in prepared:
-                rewriting.write(found, source_id, run_id, self.now)
+                rewriting.write(found, source_id, lease().run_id, self.now)
                 yield Rehashed(source_id, found.table.name, found.rows, found.merged)
             for table in to_reload:
                 rows = self.warehouse.count(table, Selection(source_id))
                 rewriting.remove(table, source_id, self.now)
                 yield Rehashed(source_id, table.name, rows, removed=True)
             self.warehouse.treatments.note(wanted, self.now)
+            self.warehouse.leases.renew(lease())
 
 
 def _impossible(

@@ -7,7 +7,7 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, date
 from functools import partial
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import privacy, retention
 from ometria_replica.batch import Owner
-from ometria_replica.catalog import CATALOG
+from ometria_replica.batching import parts_inside
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
@@ -44,7 +45,7 @@ from ometria_replica.run_context import (
     utc_now,
 )
 from ometria_replica.run_endings import finish, is_of_a_library, leased, recorded_if_stopped
-from ometria_replica.schema import Feed, Newest
+from ometria_replica.schema import Feed, Inside, Newest
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import Batch
-    from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
     from ometria_replica.report import RunReport
@@ -104,7 +104,7 @@ def sync(
     tables were tried, with the report as its attribute ``report``.
     """
     catalog = catalog.of(config.accounts)
-    chosen = catalog.only(tables)
+    chosen = catalog.read_with(tables)
     window = Window(full, detect_deletes, since, until)
     _refuse_contradictions(window)
     _refuse_what_is_not_set(config, catalog, tables)
@@ -144,22 +144,31 @@ def _sync_account(
     with AccountSource(account, run.started_at, all_) as source:
         try:
             secret, every = privacy.secret_for(account), all_.every.as_set(account).tables
-            chosen = [
-                retention.retained(table, account, run.started_at)
-                for table in tables.for_account(account).in_reading_order
-            ]
+            of_account = tables.for_account(account)
+            chosen = replace(
+                of_account,
+                tables=tuple(
+                    retention.retained(table, account, run.started_at)
+                    for table in of_account.in_reading_order
+                ),
+            )
             suppressed = warehouse.suppressions.of(account.source_id, secret)
             refusals: list[OmetriaError | None] = []
             for table in chosen:
+                if isinstance(table.read, Inside):
+                    continue  # It is read with its parent.
                 if reason := setting_missing(account, table) or _not_kept(table, run.window):
                     run.leave_out(account.source_id, table.name, reason)
                     continue
                 if suppressed or account.follow_erasures:  # The table before may have added some.
                     suppressed = warehouse.suppressions.of(account.source_id, secret)
-                left = replace(table, suppressions=suppressed)
+                left, *inside = (
+                    replace(each, suppressions=suppressed)
+                    for each in (table, *chosen.inside(table))
+                )
+                read = TableRead(run, warehouse, account, source, left, every, tuple(inside))
                 with step(f"table {table.name}"), _going_on(run):
-                    refusal = sync_table(TableRead(run, warehouse, account, source, left, every))
-                    refusals.append(refusal)
+                    refusals.append(sync_table(read))
             if refusals and None not in refusals:  # Of the key, and not of a table or two.
                 run.errors += [each for each in refusals if each][:1]
             with _going_on(run):
@@ -192,12 +201,18 @@ def sync_table(read: TableRead) -> OmetriaError | None:
     """
     batches = export_batches if isinstance(read.table.read, Feed) else api_batches
     missed = isinstance(read.table.read, Newest) and read.state.watermark is not None
-    with read.progress.reported(lambda: read.source.requests, lambda: read.source.rate_limited):
+    with ExitStack() as reports:
+        for inside in reversed(read.progress_inside.values()):
+            reports.enter_context(inside.reported(lambda: 0))
+        reports.enter_context(
+            read.progress.reported(lambda: read.source.requests, lambda: read.source.rate_limited)
+        )
         try:
             for pending in batches(read):
                 _load(read, pending)
         except (AccessDenied, NotFound) as error:
-            if not read.table.optional or read.table.name in read.account.require:
+            names = {each.name for each in (read.table, *read.inside)}
+            if not read.table.optional or names & set(read.account.require):
                 raise
             read.progress.warn(f"it could not be read: {error}")
             return error
@@ -220,7 +235,9 @@ def _warn_if_missed(read: TableRead) -> None:
 def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
     try:
-        batch, staged = stage(read.warehouse.connection, read.account, read.table, pending)
+        batch, staged = stage(
+            read.warehouse.connection, read.account, read.table, pending, read.inside
+        )
         forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
@@ -231,21 +248,27 @@ def _load(read: TableRead, pending: Pending) -> None:
     else:
         pending.finish()
         read.progress.add(staged, loaded)
+        for name, inside in read.progress_inside.items():
+            inside.add(staged.inside[name], loaded.parts[name])
         return
     for part in parts:
         _load(read, part)
 
 
 def stage(
-    connection: DuckDBPyConnection, account: AccountSettings, table: Table, pending: Pending
+    connection: DuckDBPyConnection,
+    account: AccountSettings,
+    table: Table,
+    pending: Pending,
+    inside: tuple[Table, ...] = (),
 ) -> tuple[Batch, Staged]:
-    """Map records into the temporary tables of *connection*."""
+    """Map records, and the tables *inside* them, into the temporary tables of *connection*."""
     with translating(f"mapping {table.name}", connection):
-        staging = Staging(connection, table, account.account_id, account.source_id)
+        staging = Staging(connection, table, account.account_id, account.source_id, inside)
         batch = pending.stage(staging)
         with step("mapping"):
             staged = staging.finish()
-            batch = replace(batch, joined_ids=staged.joined_ids)
+            batch = replace(batch, joined_ids=staged.joined_ids, parts=parts_inside(staging))
         if batch.is_full:
             staging.collect_keys(afresh=pending.is_first)
         return batch, staged
@@ -293,6 +316,8 @@ def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[st
         for account in config.accounts
         for problem in (
             *privacy.problems(catalog.every, account),
+            *privacy.problems_inside(catalog.for_account(account)),
+            *catalog.of([account]).problems(),
             *retention.problems(catalog.every, account),
         )
     ]

@@ -38,7 +38,8 @@ class TableReport:
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
-    here. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
+    here. Of a table that is inside another, *removed* rows are those that no record has any
+    longer. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
     records are of people who were erased, and were left out; *erased* rows, of any table, are of
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
@@ -248,6 +249,9 @@ def _table_remarks(table: TableReport, removed: str) -> Iterable[str]:
         kept = "kept here (see ometria_replica.deleted_upstream)"
         done = f"{table.removed:,} {removed} here" if table.removed else kept
         yield f"{rows} deleted upstream, {done}."
+    elif table.removed:
+        rows = counted(table.removed, "row")
+        yield f"{rows} that no record has any longer {removed}."
     yield from _left_out(table, removed)
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")

@@ -33,10 +33,18 @@ class Md5:
     """
     A key: the MD5 of *parts* joined with nothing between them, in lower-case hex.
 
-    Each part names a source as a :class:`Column` does, or is ``source_id``.
+    Each part names a source as a :class:`Column` does, or is ``source_id``, or is a text between
+    single quotes, which keeps apart what is before it and after it.
     """
 
     parts: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The parts that name a source."""
+        return tuple(
+            part for part in self.parts if part != "source_id" and not part.startswith("'")
+        )
 
     def __str__(self) -> str:
         return f"MD5({' + '.join(self.parts)})"
@@ -204,7 +212,27 @@ class Feed:
     pattern: str | None = None
 
 
-Read = Pages | Windows | PerParent | Growing | Newest | Feed
+@dataclass(frozen=True)
+class Inside:
+    """
+    Read the arrays inside the records of another table, which needs no request.
+
+    *parent* is the name of that table, and *field* that of the array; *also* are other names that
+    it may have. Each element is a record. Beside its own fields it has those of the record that
+    it is inside, as ``profiles::id``, and its place in the array, from 1, as the field *position*.
+    The elements are objects, or texts if *text* says as which field. *parent_id* is the field
+    with the id of the record that an element is inside.
+    """
+
+    parent: str
+    field: str
+    also: tuple[str, ...] = ()
+    text: str | None = None
+    position: str | None = None
+    parent_id: str = "id"
+
+
+Read = Pages | Windows | PerParent | Growing | Newest | Feed | Inside
 
 # fmt: off
 LINEAGE = (
@@ -303,9 +331,16 @@ class Table:
     def fields(self) -> tuple[str, ...]:
         """The fields that the mapping reads, without repeats, in the page's order."""
         named = [column.source for column in self.columns if isinstance(column.source, str)]
-        keyed = [part for part in self.sync_key.parts if part != "source_id"]
         stamps = [column.stamp for column in self.columns if column.stamp]
-        return tuple(dict.fromkeys([*named, *keyed, *stamps]))
+        return tuple(dict.fromkeys([*named, *self.sync_key.sources, *stamps]))
+
+    @property
+    def parent_column(self) -> Column | None:
+        """The column with the id of the record that a row is inside; None if it is inside none."""
+        if not isinstance(self.read, Inside):
+            return None
+        source = f"{self.read.parent}::{self.read.parent_id}"
+        return next((column for column in self.columns if column.source == source), None)
 
     @property
     def is_treated(self) -> bool:
@@ -326,8 +361,8 @@ class Table:
     @property
     def kinds_named(self) -> list[PersonId]:
         """The kinds of ids that a text of the table, or a record as it came, may name."""
-        if any(column.holds_record for column in self.columns):
-            return [*get_args(PersonId)]
+        if any(column.holds_record for column in self.columns) or isinstance(self.read, Inside):
+            return [*get_args(PersonId)]  # What is rejected of an array can be anything.
         return sorted(set(self.people.values()))
 
     @property
@@ -347,7 +382,7 @@ class Table:
     def identifying_fields(self) -> frozenset[str]:
         """The fields of the key, and those without which a record is rejected."""
         return frozenset(
-            [*self.sync_key.parts, *(name for group in self.identity for name in group)]
+            [*self.sync_key.sources, *(name for group in self.identity for name in group)]
         )
 
     def with_wide_keys(self) -> Table:

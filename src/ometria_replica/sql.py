@@ -86,11 +86,14 @@ def qualified(table: Table | StateTable, catalog: str | None = None) -> str:
 
 def same_contents(table: Table, staged: str, row: str) -> str:
     """Compare a staged row with a row of the table by their fields, without the stamps."""
-    return " AND ".join(
-        f"({staged}.{quoted(column.name)} IS NOT DISTINCT FROM {row}.{quoted(column.name)}"
-        + (f" OR {staged}.{quoted(stamped(column))})" if column.stamp else ")")
-        for column in table.contents
-    )
+    return " AND ".join(f"({same_column(column, staged, row)})" for column in table.contents)
+
+
+def same_column(column: Column, staged: str, row: str) -> str:
+    """Compare one column of a staged row and a row of the table; a stamp is always the same."""
+    name = quoted(column.name)
+    same = f"{staged}.{name} IS NOT DISTINCT FROM {row}.{name}"
+    return same + (f" OR {staged}.{quoted(stamped(column))}" if column.stamp else "")
 
 
 def stamps(table: Table) -> list[Column]:

@@ -211,18 +211,23 @@ def refuse_if_unknown(config: Config) -> None:
 
 
 @contextmanager
-def leased(warehouse: Warehouse, owner: Owner) -> Iterator[str]:
+def leased(warehouse: Warehouse, owner: Owner) -> Iterator[Callable[[], Lease]]:
     """
     Hold the lease of an account, so that no run starts while its rows or state change.
 
-    Yields the id in the place of a run's.
+    Yields what gives the lease from now on, to renew it. Its id is in the place of a run's.
     """
+
+    def from_now() -> Lease:
+        until = utc_now() + LEASE
+        return Lease.of_this_process(owner.source_id, f"by hand {os.getpid()}", until)
+
     now = utc_now()
     for warning in warehouse.prepare(owner, now):
         logger.warning("%s", warning)
-    lease = Lease.of_this_process(owner.source_id, f"by hand {os.getpid()}", now + LEASE)
+    lease = from_now()
     warehouse.leases.acquire(lease, now)
     try:
-        yield lease.run_id
+        yield from_now
     finally:
         warehouse.leases.release(lease)

@@ -20,7 +20,7 @@ from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.replication import utc_now
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.run_context import unended
-from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.schema import Feed
 from ometria_replica.selection import ALL, Selection
 from ometria_replica.state_commands import opened
 
@@ -216,9 +216,8 @@ class _Reading:
         known = self.warehouse.state.table_state(source_id, table.name)
         selection = ALL if self.alone else Selection(source_id)
         reports = self.runs.of(source_id, table.name)
-        if isinstance(table.read, Pages | Windows | PerParent | Growing | Newest):
-            complete_until = known.watermark
-        else:  # It has no watermark of its own.
+        complete_until = known.watermark
+        if isinstance(table.read, Feed):  # It has none, since each run reads every new file.
             starts = [at for at, report in reports if report.error is None]
             complete_until = max([*starts, *known.listed.values()], default=None)
         return TableStatus(

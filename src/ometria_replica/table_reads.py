@@ -82,7 +82,8 @@ class TableRead:
     """
     One table of one account, about to be read.
 
-    *tables* are all of the account: what an erased person leaves may be in any of them.
+    *tables* are all of the account: what an erased person leaves may be in any of them. *inside*
+    are those of which rows are inside the records of *table*: they are read with it.
     """
 
     run: RunContext
@@ -91,11 +92,19 @@ class TableRead:
     source: AccountSource
     table: Table
     tables: tuple[Table, ...] = ()
+    inside: tuple[Table, ...] = ()
 
     @cached_property
     def progress(self) -> TableProgress:
         """The counts of the table."""
         return TableProgress(self.run, self.account, self.table.name)
+
+    @cached_property
+    def progress_inside(self) -> dict[str, TableProgress]:
+        """The counts of the tables that are inside, by the full name of each."""
+        return {
+            each.full_name: TableProgress(self.run, self.account, each.name) for each in self.inside
+        }
 
     @property
     def window(self) -> Window:
@@ -106,7 +115,11 @@ class TableRead:
     @property
     def state(self) -> TableState:
         """The table's state in the warehouse, read now."""
-        return self.warehouse.state.table_state(self.account.source_id, self.table.name)
+        return self.state_of(self.table)
+
+    def state_of(self, table: Table) -> TableState:
+        """Read the state of this table, or of one that is inside it."""
+        return self.warehouse.state.table_state(self.account.source_id, table.name)
 
     def batch(self, synced_at: datetime) -> Batch:
         """Make a batch that moves no state."""
@@ -124,9 +137,14 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
 
     The others of a full read note how far it has come, so that the next run can continue it.
     """
-    state, source_id = read.state, read.account.source_id
-    is_full = read.run.window.full or _is_due_in_full(read, state)
-    window = read.window
+    source_id, window = read.account.source_id, read.window
+    state, unread = _with_inside(read)
+    is_full = window.full or _is_due_in_full(read, state)
+    if unread and not is_full and not window.is_partial:
+        is_full = True
+        read.progress.remark(
+            f"all records were read, since they were not read for {', '.join(unread)} before"
+        )
     known_state = TableState() if is_full else state
     if known_state.watermark is None:
         known_state = replace(known_state, interrupted=_to_continue(read, state))
@@ -153,6 +171,33 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
         is_first = is_first and not batch.is_full
     if reading.failure is not None:
         raise reading.failure  # After the last batch, with what else was read, is committed.
+
+
+def _with_inside(read: TableRead) -> tuple[TableState, list[str]]:
+    """
+    Read the state of a table and of those that are inside it, as if they were one.
+
+    Also name those for which all of its records have to be read: they were never read with them;
+    or a full read was without them, which may have removed records; or any read, where no
+    watermark tells from when on to read. An interrupted full read is continued only if it was one
+    of them all.
+    """
+    state = read.state
+    inside = {table.name: read.state_of(table) for table in read.inside}
+    if any(each.interrupted != state.interrupted for each in inside.values()):
+        state = replace(state, interrupted=None)
+    if state.watermark is None:
+        return state, []
+    needed = state.full_read_at
+    if isinstance(read.table.read, Growing):
+        needed = state.watermark
+    unread = [
+        name
+        for name, each in inside.items()
+        if each.watermark is None or (needed is not None and each.watermark < needed)
+    ]
+    known = [each.watermark for each in inside.values() if each.watermark is not None]
+    return replace(state, watermark=min([state.watermark, *known])), unread
 
 
 @dataclass(frozen=True)

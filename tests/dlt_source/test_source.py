@@ -494,6 +494,16 @@ def test_all_problems_are_reported_at_once() -> None:
         ometria(api_key="key", tables=["orders", "email_events"])
 
 
+def test_tables_that_are_inside_others_are_left_out(server: Server) -> None:
+    """What an array no longer has would stay: dlt's merge replaces rows by key."""
+    with pytest.raises(ConfigError, match="profile_tags is an array inside other records"):
+        ometria(api_key="key", tables=["profiles", "profile_tags"])
+    account = replace(settings_of(server), tables=("all",))
+    (made,) = ometria_accounts(Config(accounts=(account,)))
+    assert "orders" in made.resources
+    assert not {"profile_tags", "order_lines"} & set(made.resources)
+
+
 def test_columns_that_cannot_be_hashed_are_reported(server: Server) -> None:
     """The accounts of a settings file may hash columns: without a secret they would be null."""
     account = replace(settings_of(server), hash=("profiles.email",))

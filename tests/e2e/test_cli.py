@@ -8,16 +8,17 @@ import duckdb
 import pytest
 
 from ometria_replica import __version__
+from ometria_replica.errors import DifferencesFound
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
-from tests.e2e.program import api_env, run
+from tests.e2e.program import api_env, invoke, run
 from tests.spec.page import page_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMANDS = ("sync", "check", "tables", "config", "runs", "demo")
+COMMANDS = ("sync", "check", "verify", "tables", "config", "runs", "demo")
 HEAVY = ("duckdb", "pyarrow", "httpx2", "obstore", "boto3", "moto", "rich.progress", "numpy")
 
 
@@ -337,3 +338,24 @@ def test_the_report_of_a_run_is_json_that_tells_all(server: Server, tmp_path: Pa
     assert (
         json.loads(read_file(tmp_path / "w.duckdb", "ometria_replica.runs")[0]["report"]) == report
     )
+
+
+def test_verify_tells_what_differs_by_its_exit_code(server: Server, tmp_path: Path) -> None:
+    """It says before how much it reads, its report is JSON, and a repair leaves nothing to find."""
+    env = api_env(server, tmp_path / "w.duckdb")
+    invoke("sync", env=env)
+    with duckdb.connect(tmp_path / "w.duckdb") as connection:
+        connection.execute("DELETE FROM ometria.profiles")
+        connection.execute("UPDATE ometria_replica.watermarks SET reached_at = '2100-01-01'")
+
+    found = invoke("verify", "profiles", "--sample", "1", "--seed", "7", "--json", env=env)
+
+    assert isinstance(found.exception, DifferencesFound)
+    assert found.exception.exit_code == 4
+    (table,) = json.loads(found.stdout)["tables"]
+    assert (table["checked"], table["missing"] + table["newer"]) == (20, 20)
+    assert "Verifying ometria-uk (seed 7): all of profiles. About 1 request" in found.stderr
+    assert invoke("verify", "--all", "--repair", "profiles", env=env).exception is None
+    assert invoke("verify", "--all", "--strict", "profiles", env=env).exit_code == 0
+    for wrong in (["--all", "--sample", "0.1"], ["--sample", "2"], ["--requests", "0"]):
+        assert invoke("verify", *wrong, env=env).exit_code == 2

@@ -9,16 +9,18 @@ the last one a run succeeds, and the warehouse holds exactly what it should.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.faults.child import Plan
-from tests.faults.scenarios import Play, Scenario, add, live
+from tests.faults.scenarios import SCENARIOS, Play, Scenario, add, live
 from tests.faults.world import Finding, World
 from tests.places import DuckDBPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tests.faults.proofs import Proof
 
 
 @dataclass(frozen=True)
@@ -149,3 +151,12 @@ def _add_ladders() -> None:
 
 
 _add_ladders()
+
+
+def scenario_of(proof: Proof) -> Scenario:
+    """Find the scenario of a proof, of a ladder with its one rung."""
+    chosen = SCENARIOS[proof.scenario]
+    if not proof.rung:
+        return chosen
+    (rung, *_) = [rung for rung in LADDERS[chosen.name] if rung.step == proof.rung]
+    return replace(chosen, play=climbing((rung,)))

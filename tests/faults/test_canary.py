@@ -8,10 +8,14 @@ import pytest
 from ometria_simulator import Fault
 from tests.faults.child import Plan
 from tests.faults.world import World
+from tests.places import KINDS, DeltaPlace
+from tests.warehouses.forgetting import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from tests.places import Place
 
 KEY, SECRET = "canary-api-key-5f1e", "canary-aws-secret-77ab"
 PERSON = {
@@ -77,6 +81,93 @@ def test_a_killed_run_leaves_no_person_in_its_temporary_files(hides: bool, tmp_p
         assert not list(temporary.iterdir())
         ((found,),) = _count(world, "email_events", PERSON["email"])
     assert bool(found) is not hides
+
+
+STEPS_OF = {
+    "postgres": ("after page", "after mapping", "after insert", "before rejects",
+                 "before commit of the batch", "after commit of the batch", "after file"),
+    "delta": ("after page", "after mapping", "before remote rows", "after remote rows",
+              "before remote state", "after remote state", "after file"),
+}  # fmt: skip
+ERASING = {
+    "postgres": ("after suppressions", "after erasure of profiles", "after quotations",
+                 "after end of the erasure", "before vacuum"),
+    "delta": ("after suppressions", "after erasure of email_events", "before quotations",
+              "after remote rows", "before end of the erasure"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", STEPS_OF)
+def test_a_killed_run_leaves_no_hidden_value_in_any_warehouse(kind: str, tmp_path: Path) -> None:
+    """In each table of PostgreSQL, and each file of a lake, old versions and logs included."""
+    place = KINDS[kind](tmp_path)
+    env = {"OMETRIA_HASH_KEY": "a-secret-of-the-account"}
+    with _with_a_person(tmp_path, place, HIDING) as world:
+        for step in STEPS_OF[kind]:
+            plan = Plan(step, table="email_events" * (step == "after file"), debug=True, env=env)
+            world.run("-v", "sync", "--full", plan=plan, code=-9)
+            assert not _places_with_a_person(place), step
+        world.run("sync", plan=Plan(env=env))
+        assert not _places_with_a_person(place)
+        with place.looking() as connection:
+            (events,) = connection.execute(
+                "SELECT count(*) FROM ometria.email_events WHERE target_url LIKE '%[address]%'"
+                " OR target_url LIKE '/?%'"
+            ).fetchone() or (0,)
+        assert events >= 2  # One of each address: those of one time have one key.
+    place.remove()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ERASING)
+def test_nothing_of_an_erased_person_is_left_after_kills(kind: str, tmp_path: Path) -> None:
+    """Nor in what other people's rows quote; a sync of the same sources brings nothing back."""
+    place = KINDS[kind](tmp_path)
+    with _with_a_person(tmp_path, place, "") as world:
+        world.run("sync")
+        assert _places_with_a_person(place)
+        erase = ("erase", "--email", PERSON["email"], "--yes")
+        for step in ERASING[kind]:
+            world.run(*erase, plan=Plan(step), code=-9)
+        world.run(*erase)
+        assert not _places_with_a_person(place)
+        for options in ((), ("--full",)):
+            world.run("sync", *options)
+            assert not _places_with_a_person(place), options
+    place.remove()
+
+
+def _with_a_person(folder: Path, place: Place, settings: str) -> World:
+    """Make a small account with the person, whose address another person's link has."""
+    world = World(folder, profiles=20, lists=2, email_events=20, settings=settings, place=place)
+    person = world.account.add_profile(**PERSON)  # type: ignore[arg-type]
+    other = next(profile.email for profile in world.account.profiles if profile.email)
+    for address in [PERSON["email"]] * 20 + [other] * 10:
+        world.account.add_event(address, "click", target_url=f"/?e={PERSON['email']}")
+    world.account.add_unsubscribe(person.id, email_address=PERSON["email"])
+    world.feed.export()
+    return world
+
+
+def _places_with_a_person(place: Place) -> set[str]:
+    """Name the files of a lake, or the tables of PostgreSQL, that hold something of the person."""
+    found = _texts_of_files(place) if isinstance(place, DeltaPlace) else _texts_of_tables(place)
+    values = [value.encode() for value in PERSON.values()]
+    return {name for name, contents in found if any(v in text for text in contents for v in values)}
+
+
+def _texts_of_files(place: DeltaPlace) -> Iterator[tuple[str, Iterator[bytes]]]:
+    return ((str(file), texts(file)) for file in place.folder.rglob("*") if file.is_file())
+
+
+def _texts_of_tables(place: Place) -> Iterator[tuple[str, Iterator[bytes]]]:
+    with place.looking() as connection:
+        tables = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+        ).fetchall()
+        for (name,) in tables:
+            yield name, iter([str(connection.execute(f"FROM {name}").fetchall()).encode()])
 
 
 def _people_in(paths: Iterable[Path]) -> set[str]:

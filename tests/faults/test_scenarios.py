@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
 from tests.faults.data_defects import DEFECTS
-from tests.faults.ladders import LADDERS, climbing
+from tests.faults.ladders import scenario_of
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS, run_scenario
 from tests.faults.test_canary import LEAKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.faults.proofs import Proof
-    from tests.faults.scenarios import Scenario
 
 
 STORIES = {
@@ -63,16 +59,8 @@ def test_the_checks_see(defect: str, tmp_path: Path) -> None:
     """With a seeded defect the scenario fails, for the expected reason."""
     proof = PROOFS[defect]
     with pytest.raises(AssertionError) as finding:
-        run_scenario(_scenario_of(proof), tmp_path, defect=defect)
+        run_scenario(scenario_of(proof), tmp_path, defect=defect)
     assert re.search(proof.report, str(finding.value)), finding.value
-
-
-def _scenario_of(proof: Proof) -> Scenario:
-    chosen = SCENARIOS[proof.scenario]
-    if not proof.rung:
-        return chosen
-    (rung, *_) = [rung for rung in LADDERS[chosen.name] if rung.step == proof.rung]
-    return replace(chosen, play=climbing((rung,)))
 
 
 def test_each_defect_is_seen_by_one_check() -> None:

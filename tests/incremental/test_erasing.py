@@ -17,7 +17,7 @@ from ometria_replica.rehashing import rehash
 from ometria_replica.state_commands import replay, rewind
 from ometria_replica.warehouse import open_warehouse
 from ometria_simulator import Account, Feed, Server, serve
-from tests.duck import read_file
+from tests.duck import opened, read_file
 from tests.e2e.oracle import after, expected
 from tests.e2e.program import api_env, invoke
 from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, config, replicate, state
@@ -300,6 +300,51 @@ def test_what_names_an_erased_person_is_not_rejected(
     assert "ann@" not in rejects
 
 
+def test_an_erased_address_stays_masked_in_rows_of_others(
+    settings: AccountSettings, warehouse: Path, tmp_path: Path
+) -> None:
+    """Also where such rows come later, or again; what came before is masked by the next erasure."""
+    link = "https://x.example/?from=Ann%40example.com"
+    events = [
+        {"to_address": "bob@example.com", "event_type": "click", "uuid": "1", "target_url": link,
+         "dt_occurred": "2026-01-02T00:00:00Z"},
+        {"to_address": "bob@example.com", "event_type": "bounce", "uuid": "2",
+         "reason": "Not ann@example.com, but bob@example.com",
+         "dt_occurred": "2026-01-03T00:00:00Z"},
+    ]  # fmt: skip
+    write_feed_file(tmp_path / "feed", "2.jsonl", NOON - DAY, events[:1])
+    replicate(warehouse, settings, at=NOON)
+    (receipt,) = erase(config(warehouse, settings), ids_of(["ann@example.com"]), clock=at(NOON))
+    assert receipt.quoted == 1
+
+    def texts() -> set[str | None]:
+        found = read_file(warehouse, "ometria.email_events")
+        return {row[name] for row in found for name in ("target_url", "bounce_reason")} - {None}
+
+    write_feed_file(tmp_path / "feed", "3.jsonl", NOON - DAY, events[1:])
+    replicate(warehouse, settings, at=NOON + HOUR)
+    masked = {"https://x.example/?from=[address]", "Not [address], but bob@example.com"}
+    assert texts() == masked
+    rewind(config(warehouse, settings), "email_events", None)
+    report = replicate(warehouse, settings, at=NOON + 2 * HOUR)
+    assert (texts(), of(report, "email_events").inserted) == (masked, 0)
+
+    with opened(warehouse, read_only=False) as connection:
+        connection.execute("UPDATE ometria.email_events SET target_url = ? WHERE target_url <> ''",
+                           [link])  # fmt: skip
+        names = "reject_id, source_id, table_name, raw"
+        connection.execute(
+            f"INSERT INTO ometria_replica.rejects ({names}) VALUES"
+            " ('1', 'uk', 'email_events', 'open;ANN%2540example.com;'),"
+            " ('2', 'uk', 'email_events', 'open;joann@example.com;')"
+        )
+    (found,) = find(config(warehouse, settings), frozenset(), again=True)
+    assert (found.quoted, found.rejects) == (1, ("1",))
+    erase(config(warehouse, settings), frozenset(), again=True, clock=at(NOON + 3 * HOUR))
+    assert texts() == masked
+    assert [row["reject_id"] for row in state(warehouse, "rejects")] == ["2"]
+
+
 def test_a_file_of_ids(tmp_path: Path) -> None:
     """
     One id a line, or CSV with columns in any order; a line that is neither is not quoted.
@@ -316,11 +361,17 @@ def test_a_file_of_ids(tmp_path: Path) -> None:
     assert ids_in(file) == ids - {("customer", "55")}
     unreadable = ('email\n"ann@example.com\nbob@example.com\n', "email\n" + "ann@" * 40_000)
     shifted = "name,email\nAnn,Other,ann@example.com\n"
-    for text in ("ann@example.com", "email:", "", "name,email\nx,\n", shifted, *unreadable):
+    no_address = ("email:Ann Secret\n", "customer_id,email\n55,Ann Secret\n")
+    for text in (
+        "ann@example.com", "email:", "", "name,email\nx,\n", shifted, *no_address, *unreadable
+    ):  # fmt: skip
         file.write_text(text)
         with pytest.raises(ConfigError) as refused:
             ids_in(file)
         assert "ann@" not in str(refused.value).replace("email:ann@example.com,", "")
+        assert "Secret" not in str(refused.value)
+        place = 1 + text.startswith("customer_id")
+        assert text not in no_address or f"line {place}: is no email address" in str(refused.value)
         assert "Nothing was changed" in str(refused.value)
 
 
@@ -375,12 +426,14 @@ def test_the_command_shows_numbers_and_no_data(
     [
         ((), "Say whom"),
         (("--email", " "), "An id is empty"),
-        (("--list", "--email", "a"), "Leave out the ids"),
+        (("--list", "--email", "a@b.example"), "Leave out the ids"),
         (("--list", "--allow"), "exclude each other"),
-        (("--email", "a", "--allow", "--blank"), "--blank has no effect with --allow"),
-        (("--email", "a", "--yes"), "has no rows of source 'ometria-uk'"),
+        (("--email", "a@b.example", "--allow", "--blank"), "--blank has no effect with --allow"),
+        (("--email", "a@b.example", "--yes"), "has no rows of source 'ometria-uk'"),
         (("--from-file", "nowhere.csv"), "cannot be read"),
         (("--email", "ann\udcff@example.com"), "An id is not written in UTF-8"),
+        (("--email", "Ann"), "An email address has an @ in it, and one that was given has none"),
+        (("--email", "@example.com"), "An email address has an @ in it"),
     ],
 )
 def test_what_the_command_refuses(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.check import check
 from ometria_replica.config import Secret
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, ConfigError
@@ -262,6 +263,36 @@ def test_it_is_an_error_where_nothing_or_something_required_is_refused(
     shop = Endpoints({"products": [{"id": "1"}]}, status={"orders": 403})
     with shop.served() as listener, pytest.raises(AccessDenied):
         replicate(warehouse, reading(listener, *tables, **more), at=NOON)
+
+
+def test_check_warns_of_a_further_table_as_a_sync_does(warehouse: Path) -> None:
+    """The tables of the five are errors; a required one is too."""
+    shop = Endpoints({"products": [{"id": "1"}]}, status={"orders": 403, "push/_errors": 404})
+    with shop.served() as listener:
+        settings = reading(listener, "orders", "products", "push_errors")
+        found = list(check(config(warehouse, settings)))
+        required = list(check(config(warehouse, replace(settings, require=("orders",)))))
+
+    assert [each.error for each in found] == [None] * len(found)
+    warned = [each.what.rpartition("/v2/")[2] for each in found if each.warning]
+    assert warned == ["push/_errors", "orders"]
+    assert [type(each.error) for each in required if each.error] == [AccessDenied]
+
+
+def test_deletion_requests_are_read_once_for_the_table_and_for_erasures(warehouse: Path) -> None:
+    """Their limit is 6 requests a minute."""
+    shop = people()
+    with shop.served() as listener:
+        asked = []
+        for follows in (False, True):
+            settings = reading(listener, "data_deletion_requests", follow_erasures=follows)
+            report = sync(config(warehouse, settings), catalog=QUICK, clock=lambda: NOON)
+            asked.append(len(listener.asked))
+
+    assert asked[1] == 2 * asked[0]
+    assert of(report, "deletion_requests").requests == 0
+    (row,) = read_file(warehouse, "ometria.data_deletion_requests", order="ALL")
+    assert (row["request_id"], row["user_email"]) == ("q", "me@shop.com")
 
 
 # --- the setting -------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner
+from ometria_replica.batching import parts_inside
+from ometria_replica.catalog import CATALOG
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ometria_replica.batch import Loaded, TableState
+    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
     from tests.duck import Row
@@ -40,9 +43,11 @@ def somebody_elses(lease: Lease) -> Lease:
 
 
 @contextmanager
-def opened(place: Place, *sources: str, dry_run: bool = False) -> Iterator[Warehouse]:
+def opened(
+    place: Place, *sources: str, dry_run: bool = False, catalog: Catalog = CATALOG
+) -> Iterator[Warehouse]:
     """Open the warehouse for *sources*, "uk" if none is named."""
-    with open_warehouse(place.url, dry_run=dry_run) as warehouse:
+    with open_warehouse(place.url, catalog=catalog, dry_run=dry_run) as warehouse:
         for source_id in sources or ("uk",):
             warehouse.prepare(Owner(f"account of {source_id}", source_id), NOON)
         yield warehouse
@@ -53,7 +58,8 @@ class Load:
     """
     What a batch brings: JSON *records*, of a *file* if one is named, and what comes true.
 
-    *whole* says that it is all there is of the source, so that the rest is missing.
+    *whole* says that it is all there is of the source, so that the rest is missing. *inside* are
+    tables of which rows are inside the records.
     """
 
     table: Table
@@ -66,6 +72,7 @@ class Load:
     lease: Lease | None = None
     retry: Mapping[str, datetime] | None = None
     refreshed: Mapping[str, datetime] = field(default_factory=dict)
+    inside: tuple[Table, ...] = ()
 
     def into(self, warehouse: Warehouse) -> Loaded:
         """Load it."""
@@ -75,7 +82,9 @@ class Load:
         """Stage it, and give the batch to load."""
         account_id = f"account of {self.source_id}"
         with translating("staging"):
-            staging = Staging(warehouse.connection, self.table, account_id, self.source_id)
+            staging = Staging(
+                warehouse.connection, self.table, account_id, self.source_id, self.inside
+            )
             staging.add_pages([page(*self.records)], self.at)
             staging.finish()
             if self.whole:
@@ -93,6 +102,7 @@ class Load:
             is_full=self.whole is not None,
             retry=self.retry,
             refreshed=self.refreshed,
+            parts=parts_inside(staging),
         )
 
     def _entries(self) -> tuple[FileLogEntry, ...]:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import sqlglot
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import comments
 from ometria_replica.config import masked
 from ometria_replica.describe import describe
 from ometria_replica.errors import ConfigError
+from ometria_replica.more_tables import COLLECTIONS, ORDERS
 from ometria_replica.selection import Selection, Span, Times
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
@@ -52,11 +54,32 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 def test_each_table_is_made_with_its_columns_in_order(cloud: Any) -> None:
     """And with no others, as the dialect's own parser reads it."""
-    for table in TABLES:
+    for table in CATALOG.every:
         statement, *comments = _made(cloud, table)
         assert len(comments) == (cloud._destination.name == "Databricks")  # Of the table.
         names = [column.name.lower() for column in statement.find_all(sqlglot.exp.ColumnDef)]
         assert names == [column.name for column in table.all_columns]
+
+
+def test_amounts_are_exact_numbers_that_are_read_back_as_such(cloud: Any) -> None:
+    """Of the same digits before and after the point, and whole numbers of 64 bits."""
+    mapper = cloud._loader._unconnected.capabilities.get_type_mapper()
+    for table, name, ours in ((ORDERS, "tax", "decimal"), (COLLECTIONS, "contact_count", "bigint")):
+        statement, *_ = _made(cloud, table)
+        (kind,) = (
+            column.kind.sql(dialect="").upper()
+            for column in statement.find_all(sqlglot.exp.ColumnDef)
+            if column.name.lower() == name
+        )
+        kind = re.sub(r"^NULLABLE\((.*)\)$", r"\1", kind)
+        assert re.fullmatch(r"\w+\(38, 9\)" if ours == "decimal" else r"BIGINT|INT64|\w+\(19, 0\)",
+                            kind)  # fmt: skip
+        written = mapper.to_destination_type(
+            cloud._described(table)["columns"][name], cloud._described(table)
+        )
+        digits = (38, 9) if ours == "decimal" else (19, 0)
+        back = mapper.from_destination_type(written.partition("(")[0], *digits)
+        assert back["data_type"] == ours
 
 
 def test_comments_are_sent_where_dlt_writes_them(cloud: Any) -> None:

@@ -97,7 +97,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     yield request.getfixturevalue("in_postgres")
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", CATALOG.every.tables, ids=lambda table: table.name)
 def test_every_column_has_a_meaning(table: Table) -> None:
     """It is in sentences, says when the column is null and how all that is known."""
     assert table.about.endswith(".")

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ometria_replica.erasing import ids_of
+from ometria_replica.errors import Busy
 from ometria_replica.failpoints import step
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import erasures
+from ometria_replica.warehouse import erasures, local_merge
 from ometria_replica.warehouse.erasures import Wanted
-from tests.warehouses.loads import HOUR, NOON, Load, opened, rows, state
+from tests.warehouses.loads import (
+    HOUR,
+    NOON,
+    Load,
+    a_lease,
+    opened,
+    rows,
+    somebody_elses,
+    state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from ometria_replica.batch import Lease
     from ometria_replica.warehouse.warehouse import Warehouse
     from tests.places import Place
 
@@ -119,6 +131,66 @@ def test_events_can_stay_without_the_person(place: Place) -> None:
     assert len(rows(place, "profiles")) == 1
 
 
+def test_an_address_that_rows_of_others_quote_is_masked(place: Place) -> None:
+    """In links and reasons; the dry run and the receipt count the texts, and other texts stay."""
+    links = {
+        "one": "https://x.example/?from=ANN%40example.com&n=1",
+        "two": "https://x.example/?from=joann%40example.com",
+        "three": "",
+    }
+    with opened(place) as warehouse:
+        fill(warehouse, "uk")
+        Load(EMAIL_EVENTS, [
+            json.dumps({"to_address": "bob@example.com", "event_type": kind, "uuid": kind,
+                        "dt_occurred": "2026-03-02T10:00:00Z", "target_url": link,
+                        "reason": "550 <Ann@old.example>: gone" if kind == "three" else None})
+            for kind, link in links.items()
+        ], file=("g", NOON)).into(warehouse)  # fmt: skip
+        Load(UNSUBSCRIBES, [
+            json.dumps({"profile_id": "p-bob", "email_address": "bob@example.com",
+                        "timestamp": "2026-03-01T00:00:00Z", "send_id": "s-1",
+                        "reason_text": "Send it to ann@third.example."})
+        ]).into(warehouse)  # fmt: skip
+        before = {row["__sync_key"]: row for row in rows(place, "email_events")}
+        found = warehouse.erasures.find(wanted())
+        receipt = warehouse.erasures.erase(wanted(), "removed", NOON, "20260302T120000-1")
+
+    assert found.quoted == receipt.quoted == 3
+    (unsubscribe,) = rows(place, "unsubscribes")
+    assert unsubscribe["unsubscribe_reason_text"] == "Send it to [address]."
+    events = {row["event_type"]: row for row in rows(place, "email_events")}
+    assert events["one"]["target_url"] == "https://x.example/?from=[address]&n=1"
+    assert events["two"]["target_url"] == links["two"]
+    assert events["three"]["bounce_reason"] == "550 <[address]>: gone"
+    texts = {"target_url": None, "bounce_reason": None}
+    for row in events.values():
+        assert row | texts == before[row["__sync_key"]] | texts
+
+
+def test_an_erasure_renews_the_lease_that_it_holds(place: Place) -> None:
+    """As long as it takes; if another run has taken over the account, nothing is changed."""
+    hours = count(1)
+
+    def lease() -> Lease:
+        return a_lease(until=NOON + next(hours) * HOUR)
+
+    with opened(place) as warehouse:
+        fill(warehouse, "uk")
+        warehouse.leases.acquire(lease(), NOON)
+        warehouse.erasures.erase(wanted(), "removed", NOON, "20260302T120000-1", lease)
+        (held_now,) = state(place, "leases")
+        taken = [held_now["expires_at"], next(hours)]
+        warehouse.leases.release(lease())
+        before = held(place), len(state(place, "suppressions"))
+        warehouse.leases.acquire(somebody_elses(lease()), NOON)
+        bob = Wanted("uk", TABLES, ids_of(["bob@example.com"]))
+        with pytest.raises(Busy, match="took over 'uk'"):
+            warehouse.erasures.erase(bob, "removed", NOON, "20260302T120001-1", lease)
+    assert taken[0] == NOON + (taken[1] - 1) * HOUR
+    assert taken[1] > 3
+    assert (held(place), len(state(place, "suppressions"))) == before
+
+
 class Killed(BaseException):
     """The end of a process."""
 
@@ -154,11 +226,51 @@ def test_an_erasure_that_is_killed_is_mended_by_another(
         assert all(row["finished_at"] is not None for row in state(place, "erasures"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["delta", "iceberg", "dlt+duckdb"], indirect=True)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_event_is_lost_when_blanking_is_killed(
+    place: Place, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whether rows were written or not: the next erasure blanks what is left, and all are there.
+
+    An event of which only the old row was left would be blanked again, and counted once.
+    """
+    with opened(place) as warehouse:
+        fill(warehouse, "uk")
+    with monkeypatch.context() as patch:
+        at_rows = killing_after("remote rows") if when == "after" else killing_before("remote rows")
+        patch.setattr(local_merge, "step", at_rows)
+        with opened(place) as warehouse, pytest.raises(Killed):
+            warehouse.erasures.erase(wanted(), "blanked", NOON, "20260302T120000-1")
+    assert (len(rows(place, "email_events")), len(rows(place, "member_lists"))) == (3, 3)
+    with opened(place) as warehouse:
+        other = Wanted("uk", TABLES, ids_of(["x@else.example"]))
+        warehouse.erasures.erase(other, "blanked", NOON + HOUR, "20260302T130000-1")
+    left = held(place)
+    assert (len(left["email_events"]), len(left["member_lists"])) == (3, 3)
+    assert not [text for texts in left.values() for text in texts if "ann" in text.lower()]
+
+
 def killing_after(name: str) -> Callable[[str], AbstractContextManager[None]]:
     """Give a step that ends the process after the step *name*."""
 
     def interrupted(this: str) -> AbstractContextManager[None]:
         return _interrupted(this, name)
+
+    return interrupted
+
+
+def killing_before(name: str) -> Callable[[str], AbstractContextManager[None]]:
+    """Give a step that ends the process before the step *name*."""
+
+    @contextmanager
+    def interrupted(this: str) -> Iterator[None]:
+        if this == name:
+            raise Killed
+        with step(this):
+            yield
 
     return interrupted
 

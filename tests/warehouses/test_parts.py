@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 TAGS = Table(
     "list_tags",
     Pages("lists"),
-    md5("source_id", "list_key", "tag"),
+    md5("source_id", "list_id", "'|'", "tag"),
     (
-        Column("list_key", "list_key"),
+        Column("list_id", "list_id"),
         Column("tag", "tag"),
         Column("colour", "colour"),
     ),
-    (("list_key",),),
+    (("list_id",),),
 )
 NOTES = replace(TAGS, name="list_notes")
 WHOLE = DeleteDetection(remove=True, max_share=1.0)
@@ -118,9 +118,10 @@ def _load(warehouse: Warehouse, lists: Mapping[str, Sequence[str]], **more: Any)
 def _with_parts(warehouse: Warehouse, batch: Batch, lists: Mapping[str, Sequence[str]]) -> Batch:
     """Stage the tags of each list as two parts: one in which others are gone, one in which not."""
     warehouse.connection.execute(
-        "CREATE OR REPLACE TEMP TABLE staged_tags AS SELECT l.__sync_key AS list_key,"
+        "CREATE OR REPLACE TEMP TABLE staged_tags AS SELECT l.list_id,"
         " split_part(tag, ' ', 1) AS tag, split_part(tag, ' ', 2) AS colour, _account_id,"
-        " __source_id, md5(__source_id || l.__sync_key || split_part(tag, ' ', 1)) AS __sync_key,"
+        " __source_id, md5(concat_ws('|', __source_id, l.list_id, split_part(tag, ' ', 1)))"
+        " AS __sync_key,"
         " __synced_at FROM (SELECT unnest($ids::VARCHAR[]) AS id, unnest($tags::VARCHAR[]) AS tag)"
         " JOIN staged l ON l.list_id = id",
         {
@@ -129,15 +130,17 @@ def _with_parts(warehouse: Warehouse, batch: Batch, lists: Mapping[str, Sequence
         },
     )
     warehouse.connection.execute("CREATE OR REPLACE TEMP TABLE staged_notes AS FROM staged_tags")
-    parts = (Part(TAGS, "staged_tags", parent="list_key"), Part(NOTES, "staged_notes"))
-    return replace(batch, parts=parts)
+    warehouse.connection.execute(
+        "CREATE OR REPLACE TEMP TABLE whole_lists AS SELECT list_id AS parent FROM staged"
+    )
+    tags = Part(TAGS, "staged_tags", parent="list_id", whole="whole_lists")
+    return replace(batch, parts=(tags, Part(NOTES, "staged_notes")))
 
 
 def _tags(warehouse: Warehouse, table: Table) -> list[str]:
     """Read a table's rows as the id of the list, the tag and its colour."""
-    names = {row["__sync_key"]: row["list_id"] for row in _rows(warehouse, LISTS)}
     found = _rows(warehouse, table)
-    return sorted(f"{names.get(row['list_key'], '?')}{row['tag']} {row['colour']}" for row in found)
+    return sorted(f"{row['list_id']}{row['tag']} {row['colour']}" for row in found)
 
 
 def _rows(warehouse: Warehouse, table: Table) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,32 @@ def test_rows_are_rewritten(place: Place) -> None:
     are_rewritten(place)
     rejects = state(place, "rejects")
     assert [row["raw"] for row in rejects if row["source_id"] == "uk"] == ["never"]
+
+
+@pytest.mark.parametrize("place", ["duckdb", "postgres"], indirect=True)
+def test_values_of_a_users_own_columns_follow_the_new_keys(place: Place) -> None:
+    """Those of rows that become one, since their addresses differed in case only, are lost."""
+    filled(place)
+    with opened(place) as warehouse:
+        events = (
+            {"to_address": to, "event_type": "own", "dt_occurred": "2026-03-02T08:00:00Z"}
+            for to in ("two@example.com", "TWO@example.com", "one@example.com")
+        )
+        Load(EMAIL_EVENTS, list(map(json.dumps, events))).into(warehouse)
+    place.add_column("email_events", "note")
+    with opened(place) as warehouse, warehouse.sessions.writing("noting"):
+        warehouse._engine.execute(
+            f"UPDATE {warehouse._engine.name(EMAIL_EVENTS)} SET note ="
+            " coalesce(__source_id || email || event_type, 'none')"
+        )
+    before = rows(place, "email_events", "fr")
+
+    rehashed(place)
+
+    found = {(row["event_type"], row["note"]) for row in rows(place, "email_events", "uk")}
+    assert found == {("own", None), ("own", "ukone@example.comown"), ("open", "none"),
+                     ("open", "ukann@example.comopen"), ("x", "ukann@example.comx")}  # fmt: skip
+    assert rows(place, "email_events", "fr") == before
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])

@@ -26,7 +26,7 @@ from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.schema import ROW_KEY
+from ometria_replica.schema import ROW_KEY, Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,15 +136,24 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     inputs = AccountSource(account, datetime.now(UTC))
     every = CATALOG.every
     on = every if names else CATALOG.of([account])
-    readable = {table.name: table for table in on if inputs.can_read(table)}
+    # dlt's merge replaces rows by key, so what an array no longer has would stay.
+    nested = {table.name for table in on if isinstance(table.read, Inside)}
+    readable = {
+        table.name: table for table in on if inputs.can_read(table) and table.name not in nested
+    }
     known = every.names
     problems = [
         f"{SECTION}.tables: there is no table '{name}'; the tables are {', '.join(known)}."
         if name not in known
+        else f"{SECTION}.tables: {name} is an array inside other records, of which dlt cannot"
+        " remove what is gone. Replicate it with `ometria-replica sync`."
+        if name in nested
         else f"{SECTION}.tables: {name} needs an API key or a feed that is not set."
         for name in names or ()
         if name not in readable
     ]
+    if nested and not names:
+        logger.warning("tables that are inside others are left out: %s", ", ".join(sorted(nested)))
     problems += [f"{SECTION}: {each}" for each in retention.problems(every, account)]
     problems += [f"{SECTION}: {problem}" for problem in privacy.problems(every, account)]
     if problems:

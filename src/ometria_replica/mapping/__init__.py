@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from ometria_replica.mapping.finishing import Staged
+from ometria_replica.mapping.quoted_addresses import (
+    MASKED,
+    SIGNS,
+    addresses_sql,
+    mask_addresses,
+)
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.select import (
     REJECTED,
@@ -19,17 +25,21 @@ from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without
 
 __all__ = [
     "ANONYMISED",
+    "MASKED",
     "REJECTED",
     "REJECT_COLUMNS",
     "SEEN_KEYS",
+    "SIGNS",
     "SQL_TYPES",
     "STAGED",
     "Staged",
     "Staging",
+    "addresses_sql",
     "conversion",
     "file_reject",
     "is_anonymous",
     "literal",
+    "mask_addresses",
     "quoted",
     "staged_ddl",
     "stamped",

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.retaining import drop_too_old
 from ometria_replica.mapping.select import (
-    REJECTED,
-    STAGED,
     converted_columns,
     identity_words,
     raw_name,
     type_words,
 )
-from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed
+from ometria_replica.mapping.suppressing import drop_rejects, drop_suppressed, mask_suppressed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ometria_replica.mapping.staged_tables import StagedTables
     from ometria_replica.suppressions import JoinedId
 
@@ -35,6 +35,7 @@ class Staged:
     character. *unknown_fields* are names that Ometria does not document, or UNNAMED. *suppressed*
     records are of people who were erased, and *too_old* ones are older than what the table keeps:
     these count as neither. *joined_ids* are other ids in records of people who were erased.
+    *inside* are the counts of the tables that are inside this one, by their full names.
     """
 
     records: int
@@ -47,18 +48,26 @@ class Staged:
     suppressed: int = 0
     too_old: int = 0
     joined_ids: tuple[JoinedId, ...] = ()
+    inside: Mapping[str, Staged] = field(default_factory=dict)
 
 
-def finish(tables: StagedTables) -> Staged:
-    """Reject records without an identity, keep the newest rows by key, reject their values."""
+def finish(tables: StagedTables, leave_out: Callable[[], None] | None = None) -> Staged:
+    """
+    Reject records without an identity, keep the newest rows by key, reject their values.
+
+    *leave_out* removes staged records that do not count, once those of erased people are known.
+    """
     suppressed, joined = 0, _NOBODY
     if tables.table.suppressions:
         suppressed, joined = drop_suppressed(tables, tables.table.suppressions)
+    if leave_out:
+        leave_out()
+        suppressed += _drop_rejects(tables)
     too_old = drop_too_old(tables)
     records, nuls, unidentified = tables.row(
-        f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {STAGED}"
+        f"SELECT count(*), coalesce(sum(_nuls), 0), count(_record) FROM {tables.staged}"
     )
-    lines = tables.count(REJECTED)
+    lines = tables.count(tables.rejected)
     merged = rows = values = 0
     if unidentified:
         _reject_records(tables)
@@ -67,6 +76,8 @@ def finish(tables: StagedTables) -> Staged:
         suppressed += named
     if records > unidentified:
         merged = _keep_newest(tables)
+        if tables.table.suppressions:
+            mask_suppressed(tables, tables.table.suppressions)
         rows, values = _reject_values(tables)
         values -= _drop_rejects(tables) if values else 0
     return Staged(
@@ -98,7 +109,7 @@ def _reject_records(tables: StagedTables) -> None:
         reason=f"'no {identity_words(tables.table)}'",
         where="_record IS NOT NULL",
     )
-    tables.connection.execute(f"DELETE FROM {STAGED} WHERE _record IS NOT NULL")
+    tables.connection.execute(f"DELETE FROM {tables.staged} WHERE _record IS NOT NULL")
 
 
 def _keep_newest(tables: StagedTables) -> int:
@@ -110,7 +121,7 @@ def _keep_newest(tables: StagedTables) -> int:
     """
     tables.connection.execute(
         "CREATE OR REPLACE TEMP TABLE repeated AS"
-        f" SELECT __sync_key, max(rowid) AS newest FROM {STAGED}"
+        f" SELECT __sync_key, max(rowid) AS newest FROM {tables.staged}"
         " GROUP BY __sync_key HAVING count(*) > 1"
     )
     merged = 0
@@ -118,8 +129,8 @@ def _keep_newest(tables: StagedTables) -> int:
         if tables.table.events:
             merged = _distinct_events_lost(tables)
         tables.connection.execute(
-            f"DELETE FROM {STAGED} USING repeated"
-            f" WHERE {STAGED}.__sync_key = repeated.__sync_key AND {STAGED}.rowid < newest"
+            f"DELETE FROM {tables.staged} s USING repeated"
+            " WHERE s.__sync_key = repeated.__sync_key AND s.rowid < newest"
         )
     tables.connection.execute("DROP TABLE repeated")
     return merged
@@ -130,7 +141,7 @@ def _distinct_events_lost(tables: StagedTables) -> int:
     return tables.scalar(
         "SELECT coalesce(sum(differing - 1), 0) FROM"
         f" (SELECT count(DISTINCT hash({contents})) AS differing"
-        f" FROM {STAGED} JOIN repeated USING (__sync_key) GROUP BY __sync_key)"
+        f" FROM {tables.staged} JOIN repeated USING (__sync_key) GROUP BY __sync_key)"
     )
 
 
@@ -138,7 +149,7 @@ def _reject_values(tables: StagedTables) -> tuple[int, int]:
     """Reject the texts that did not convert; return the numbers of rows and of these texts."""
     columns = converted_columns(tables.table)
     counts = ["count(*)", *(f"count({quoted(raw_name(column))})" for column in columns)]
-    rows, *failed = tables.row(f"SELECT {', '.join(counts)} FROM {STAGED}")
+    rows, *failed = tables.row(f"SELECT {', '.join(counts)} FROM {tables.staged}")
     for column, number in zip(columns, failed, strict=True):
         if number:
             raw = quoted(raw_name(column))

@@ -96,7 +96,7 @@ def to_arrow(table: Table, records: Sequence[Record]) -> pa.Table:
 
 
 def has_nuls(texts: pa.Table) -> bool:
-    """Return whether any text of a table of :func:`to_arrow` contains a NUL character."""
+    """Return whether any text of a table of texts contains a NUL character."""
     return any(
         b"\0" in contents.to_pybytes()
         for column in texts.columns

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import quoted
-from ometria_replica.mapping.select import REJECTED, STAGED
 
 if TYPE_CHECKING:
     from ometria_replica.mapping.staged_tables import StagedTables
@@ -22,11 +21,12 @@ def drop_too_old(tables: StagedTables) -> int:
     if table.oldest is None or table.time is None:
         return 0
     records = tables.scalar(
-        f"DELETE FROM {STAGED} WHERE {quoted(table.time)} < $oldest", {"oldest": table.oldest}
+        f"DELETE FROM {tables.staged} WHERE {quoted(table.time)} < $oldest",
+        {"oldest": table.oldest},
     )
     if not tables.old_files:
         return records
     return records + tables.scalar(
-        f"DELETE FROM {REJECTED} WHERE list_contains($names, origin)",
+        f"DELETE FROM {tables.rejected} WHERE list_contains($names, origin)",
         {"names": sorted(tables.old_files)},
     )

@@ -17,7 +17,7 @@ from ometria_replica.mapping.treatments import (
     treated_relation,
     without_addresses,
 )
-from ometria_replica.schema import Md5
+from ometria_replica.schema import Inside, Md5
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +31,9 @@ STAGED = "staged"
 REJECTED = "rejected"
 """The temporary table of a batch's rejects."""
 
+PARENT_ROW = "_parent_row"
+"""The staging column, of a table that is inside another, with the row of the parent's record."""
+
 SQL_TYPES: Mapping[str, str] = {
     "text": "VARCHAR",
     "boolean": "BOOLEAN",
@@ -41,15 +44,16 @@ SQL_TYPES: Mapping[str, str] = {
 }
 
 
-def staged_ddl(table: Table) -> str:
-    """Write the staging table: the table's columns, then the texts that did not convert."""
+def staged_ddl(table: Table, name: str = STAGED) -> str:
+    """Write the staging table *name*: the columns, then the texts that did not convert."""
     columns = [f"{quoted(column.name)} {SQL_TYPES[column.type]}" for column in table.all_columns]
     raw = [f"{quoted(raw_name(column))} VARCHAR" for column in converted_columns(table)]
     raw += [f"{quoted(stamped(column))} BOOLEAN" for column in table.columns if column.stamp]
     raw += [f"{quoted(name)} VARCHAR" for name in person_columns(table)]
     raw += [f"{ANONYMISED} BOOLEAN"] if table.address else []
+    raw += [f"{PARENT_ROW} BIGINT"] if isinstance(table.read, Inside) else []
     return (
-        f"CREATE OR REPLACE TEMP TABLE {STAGED}"
+        f"CREATE OR REPLACE TEMP TABLE {name}"
         f" ({', '.join([*columns, *raw, '_record VARCHAR', '_nuls UTINYINT'])})"
     )
 
@@ -108,6 +112,8 @@ def mapping_sql(
     ]
     if table.address:
         failed.append(ANONYMISED if table.address.source in raw.available else "false")
+    if isinstance(table.read, Inside):
+        failed.append(PARENT_ROW)
     rest = [
         f"CASE WHEN {unidentified(table, raw)} THEN {record} END AS _record",
         f"{_nuls(table, raw) if nuls else 0} AS _nuls",
@@ -147,7 +153,8 @@ class _Raw:
 
 
 def _key(md5: Md5, source_id: str, raw: _Raw) -> str:
-    parts = [literal(source_id) if part == "source_id" else raw(part) for part in md5.parts]
+    texts = {"source_id": literal(source_id)}
+    parts = [part if part[0] == "'" else texts.get(part) or raw(part) for part in md5.parts]
     return f"md5(concat({', '.join(parts)}))"  # concat reads null as the empty text.
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import has_nuls, json_object_sql
-from ometria_replica.mapping.select import REJECTED, STAGED, mapping_sql, moments_sql, staged_ddl
+from ometria_replica.mapping.select import (
+    PARENT_ROW,
+    REJECTED,
+    STAGED,
+    mapping_sql,
+    moments_sql,
+    staged_ddl,
+)
 from ometria_replica.mapping.treatments import parameters
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ REJECT_COLUMNS = (
 """The columns of a reject: *column_name* None for a whole record, *position* from 1 in *origin*."""
 
 _SPANS = "staged_spans"
-_TEXT_NOT_KEPT = " (its text is not kept, since columns of the table are hashed or excluded)"
+TEXT_NOT_KEPT = " (its text is not kept, since columns of the table are hashed or excluded)"
 
 
 def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) -> dict[str, Any]:
@@ -53,10 +60,29 @@ def file_reject(source_id: str, table_name: str, file: FeedObject, reason: str) 
     return dict.fromkeys(REJECT_COLUMNS) | known
 
 
+@dataclass(frozen=True)
+class Relations:
+    """
+    The temporary tables of one table in a batch: its rows are *staged*, its rejects *rejected*.
+
+    *row* is the column with the row of the record, by which its page is known: that of the
+    parent, for a table that is inside another.
+    """
+
+    staged: str = STAGED
+    rejected: str = REJECTED
+    row: str = "rowid"
+
+    @classmethod
+    def inside(cls, number: int) -> Relations:
+        """Name those of one of the tables that are inside the table of the batch."""
+        return cls(f"{STAGED}_inside_{number}", f"{REJECTED}_inside_{number}", PARENT_ROW)
+
+
 @dataclass
 class StagedTables:
     """
-    The tables ``staged`` and ``rejected`` of one batch of one table, and what is noted beside.
+    The rows and rejects of one table in one batch, in *relations*, and what is noted beside.
 
     *unknown_fields* are names that Ometria does not document, or UNNAMED. *old_files* were
     written before what the table keeps.
@@ -66,17 +92,32 @@ class StagedTables:
     table: Table
     account_id: str
     source_id: str
+    relations: Relations = field(default_factory=Relations)
     unknown_fields: set[str] = field(default_factory=set)
     old_files: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.connection.execute(staged_ddl(self.table, self.staged))
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {self.rejected} ({_rejected_columns()})"
+        )
+        if self.relations.row == PARENT_ROW:
+            return  # The rest is that of the parent.
         self.connection.execute("SET TimeZone = 'UTC'")  # A time without a zone is UTC.
         self.connection.execute("SET preserve_insertion_order = true")  # Later rows are newer.
-        self.connection.execute(staged_ddl(self.table))
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {REJECTED} ({_rejected_columns()})")
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_SPANS} (first_row BIGINT, origin VARCHAR)"
         )
+
+    @property
+    def staged(self) -> str:
+        """The temporary table of the rows."""
+        return self.relations.staged
+
+    @property
+    def rejected(self) -> str:
+        """The temporary table of the rejects."""
+        return self.relations.rejected
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
@@ -95,7 +136,9 @@ class StagedTables:
         try:
             names = self.table.fields
             record = json_object_sql(names) if self.table.is_treated else '"_record"'
-            return self.insert("incoming", names, record, synced_at, nuls=has_nuls(texts))
+            return self.insert(
+                "incoming", names, record, synced_at, nuls=has_nuls(texts.select(names))
+            )
         finally:
             self.connection.unregister("incoming")
 
@@ -118,14 +161,17 @@ class StagedTables:
             record=record,
             nuls=nuls,
         )
-        return self.scalar(f"INSERT INTO {STAGED} {statement}", parameters(self.table, statement))
+        return self.scalar(
+            f"INSERT INTO {self.staged} {statement}", parameters(self.table, statement)
+        )
 
     def reject_file(self, file: FeedObject, reason: str) -> None:
         """Reject a file that cannot be read at all."""
         row = file_reject(self.source_id, self.table.name, file, reason)
         parameters = ", ".join("?" for _ in row)
         self.connection.execute(
-            f"INSERT INTO {REJECTED} ({', '.join(row)}) VALUES ({parameters})", list(row.values())
+            f"INSERT INTO {self.rejected} ({', '.join(row)}) VALUES ({parameters})",
+            list(row.values()),
         )
 
     def reject_texts(self, origin: str, lines: Sequence[tuple[int, str, str]]) -> int:
@@ -146,9 +192,9 @@ class StagedTables:
         table, source, place = (literal(text) for text in (self.table.name, self.source_id, origin))
         raw, reason = "raw", "'line cannot be parsed: ' || reason"
         if self.table.is_treated:  # Where in the line the values are is not known.
-            raw, reason = "NULL::VARCHAR", f"{reason} || {literal(_TEXT_NOT_KEPT)}"
+            raw, reason = "NULL::VARCHAR", f"{reason} || {literal(TEXT_NOT_KEPT)}"
         return self.scalar(
-            f"INSERT INTO {REJECTED}"
+            f"INSERT INTO {self.rejected}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {place}, line, {raw})),"
             f" {source}, {table}, NULL, NULL, {raw}, {reason},"
             f" {place}, line"
@@ -161,19 +207,27 @@ class StagedTables:
 
         *key*, *column*, *raw* and *reason* are SQL expressions for the columns of the reject.
         """
+        rows = f"{self.staged} WHERE {where}"
+        self._reject(rows, key=key, column=column, raw=raw, reason=reason)
+
+    def reject_rows(self, rows: str, *, raw: str, reason: str) -> None:
+        """Reject *rows*, of which nothing is staged; their pages are known as those of staged."""
+        self._reject(rows, key="NULL", column="NULL", raw=raw, reason=reason)
+
+    def _reject(self, rows: str, *, key: str, column: str, raw: str, reason: str) -> None:
         table, source = literal(self.table.name), literal(self.source_id)
         self.connection.execute(
-            f"INSERT INTO {REJECTED}"
+            f"INSERT INTO {self.rejected}"
             f" SELECT md5(concat_ws('|', {source}, {table}, {key}, {column}, {raw})) AS reject_id,"
             f" {source}, {table}, {key}, {column}, {raw}, {reason},"
-            f" spans.origin, s.row_number - spans.first_row + 1"
-            f" FROM (SELECT rowid AS row_number, * FROM {STAGED} WHERE {where}) s"
+            " spans.origin, s.row_number - spans.first_row + 1"
+            f" FROM (SELECT {self.relations.row} AS row_number, * FROM {rows}) s"
             f" ASOF LEFT JOIN {_SPANS} spans ON s.row_number >= spans.first_row"
         )
 
     def next_row(self) -> int:
         """Return the row id that the next staged row gets."""
-        return self.scalar(f"SELECT coalesce(max(rowid) + 1, 0) FROM {STAGED}")
+        return self.scalar(f"SELECT coalesce(max(rowid) + 1, 0) FROM {self.staged}")
 
     def note_span(self, first: int, origin: str) -> None:
         """Note that the rows from row *first* on came from *origin*."""
@@ -184,7 +238,7 @@ class StagedTables:
         records = [0] * len(files)
         spans = self.connection.execute(
             f"SELECT list_position({moments_sql(at for _, at in files)}, __synced_at) - 1,"
-            f" min(rowid), count(*) FROM {STAGED} WHERE rowid >= {first} GROUP BY 1"
+            f" min(rowid), count(*) FROM {self.staged} WHERE rowid >= {first} GROUP BY 1"
         ).fetchall()
         for place, _, count in spans:
             records[place] = count

@@ -9,11 +9,12 @@ by row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.file_staging import FileStaging
 from ometria_replica.mapping.finishing import Staged, finish
+from ometria_replica.mapping.nested_arrays import NestedStaging
 from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import to_arrow, unknown_fields
 from ometria_replica.mapping.reconciliation import DifferenceError, difference
@@ -39,30 +40,38 @@ class Staging:
     """
     Stages one batch of one table, in the order of its records: later ones replace earlier ones.
 
-    One batch at a time uses a *connection*, since the temporary tables have fixed names.
+    One batch at a time uses a *connection*, since the temporary tables have fixed names. *inside*
+    are the tables of which rows are in arrays inside the records; they are staged in *nested*.
     """
 
     connection: DuckDBPyConnection
     table: Table
     account_id: str
     source_id: str
+    inside: tuple[Table, ...] = ()
+    nested: tuple[NestedStaging, ...] = field(init=False)
     _tables: StagedTables = field(init=False)
     _files: FileStaging = field(init=False)
 
     def __post_init__(self) -> None:
         self._tables = StagedTables(self.connection, self.table, self.account_id, self.source_id)
         self._files = FileStaging(self._tables)
+        self.nested = tuple(
+            NestedStaging(self._tables, table, number) for number, table in enumerate(self.inside)
+        )
 
     def add_pages(self, pages: Sequence[Page], synced_at: datetime) -> int:
         """Stage the records of *pages* in their order; return how many."""
         records = [record for page in pages for record in page.records]
         if not records:
             return 0
-        first = self._tables.next_row()
+        first = begins = self._tables.next_row()
         for page in (page for page in pages if page.records):  # No two spans begin alike.
             self._tables.note_span(first, page.origin)
             first += len(page.records)
         self._tables.note_unknown(unknown_fields(self.table, records))
+        for nested in self.nested:
+            nested.add(records, begins, synced_at)
         return self._tables.insert_texts(to_arrow(self.table, records), synced_at)
 
     def add_file(self, file: FeedFile, synced_at: datetime) -> int | Unreadable:
@@ -135,7 +144,12 @@ class Staging:
 
     def finish(self) -> Staged:
         """Reject records without an identity, keep the newest rows by key, reject their values."""
-        return finish(self._tables)
+        staged = finish(self._tables)
+        if not self.nested:
+            return staged
+        inside = {nested.table.full_name: nested.finish() for nested in self.nested}
+        joined = {each.hash: each for one in (staged, *inside.values()) for each in one.joined_ids}
+        return replace(staged, joined_ids=tuple(joined.values()), inside=inside)
 
     def collect_keys(self, *, afresh: bool) -> None:
         """

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ometria_replica.mapping.quoted_addresses import (
+    MASKED,
+    addresses_sql,
+    mask_addresses,
+    may_quote,
+)
 from ometria_replica.mapping.quoting import quoted
-from ometria_replica.mapping.select import REJECTED, STAGED
 from ometria_replica.mapping.treatments import person_columns
 from ometria_replica.suppressions import JoinedId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from duckdb import DuckDBPyConnection
-
     from ometria_replica.mapping.staged_tables import StagedTables
-    from ometria_replica.schema import Table
     from ometria_replica.suppressions import Suppressions
 
-_SUPPRESSED = "suppressed_people"
+_SUPPRESSED, _QUOTING = "suppressed_people", "quoting_texts"
 _WORD = r"""[^\s,;|"''<>=\[\]{}()]+"""  # May be an id; within a literal of SQL.
 _PART = r"""[^\s,;|"''<>=\[\]{}()&?/:\\]+"""  # An id in an address of the web, as in a log.
 
 
 def words_sql(text: str) -> str:
     """Write the list of the words in *text*, an expression, each of which may be an id."""
-    text = f"regexp_replace({text}, '%40', '@', 'g')"
-    return f"regexp_extract_all({text}, '{_WORD}') || regexp_extract_all({text}, '{_PART}')"
+    decoded = f"regexp_replace({text}, '%40', '@', 'g')"
+    words = (f"regexp_extract_all({decoded}, '{each}')" for each in (_WORD, _PART))
+    return " || ".join([*words, addresses_sql(text)])
 
 
 def drop_suppressed(
@@ -42,21 +45,22 @@ def drop_suppressed(
         f"CREATE OR REPLACE TEMP TABLE {_SUPPRESSED} AS SELECT unnest($joining::VARCHAR[]) AS hash",
         {"joining": sorted(suppressions.hashes - suppressions.alone)},
     )
-    joined = tuple(_joined(connection, table, len(suppressions.secrets)))
+    joined = tuple(_joined(tables, len(suppressions.secrets)))
     connection.execute(
         f"INSERT INTO {_SUPPRESSED} SELECT unnest($alone::VARCHAR[])",
         {"alone": sorted(suppressions.alone)},
     )
     is_theirs = " OR ".join(_is_suppressed(name) for name in person_columns(table))
-    records = tables.scalar(f"DELETE FROM {STAGED} WHERE {is_theirs}") if is_theirs else 0
+    records = tables.scalar(f"DELETE FROM {tables.staged} WHERE {is_theirs}") if is_theirs else 0
     for column in table.columns:
         if column.holds_record:
-            records += _drop_naming(tables, suppressions, STAGED, quoted(column.name))
+            records += _drop_naming(tables, suppressions, tables.staged, quoted(column.name))
     return records + drop_rejects(tables, suppressions), joined
 
 
-def _joined(connection: DuckDBPyConnection, table: Table, secrets: int) -> Iterator[JoinedId]:
+def _joined(tables: StagedTables, secrets: int) -> Iterator[JoinedId]:
     """Find the ids that stand beside suppressed ones, and suppress them, until there is none."""
+    connection, table = tables.connection, tables.table
     columns = person_columns(table)
     if len(set(columns.values())) < 2:
         return
@@ -74,7 +78,7 @@ def _joined(connection: DuckDBPyConnection, table: Table, secrets: int) -> Itera
     )
     while found := connection.execute(
         f"SELECT min(known), beside.hash, min(beside.kind) FROM (SELECT coalesce({known}) AS known,"
-        f" unnest([{beside}]) AS beside FROM {STAGED}) WHERE known IS NOT NULL"
+        f" unnest([{beside}]) AS beside FROM {tables.staged}) WHERE known IS NOT NULL"
         " AND beside.hash IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall():
         yield from (JoinedId(*each) for each in found)
@@ -95,7 +99,7 @@ def drop_rejects(tables: StagedTables, suppressions: Suppressions) -> int:
     After :func:`drop_suppressed`, and again when more was rejected: the row of another person
     can have such a value, as where the cells of a line are shifted.
     """
-    return _drop_naming(tables, suppressions, REJECTED, "raw")
+    return _drop_naming(tables, suppressions, tables.rejected, "raw")
 
 
 def _drop_naming(tables: StagedTables, suppressions: Suppressions, relation: str, text: str) -> int:
@@ -111,3 +115,36 @@ def _drop_naming(tables: StagedTables, suppressions: Suppressions, relation: str
         f" WHERE hash IN (SELECT hash FROM {_SUPPRESSED}))",
         suppressions.parameters,
     )
+
+
+def mask_suppressed(tables: StagedTables, suppressions: Suppressions) -> None:
+    """
+    Mask the addresses of suppressed people that the staged rows of others quote.
+
+    After :func:`drop_suppressed`. Where the table hides all addresses, none is left.
+    """
+    connection, table = tables.connection, tables.table
+    for column in () if table.hides_addresses else table.columns:
+        if not column.quotes or column.treatment:
+            continue
+        name = quoted(column.name)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_QUOTING} AS SELECT DISTINCT {name} AS text"
+            f" FROM {tables.staged} WHERE {may_quote(name)}"
+        )
+        found = connection.execute(
+            f"SELECT DISTINCT word FROM (SELECT word, unnest([{_hashes('word', suppressions)}])"
+            f" AS hash FROM (SELECT DISTINCT unnest({addresses_sql('text')}) AS word"
+            f" FROM {_QUOTING})) WHERE {_is_suppressed('hash')}",
+            suppressions.parameters,
+        )
+        addresses = [word for (word,) in found.fetchall()]
+        if addresses and mask_addresses(connection, _QUOTING, addresses):
+            connection.execute(
+                f"UPDATE {tables.staged} SET {name} = masked FROM {MASKED} WHERE {name} = text"
+            )
+        connection.execute(f"DROP TABLE {_QUOTING}")
+
+
+def _hashes(address: str, suppressions: Suppressions) -> str:
+    return ", ".join(suppressions.sql("address", address))

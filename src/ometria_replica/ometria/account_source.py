@@ -26,7 +26,7 @@ from ometria_replica.ometria.read_strategies import (
 )
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.schema import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ class AccountSource:
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
-        self._collections: dict[Pages, list[Page]] = {}
+        self._collections: dict[tuple[str, tuple[tuple[str, str], ...]], list[Page]] = {}
 
     @property
     def client(self) -> Client:
@@ -186,8 +186,14 @@ class AccountSource:
                 return self._read_growing(growing, state, first_day, watermark)
             case Newest() as newest:
                 return NewestReading(self.client, newest)
-            case Feed():
+            case Feed() | Inside():
                 raise LookupError(f"{table.name} is not read from the API")
+
+    def parents(self, table: Table) -> list[Record]:
+        """Read the parents of a table that is read for each of them; none of another table."""
+        parent = table.read.parent if isinstance(table.read, PerParent) else None
+        pages = self._read_collection(parent) if parent else []
+        return [record for page in pages for record in page.records]
 
     def deletion_requests(self) -> list[DeletionRequest]:
         """Read the requests to anonymise people that Ometria has received."""
@@ -212,9 +218,10 @@ class AccountSource:
 
     def _read_collection(self, collection: Pages) -> list[Page]:
         """Read a small collection once a run, however many tables need it."""
-        if collection not in self._collections:
-            self._collections[collection] = list(read_pages(self.client, collection))
-        return self._collections[collection]
+        asked = collection.endpoint, collection.query
+        if asked not in self._collections:
+            self._collections[asked] = list(read_pages(self.client, collection))
+        return self._collections[asked]
 
     def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
         if collection.since is None:
@@ -299,6 +306,16 @@ class AccountSource:
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
+
+
+def due_since(state: TableState, now: datetime, parent: Record) -> datetime:
+    """
+    Return the time from which on some sync of the next week reads the changes of a list again.
+
+    BEGINNING if it reads them all.
+    """
+    since = Refreshed(state, now + FULL_ROUND).since(parent)
+    return BEGINNING if since is None else since
 
 
 def _own_limits(catalog: Catalog) -> dict[str, int]:

@@ -78,15 +78,32 @@ def compare_part(engine: Engine, batch: Batch, number: int, own: Changes) -> Cha
             engine.temporary(
                 f"newer_of_part_{number}",
                 f"SELECT * FROM {part.staged} WHERE {_inside(part)} IN"
-                f" (SELECT __sync_key FROM {own.rows})",
+                f" (SELECT {_record(part, batch.table)} FROM {own.rows})",
             )
             names = replace(names, staged=f"newer_of_part_{number}")
         return _PartComparison(engine, batch, part.table, names, part, own).changes()
 
 
 def _inside(part: Part) -> str:
-    """Name the column with the key of the record that a row of *part* belongs to."""
+    """Name the column that tells to which record a row of *part* belongs."""
     return sql.quoted(part.parent or "__sync_key")
+
+
+def _record(part: Part, table: Table) -> str:
+    """Name the column of *table* that a row of *part* has, to tell its record."""
+    return sql.quoted(table.record_id or "") if part.parent else "__sync_key"
+
+
+def match(engine: Engine, batch: Batch) -> str:
+    """
+    Find the rows whose keys the staged rows of *batch* have, where the engine has both.
+
+    Returns the temporary table with their row ids, ``staged_row`` and ``target_row``. The rows of
+    an event are searched only within the batch's span of time.
+    """
+    names = _Names()
+    _Comparison(engine, batch, batch.table, names).find_replaced()
+    return names.replaced
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,7 @@ class _Comparison:
 
     def _changes(self) -> Changes:
         engine, table, names = self.engine, self.table, self.names
-        self._find_replaced()
+        self.find_replaced()
         older = self._leave_out_older()
         self._settle_stamps()
         rows = self._rows_to_write() if older else names.staged
@@ -149,7 +166,7 @@ class _Comparison:
             removal_refused=deletes.remove and gone > removed,
         )
 
-    def _find_replaced(self) -> None:
+    def find_replaced(self) -> None:
         """
         Match the keys first, then compare the few rows that match.
 
@@ -189,7 +206,7 @@ class _Comparison:
         conditions let DuckDB skip what it need not read; joined by OR they would not.
         """
         table = self.table
-        if table.time is None or not self.engine.prunes_by_time:
+        if table.time is None or self.batch.any_time or not self.engine.prunes_by_time:
             return ["true"]
         time = sql.quoted(table.time)
         first, last, untimed = self.engine.rows(
@@ -310,26 +327,50 @@ class _PartComparison(_Comparison):
         conditions = [*self._no_longer_inside(), *self._of_removed()]
         if not conditions:
             return False, counts
+        found = (
+            f"SELECT __sync_key, __sync_key AS record_id FROM {self.engine.name(self.table)} t"
+            " WHERE __source_id = ?"
+        )
+        # Not one condition with OR, for which PostgreSQL compares each row with each.
         self.engine.temporary(
             self.names.gone,
-            f"SELECT __sync_key, __sync_key AS record_id FROM {self.engine.name(self.table)} t"
-            f" WHERE __source_id = ? AND ({' OR '.join(conditions)})",
-            [self.batch.source_id],
+            " UNION ".join(f"{found} AND {condition}" for condition in conditions),
+            [self.batch.source_id for _ in conditions],
         )
         gone = self.engine.count_of(self.names.gone)
         return True, replace(counts, removed=gone)
 
     def _no_longer_inside(self) -> list[str]:
-        if self.part.parent is None:
+        part, column = self.part, _inside(self.part)
+        if part.whole is None:
             return []
-        of_batch = f"t.{_inside(self.part)} IN (SELECT __sync_key FROM {self.own.rows})"
+        is_whole = f"t.{column} IN (SELECT parent FROM {part.whole})"
+        if self.own.counts.older:
+            record = _record(part, self.batch.table)
+            is_whole += f" AND t.{column} IN (SELECT {record} FROM {self.own.rows})"
         is_staged = f"SELECT 1 FROM {self.names.staged} s WHERE s.__sync_key = t.__sync_key"
-        return [f"({of_batch} AND NOT EXISTS ({is_staged}))"]
+        return [f"{is_whole} AND NOT EXISTS ({is_staged})"]
 
     def _of_removed(self) -> list[str]:
         """Decide as the batch has, and find what is there: rows may be left of an earlier try."""
-        deletes = self.batch.deletes
+        deletes, column = self.batch.deletes, _inside(self.part)
         if deletes is None or not deletes.remove or self.own.counts.removal_refused:
             return []
-        inside = _inside(self.part)
-        return [f"NOT EXISTS (SELECT 1 FROM {SEEN_KEYS} seen WHERE seen.__sync_key = t.{inside})"]
+        if self.part.parent is None:
+            return [
+                f"NOT EXISTS (SELECT 1 FROM {SEEN_KEYS} seen WHERE seen.__sync_key = t.{column})"
+            ]
+        return [self._has_no_record(column)]
+
+    def _has_no_record(self, column: str) -> str:
+        """Write the condition that the table of the records has none for a row, after the batch."""
+        record = _record(self.part, self.batch.table)
+        absent = f"NOT EXISTS (SELECT 1 FROM {self.own.rows} s WHERE s.{record} = t.{column})"
+        if self.engine.exists(self.batch.table):
+            is_gone = f"SELECT 1 FROM {self.own.gone} g WHERE g.__sync_key = p.__sync_key"
+            absent += (
+                f" AND NOT EXISTS (SELECT 1 FROM {self.engine.name(self.batch.table)} p"
+                f" WHERE p.__source_id = t.__source_id AND p.{record} = t.{column}"
+                f" AND NOT EXISTS ({is_gone}))"
+            )
+        return absent

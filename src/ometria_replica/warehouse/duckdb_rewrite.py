@@ -55,7 +55,7 @@ moment before, and must not get its lock, since what it wrote would be lost."""
 
 
 @dataclass(frozen=True)
-class Rewriting:
+class FileRewrite:
     """
     The file at *place*, which is attached to *connection* as *catalog*.
 

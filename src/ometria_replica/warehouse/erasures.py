@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
@@ -30,14 +31,18 @@ from ometria_replica.warehouse.state_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
+    from ometria_replica.batch import Lease
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.suppressions import PersonId
+    from ometria_replica.warehouse.leases import Leases
     from ometria_replica.warehouse.suppression_list import SuppressionList
+
+    NewLease = Callable[[], Lease]
 
 Outcome = Literal["removed", "blanked"]
 
@@ -66,9 +71,10 @@ class Receipt:
     """
     An erasure of a source, without personal data.
 
-    *rows* counts by table. *emptied* are the tables that have no row of the source left.
-    *finished_at* None: it did not end. *remains* says what the storage may still hold, as a
-    sentence; empty for nothing, and None until what rows have left there is removed.
+    *rows* counts by table. *quoted* texts of other people's rows lost an address. *emptied* are the
+    tables that have no row of the source left. *finished_at* None: it did not end. *remains* says
+    what the storage may still hold, as a sentence; empty for nothing, and None until what rows have
+    left there is removed.
     """
 
     erasure_id: str
@@ -81,6 +87,7 @@ class Receipt:
     addresses: int
     customers: int
     rejects: int
+    quoted: int
     rows: dict[str, int]
     emptied: tuple[str, ...]
     remains: str | None
@@ -88,10 +95,16 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Erasures(Part):
-    """The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB."""
+    """
+    The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB.
+
+    Where an erasure is given a *lease*, which gives that of the source, from now on, it renews the
+    lease that the caller holds, and raises Busy if another run has taken it over.
+    """
 
     mapping: DuckDBPyConnection
     suppressions: SuppressionList
+    leases: Leases
 
     @reads("looking for a person")
     def find(self, wanted: Wanted) -> Found:
@@ -113,19 +126,22 @@ class Erasures(Part):
         finally:
             people.forget()
 
-    def erase(self, wanted: Wanted, outcome: Outcome, now: datetime, erasure_id: str) -> Receipt:
-        """
-        Remove people from all tables, or blank their events, and suppress their ids.
-
-        The lease of the source is the caller's.
-        """
+    def erase(
+        self,
+        wanted: Wanted,
+        outcome: Outcome,
+        now: datetime,
+        erasure_id: str,
+        lease: NewLease | None = None,
+    ) -> Receipt:
+        """Remove people from all tables, or blank their events, and suppress their ids."""
         with self.sessions.open("erasing a person"):
             people = self.people(wanted)
             try:
                 found = self._find(wanted, people)
             finally:
                 people.forget()
-            return self.carry_out(wanted, found, outcome, now, erasure_id)
+            return self.carry_out(wanted, found, outcome, now, erasure_id, lease=lease)
 
     def carry_out(
         self,
@@ -135,6 +151,7 @@ class Erasures(Part):
         now: datetime,
         erasure_id: str,
         *,
+        lease: NewLease | None = None,
         alone: bool = False,
     ) -> Receipt:
         """
@@ -146,14 +163,23 @@ class Erasures(Part):
             receipt = _receipt(found, erasure_id, outcome, now)
             if self._engine.commits_rows_with_state:
                 with self._engine.transaction("the erasure"):
+                    self._renew(lease)
                     self._write_state(wanted, found, receipt, now, alone=alone)
-                    self._remove(wanted, found, outcome)
+                    for removal in self._removals(wanted, found, outcome):
+                        removal()
                     self._finish(wanted, receipt, now)
+                    self._renew(lease)  # Now: it may have taken long.
             else:
                 with self._engine.transaction("the suppressions"):
+                    self._renew(lease)
                     self._write_state(wanted, found, receipt, now, alone=alone)
-                self._remove(wanted, found, outcome)
+                for removal in self._removals(wanted, found, outcome):
+                    if lease and self.leases.is_due(lease()):
+                        with self._engine.transaction("the lease"):
+                            self._renew(lease)
+                    removal()
                 with self._engine.transaction("the erasure"):
+                    self._renew(lease)
                     self._finish(wanted, receipt, now)
         return self._read(erasure_id, wanted.source_id)[0]
 
@@ -259,15 +285,36 @@ class Erasures(Part):
                 [*some, *key],
             )
 
-    def _remove(self, wanted: Wanted, found: Found, outcome: Outcome) -> None:
+    def _renew(self, lease: NewLease | None) -> None:
+        if lease:
+            self.leases.renew(lease())
+
+    def _removals(
+        self, wanted: Wanted, found: Found, outcome: Outcome
+    ) -> Iterator[Callable[[], None]]:
+        """Give the changes of the tables one by one."""
         for table in sorted(wanted.tables, key=lambda table: len(table.people)):
             if keys := found.keys.get(table.name):
                 selection = Selection(wanted.source_id, Values("__sync_key", keys))
-                with step(f"erasure of {table.name}"):
-                    if outcome == "blanked" and table.events:
-                        self._blank(table, selection)
-                    else:
-                        self._engine.delete(table, selection)
+                yield partial(self._remove, table, selection, outcome)
+        for quotations in found.quotations:
+            for keys, value, parameters in quotations.updates():
+                selection = Selection(wanted.source_id, Values("__sync_key", keys))
+                values = {quotations.column: value}
+                yield partial(self._mask, quotations.table, selection, values, parameters)
+
+    def _remove(self, table: Table, selection: Selection, outcome: Outcome) -> None:
+        with step(f"erasure of {table.name}"):
+            if outcome == "blanked" and table.events:
+                self._blank(table, selection)
+            else:
+                self._engine.delete(table, selection)
+
+    def _mask(
+        self, table: Table, selection: Selection, values: dict[str, str], parameters: list[str]
+    ) -> None:
+        with step("quotations"):
+            self._engine.update(table, selection, values, parameters)
 
     def _blank(self, table: Table, selection: Selection) -> None:
         """Remove what is personal, and make the key random: an MD5 of an address can be guessed."""
@@ -327,6 +374,7 @@ def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> 
         addresses=found.ids("address"),
         customers=found.ids("customer"),
         rejects=len(found.rejects),
+        quoted=found.quoted,
         rows=found.rows,
         emptied=(),
         remains=None,
@@ -340,12 +388,12 @@ def _row(receipt: Receipt) -> list[object]:
 
 
 def _counts(receipt: Receipt, emptied: Collection[str]) -> str:
-    numbers = ("people", "profiles", "addresses", "customers", "rejects", "rows")
+    numbers = ("people", "profiles", "addresses", "customers", "rejects", "quoted", "rows")
     return json.dumps({**{n: getattr(receipt, n) for n in numbers}, "emptied": [*emptied]})
 
 
 def _numbers(counts: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(counts)
+    found: dict[str, Any] = {"quoted": 0, **json.loads(counts)}  # Older ones did not look for them.
     return {**found, "emptied": tuple(found["emptied"])}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
+from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Part, reads, writes
@@ -47,21 +48,23 @@ class Expiry(Part):
 
         Yields the number of rows of each step, which is a transaction of its own: after any of
         them another run can go on. With the rows go their rejects, and those of lines and records
-        that were never rows. A dry run only counts. *lease* gives the lease, from now on; raises
-        Busy if another run has it.
+        that were never rows, and what is inside the records. A dry run only counts, and not what
+        is inside. *lease* gives the lease, from now on; raises Busy if another run has it.
         """
-        done = self._done(lease().source_id)
+        tables = tuple(tables)
+        done = self.done(lease().source_id)
         for table in tables:
             if done.get(table.name) == table.oldest:
                 continue
             with step(f"expiry of {table.name}"):
                 if table.oldest is None:
                     self._forget(lease().source_id, table)
-                for rows in self._remove(table, lease, now) if table.oldest else ():
-                    yield table, rows
+                if table.oldest:
+                    inside = [each for each in tables if _is_inside(each, table)]
+                    yield from self._remove(table, inside, lease, now)
 
     @reads("reading how far rows were removed")
-    def _done(self, source_id: str) -> dict[str, datetime]:
+    def done(self, source_id: str) -> dict[str, datetime]:
         """Map each table to the oldest time that was kept when its last removal ended."""
         return dict(
             self._engine.rows(
@@ -80,16 +83,18 @@ class Expiry(Part):
             [source_id, table.name, EXPIRED],
         )
 
-    def _remove(self, table: Table, lease: Callable[[], Lease], now: datetime) -> Iterator[int]:
+    def _remove(
+        self, table: Table, inside: Sequence[Table], lease: Callable[[], Lease], now: datetime
+    ) -> Iterator[tuple[Table, int]]:
         source_id = lease().source_id
         with self.sessions.open(f"looking for rows of {table.name} that are too old"):
             spans = list(self._spans(table, source_id))
         if self.sessions.dry_run:
-            yield sum(count for _, count in spans)
+            yield table, sum(count for _, count in spans)
             return
         for span, _ in spans:
-            yield retried(lambda span=span: self._remove_span(table, lease(), span))  # type: ignore[misc] # mypy cannot infer a lambda's default.
-        retried(lambda: self._finish(table, lease(), now, is_changed=bool(spans)))
+            yield from retried(lambda span=span: self._remove_span(table, inside, lease(), span))  # type: ignore[misc] # mypy cannot infer a lambda's default.
+        retried(lambda: self._finish(table, inside, lease(), now, is_changed=bool(spans)))
 
     # --- which rows ---
 
@@ -127,35 +132,74 @@ class Expiry(Part):
 
     # --- transactions ---
 
-    def _remove_span(self, table: Table, lease: Lease, span: Span) -> int:
+    def _remove_span(
+        self, table: Table, inside: Sequence[Table], lease: Lease, span: Span
+    ) -> list[tuple[Table, int]]:
+        source_id = lease.source_id
         with self.sessions.writing(f"removing rows of {table.name} that are too old"):
             self.leases.renew(lease)
-            self._forget_values(table, lease.source_id, span)
+            self._forget_values(table, source_id, span)
+            ids = self._ids(table, _within(table, source_id, span)) if inside else ()
+            removed = [(each, self._remove_inside(each, source_id, ids)) for each in inside]
             with step("expiry"):
-                return self._engine.delete(table, _within(table, lease.source_id, span))
+                rows = self._engine.delete(table, _within(table, source_id, span))
+            return [(table, rows), *removed]
 
-    def _finish(self, table: Table, lease: Lease, now: datetime, *, is_changed: bool) -> None:
+    def _ids(self, table: Table, selection: Selection) -> tuple[str, ...]:
+        """Read the ids of the records that are about to go."""
+        self._engine.prefetch(table, selection)
+        found = self._engine.rows(
+            f"SELECT DISTINCT {sql.quoted(table.record_id or '')} FROM {self._engine.name(table)}"
+            f" WHERE {sql.condition(selection)}"
+        )
+        return tuple(record_id for (record_id,) in found)
+
+    def _remove_inside(self, table: Table, source_id: str, ids: tuple[str, ...]) -> int:
+        """Remove the rows inside the records with *ids*, and their rejected values."""
+        engine, column = self._engine, table.parent_column
+        if column is None or not engine.exists(table):
+            return 0
+        keys, gone = self._rejected_keys(table, source_id), set(ids)
+        for selection in chunks(
+            Selection(source_id, Values("__sync_key", keys)), _KEYS_AT_ONCE, _KEYS_AT_ONCE
+        ):
+            engine.prefetch(table, selection)
+            found = engine.rows(
+                f"SELECT __sync_key, {sql.quoted(column.name)} FROM {engine.name(table)}"
+                f" WHERE {sql.condition(selection)}"
+            )
+            if theirs := [key for key, record_id in found if record_id in gone]:
+                engine.execute(
+                    f"DELETE FROM {engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?"
+                    f" AND sync_key IN ({', '.join('?' for _ in theirs)})",
+                    [source_id, table.name, *theirs],
+                )
+        with step("expiry inside"):
+            return engine.delete(table, Selection(source_id, Values(column.name, ids)))
+
+    def _finish(
+        self,
+        table: Table,
+        inside: Sequence[Table],
+        lease: Lease,
+        now: datetime,
+        *,
+        is_changed: bool,
+    ) -> None:
         """Note that nothing is left that is too old, and whether anything is left at all."""
         engine, key = self._engine, [lease.source_id, table.name]
         with self.sessions.writing(f"noting that rows of {table.name} were removed"):
             self._forget_lines(table, key)
-            marks = {EXPIRED: table.oldest}
-            if is_changed and not engine.holding([table], lease.source_id):
-                marks[EMPTIED] = now
-            engine.replace(
-                WATERMARKS, *([*key, kind, at, lease.run_id] for kind, at in marks.items())
-            )
+            there = [each for each in (table, *inside) if is_changed and engine.exists(each)]
+            left = engine.holding(there, lease.source_id) if there else set()
+            marks = [(table.name, EXPIRED, table.oldest)]
+            marks += [(each.name, EMPTIED, now) for each in there if each.name not in left]
+            engine.replace(WATERMARKS, *([lease.source_id, *mark, lease.run_id] for mark in marks))
 
     def _forget_values(self, table: Table, source_id: str, span: Span) -> None:
         """Drop the rejected values of the rows that are about to go."""
         engine, key = self._engine, [source_id, table.name]
-        rejects = engine.name(REJECTS)
-        found = engine.rows(
-            f"SELECT DISTINCT sync_key FROM {rejects}"
-            " WHERE source_id = ? AND table_name = ? AND sync_key IS NOT NULL",
-            key,
-        )
-        keys = tuple(text for (text,) in found)
+        rejects, keys = engine.name(REJECTS), self._rejected_keys(table, source_id)
         sought = _within(table, source_id, span, Values("__sync_key", keys))
         for selection in chunks(sought, _KEYS_AT_ONCE, _KEYS_AT_ONCE):
             engine.prefetch(table, selection)
@@ -164,6 +208,15 @@ class Expiry(Part):
                 f" (SELECT __sync_key FROM {engine.name(table)} WHERE {sql.condition(selection)})",
                 key,
             )
+
+    def _rejected_keys(self, table: Table, source_id: str) -> tuple[str, ...]:
+        """Read the keys of rows of which a value was rejected."""
+        found = self._engine.rows(
+            f"SELECT DISTINCT sync_key FROM {self._engine.name(REJECTS)}"
+            " WHERE source_id = ? AND table_name = ? AND sync_key IS NOT NULL",
+            [source_id, table.name],
+        )
+        return tuple(text for (text,) in found)
 
     def _forget_lines(self, table: Table, key: Sequence[str]) -> None:
         """
@@ -179,6 +232,10 @@ class Expiry(Part):
             " GROUP BY name HAVING max(modified_at) < ?))",
             [*key, table.oldest, *key, table.oldest],
         )
+
+
+def _is_inside(table: Table, parent: Table) -> bool:
+    return isinstance(table.read, Inside) and table.read.parent == parent.name
 
 
 def _within(table: Table, source_id: str, span: Span, values: Values | None = None) -> Selection:

@@ -94,10 +94,10 @@ class KeyTexts:
 
     @property
     def is_stored(self) -> bool:
-        """Whether each part has a column, of text or of a time."""
+        """Whether each part has a column, of text, of a whole number or of a time."""
         return all(
-            part == "source_id" or self._type(part) in {"text", "timestamptz"}
-            for part in self.table.sync_key.parts
+            self._type(part) in {"text", "integer", "timestamptz"}
+            for part in self.table.sync_key.sources
         )
 
     @property
@@ -128,9 +128,10 @@ class KeyTexts:
         return next((each.type for each in self.table.columns if each.source == part), None)
 
     def _stored(self, part: str) -> str:
-        if part == "source_id":
-            return literal(self.source_id)
-        return quoted(next(each.name for each in self.table.columns if each.source == part))
+        if part not in self.table.sync_key.sources:
+            return literal(self.source_id) if part == "source_id" else part
+        name = quoted(next(each.name for each in self.table.columns if each.source == part))
+        return f"{name}::VARCHAR" if self._type(part) == "integer" else name
 
 
 def _md5(parts: Iterable[str | datetime | None], form: TimeForm) -> str:

@@ -28,7 +28,7 @@ from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
-from ometria_replica.warehouse.remotes.base import Relation, StateChange
+from ometria_replica.warehouse.remotes.base import Relation, StateChange, retried
 from ometria_replica.warehouse.state_tables import (
     ERASURES,
     FILES,
@@ -250,6 +250,14 @@ class LocalMergeEngine(Engine):
         yield from self._remote.distinct(table, source_id, columns)
 
     @override
+    def containing(
+        self, table: Table, source_id: str, columns: Sequence[str], parts: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        yield from self._remote.distinct(
+            table, source_id, ["__sync_key", *columns], containing=parts
+        )
+
+    @override
     def count(self, table: Table, selection: Selection) -> int:
         return self._remote.count(table, selection)
 
@@ -277,15 +285,22 @@ class LocalMergeEngine(Engine):
         values: Mapping[str, str],
         parameters: Sequence[object] = (),
     ) -> None:
-        """Remove the rows, then add what they become: a crash between the two loses them."""
+        """Write what the rows become in their place: a crash loses none, whatever their keys."""
         self.prefetch(table, selection)
+        here = self._local.name(table)
+        before = self._texts(f"SELECT __sync_key FROM {here}")
+        if not before:
+            return
         self._local.update(table, selection, values, parameters)
-        self._remote.delete(table, selection)
-        rows = Relation(
-            self._local.connection, f"SELECT {sql.names(table)} FROM {self._local.name(table)}"
-        )
+        gone = sorted({*before}.difference(self._texts(f"SELECT __sync_key FROM {here}")))
+        touched = Selection(selection.source_id)
+        if table.time:
+            touched = self._at_times(
+                touched, table.time, f"SELECT {sql.quoted(table.time)} FROM {here}"
+            )
+        rows = Relation(self._local.connection, f"SELECT {sql.names(table)} FROM {here}")
         with step("remote rows"):
-            self._remote.replace(table, Selection(selection.source_id), rows, adds=True)
+            retried(lambda: self._remote.replace(table, touched, rows, adds=False, gone=gone))
 
     @override
     def lock(self, table: StateTable) -> None:
@@ -328,12 +343,17 @@ class LocalMergeEngine(Engine):
 
         A staged row without a time may replace one that has a time, on any day.
         """
+        if batch.any_time:
+            return iter(
+                [Selection(batch.source_id, Values("__sync_key", self._staged_keys(STAGED)))]
+            )
         return self._replaceable_by(STAGED, batch.table, batch.source_id)
 
     def _replaceable_of(self, part: Part, source_id: str) -> Iterator[Selection]:
         """Select the rows that a part may replace, and those inside the batch's records."""
-        if part.parent:
-            yield Selection(source_id, Values(part.parent, self._staged_keys(STAGED)))
+        if part.parent and part.whole:
+            records = self._texts(f"SELECT DISTINCT parent FROM {part.whole}")
+            yield Selection(source_id, Values(part.parent, records))
         else:
             yield from self._replaceable_by(part.staged, part.table, source_id)
 
@@ -358,18 +378,24 @@ class LocalMergeEngine(Engine):
         if table.time is None:
             return Selection(changes.source_id)
         time = sql.quoted(table.time)
-        times = (
-            f"(SELECT {time} AS moment FROM {changes.rows} UNION ALL SELECT {time}"
+        return self._at_times(
+            Selection(changes.source_id),
+            table.time,
+            f"SELECT {time} FROM {changes.rows} UNION ALL SELECT {time}"
             f" FROM {self._local.name(table)} t"
-            f" JOIN {changes.replaced} r ON t.rowid = r.target_row)"
+            f" JOIN {changes.replaced} r ON t.rowid = r.target_row",
         )
+
+    def _at_times(self, selection: Selection, column: str, times: str) -> Selection:
+        """Select the part of *selection* with the *times*, a query, of each day."""
+        moments = f"({times}) AS times(moment)"
         bounds = self.rows(
-            f"SELECT min(moment), max(moment) FROM {times} WHERE moment IS NOT NULL"
+            f"SELECT min(moment), max(moment) FROM {moments} WHERE moment IS NOT NULL"
             " GROUP BY (moment AT TIME ZONE 'UTC')::DATE ORDER BY ALL"
         )
-        untimed = self.scalar(f"SELECT count(*) FROM {times} WHERE moment IS NULL") > 0
+        untimed = self.scalar(f"SELECT count(*) FROM {moments} WHERE moment IS NULL") > 0
         spans = tuple(Span(first, last) for first, last in bounds)
-        return Selection(changes.source_id, times=Times(table.time, spans, untimed))
+        return replace(selection, times=Times(column, spans, untimed))
 
     def _differing(self, changes: Changes) -> Changes:
         """

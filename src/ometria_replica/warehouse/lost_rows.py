@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ometria_replica.schema import Inside
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
     EMPTIED,
@@ -164,8 +165,8 @@ class LostRows(Part):
                 [source_id, table.name],
             )
         }
-        if any(kind.startswith(POSITION) for kind in marks):
-            return True
+        if any(kind.startswith(POSITION) for kind in marks) and not isinstance(table.read, Inside):
+            return True  # It has read records, which need not have anything inside.
         emptied_at, _ = marks.get(EMPTIED, (None, ""))
         _, first = marks.get(FULL_READ, (None, ""))
         since, parameters = (

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
-from ometria_replica.mapping import words_sql
+from ometria_replica.mapping import MASKED, mask_addresses, words_sql
 from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
+from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks
+from ometria_replica.warehouse.disjoint_sets import DisjointSets
+from ometria_replica.warehouse.quotations import QuotationSearch
 from ometria_replica.warehouse.state_tables import REJECTS
 
 if TYPE_CHECKING:
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.suppressions import PersonId, Suppressions
     from ometria_replica.warehouse.engines.base import Engine
+    from ometria_replica.warehouse.quotations import Quotations
 
 _KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
+_SOUGHT = "sought_ids"
 _TEXTS_AT_ONCE = 5_000
 
 
@@ -40,20 +45,27 @@ class Found:
     What a source holds of people.
 
     *people* are their ids, those of each that hang together; *keys* the keys of their rows by
-    table, and *rejects* the ids of their rejects. *not_followed* names the excluded columns, by
-    which no row can be found. The rows are in the temporary tables :func:`held`.
+    table, and *rejects* the ids of their rejects. *quotations* are the texts of other rows that
+    quote an address of theirs. *not_followed* names the excluded columns, by which no row can be
+    found. The rows are in the temporary tables :func:`held`.
     """
 
     source_id: str
     people: tuple[frozenset[str], ...]
     keys: Mapping[str, tuple[str, ...]]
     rejects: tuple[str, ...]
+    quotations: tuple[Quotations, ...] = ()
     not_followed: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
         """The number of rows by table."""
         return {name: len(keys) for name, keys in self.keys.items()}
+
+    @property
+    def quoted(self) -> int:
+        """The number of texts of other rows that quote an address."""
+        return sum(len(each.texts) for each in self.quotations)
 
     def ids(self, kind: PersonId) -> int:
         """Count the ids of a kind; an id that is known as such and by its pseudonym is one."""
@@ -104,6 +116,12 @@ class People:
         self._make(_LINKS, "place BIGINT, id VARCHAR")
         self._make(_KNOWN, "id VARCHAR")
         self._add_wanted(wanted)
+        self._make(_SOUGHT, "id VARCHAR")
+        if also:
+            self.connection.execute(
+                f"INSERT INTO {_SOUGHT} SELECT unnest($hashes::VARCHAR[])",
+                {"hashes": sorted(also.hashes)},
+            )
         for table in self._searched:
             self._read_values(table)
             self._add_links(table)
@@ -111,15 +129,19 @@ class People:
                 self._add_suppressed(table, also)
         if follow:
             self._follow()
-        for table in self._searched:
+        self.connection.execute(f"INSERT INTO {_SOUGHT} FROM {_KNOWN}")
+        for table in self._holding:
             self._read_rows(table)
+        for table in self._holding if follow else ():
+            self._read_inside(table)
         keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
-                for table in self._searched}  # fmt: skip
+                for table in self._holding}  # fmt: skip
         return Found(
             self.source_id,
             tuple(self._parted()),
             keys,
-            tuple(self._rejects()),
+            tuple(self._rejects(also)),
+            tuple(self._quotations(also)),
             tuple(
                 f"{table.name}.{column.name}"
                 for table in self.tables
@@ -137,7 +159,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._searched if table.name == name]
+        (table,) = [table for table in self._holding if table.name == name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -146,10 +168,10 @@ class People:
 
     def forget(self) -> None:
         """Drop the temporary tables."""
-        for table in self._searched:
+        for table in self._holding:
             for name in (held(table), _values(table)):
                 self.connection.execute(f"DROP TABLE IF EXISTS {name}")
-        for name in (_LINKS, _KNOWN):
+        for name in (_LINKS, _KNOWN, _SOUGHT):
             self.connection.execute(f"DROP TABLE IF EXISTS {name}")
 
     # --- ids ---
@@ -157,6 +179,16 @@ class People:
     @property
     def _searched(self) -> list[Table]:
         return [table for table in self.tables if _id_columns(table)]
+
+    @property
+    def _holding(self) -> list[Table]:
+        """The tables that may hold a person: those with an id, and what is inside their records."""
+        return [table for table in self.tables if _id_columns(table) or self._parent(table)]
+
+    def _parent(self, table: Table) -> Table | None:
+        """Find the table, among those with an id, that *table* is inside."""
+        name = table.read.parent if isinstance(table.read, Inside) else None
+        return next((each for each in self._searched if each.name == name), None)
 
     @property
     def _pseudonyms(self) -> Pseudonyms | None:
@@ -223,21 +255,15 @@ class People:
         )
 
     def _add_suppressed(self, table: Table, suppressions: Suppressions) -> None:
-        self._make("sought_hashes", "hash VARCHAR")
-        self.connection.execute(
-            "INSERT INTO sought_hashes SELECT unnest($hashes::VARCHAR[])",
-            {"hashes": sorted(suppressions.hashes)},
-        )
         for column in _id_columns(table):
             hashes = suppressions.sql(column.person or "profile", sql.quoted(column.name))
             self._execute(
                 f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM"
                 f" (SELECT unnest([{', '.join(self._ids(column))}]) AS id FROM"
                 f" (SELECT *, unnest([{', '.join(hashes)}]) AS hash FROM {_values(table)})"
-                " SEMI JOIN sought_hashes USING (hash)) WHERE id IS NOT NULL",
+                f" WHERE hash IN (SELECT id FROM {_SOUGHT})) WHERE id IS NOT NULL",
                 suppressions,
             )
-        self.connection.execute("DROP TABLE sought_hashes")
 
     def _follow(self) -> None:
         """Add the ids that stand in a row with a known one, until there is none."""
@@ -252,23 +278,13 @@ class People:
 
     def _parted(self) -> Iterator[frozenset[str]]:
         """Part the known ids into those of each person."""
-        owner: dict[str, str] = {
-            name: name for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN}")
-        }
-
-        def first(name: str) -> str:
-            while owner[name] != name:
-                owner[name] = owner[owner[name]]
-                name = owner[name]
-            return name
-
-        beside: dict[int, str] = {}
+        sets, beside = DisjointSets(), dict[int, str]()
         for place, name in self._rows(f"SELECT place, id FROM {_LINKS} SEMI JOIN {_KNOWN}"
                                       " USING (id)"):  # fmt: skip
-            owner[first(name)] = first(beside.setdefault(place, name))
+            sets.join(name, beside.setdefault(place, name))
         people: dict[str, set[str]] = {}
-        for name in sorted(owner):
-            people.setdefault(first(name), set()).add(name)
+        for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN} ORDER BY id"):
+            people.setdefault(sets.name(name), set()).add(name)
         yield from map(frozenset, people.values())
 
     # --- rows ---
@@ -279,21 +295,13 @@ class People:
             f"{sql.quoted(name)} {sql.DUCKDB_TYPES[kind]}" for name, kind in sql.columns_of(table)
         )
         self._make(held(table), typed)
-        names = sql.names(table)
         for column in _id_columns(table):
             ids = ", ".join(self._ids(column))
             texts = self._texts(
                 f"SELECT DISTINCT text FROM (SELECT {sql.quoted(column.name)} AS text,"
                 f" unnest([{ids}]) AS id FROM {_values(table)}) SEMI JOIN {_KNOWN} USING (id)"
             )
-            selection = Selection(self.source_id, Values(column.name, texts))
-            for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE) if texts else ():
-                for rows in self.engine.read(table, part):
-                    self._insert(
-                        f"INSERT INTO {held(table)} SELECT {names}",
-                        rows,
-                        f" ANTI JOIN {held(table)} USING (__sync_key)",
-                    )
+            self._copy(table, Selection(self.source_id, Values(column.name, texts)))
         if columns := [c for c in table.columns if c.holds_record and not c.treatment]:
             self._read_naming(table, columns)
 
@@ -311,8 +319,28 @@ class People:
                 f" ANTI JOIN {held(table)} USING (__sync_key)",
             )
 
-    def _rejects(self) -> Iterable[str]:
-        """Find the rejects of rows that were found, and those whose text names a known id."""
+    def _read_inside(self, table: Table) -> None:
+        """Copy the rows inside records that were found, which need not name the person."""
+        parent, column = self._parent(table), table.parent_column
+        if parent is None or column is None:
+            return
+        ids = self._texts(
+            f"SELECT DISTINCT {sql.quoted(parent.record_id or '')} FROM {held(parent)} ORDER BY ALL"
+        )
+        self._copy(table, Selection(self.source_id, Values(column.name, ids)))
+
+    def _copy(self, table: Table, selection: Selection) -> None:
+        """Copy rows, those that are not copied yet."""
+        for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
+            for rows in self.engine.read(table, part):
+                self._insert(
+                    f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
+                    rows,
+                    f" ANTI JOIN {held(table)} USING (__sync_key)",
+                )
+
+    def _rejects(self, also: Suppressions | None) -> Iterable[str]:
+        """Find the rejects of rows that were found, and those whose text names a sought id."""
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only an erasure needs it.
 
         found = self.engine.rows(
@@ -327,22 +355,56 @@ class People:
             rows = pa.record_batch(columns, ["reject_id", "table_name", "sync_key", "raw"])
             self._insert(f"INSERT INTO {_RAW} SELECT *", rows)
         rejects: set[str] = set()
-        for table in self._searched:
+        for table in self._holding:
             of_table = f"{_RAW} WHERE table_name = {sql.literal(table.name)}"
             rejects |= {*self._texts(
                 f"SELECT reject_id FROM {of_table}"
                 f" AND sync_key IN (SELECT __sync_key FROM {held(table)})"
             )}  # fmt: skip
             kinds = table.kinds_named
-            ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
-            ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
+            if kinds:
+                words = f"(SELECT reject_id, unnest({words_sql('raw')}) AS word FROM {of_table})"
+                rejects |= {*self._naming("reject_id", words, kinds, also)}
+        quoting = f"(SELECT raw AS text FROM {_RAW})"
+        if mask_addresses(self.connection, quoting, self._addresses()):  # In any form of writing.
             rejects |= {*self._texts(
-                f"SELECT DISTINCT reject_id FROM (SELECT reject_id, unnest([{', '.join(ids)}])"
-                f" AS id FROM (SELECT reject_id, unnest({words_sql('raw')}) AS word"
-                f" FROM {of_table})) SEMI JOIN {_KNOWN} USING (id)"
+                f"SELECT reject_id FROM {_RAW} WHERE raw IN (SELECT text FROM {MASKED})"
             )}  # fmt: skip
         self.connection.execute(f"DROP TABLE {_RAW}")
         return sorted(rejects)
+
+    def _naming(
+        self, column: str, words: str, kinds: Iterable[PersonId], also: Suppressions | None
+    ) -> tuple[str, ...]:
+        """Read *column* where ``word`` of the relation *words* is a sought id of one of *kinds*."""
+        ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
+        ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
+        ids += [each for kind in kinds for each in (also.sql(kind, "word") if also else ())]
+        return self._texts(
+            f"SELECT DISTINCT {column} FROM (SELECT {column}, unnest([{', '.join(ids)}]) AS id"
+            f" FROM {words}) SEMI JOIN {_SOUGHT} USING (id)",
+            also,
+        )
+
+    def _quotations(self, also: Suppressions | None) -> Iterator[Quotations]:
+        """Find the texts of other rows that quote a known address, or one of a sought hash."""
+        is_by_hash = also is not None or "address" in self._hashed
+        search = QuotationSearch(
+            self.engine,
+            self.connection,
+            self.source_id,
+            self._addresses(),
+            lambda words: self._naming("word", words, ["address"], also) if is_by_hash else (),
+        )
+        for table in self.tables:
+            yield from search.of(table, held(table) if table in self._holding else None)
+
+    def _addresses(self) -> tuple[str, ...]:
+        """Read the known addresses that are no pseudonyms."""
+        return self._texts(
+            f"SELECT substr(id, {len('address:') + 1}) FROM {_KNOWN}"
+            " WHERE starts_with(id, 'address:') ORDER BY ALL"
+        )
 
     # --- statements ---
 
@@ -360,11 +422,12 @@ class People:
         parameters = parameters_in(statement, self._pseudonyms, suppressions)
         self.connection.execute(statement, parameters)
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        return self.connection.execute(query, parameters_in(query, self._pseudonyms)).fetchall()
+    def _rows(self, query: str, suppressions: Suppressions | None = None) -> list[tuple[Any, ...]]:
+        parameters = parameters_in(query, self._pseudonyms, suppressions)
+        return self.connection.execute(query, parameters).fetchall()
 
-    def _texts(self, query: str) -> tuple[str, ...]:
-        return tuple(str(text) for (text,) in self._rows(query))
+    def _texts(self, query: str, suppressions: Suppressions | None = None) -> tuple[str, ...]:
+        return tuple(str(text) for (text,) in self._rows(query, suppressions))
 
     def _count(self, name: str) -> int:
         ((number,),) = self.connection.execute(f"SELECT count(*) FROM {name}").fetchall()

@@ -58,8 +58,7 @@ class Rejects(Part):
         Drop those that the batch's rows and files resolve.
         """
         with step("rejects"):
-            if self._may_change(batch):
-                self._write_rows(changes, batch)
+            self._write_rows(changes, batch, REJECTED)
             unreadable = [
                 file_reject(batch.source_id, batch.table.name, entry.file, entry.unreadable_because)
                 for entry in batch.files
@@ -68,21 +67,34 @@ class Rejects(Part):
             stamp = (batch.synced_at, batch.run_id)
             self._engine.replace(REJECTS, *([*reject.values(), *stamp] for reject in unreadable))
 
-    def _may_change(self, batch: Batch) -> bool:
+    def write_part(self, changes: Changes, batch: Batch, rejected: str) -> None:
+        """Do the same for a part of *batch*, whose rejects are in the table *rejected*."""
+        with step("rejects"):
+            self._write_rows(changes, batch, rejected)
+            if changes.removes:
+                self._engine.execute(
+                    f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ?"
+                    f" AND table_name = ? AND sync_key IN (SELECT __sync_key FROM {changes.gone})",
+                    [changes.source_id, changes.table.name],
+                )
+
+    def _may_change(self, changes: Changes, rejected: str) -> bool:
         """Return whether the batch or the warehouse has rejects: mostly neither has."""
         found = self._engine.rows(
-            f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {REJECTED}) OR EXISTS (SELECT 1"
+            f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {rejected}) OR EXISTS (SELECT 1"
             f" FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?)",
-            [batch.source_id, batch.table.name],
+            [changes.source_id, changes.table.name],
         )
         return bool(found)
 
-    def _write_rows(self, changes: Changes, batch: Batch) -> None:
+    def _write_rows(self, changes: Changes, batch: Batch, rejected: str) -> None:
         """Drop the rejects that the batch resolves, and add its own."""
-        rejects, key = self._engine.name(REJECTS), [batch.source_id, batch.table.name]
+        if not self._may_change(changes, rejected):
+            return
+        rejects, key = self._engine.name(REJECTS), [changes.source_id, changes.table.name]
         resolved: list[tuple[str, list[str]]] = [
             (f"sync_key IN (SELECT __sync_key FROM {changes.rows})", []),
-            (f"reject_id IN (SELECT reject_id FROM {REJECTED})", []),
+            (f"reject_id IN (SELECT reject_id FROM {rejected})", []),
         ]
         if files := [entry.file.name for entry in batch.files]:
             resolved.append((f"origin IN ({', '.join('?' for _ in files)})", files))
@@ -95,7 +107,7 @@ class Rejects(Part):
         self._engine.execute(
             f"INSERT INTO {rejects} ({', '.join(REJECTS.column_names)})"
             f" SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"
-            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {REJECTED}"
+            f" ?::TIMESTAMPTZ, ?::VARCHAR FROM {rejected}"
             f" WHERE sync_key IS NULL OR sync_key IN (SELECT __sync_key FROM {changes.rows})"
             " ORDER BY reject_id, origin, position",
             [batch.synced_at, batch.run_id],

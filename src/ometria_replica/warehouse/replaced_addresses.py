@@ -15,7 +15,7 @@ from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
 from ometria_replica.pseudonyms import normalised
-from ometria_replica.warehouse.people import held
+from ometria_replica.warehouse.people import held, id_parts
 from ometria_replica.warehouse.sessions import Part
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.erasures import Erasures, Wanted
+    from ometria_replica.warehouse.erasures import Erasures, NewLease, Wanted
     from ometria_replica.warehouse.people import Found
 
 _REPLACED = "replaced_addresses"
@@ -39,12 +39,20 @@ class ReplacedAddresses(Part):
     mapping: DuckDBPyConnection
     erasures: Erasures
 
-    def forget(self, batch: Batch, wanted: Wanted, now: datetime, erasure_id: str) -> int:
+    def forget(
+        self,
+        batch: Batch,
+        wanted: Wanted,
+        now: datetime,
+        erasure_id: str,
+        lease: NewLease | None = None,
+    ) -> int:
         """
         Erase what is held of the addresses that the staged rows of *batch* replace.
 
         *wanted* has the tables of the account; its ids are not looked at. An address that another
-        profile has stays. Returns the number of rows that go; a dry run only counts them.
+        profile has stays. *lease* is as for any erasure. Returns the number of rows that go; a dry
+        run only counts them.
         """
         if batch.table.address is None or not self._are_staged():
             return 0
@@ -55,7 +63,10 @@ class ReplacedAddresses(Part):
                 return 0
             if not self.sessions.dry_run:
                 with step("replaced addresses"):
-                    self.erasures.carry_out(wanted, found, "removed", now, erasure_id, alone=True)
+                    self.erasures.carry_out(
+                        wanted, found, "removed", now, erasure_id, lease=lease, alone=True
+                    )
+            self._leave_out(batch, found)
             return sum(found.rows.values())
 
     def _are_staged(self) -> bool:
@@ -93,6 +104,19 @@ class ReplacedAddresses(Part):
             people.forget()
         keys = {name: keys for name, keys in found.keys.items() if name != table.name}
         return replace(found, keys=keys) if replaced else None
+
+    def _leave_out(self, batch: Batch, found: Found) -> None:
+        """Leave out the addresses that still stand inside the staged records."""
+        ids = [id_parts(name) for names in found.people for name in sorted(names)]
+        addresses = [text for kind, text, _ in ids if kind == "address"]
+        for part in batch.parts:
+            for column in part.table.columns if part.parent else ():
+                if column.person == "address":
+                    self.mapping.execute(
+                        f"DELETE FROM {part.staged} WHERE {normalised(sql.quoted(column.name))}"
+                        " IN (SELECT unnest($addresses::VARCHAR[]))",
+                        {"addresses": addresses},
+                    )
 
     def _used_by_others(
         self, table: Table, replaced: frozenset[tuple[PersonId, str]]

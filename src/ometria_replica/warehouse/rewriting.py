@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.key_texts import TimeForm
 
 _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"
+_OWN, _MOVED = "own_values", "moved_keys"
 _SAMPLE = 100  # Rows whose form of time is looked for at once: a table has one form, or a few.
 _AT_ONCE = 50_000  # Rows of a batch, where not all are written in one transaction.
 _MOST_KEYS = 2_000
@@ -60,7 +61,7 @@ class Rewritten:
 
 
 @dataclass(frozen=True)
-class Rewriting(Part):
+class RowRewriting(Part):
     """Rewrites rows. *mapping* is the DuckDB in which records are mapped."""
 
     mapping: DuckDBPyConnection
@@ -108,12 +109,17 @@ class Rewriting(Part):
             for first in range(0, rewritten.rows, _AT_ONCE):
                 self._write_batch(rewritten, batch, first)
         elif rewritten.has_new_keys:
+            own = self._engine.own_columns(table)
+            if own:
+                self._set_aside(rewritten, source_id, own)
             self._stage(rewritten)
             self._engine.stage(batch)
             self._engine.delete(table, Selection(source_id))
             self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
             counts = Loaded(inserted=rewritten.rows - rewritten.merged)
             self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
+            if own:
+                self._put_back(table, source_id, own)
         else:
             self._stage(rewritten)
             self._engine.stage(batch)
@@ -134,6 +140,32 @@ class Rewriting(Part):
         with step("rewritten rows"):
             self._engine.apply(changes)
         for name in (STAGED, REJECTED):  # Another table may follow in the same transaction.
+            self._engine.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def _set_aside(self, rewritten: Rewritten, source_id: str, own: Sequence[str]) -> None:
+        """Keep the values of a user's columns by the new key; not of rows that become one."""
+        self.mapping.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_MOVED} AS"
+            " SELECT __sync_key AS new_key, min(_old_key) AS old_key"
+            f" FROM {quoted(rewritten.name)} GROUP BY __sync_key HAVING count(*) = 1"
+        )
+        self._engine.share(_MOVED)
+        values = ", ".join(f"t.{name}" for name in own)
+        self._engine.temporary(
+            _OWN,
+            f"SELECT new_key, {values} FROM {self._engine.name(rewritten.table)} t"
+            f" JOIN {_MOVED} ON t.__sync_key = old_key WHERE t.__source_id = ?",
+            [source_id],
+        )
+
+    def _put_back(self, table: Table, source_id: str, own: Sequence[str]) -> None:
+        values = ", ".join(f"{name} = {_OWN}.{name}" for name in own)
+        self._engine.execute(
+            f"UPDATE {self._engine.name(table)} t SET {values} FROM {_OWN}"
+            f" WHERE t.__source_id = ? AND t.__sync_key = {_OWN}.new_key",
+            [source_id],
+        )
+        for name in (_OWN, _MOVED):  # Another table may follow in the same transaction.
             self._engine.execute(f"DROP TABLE IF EXISTS {name}")
 
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:

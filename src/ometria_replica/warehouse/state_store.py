@@ -296,6 +296,18 @@ class StateStore(Part):
         if changes.replaces and self._engine.notes_replaced:
             self._note_replaced(changes, batch)
 
+    def write_inside(self, changes: Changes, batch: Batch) -> None:
+        """
+        Write the state of a table that is inside that of *batch*: it was read as far.
+
+        That nothing is inside any record need not be a loss.
+        """
+        retry: dict[str, datetime] | None = None if batch.retry is None else {}
+        self._write_watermarks(replace(batch, table=changes.table, retry=retry, refreshed={}))
+        if changes.removes and not self._engine.holding([changes.table], batch.source_id):
+            row = [batch.source_id, changes.table.name, EMPTIED, batch.synced_at, batch.run_id]
+            self._engine.replace(WATERMARKS, row)
+
     def _write_files(self, batch: Batch) -> None:
         with step("file log"):
             key = [batch.source_id, batch.table.name]

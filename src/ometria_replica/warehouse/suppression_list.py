@@ -10,6 +10,7 @@ from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.suppressions import Suppressions
 from ometria_replica.text import counted
+from ometria_replica.warehouse.disjoint_sets import DisjointSets
 from ometria_replica.warehouse.people import id_parts
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import SUPPRESSION_SECRETS, SUPPRESSIONS
@@ -105,7 +106,7 @@ class SuppressionList(Part):
             for name, one in self._hashed(hasher, kind, list(person_of))
         }
         if alone:  # A person who was erased as such stays so.
-            for one in self._people_of(source_id, list(rows)).values():
+            for one in {one for _, one in self._people_of(source_id, list(rows))}:
                 del rows[one]
         self._join_known(source_id, rows)
         if rows:
@@ -142,7 +143,7 @@ class SuppressionList(Part):
             one for kind in ("profile", "customer", "address")
             for _, one in self._hashed(every, kind, names)
         } & every.hashes)  # fmt: skip
-        people = sorted(self._people_of(source_id, hashes))
+        people = sorted({person for person, _ in self._people_of(source_id, hashes)})
         for start in range(0, len(people), _AT_ONCE):
             some = people[start : start + _AT_ONCE]
             self._engine.execute(
@@ -168,24 +169,26 @@ class SuppressionList(Part):
         ]
 
     def _join_known(self, source_id: str, rows: dict[str, list[Any]]) -> None:
-        """Have people who are on the list already, by one of these ids, be one with the new."""
-        known = self._people_of(source_id, list(rows))
-        joined = {rows[one][4]: person for person, one in known.items()}
-        for person, one in known.items():
-            self._engine.execute(
-                f"UPDATE {self._engine.name(SUPPRESSIONS)} SET person = ?"
-                " WHERE source_id = ? AND person = ?",
-                [joined[rows[one][4]], source_id, person],
-            )
+        """Make one person of those, new or on the list already, who share one of these ids."""
+        sets, known = DisjointSets(), self._people_of(source_id, list(rows))
+        for person, one in known:
+            sets.join(rows[one][4], person)
+        for person in sorted({person for person, _ in known}):
+            if sets.name(person) != person:
+                self._engine.execute(
+                    f"UPDATE {self._engine.name(SUPPRESSIONS)} SET person = ?"
+                    " WHERE source_id = ? AND person = ?",
+                    [sets.name(person), source_id, person],
+                )
         for row in rows.values():
-            row[4] = joined.get(row[4], row[4])
+            row[4] = sets.name(row[4])
 
-    def _people_of(self, source_id: str, hashes: Sequence[str]) -> dict[str, str]:
-        """Map the people with one of *hashes* to one of theirs."""
-        found: dict[str, str] = {}
+    def _people_of(self, source_id: str, hashes: Sequence[str]) -> list[tuple[str, str]]:
+        """List the people with one of *hashes*, each with each of theirs."""
+        found: list[tuple[str, str]] = []
         for start in range(0, len(hashes), _AT_ONCE):
             some = hashes[start : start + _AT_ONCE]
-            found |= self._engine.rows(
+            found += self._engine.rows(
                 f"SELECT person, hash FROM {self._readable(SUPPRESSIONS)} WHERE source_id = ?"
                 f" AND hash IN ({', '.join('?' for _ in some)})",
                 [source_id, *some],

@@ -72,7 +72,7 @@ class Warehouse:
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
-        self.erasures = Erasures(self.sessions, connection, self.suppressions)
+        self.erasures = Erasures(self.sessions, connection, self.suppressions, self.leases)
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
@@ -243,6 +243,11 @@ class Warehouse:
         self.suppressions.join(batch)
         self.rejects.write(changes[0], batch)
         self.state.write(changes[0], batch)
+        for part, each in zip(batch.parts, changes[1:], strict=True):
+            if part.rejected:
+                self.rejects.write_part(each, batch, part.rejected)
+            if part.parent:
+                self.state.write_inside(each, batch)
 
     def _must_renew(self, changes: Sequence[Changes], lease: Lease) -> bool:
         """Return True, unless no row is written: then now and then is enough."""

@@ -102,6 +102,12 @@ class Engine(ABC):
         """List the columns that an INSERT has to name: not null, and without a default."""
         return []
 
+    def own_columns(self, table: Table) -> list[str]:
+        """Name, quoted, the columns that a user has added and that keep their values."""
+        ours = {column.name for column in table.all_columns}
+        there = self.columns(table) if self.keeps_own_columns else []
+        return [sql.quoted(name) for name, _ in there if name not in ours]
+
     @abstractmethod
     def create_schema(self, name: str) -> None:
         """Create a schema, unless it exists."""
@@ -156,6 +162,9 @@ class Engine(ABC):
 
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
+
+    def share(self, name: str) -> None:
+        """Make a temporary table of the DuckDB in which records are mapped readable here."""
 
     def rolls_back(self) -> bool:
         """
@@ -215,6 +224,24 @@ class Engine(ABC):
         yield from self.batches(
             f"SELECT DISTINCT {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
             f" WHERE {sql.condition(Selection(source_id))}"
+        )
+
+    def containing(
+        self, table: Table, source_id: str, columns: Sequence[str], parts: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """
+        Read the keys and the text *columns* of rows of a source with one of *parts* in a column.
+
+        Other rows, and repeats, do no harm.
+        """
+        contains = (
+            f"strpos({sql.quoted(name)}, {sql.literal(part)}) > 0"
+            for name in columns
+            for part in parts
+        )
+        yield from self.batches(
+            f"SELECT __sync_key, {', '.join(map(sql.quoted, columns))} FROM {self.name(table)}"
+            f" WHERE {sql.condition(Selection(source_id))} AND ({' OR '.join(contains)})"
         )
 
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:

@@ -219,7 +219,7 @@ class DuckDBEngine(Engine):
         """Delete and insert by row id, as the comparison found them."""
         self._merge_later(changes)
         target, names = self.name(changes.table), sql.names(changes.table)
-        own = self._own_columns(changes.table) if changes.replaces else []
+        own = self.own_columns(changes.table) if changes.replaces else []
         if own:
             self.temporary(
                 _OWN,
@@ -260,11 +260,6 @@ class DuckDBEngine(Engine):
         self._unmerged += counts.inserted + counts.updated + counts.unchanged + counts.merged
         is_due = self._unmerged >= ROW_GROUP
         self._attachment.merge_row_groups(self.connection, now=is_due)
-
-    def _own_columns(self, table: Table) -> list[str]:
-        """Name the columns that a user has added, quoted."""
-        ours = {column.name for column in table.all_columns}
-        return [sql.quoted(name) for name, _ in self.columns(table) if name not in ours]
 
     @override
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:

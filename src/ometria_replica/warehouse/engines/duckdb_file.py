@@ -23,7 +23,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import lack
 from ometria_replica.permissions import CLOSED_UMASK, ensure_writable
 from ometria_replica.temp_files import is_full
-from ometria_replica.warehouse.duckdb_rewrite import Rewriting, remove_unfinished
+from ometria_replica.warehouse.duckdb_rewrite import FileRewrite, remove_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class FileAttachment:
         """Rewrite the file; one that is only in memory holds no deleted rows for long."""
         if not self._exists or self.read_only:
             return ""
-        return Rewriting(connection, self.place, self.catalog).run()
+        return FileRewrite(connection, self.place, self.catalog).run()
 
     def detach(self, connection: DuckDBPyConnection) -> bool:
         """Detach the file. A database that is only in memory stays."""

@@ -265,6 +265,18 @@ class PostgresEngine(Engine):
         )
         return [name for (name,) in found]
 
+    @override
+    def own_columns(self, table: Table) -> list[str]:
+        """Leave out those that the database computes: no statement may set them."""
+        computed = self.rows(
+            "SELECT column_name::text FROM information_schema.columns"
+            " WHERE table_catalog = current_database() AND table_schema = ? AND table_name = ?"
+            " AND (is_generated <> 'NEVER' OR identity_generation = 'ALWAYS')",
+            [table.schema, table.name],
+        )
+        names = {sql.quoted(name) for (name,) in computed}
+        return [name for name in super().own_columns(table) if name not in names]
+
     def _drop_temporary(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
 
@@ -365,9 +377,13 @@ class PostgresEngine(Engine):
     @override
     def stage(self, batch: Batch) -> None:
         """Copy the staged tables from the DuckDB in which records are mapped."""
-        of_parts = [part.staged for part in batch.parts]
+        of_parts = [name for part in batch.parts for name in part.relations]
         for name in (STAGED, REJECTED, *([SEEN_KEYS] if batch.deletes else []), *of_parts):
             self._copy(name)
+
+    @override
+    def share(self, name: str) -> None:
+        self._copy(name)
 
     def _copy(self, name: str) -> None:
         described = self._mapping.execute(f"DESCRIBE {name}").fetchall()
@@ -375,7 +391,7 @@ class PostgresEngine(Engine):
         columns = [
             (column, self.types[kinds[kind]])
             for column, kind, *_ in described
-            if name != STAGED or not column.startswith(("_raw:", "_person:", "_record", "_nuls"))
+            if not column.startswith(_NOT_COPIED)
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
         if not self._is_kept:
@@ -455,10 +471,13 @@ def _with_decimals(rows: pa.RecordBatch) -> pa.RecordBatch:
 def _storable(column: str, *, of: str) -> str:
     """Write a NUL in a rejected text as ``\N{SYMBOL FOR NULL}``: no text here may hold one."""
     name = sql.quoted(column)
-    if of == REJECTED and column != "position":
+    if of.startswith(REJECTED) and column != "position":
         return f"replace({name}, chr(0), '\N{SYMBOL FOR NULL}') AS {name}"
     return name
 
+
+_NOT_COPIED = ("_raw:", "_person:", "_record", "_nuls", "_parent_row")
+"""What the columns of staged tables begin with that only the mapping needs."""
 
 _CREATING = 0x6F6D6574726961  # "ometria": the number of the advisory lock.
 

@@ -81,9 +81,18 @@ class Remote(Protocol):
         """Read rows with all their columns, by name. More rows than selected do no harm."""
 
     def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
+        self,
+        table: Table,
+        source_id: str,
+        columns: Sequence[str],
+        *,
+        containing: Sequence[str] = (),
     ) -> Iterator[pa.RecordBatch]:
-        """Read the values of text *columns* in the rows of a source; repeats do no harm."""
+        """
+        Read the values of text *columns* in the rows of a source; repeats do no harm.
+
+        With *containing*, rows without one of these texts in a column may be left out.
+        """
 
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows; 0 if there is no such table."""
@@ -94,12 +103,21 @@ class Remote(Protocol):
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
         """Name those of *tables*, which exist, that hold a row of a source."""
 
-    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+    def replace(
+        self,
+        table: Table,
+        touched: Selection,
+        rows: Relation,
+        *,
+        adds: bool,
+        gone: Sequence[str] = (),
+    ) -> None:
         """
-        Write *rows*, one for each key, in place of those with their keys.
+        Write *rows*, one for each key, in place of those with their keys, and of the keys *gone*.
 
         The rows and those that they replace lie within *touched*. *adds* says that none is
-        replaced.
+        replaced. After an interruption some of the keys *gone* may be there beside the new rows,
+        where both cannot be one commit.
         """
 
     def delete(self, table: Table, selection: Selection) -> None:

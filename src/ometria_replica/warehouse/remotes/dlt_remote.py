@@ -23,7 +23,7 @@ from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
-from ometria_replica.selection import Dialect, Selection, chunks, joined, to_sql
+from ometria_replica.selection import Dialect, Selection, Values, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote, StateChange
 from ometria_replica.warehouse.remotes.dlt_destinations import Address
@@ -211,13 +211,18 @@ class DltRemote(Remote):
 
     @override
     def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
+        self,
+        table: Table,
+        source_id: str,
+        columns: Sequence[str],
+        *,
+        containing: Sequence[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         schema = arrow_schema([(name, "text") for name in columns])
         (condition,) = self._conditions(Selection(source_id))
         found = self._loader.fetch(
             f"SELECT DISTINCT {self._names(columns)} FROM {self._name(table)}"
-            f" WHERE {condition.text}",
+            f" WHERE {condition.text}{self._contains(columns, containing)}",
             schema,
             condition.parameters,
         )
@@ -259,7 +264,15 @@ class DltRemote(Remote):
         return {tables[int(place)].name for place, rows in found if rows}
 
     @override
-    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+    def replace(
+        self,
+        table: Table,
+        touched: Selection,
+        rows: Relation,
+        *,
+        adds: bool,
+        gone: Sequence[str] = (),
+    ) -> None:
         """Have dlt merge the rows, through a staging schema of the source's own."""
         schema = arrow_schema(sql.columns_of(table))
         self._loader.load(
@@ -268,6 +281,9 @@ class DltRemote(Remote):
             self._described(table, self._merge_scope(table, touched)),
             (batch.cast(schema) for batch in rows.reader()),
         )
+        if gone:
+            old = Values("__sync_key", tuple(gone))
+            self.delete(table, Selection(touched.source_id, old))
 
     @override
     def delete(self, table: Table, selection: Selection) -> None:
@@ -275,6 +291,20 @@ class DltRemote(Remote):
             self._loader.execute(
                 f"DELETE FROM {self._name(table)} WHERE {condition.text}", condition.parameters
             )
+
+    def _contains(self, columns: Sequence[str], parts: Sequence[str]) -> str:
+        """
+        Write the condition that a column contains one of *parts*; empty if there are none.
+
+        By ``replace``, which each of these databases has, and without a %, which drivers read as
+        a placeholder: what is sought is then more than asked for.
+        """
+        tests = [
+            f"replace({name}, '{part.lstrip('%')}', '') <> {name}"
+            for name in self._quoted(columns)
+            for part in parts
+        ]
+        return f" AND ({' OR '.join(tests)})" if tests else ""
 
     def _merge_scope(self, table: Table, touched: Selection) -> dict[str, str]:
         """

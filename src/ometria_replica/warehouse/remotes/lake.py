@@ -239,7 +239,12 @@ class LakeRemote(Remote):
 
     @override
     def distinct(
-        self, table: Table, source_id: str, columns: Sequence[str]
+        self,
+        table: Table,
+        source_id: str,
+        columns: Sequence[str],
+        *,
+        containing: Sequence[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         yield from self._open(table).rows(Selection(source_id), columns)
 
@@ -258,7 +263,15 @@ class LakeRemote(Remote):
         return {table.name for table in tables if self.count(table, Selection(source_id))}
 
     @override
-    def replace(self, table: Table, touched: Selection, rows: Relation, *, adds: bool) -> None:
+    def replace(
+        self,
+        table: Table,
+        touched: Selection,
+        rows: Relation,
+        *,
+        adds: bool,
+        gone: Sequence[str] = (),
+    ) -> None:
         """
         Append new rows; else overwrite what is touched with the rows that stay and *rows*.
 
@@ -269,16 +282,21 @@ class LakeRemote(Remote):
         if adds:
             self._stream(rows.query, there.append)
             return
-        if touched.times is None and (keys := self._few_keys(rows)):
+        if touched.times is None and not gone and (keys := self._few_keys(rows)):
             by_key = replace(touched, values=Values("__sync_key", keys))
             self._stream(rows.query, lambda new: there.overwrite(by_key, new))
             return
         touched = joined(touched, MOST_SPANS)
-        with self._registered(_STORED, there.rows(touched)):
+        old = Values("__sync_key", tuple(gone))
+        with self._registered(_STORED, there.rows(touched)), self._sought(old):
+            stays = (
+                f" WHERE __source_id <> {sql.literal(touched.source_id or '')}"
+                f" OR __sync_key NOT IN (SELECT __sync_key FROM {_SOUGHT})"
+            )
             self._stream(
                 f"SELECT {sql.names(table)} FROM {_STORED}"
                 f" ANTI JOIN ({rows.query}) new_rows USING ({', '.join(table.key)})"
-                f" UNION ALL {rows.query}",
+                f"{stays if gone else ''} UNION ALL {rows.query}",
                 lambda merged: there.overwrite(touched, merged),
             )
 

@@ -15,7 +15,7 @@ from ometria_replica.config.checks import STORAGE_VERSION
 from ometria_replica.local_duckdb import config_of, open_duckdb
 from ometria_replica.permissions import CLOSED_UMASK, Holder
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse.duckdb_rewrite import Rewriting
+from ometria_replica.warehouse.duckdb_rewrite import FileRewrite
 from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 from ometria_replica.warehouse.remotes.dlt_loader import Failed
 
@@ -66,7 +66,7 @@ def forget(loader: DltLoader, address: Address, _: Sequence[Table | StateTable])
     try:
         with temp_folder() as folder, open_duckdb(folder) as connection:
             connection.execute(f"ATTACH {sql.literal(address.path)} AS old")
-            return Rewriting(connection, address.path, "old").run()
+            return FileRewrite(connection, address.path, "old").run()
     except duckdb.Error as error:
         raise Failed(error) from error
     finally:

@@ -1,0 +1,96 @@
+"""The command ``verify``: compare Ometria and the export with the warehouse."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+import typer
+
+from ometria_replica.cli_options import (
+    AccountOption,
+    ConfigOption,
+    JsonOption,
+    VerboseOption,
+    WarehouseOption,
+    settings_of_accounts,
+)
+from ometria_replica.cli_output import say
+from ometria_replica.errors import ReplicaError
+
+
+def verify(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Read everything.")] = False,
+    sample: Annotated[
+        float | None,
+        typer.Option(
+            "--sample",
+            metavar="SHARE",
+            show_default="0.05",
+            help="Read this share of the pages, lists, windows of time and files, at random.",
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests",
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Send about so many requests to the API at most.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", metavar="N", show_default="random", help="Choose the same sample again."
+        ),
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Load what is missing or differs. No sync can run.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with code 4 also for rows that may be newer in Ometria."
+        ),
+    ] = False,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Compare Ometria and the export with the warehouse. Exits with 4 if rows differ."""
+    from ometria_replica.progress import watching
+    from ometria_replica.verify_sample import DEFAULT_SHARE
+    from ometria_replica.verifying import refuse_differences
+    from ometria_replica.verifying import verify as run_verify
+
+    if everything and sample is not None:
+        raise typer.BadParameter("--all and --sample exclude each other.")
+    if sample is not None and not 0 < sample <= 1:
+        raise typer.BadParameter("--sample is a share above 0, and at most 1.")
+    share = None if everything or (requests and sample is None) else sample or DEFAULT_SHARE
+    try:
+        with watching() as progress:
+            report = run_verify(
+                settings_of_accounts(config, warehouse, account),
+                tables or (),
+                share=share,
+                requests=requests,
+                seed=secrets.randbelow(1_000_000) if seed is None else seed,
+                repair=repair,
+                progress=progress,
+                announce=lambda text: say(text, err=True),
+            )
+    except ReplicaError as error:
+        if error.verified:
+            say(error.verified.to_json() if as_json else error.verified.to_text())
+        raise
+    say(report.to_json() if as_json else report.to_text())
+    refuse_differences(report, strict=strict)

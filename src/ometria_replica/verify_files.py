@@ -1,0 +1,165 @@
+"""Verify a table of the export: stage files again, and compare their rows with the table's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ometria_replica.batching import discard, file_batches, stage_files
+from ometria_replica.errors import NotEnoughMemory
+from ometria_replica.local_duckdb import translating
+from ometria_replica.mapping import Staging
+from ometria_replica.records import Unreadable
+from ometria_replica.selection import Selection, Span, Times
+from ometria_replica.temp_files import temp_folder
+from ometria_replica.verify_extra import AT_WORK, ExtraRows
+from ometria_replica.verify_findings import GONE, NEWER
+from ometria_replica.verify_tables import TableVerification
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from ometria_replica.batch import FileLogEntry, TableState
+    from ometria_replica.records import FeedObject, FetchedFile
+    from ometria_replica.table_reads import TableRead
+    from ometria_replica.warehouse.verification import LoadedFile, Verification
+
+_READ, _LOGGED = "verify_read_files", "verify_logged_files"
+
+
+@dataclass(frozen=True)
+class ListedFiles:
+    """
+    The files of a table in the export: those that were *loaded*, and whether others wait.
+
+    *log* has each version that was ever read, and *waiting* counts the files that were not.
+    """
+
+    loaded: tuple[FeedObject, ...]
+    log: Mapping[tuple[str, str, int], LoadedFile]
+    waiting: int
+
+    def loaded_at(self, file: FeedObject) -> datetime:
+        """Return the ``__synced_at`` of the file's rows."""
+        return self.log[_version(file)].loaded_at
+
+
+def list_files(read: TableRead, verification: Verification, state: TableState) -> ListedFiles:
+    """List the files of the export, and tell those that were loaded."""
+    source_id, name = read.account.source_id, read.table.name
+    listed = list(read.source.export(read.table).list())
+    log = verification.files(source_id, name)
+    new = (
+        set(read.warehouse.state.new_files(source_id, name, listed)) if state.files else set(listed)
+    )
+    loaded = [
+        file
+        for file in sorted(listed)
+        if file not in new and (known := log.get(_version(file))) and not known.unreadable
+    ]
+    return ListedFiles(tuple(loaded), log, len(new))
+
+
+@dataclass
+class FilesVerification(TableVerification):
+    """Some files of the export, or all, that are being verified."""
+
+    listed: ListedFiles = field(kw_only=True)
+    times: list[datetime] = field(default_factory=list)
+
+    def verify(self) -> None:
+        """Stage the files, and compare their rows; then explain what is no fault."""
+        read, files, self.waiting = self.read, self.plan.files, self.listed.waiting
+        with temp_folder(read.run.temp_directory) as folder:
+            fetched = read.source.export(read.table).fetch(files, folder)
+            done = size = 0
+            for some in file_batches(fetched, read.warehouse.batch_size):
+                self._compare_files(some)
+                done += len(some)
+                size += sum(file.origin.size for file in some)
+                read.progress.count(files=len(some))
+                read.run.progress.advance(self.findings.checked(), 0, size)
+        self._explain_unlogged()
+        self._look_for_extra_rows()
+        self._explain_gone()
+
+    def _compare_files(self, files: Sequence[FetchedFile]) -> None:
+        """Compare files; in halves, if there is too little memory for them at once."""
+        try:
+            self._compare_at_once(files)
+        except NotEnoughMemory:
+            if len(files) == 1:
+                raise
+            middle = len(files) // 2
+            self._compare_files(files[:middle])
+            self._compare_files(files[middle:])
+            return
+        discard(files)
+
+    def _compare_at_once(self, files: Sequence[FetchedFile]) -> None:
+        read = self.read
+        times = [self.listed.loaded_at(file.origin) for file in files]
+        with translating(f"mapping {read.table.name}", read.warehouse.connection):
+            staging = Staging(
+                read.warehouse.connection,
+                read.table,
+                read.account.account_id,
+                read.account.source_id,
+            )
+            outcomes = stage_files(staging, files, times)
+            staged = self._finish(staging)
+            batch = read.batch(read.run.clock())
+            self.findings.add(self.verification.compare(batch, from_files=True))
+        if self.repairs:
+            self._explain_unlogged()
+            self.load(batch, staged)
+        for outcome, at in zip(outcomes, times, strict=True):
+            self._note(outcome, at)
+
+    def _note(self, outcome: FileLogEntry | Unreadable, at: datetime) -> None:
+        """Note whether a file could be read, as it could when it was loaded."""
+        if isinstance(outcome, Unreadable):  # The store does not give it now.
+            self.remarks.append(f"{outcome.origin.name}: {outcome.reason}")
+        elif outcome.unreadable_because is not None:
+            self.unreadable.append(outcome.file.name)
+        else:
+            self.times.append(at)
+
+    def _explain_unlogged(self) -> None:
+        """Explain rows of a file that is not in the log yet: a run is at work, or was killed."""
+        condition = "NOT logged"
+        if not self.listed.waiting:
+            at = (self.read.run.started_at - AT_WORK).isoformat()
+            condition += f" AND loaded_at >= TIMESTAMPTZ '{at}'"
+        self.findings.explain(NEWER, condition)
+
+    def _look_for_extra_rows(self) -> None:
+        """
+        Find rows of the files that were read that no file has.
+
+        A row's file is known by its load time. Rows of no file of the log are extra too, but only
+        a look at all rows finds them.
+        """
+        read, findings = self.read, self.findings
+        selection = Selection(read.account.source_id)
+        if self.sample.share is not None:
+            spans = tuple(Span(at, at) for at in self.times)
+            selection = replace(selection, times=Times("__synced_at", spans))
+        findings.add_rows(self.verification.rows(read.table, selection))
+        findings.add_extra()
+        log = self.listed.log
+        findings.note_times(_READ, self.times)
+        findings.note_times(_LOGGED, [known.loaded_at for known in log.values()])
+        started = (read.run.started_at - AT_WORK).isoformat()
+        at_work = f"loaded_at >= TIMESTAMPTZ '{started}'" if not self.listed.waiting else "true"
+        findings.explain_extra(NEWER, f"loaded_at NOT IN (FROM {_LOGGED}) AND {at_work}")
+        findings.explain_extra(
+            GONE, f"loaded_at IN (FROM {_LOGGED}) AND loaded_at NOT IN (FROM {_READ})"
+        )
+        if self.repairs:
+            ExtraRows(self).repair()
+
+
+def _version(file: FeedObject) -> tuple[str, str, int]:
+    return file.name, file.etag, file.size

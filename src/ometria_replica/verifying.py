@@ -1,0 +1,334 @@
+"""Compares Ometria and the export with the warehouse: the command ``verify``."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ometria_replica import privacy, retention
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import masked
+from ometria_replica.errors import AccessDenied, DifferencesFound, NotFound, OmetriaError
+from ometria_replica.ometria.account_source import AccountSource, setting_missing
+from ometria_replica.replication import owner_of, utc_now
+from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
+from ometria_replica.run_endings import leased, recorded_if_stopped
+from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.state_commands import opened, refuse_if_unknown
+from ometria_replica.table_reads import TableRead
+from ometria_replica.text import counted
+from ometria_replica.verify_files import FilesVerification, list_files
+from ometria_replica.verify_findings import GONE, NEWER, REPAIRED
+from ometria_replica.verify_report import Differing, TableVerified, VerifyReport, read_of
+from ometria_replica.verify_sample import Budget, Planner, Sample, within
+from ometria_replica.verify_tables import TableVerification
+from ometria_replica.version import __version__
+from ometria_replica.warehouse.verification import Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.errors import ReplicaError
+    from ometria_replica.run_context import Progress
+    from ometria_replica.schema import Table
+    from ometria_replica.verify_files import ListedFiles
+    from ometria_replica.verify_sample import Plan
+    from ometria_replica.warehouse.warehouse import Warehouse
+
+KINDS = ("missing", "stale", "extra")
+
+
+def verify(
+    config: Config,
+    tables: Sequence[str] = (),
+    *,
+    share: float | None = None,
+    requests: int | None = None,
+    seed: int = 0,
+    repair: bool = False,
+    catalog: Catalog = CATALOG,
+    clock: Callable[[], datetime] = utc_now,
+    progress: Progress | None = None,
+    announce: Callable[[str], object] = lambda _: None,
+) -> VerifyReport:
+    """
+    Compare each account of *config* with the warehouse, and report which rows differ.
+
+    *tables* names tables of *catalog*; none means all. *share* is that of the parts of each table
+    that *seed* chooses; None reads all. *requests* bounds what is asked of Ometria's API. *repair*
+    loads what is missing or stale, and holds the lease of the account for that; else nothing is
+    written. *announce* is told what will be read, before it is.
+
+    Raises ConfigError before anything is contacted. Any other error of ours is raised when all
+    tables were tried, with the report as its attribute ``report``, if not all could be read.
+    """
+    catalog = catalog.of(config.accounts)
+    chosen = catalog.only(tables)
+    privacy.refuse_problems(catalog, config.accounts)
+    refuse_if_unknown(config)
+    run = RunContext(
+        clock(), Window(), clock, progress or NoProgress(),
+        temp_directory=config.warehouse.limits.temp_directory,
+    )  # fmt: skip
+    run.several = len(config.accounts) > 1
+    sample, budget = Sample(share, seed), Budget(requests)
+    work = _Verifying(run, config, catalog, sample, budget, announce, repairs=repair)
+    return work.report(chosen)
+
+
+def refuse_differences(report: VerifyReport, *, strict: bool) -> None:
+    """Raise DifferencesFound if rows differ; if *strict*, also if a later change could be why."""
+    differing = report.differing + (report.newer if strict else 0)
+    if differing:
+        raise DifferencesFound(
+            f"{counted(differing, 'row or file', 'rows and files')} of {report.warehouse} are not"
+            " as Ometria and the export have them. The report names them; `ometria-replica verify"
+            " --repair` loads them again."
+        )
+
+
+@dataclass
+class _Verifying:
+    """One verification of all accounts."""
+
+    run: RunContext
+    config: Config
+    catalog: Catalog
+    sample: Sample
+    budget: Budget
+    announce: Callable[[str], object]
+    repairs: bool
+    found: list[TableVerified] = field(default_factory=list)
+    not_verified: list[str] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """The warehouse's URL without secrets."""
+        return masked(self.config.warehouse.url)
+
+    def report(self, chosen: Catalog) -> VerifyReport:
+        """Verify every account."""
+        run = self.run
+        with opened(self.config, self.catalog, dry_run=not self.repairs) as warehouse:
+            for account in self.config.accounts:
+                found = warehouse.prepare(owner_of(account, self.catalog), run.clock())
+                run.warnings += [each for each in found if each not in run.warnings]
+            with self._recorded(warehouse):
+                for account in self.config.accounts:
+                    with run.at(account.source_id):
+                        self._account(warehouse, account, chosen)
+            if self.repairs:
+                done = run.report(self.place, "failed" if run.errors else "succeeded")
+                warehouse.state.record(history_of(done))
+        report = VerifyReport(
+            version=__version__,
+            warehouse=self.place,
+            started_at=run.started_at,
+            finished_at=run.clock(),
+            seed=self.sample.seed,
+            share=self.sample.share,
+            repairs=self.repairs,
+            tables=tuple(self.found),
+            warnings=tuple(run.warnings),
+            not_verified=tuple(self.not_verified),
+        )
+        if run.errors:
+            error = _worst(run.errors)
+            error.verified = report
+            raise error
+        return report
+
+    def _recorded(self, warehouse: Warehouse) -> AbstractContextManager[None]:
+        if not self.repairs:
+            return nullcontext()
+        return recorded_if_stopped(self.run, warehouse, self.place)
+
+    def _account(self, warehouse: Warehouse, account: AccountSettings, chosen: Catalog) -> None:
+        if not self.repairs:
+            self._tables(warehouse, account, chosen)
+            return
+        with leased(self.run, warehouse, account, self.place) as may_write:
+            if may_write:
+                self._tables(warehouse, account, chosen)
+
+    def _tables(self, warehouse: Warehouse, account: AccountSettings, chosen: Catalog) -> None:
+        run, source_id = self.run, account.source_id
+        every = self.catalog.every.as_set(account).tables
+        with AccountSource(account, run.started_at, self.catalog) as source:
+            verification = Verification(warehouse.sessions, warehouse.leases)
+            suppressed = warehouse.suppressions.of(source_id, privacy.secret_for(account))
+            reads: list[TableRead] = []
+            for table in chosen.for_account(account).in_reading_order:
+                if reason := setting_missing(account, table) or _not_alone(table):
+                    self._leave_out(account, table, reason)
+                    continue
+                kept = self._retained(table, account, warehouse)
+                left = replace(kept, suppressions=suppressed)
+                reads.append(TableRead(run, warehouse, account, source, left, every))
+            plans = list(self._plans(reads, verification))
+            self._announce(account, [plan for _, plan, _ in plans])
+            for read, plan, listed in plans:
+                if not isinstance(read.table.read, Feed) and not self.budget.allows(
+                    source.requests
+                ):
+                    self._leave_out(account, read.table, "--requests were used up")
+                    continue
+                make: Callable[..., TableVerification] = TableVerification
+                if listed is not None:
+                    make = partial(FilesVerification, listed=listed)
+                one = partial(
+                    make, read, plan, self.sample, self.budget, self.repairs, verification
+                )
+                self._table(read, plan, one)
+            self.budget.used += source.requests
+            run.warnings += [run.naming(source_id, each) for each in source.warnings]
+
+    def _retained(self, table: Table, account: AccountSettings, warehouse: Warehouse) -> Table:
+        """Give the table the oldest time of the rows that must be there; older ones are removed."""
+        kept = retention.retained(table, account, self.run.started_at)
+        removed = warehouse.expiry.done(account.source_id).get(table.name)
+        times = [each for each in (kept.oldest, removed) if each is not None]
+        return replace(kept, oldest=max(times, default=None))
+
+    def _plans(
+        self, reads: Sequence[TableRead], verification: Verification
+    ) -> Iterator[tuple[TableRead, Plan, ListedFiles | None]]:
+        """Plan each table that was read to its end. A bound of requests may lower the share."""
+        due: list[tuple[TableRead, ListedFiles | None]] = []
+        for read in reads:
+            state, listed = read.state, None
+            if isinstance(read.table.read, Feed):
+                try:
+                    listed = list_files(read, verification, state)
+                except OmetriaError as error:
+                    self._fail(read, error)
+                    continue
+                if not listed.loaded:
+                    self._leave_out(read.account, read.table, "no file of the export was loaded")
+                    continue
+            elif state.watermark is None:
+                reason = "no sync has read it to its end since it was last rewound, if ever"
+                self._leave_out(read.account, read.table, reason)
+                continue
+            due.append((read, listed))
+        plans = self._planned(due, self.sample)
+        most = self.budget.most
+        if most is not None and sum(plan.requests for plan in plans) > most - self.budget.used:
+            whole = self._planned(due, replace(self.sample, share=1.0))
+            share = within(most - self.budget.used, whole, self.sample.share)
+            self.sample = replace(self.sample, share=share)
+            plans = self._planned(due, self.sample)
+        for (read, listed), plan in zip(due, plans, strict=True):
+            yield read, plan, listed
+
+    def _planned(
+        self, due: Sequence[tuple[TableRead, ListedFiles | None]], sample: Sample
+    ) -> list[Plan]:
+        plans = []
+        for read, listed in due:
+            source_id, now = read.account.source_id, self.run.started_at
+            planner = Planner(read.warehouse, source_id, sample, self.catalog, now)
+            plans.append(planner.plan(read.table, read.state, listed.loaded if listed else ()))
+        return plans
+
+    def _announce(self, account: AccountSettings, plans: Sequence[Plan]) -> None:
+        """Say how many requests it will take, and how long at the rate limit."""
+        if not plans:
+            return
+        number = sum(plan.requests for plan in plans)
+        seconds = number / account.requests_per_second
+        parts = ", ".join(
+            f"{read_of(plan.parts, plan.total, plan.unit)} of {plan.table.name}" for plan in plans
+        )
+        seed = "" if self.sample.share is None else f" (seed {self.sample.seed})"
+        size = sum(plan.bytes for plan in plans)
+        files = f", and {size / 1e6:,.1f} MB of files" if size else ""
+        self.announce(
+            f"Verifying {account.source_id}{seed}: {parts}. About {counted(number, 'request')},"
+            f" {seconds:,.0f} s at {account.requests_per_second:g} a second{files}; then a few more"
+            " for what differs."
+        )
+
+    # --- one table ---
+
+    def _table(self, read: TableRead, plan: Plan, make: Callable[[], TableVerification]) -> None:
+        source, began, before = read.source, time.monotonic(), read.source.requests
+        unit = "bytes" if plan.bytes else "records"
+        total = plan.bytes or None
+        self.run.progress.start(read.account.source_id, read.table.name, total, unit)
+        try:
+            with read.progress.reported(lambda: source.requests):
+                work = make()
+                work.verify()
+        except OmetriaError as error:
+            is_refused = isinstance(error, AccessDenied | NotFound)
+            if is_refused and read.table.optional and read.table.name not in read.account.require:
+                self._leave_out(read.account, read.table, f"it could not be read: {error}")
+            else:
+                self._fail(read, error)
+            return
+        self.found.append(
+            replace(
+                _verified(work),
+                requests=source.requests - before,
+                seconds=round(time.monotonic() - began, 3),
+            )
+        )
+
+    def _fail(self, read: TableRead, error: OmetriaError) -> None:
+        self.run.errors.append(error)
+        self.found.append(
+            TableVerified(read.account.source_id, read.table.name, "part", error=str(error))
+        )
+
+    def _leave_out(self, account: AccountSettings, table: Table, reason: str) -> None:
+        self.not_verified.append(f"{table.name} of {account.source_id}: {reason}")
+
+
+def _verified(work: TableVerification) -> TableVerified:
+    findings, read = work.findings, work.read
+    counts = {kind: findings.count(kind) for kind in KINDS}
+    differences = [
+        Differing(kind, each.key, each.columns, each.id)
+        for kind in KINDS
+        for each in findings.named(kind)
+    ]
+    differences += [
+        Differing(NEWER, each.key, each.columns, each.id) for each in findings.named("", NEWER)
+    ]
+    return TableVerified(
+        source_id=read.account.source_id,
+        table=read.table.name,
+        unit=work.plan.unit,
+        parts=work.parts,
+        parts_total=work.parts_total,
+        checked=findings.checked(),
+        missing=counts["missing"],
+        stale=counts["stale"],
+        extra=counts["extra"],
+        newer=findings.count("", NEWER),
+        gone=findings.count("", GONE),
+        repaired=findings.count("", REPAIRED),
+        unreadable=tuple(work.unreadable),
+        waiting=work.waiting,
+        columns=findings.columns(),
+        differences=tuple(differences),
+        remarks=tuple(work.remarks),
+    )
+
+
+def _not_alone(table: Table) -> str | None:
+    """Say why a table cannot be verified by itself; None if it can."""
+    known = isinstance(table.read, Pages | Windows | PerParent | Growing | Newest | Feed)
+    return None if known else "it is loaded with another table, and not compared by itself"
+
+
+def _worst(errors: Sequence[ReplicaError]) -> ReplicaError:
+    return min(errors, key=lambda error: error.exit_code == 75)

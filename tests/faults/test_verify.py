@@ -1,0 +1,191 @@
+"""`verify --all` finds the rows that a seeded defect has left wrong, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
+from ometria_replica import verify_findings
+from ometria_replica.config import load_config
+from ometria_replica.verifying import verify
+from tests.faults.ladders import scenario_of
+from tests.faults.proofs import PROOFS
+from tests.faults.scenarios import run_scenario
+from tests.places import DuckDBPlace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ometria_replica.verify_report import VerifyReport
+    from tests.faults.world import World
+
+LEAVES_NO_WRONG_ROW = {
+    "errors of writing swallowed": "the run says that it went through; its rows are rolled back",
+    "holder not named": "a message",
+    "tables made once": "the run fails",
+    "no second try": "the run fails",
+    "vanished list ends the table": "the run fails",
+    "unreadable file ends the run": "the run fails",
+    "rejects dropped": "a reject",
+    "watermark from records": "a watermark",
+    "watermark from the end": "a watermark",
+    "own clock trusted": "a watermark",
+    "lease ignored": "two runs at once",
+    "dead runs hold on": "the run fails",
+    "no fence": "two runs at once",
+    "deleted for ever": "an entry of deleted_upstream",
+    "delete detection over all sources": "entries of deleted_upstream",
+}
+"""Defects of which the scenario shows something else, and what that is."""
+
+UNSEEN = {
+    "young files read": (
+        "the row of half a line was loaded from an earlier version of the file, and rows of"
+        " versions that are gone stay"
+    ),
+    "first copy wins": (
+        "in its scenario, of two list changes with one key, either of which is right; of two"
+        " copies of an event of the export, the newest is, which is shown elsewhere"
+    ),
+    "listed version not checked": (
+        "the version that was recorded is gone; that of now counts as a file that waits"
+    ),
+    "no limit to deletes": "the records of the rows that it removes are gone in Ometria too",
+    "always removes": "the records of the rows that it removes are gone in Ometria too",
+}
+"""Defects that leave a wrong row which no comparison can tell from a right one, and why."""
+
+SEEN_BY_FILE = {
+    "gzip endings not checked": "the file cannot be read now",
+    "file log by name": "a file waits",
+    "file log by time": "a file waits",
+}
+"""Defects that are seen by a file that no sync should have left so, and not row by row."""
+
+WRITTEN_BY_HAND = {"open quote takes the rest", "headers are records", "bytes are escaped"}
+"""Their scenarios write files of which the oracle does not know the rows."""
+
+Rows = set[tuple[str, str]]
+
+
+def stop_failing(world: World) -> None:
+    """Let the program be without the defect, and Ometria answer."""
+    world.defect = ""
+    world.server.after_request = None
+    world.server.faults.clear()
+    world.server.no_rights = frozenset()
+
+
+def pass_time(world: World) -> None:
+    """
+    Let nine days pass in which syncs went through, and have mended nothing.
+
+    What a sync reads again would count as newer: the damage is as old then.
+    """
+    assert isinstance(world.place, DuckDBPlace)
+    later = world.account.now + timedelta(days=9)
+    world.account.set_time(later)
+    with duckdb.connect(str(world.place.path)) as connection:
+        connection.execute(
+            "DELETE FROM ometria_replica.watermarks"
+            " WHERE starts_with(kind, 'refreshed ') OR starts_with(kind, 'retry ')"
+        )
+        for table in ("profiles", "lists", "member_lists", "unsubscribes"):
+            for kind in ("watermark", "full_read")[: 2 if table == "member_lists" else 1]:
+                key = [world.source_id, table, kind]
+                connection.execute(
+                    "DELETE FROM ometria_replica.watermarks"
+                    " WHERE source_id = ? AND table_name = ? AND kind = ?",
+                    key,
+                )
+                connection.execute(
+                    "INSERT INTO ometria_replica.watermarks VALUES (?, ?, ?, ?, 'later')",
+                    [*key, later],
+                )
+
+
+def wrong_rows(world: World) -> Rows:
+    """
+    Name the rows that are not as they should be: lost, old, twice, or of no event of the export.
+
+    Files that no sync has loaded are not due. What is gone in Ometria may stay.
+    """
+    loaded = {(row["name"], row["modified_at"]) for row in world.state("files")}
+    every = world.feed.delivered
+    world.feed.delivered = [each for each in every if (each.file, each.modified_at) in loaded]
+    sent, found = world.sent(), world.found()
+    world.feed.delivered = every
+    wrong = set()
+    for table in sent:
+        due = {row["__sync_key"]: row for row in sent[table]}
+        there = [row["__sync_key"] for row in found[table]]
+        wrong |= {(table, key) for key in due.keys() - set(there)}
+        wrong |= {(table, key) for key in there if there.count(key) > 1}
+        if table == "email_events":
+            wrong |= {(table, key) for key in set(there) - due.keys()}
+        for row in found[table]:
+            should = {**due.get(row["__sync_key"], row)}
+            if table == "profiles":  # A day that a sync has asked for.
+                should["updated_at"] = row["updated_at"]
+            if row != should:
+                wrong.add((table, row["__sync_key"]))
+    return wrong
+
+
+def verified(world: World) -> VerifyReport:
+    """Verify the replica by the program as it is."""
+    config = load_config(world.folder / "ometria.toml", world.environ())
+    return verify(config, clock=lambda: world.account.now)
+
+
+def blamed(report: VerifyReport) -> Rows:
+    """Name the rows that are not as they should be; each sync reads all lists, as if newer."""
+    return {
+        (table.table, each.sync_key)
+        for table in report.tables
+        for each in table.differences
+        if each.kind != "newer" or table.table == "lists"
+    }
+
+
+def after(defect: str, tmp_path: Path) -> tuple[Rows, VerifyReport]:
+    """Let a defect do its damage; name the wrong rows, and verify."""
+    chosen, results = scenario_of(PROOFS[defect]), []
+
+    def play(world: World) -> None:
+        with pytest.raises(AssertionError):
+            chosen.play(world)
+        stop_failing(world)
+        pass_time(world)
+        results.append((wrong_rows(world), verified(world)))
+
+    run_scenario(replace(chosen, play=play), tmp_path, defect=defect)
+    return results[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("defect", [name for name in PROOFS if name not in LEAVES_NO_WRONG_ROW])
+def test_verify_finds_the_rows_that_a_defect_leaves_wrong(
+    defect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It blames exactly these, and what it does not see is not seen for a known reason."""
+    monkeypatch.setattr(verify_findings, "MOST_KEYS", 100_000)
+
+    wrong, report = after(defect, tmp_path)
+
+    found = blamed(report)
+    if defect in UNSEEN:
+        assert found <= wrong
+    elif defect in SEEN_BY_FILE:
+        assert report.differing + report.newer > 0
+        assert found <= wrong
+    elif defect in WRITTEN_BY_HAND:
+        assert found
+    else:
+        assert wrong
+        assert found == wrong, report.to_text()
