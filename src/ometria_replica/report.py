@@ -176,7 +176,7 @@ class RunReport:
         alike: dict[str, list[TableReport]] = {}
         for table in self.tables:
             if table.error:
-                cause = re.sub(r"GET /.*? \(", "GET (", f"{table.source_id} {table.error}")
+                cause = f"{table.source_id} {error_cause(table.error)}"
                 alike.setdefault(cause, []).append(table)
         return alike.values()
 
@@ -201,6 +201,11 @@ class RunReport:
         elif self.outcome != "failed":
             remarks.append("Nothing was rejected.")
         return remarks
+
+
+def error_cause(error: str) -> str:
+    """Leave out of an error which request failed: errors of one cause are then equal."""
+    return re.sub(r"GET /.*? \(", "GET (", error)
 
 
 def report_from_dict(report: dict[str, Any]) -> RunReport:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.report import error_cause
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -63,14 +64,24 @@ def problems_of(status: Status) -> Iterator[str]:
         yield f"the last run {ended} {when}: {reason or 'see `ometria-replica runs`.'}"
     do = "Run `ometria-replica sync`"
     again = f"{do} for all tables, and read its warnings" if not status.accounts_too_old else do
-    for account in status.accounts_too_old:
-        name = f" of {account.source_id}" if len(status.accounts) > 1 else ""
-        if account.last_success_at is None:
-            yield f"no run{name} has succeeded yet. {do}."
-        else:
-            since = ago(status.asked_at - account.last_success_at)
-            yield f"the last run{name} that succeeded ended {since}. {do}, or mend the schedule."
+    yield from (f"{each}. {do}, or mend the schedule." for each in _too_old_accounts(status))
     yield from (f"{each}. {again}." for each in _too_old_tables(status))
+
+
+def _too_old_accounts(status: Status) -> Iterator[str]:
+    """Say when runs of accounts last succeeded; accounts of one time in one sentence."""
+    several = len(status.accounts) > 1
+    alike: dict[str, list[str]] = {}
+    for account in status.accounts_too_old:
+        last = account.last_success_at
+        since = ago(status.asked_at - last) if last else ""
+        alike.setdefault(since, []).append(account.source_id)
+    for since, names in alike.items():
+        whose = f" of {', '.join(names)}" if several else ""
+        if since:
+            yield f"the last run{whose} that succeeded ended {since}"
+        else:
+            yield f"no run{whose} has succeeded yet"
 
 
 def _too_old_tables(status: Status) -> Iterator[str]:
@@ -83,13 +94,16 @@ def _too_old_tables(status: Status) -> Iterator[str]:
     for how, names in alike.items():
         be, have = ("is", "has") if len(names) == 1 else ("are", "have")
         told = f"{be} {how}" if how else f"{have} not been read to the end yet"
-        yield f"{', '.join(names)} {told}"
+        is_all = len(names) == len(status.tables) > 1
+        which = f"all {len(names)} tables" if is_all else ", ".join(names)
+        yield f"{which} {told}"
 
 
 def notes_of(status: Status) -> Iterator[str]:
     """Say what needs a look although the replica may be all right."""
     for table in status.tables:
         yield from (f"{_name(status, table)}: {note}." for note in _table_notes(table))
+    yield from _failures(status)
     if status.last_run:
         yield from (
             f"the last run warned: {_one_line(warning)}"
@@ -117,8 +131,21 @@ def _table_notes(table: TableStatus) -> Iterator[str]:
         yield f"{files} could not be read{again}; see `ometria-replica rejects list`"
     if table.lists_waiting:
         yield f"the changes of {counted(table.lists_waiting, 'list')} are still to be read"
-    if table.error:
-        yield f"the last run could not read it: {_one_line(table.error).rstrip('.')}"
+
+
+def _failures(status: Status) -> Iterator[str]:
+    """Say which tables the last run that tried could not read; those of one cause at once."""
+    alike: dict[str, list[TableStatus]] = {}
+    for table in status.tables:
+        if table.error:
+            cause = f"{table.source_id} {error_cause(table.error)}"
+            alike.setdefault(cause, []).append(table)
+    known = status.last_run.reason if status.last_run and status.last_run_failed else None
+    for tables in alike.values():
+        names = ", ".join(_name(status, table) for table in tables)
+        errors = [table.error or "" for table in tables]
+        why = ", as said above." if known in errors else f": {_one_line(errors[0])}"
+        yield f"{names}: could not be read{why}"
 
 
 def _facts(status: Status) -> Iterator[str]:
@@ -166,8 +193,11 @@ def _table_lines(status: Status) -> list[str]:
 
 
 def _left_out(status: Status) -> Iterator[str]:
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for source_id, reason, names in status.not_read:
-        whose = f" of {source_id}" if len(status.accounts) > 1 else ""
+        alike.setdefault((reason, names), []).append(source_id)
+    for (reason, names), sources in alike.items():
+        whose = f" of {', '.join(sources)}" if len(status.accounts) > 1 else ""
         yield f"Not replicated{whose}: {', '.join(names)} ({reason})."
 
 

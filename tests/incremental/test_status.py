@@ -222,7 +222,9 @@ def test_a_failure_is_told_until_a_run_succeeds(server: Server, warehouse: Path)
         "Not all right: the last run failed 60 minutes ago: Ometria refused the API key"
     )
     assert [each.last_success_at for each in failed.accounts] == [NOON]
-    assert "profiles: the last run could not read it: Ometria refused" in status_as_text(failed)
+    assert (
+        "profiles, member_lists, lists, unsubscribes: could not be read, as said above."
+    ) in status_as_text(failed)
 
     replicate(warehouse, account(server), at=NOON + 2 * HOUR)
     assert look(warehouse, account(server), at=NOON + 2 * HOUR).is_all_right

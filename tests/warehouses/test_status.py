@@ -42,6 +42,9 @@ def test_the_numbers_are_those_that_another_program_reads(place: Place, tmp_path
         )
         for several, gone in ((accounts[:1], "10"), (accounts, "20")):
             config = Config(several, WarehouseSettings(url=place.url))
+            if not place.is_there:
+                assert read_status(config).is_new
+                assert not place.is_there
             sync(config, clock=lambda: NOON - HOUR)
             shop.delete_list(gone)
             sync(config, clock=lambda: NOON - HOUR + MINUTE)
