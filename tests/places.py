@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.remotes.dlt_loader import DltLoader
 
-SCHEMAS = ("ometria", "ometria_replica")
+SCHEMAS = ("ometria", "ometria_replica", "ometria_history")
 
 
 class Place(Protocol):
@@ -248,7 +248,7 @@ class IcebergPlace:
         catalog = self._catalog()
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            for schema in SCHEMAS:
+            for schema in filter(catalog.namespace_exists, SCHEMAS):
                 for _, name in catalog.list_tables(schema):
                     table = catalog.load_table((schema, name))
                     files = [task.file.file_path for task in table.scan().plan_files()]
@@ -468,6 +468,7 @@ class DistantPlace:
         names = {
             "ometria": [table.name for table in CATALOG.every],
             "ometria_replica": [table.name for table in STATE_TABLES],
+            "ometria_history": [table.name for table in CATALOG.every],
         }
         for schema, tables in names.items():
             for table, columns in loader.columns(schema, tables).items():

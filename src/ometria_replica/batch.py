@@ -54,13 +54,15 @@ class Owner:
     """
     An account whose rows a run writes, and how their keys are made.
 
-    *treatments* are those of its columns; owners that differ in nothing else are equal.
+    *treatments* are those of its columns, and *history* are the names of the tables of which it
+    keeps every version; owners that differ in nothing else are equal.
     """
 
     account_id: str
     source_id: str
     wide_keys: bool = False
     treatments: frozenset[ColumnTreatment] = field(default=frozenset(), compare=False)
+    history: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class DeleteDetection:
     """
     How to treat rows whose records a full read did not find.
 
-    The keys that it found are in the temporary table ``seen_keys``. The rows are removed only
+    The keys that it found are in the temporary view ``seen_keys``. The rows are removed only
     with *remove*, and only if they are at most *max_share* of the source's rows.
     """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ometria_replica.batch import FileLogEntry, Part
@@ -20,32 +23,86 @@ if TYPE_CHECKING:
 BATCH_SECONDS = 120.0  # However few records came: each batch renews the lease.
 
 
-def page_batches(pages: Iterable[Page], most: BatchSize) -> Iterator[tuple[list[Page], bool]]:
-    """Gather pages into batches, and mark the last one. There always is a last one."""
+MOST_AHEAD = 4  # Batches, of all tables that are read at the same time: bounds memory and disk.
+
+
+@dataclass
+class Held:
+    """Counts records, or bytes, that are in the batches of all tables that are read."""
+
+    most: float
+    _now: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many that each table loads what it has."""
+        return self._now > self.most
+
+    def add(self, number: int) -> None:
+        """Count what was read, or with a negative number what was loaded."""
+        with self._lock:
+            self._now += number
+
+
+class ReadAhead:
+    """What all tables of a run together have read and not loaded: *records* and *bytes*."""
+
+    def __init__(self, size: BatchSize | None = None) -> None:
+        self.records = Held(MOST_AHEAD * size.records if size else math.inf)
+        self.bytes = Held(MOST_AHEAD * size.bytes if size else math.inf)
+
+
+def page_batches(
+    pages: Iterable[Page], most: BatchSize, ahead: ReadAhead | None = None
+) -> Iterator[tuple[list[Page], bool]]:
+    """
+    Gather pages into batches, and mark the last one. There always is a last one.
+
+    A batch counts in *ahead* until the next one is asked for. It is smaller where that is full.
+    """
+    held = (ahead or ReadAhead()).records
     batch: list[Page] = []
     records, began = 0, time.monotonic()
-    for page in pages:
-        if records >= most.records or time.monotonic() - began > BATCH_SECONDS:
-            yield batch, False
-            batch, records, began = [], 0, time.monotonic()
-        batch.append(page)
-        records += len(page.records)
-    yield batch, True
+    try:
+        for page in pages:
+            if (
+                records >= most.records
+                or (records and held.is_full)
+                or time.monotonic() - began > BATCH_SECONDS
+            ):
+                yield batch, False
+                held.add(-records)
+                batch, records, began = [], 0, time.monotonic()
+            batch.append(page)
+            records += len(page.records)
+            held.add(len(page.records))
+        yield batch, True
+    finally:
+        held.add(-records)
 
 
-def file_batches(files: Iterable[FetchedFile], most: BatchSize) -> Iterator[list[FetchedFile]]:
-    """Gather files into batches; none without files."""
+def file_batches(
+    files: Iterable[FetchedFile], most: BatchSize, ahead: ReadAhead | None = None
+) -> Iterator[list[FetchedFile]]:
+    """Gather files into batches; none without files. They count in *ahead* as pages do."""
+    held = (ahead or ReadAhead()).bytes
     batch: list[FetchedFile] = []
     size, began = 0, time.monotonic()
-    for file in files:
-        batch.append(file)
-        size += file.origin.size
-        slow = time.monotonic() - began > BATCH_SECONDS
-        if size >= most.bytes or len(batch) >= most.files or slow:
+    try:
+        for file in files:
+            batch.append(file)
+            size += file.origin.size
+            held.add(file.origin.size)
+            slow = time.monotonic() - began > BATCH_SECONDS
+            if size >= most.bytes or len(batch) >= most.files or slow or held.is_full:
+                yield batch
+                held.add(-size)
+                batch, size, began = [], 0, time.monotonic()
+        if batch:
             yield batch
-            batch, size, began = [], 0, time.monotonic()
-    if batch:
-        yield batch
+    finally:
+        held.add(-size)
 
 
 def stage_pages(staging: Staging, pages: Sequence[Page], synced_at: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.config import ALL, AccountSettings, did_you_mean
 from ometria_replica.errors import ConfigError
+from ometria_replica.history import stored, with_history
 from ometria_replica.more_tables import MORE_JOINS, MORE_TABLES
 from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
 from ometria_replica.privacy import treated
@@ -161,8 +162,13 @@ class Catalog:
     def as_set(self, account: AccountSettings) -> Catalog:
         """Return the tables as the account's settings want them: keys, and treated columns."""
         keyed = (table.with_wide_keys() if account.wide_keys else table for table in self.tables)
-        tables = tuple(treated(table, account, self.every) for table in keyed)
-        return replace(self, tables=tables)
+        treat = (treated(table, account, self.every) for table in keyed)
+        return replace(self, tables=tuple(with_history(table, account) for table in treat))
+
+    @property
+    def stored(self) -> tuple[Table, ...]:
+        """The tables, and those that hold more of their values: they may not be there."""
+        return tuple(each for table in self.tables for each in stored(table))
 
     @property
     def in_reading_order(self) -> tuple[Table, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import history, privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -78,6 +78,7 @@ def _check_settings(account: AccountSettings, catalog: Catalog) -> Iterator[Find
         ),
         "the tables": tuple(catalog.of([account]).problems()),
         "what is kept": tuple(retention.problems(catalog.every, account)),
+        "the history": tuple(history.problems(catalog.every, account)),
     }
     for what, problems in found.items():
         for problem in problems:
@@ -174,11 +175,19 @@ def _open(config: Config, catalog: Catalog, lost: dict[str, None]) -> str:
         config.warehouse.url, catalog=catalog, dry_run=True, limits=config.warehouse.limits
     ) as warehouse:
         warehouse.check_access()
-        try_sync(warehouse, catalog, utc_now())
+        try_sync(warehouse, _with_histories(config, catalog), utc_now())
         for account in config.accounts:
             lost |= dict.fromkeys(warehouse.prepare(owner_of(account, catalog), utc_now()))
         remark = warehouse.remark()
     return f"can be opened ({remark})" if remark else "can be opened"
+
+
+def _with_histories(config: Config, catalog: Catalog) -> Catalog:
+    """Let each table keep its history, if it does for any account."""
+    tables = list(catalog)
+    for account in config.accounts:
+        tables = [history.with_history(table, account) for table in tables]
+    return replace(catalog, tables=tuple(tables))
 
 
 def _tested(what: str, test: Callable[[], str], warning: str | None = None) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ometria_replica.schema import LINEAGE, Md5
+from ometria_replica.schema import Md5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ def null_when(table: Table, column: Column) -> str:
     if column.meaning and column.meaning.null:
         return column.meaning.null
     known = (column.source,) in table.identity or column == table.parent_column
-    if known or column in LINEAGE or isinstance(column.source, Md5):
+    if known or column in table.lineage or isinstance(column.source, Md5):
         return NEVER
     if column.type == "text":
         return "no value was sent"

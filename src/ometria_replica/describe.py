@@ -6,15 +6,14 @@ import json
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ometria_replica.catalog import CATALOG
+from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import LINEAGE, Feed, Inside
+from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, Feed, Inside
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from ometria_replica.catalog import Catalog
     from ometria_replica.schema import Column, Read, Table
 
 _LINEAGE_WORDS = {
@@ -37,15 +36,18 @@ def describe(
     """
     Describe one table, or all that are on by default if *name* is None; *form* is one of FORMATS.
 
-    *name* may include the schema. *every* table is one that is off by default too, as *name* may
-    be. SQL is that of *warehouse*;
-    None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for a warehouse
-    that has no SQL.
+    *name* may include the schema, and be that of a history. *every* table is one that is off by
+    default too, as *name* may be. SQL is that of *warehouse*; None means DuckDB. Raises ConfigError
+    for a table that is not in *catalog*, and for a warehouse that has no SQL.
     """
     if name is not None:
-        bare = {table.full_name: table.name for table in catalog.every}
-        name = bare.get(name, name)
-        catalog = (catalog.every if name in catalog.every.names else catalog).only([name])
+        all_ = catalog.every
+        histories = {t.full_name: t for t in all_.stored if t.schema == HISTORY_SCHEMA}
+        bare = {table.full_name: table.name for table in all_}
+        if name in histories:
+            catalog = Catalog((histories[name],))
+        else:
+            catalog = all_.only([bare.get(name, name)])
     elif every:
         catalog = catalog.every
     if warehouse is None:

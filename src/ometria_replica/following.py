@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings
     from ometria_replica.ometria.account_source import AccountSource
     from ometria_replica.run_context import RunContext
+    from ometria_replica.run_results import Results
     from ometria_replica.table_reads import TableRead
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -26,7 +27,11 @@ READ_EVERY = timedelta(days=1)
 
 
 def note_deletion_requests(
-    run: RunContext, warehouse: Warehouse, account: AccountSettings, source: AccountSource
+    run: RunContext,
+    results: Results,
+    warehouse: Warehouse,
+    account: AccountSettings,
+    source: AccountSource,
 ) -> None:
     """
     Read and note the deletion requests of an account that follows erasures, once a day.
@@ -36,10 +41,11 @@ def note_deletion_requests(
     """
     if not account.follow_erasures or account.api_key is None or warehouse.sessions.dry_run:
         return
-    read_at = warehouse.deletion_requests.read_at(account.source_id)
+    source_id, call = account.source_id, run.threads.call
+    read_at = call(partial(warehouse.deletion_requests.read_at, source_id))
     if read_at is not None and timedelta() <= run.started_at - read_at < READ_EVERY:
         return
-    progress = TableProgress(run, account, DELETION_REQUESTS.name)
+    progress = TableProgress(run, results, account, DELETION_REQUESTS.name)
     requests: list[DeletionRequest] = []
     with progress.reported(lambda: source.requests, lambda: source.rate_limited):
         try:
@@ -47,7 +53,8 @@ def note_deletion_requests(
         except (AccessDenied, UnexpectedResponse) as error:
             progress.warn(f"they could not be read: {error}")
         progress.count(records=len(requests))
-        warehouse.deletion_requests.note(account.source_id, requests, run.started_at, run.run_id)
+        note = warehouse.deletion_requests.note
+        call(partial(note, source_id, requests, run.started_at, run.run_id))
 
 
 def forget_replaced(read: TableRead, batch: Batch) -> None:

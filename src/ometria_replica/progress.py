@@ -43,37 +43,54 @@ def watching() -> Iterator[Progress]:
 
 
 class _Bars:
-    """One bar for each table. Without a known total, the bar moves back and forth."""
+    """
+    One bar for each table. Without a known total, the bar moves back and forth.
+
+    Several tables may be under way: those of accounts that are read at the same time.
+    """
 
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
-        self._task: TaskID | None = None
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._totals: dict[TaskID, int | None] = {}
 
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
-        self._task = self._bars.add_task(
+        self._make_room()
+        task = self._bars.add_task(
             f"{source_id} {table}", total=total, records="0", requests="", unit=unit
         )
+        self._tasks[source_id, table], self._totals[task] = task, total
 
-    def advance(self, records: int, requests: int, done: int) -> None:
-        if self._task is not None:
-            self._bars.update(
-                self._task, completed=done, records=f"{records:,}", requests=_requests(requests)
-            )
+    def advance(self, source_id: str, table: str, records: int, requests: int, done: int) -> None:
+        self._bars.update(
+            self._tasks[source_id, table],
+            completed=done,
+            records=f"{records:,}",
+            requests=_requests(requests),
+        )
 
     def finish(self, report: TableReport) -> None:
-        if self._task is None:  # It failed before it started.
+        task = self._tasks.pop((report.source_id, report.table), None)
+        if task is None:  # It failed before it started.
             return
-        total = self._bars.tasks[-1].total
+        total = self._totals[task]
         done = total if total is not None and not report.error else max(report.records, 1)
         self._bars.update(
-            self._task,
+            task,
             total=done if not report.error else total,
             completed=done,
             records=f"{report.records:,}",
             requests=_requests(report.requests),
         )
-        self._bars.stop_task(self._task)
-        self._task = None
+        self._bars.stop_task(task)
+
+    def _make_room(self) -> None:
+        """Hide bars of tables that are done, the oldest first, where the terminal is full."""
+        shown = [task.id for task in self._bars.tasks if task.visible]
+        done = [task for task in shown if task not in self._tasks.values()]
+        surplus = len(shown) + 1 - self._bars.console.height
+        for task in done[: max(0, surplus)]:
+            self._bars.update(task, visible=False)
 
 
 class _Lines:
@@ -82,7 +99,7 @@ class _Lines:
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
         pass
 
-    def advance(self, records: int, requests: int, done: int) -> None:
+    def advance(self, source_id: str, table: str, records: int, requests: int, done: int) -> None:
         pass
 
     def finish(self, report: TableReport) -> None:

@@ -12,7 +12,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.rewriting import RowRewriting
+from ometria_replica.warehouse.history_rewriting import HistoryRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -107,7 +107,7 @@ class _Rehash:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
-        rewriting = RowRewriting(self.warehouse.sessions, self.warehouse.connection)
+        rewriting = HistoryRewriting(self.warehouse.sessions, self.warehouse.connection)
         prepared: list[Rewritten] = []
         for table in tables:
             if not problems[table.name]:
@@ -131,7 +131,7 @@ class _Rehash:
                 " export still have them."
                 for table in to_reload
             )
-        return list(self._write(rewriting, prepared, to_reload, wanted, lease))
+        return list(self._write(rewriting, prepared, to_reload, (wanted, noted), lease))
 
     def _is_held(self, table: Table, changed: Container[str]) -> bool:
         """Whether a table is one of those *changed*, and exists: one that is off may do."""
@@ -141,21 +141,25 @@ class _Rehash:
 
     def _write(
         self,
-        rewriting: RowRewriting,
+        rewriting: HistoryRewriting,
         prepared: Iterable[Rewritten],
         to_reload: Iterable[Table],
-        wanted: Owner,
+        change: tuple[Owner, frozenset[ColumnTreatment]],
         lease: Callable[[], Lease],
     ) -> Iterator[Rehashed]:
-        source_id = self.account.source_id
+        source_id, (wanted, noted) = self.account.source_id, change
         with self.warehouse.sessions.writing("rewriting rows", "the rewritten rows"):
             self.warehouse.leases.renew(lease())  # To read the rows may have taken long.
             for found in prepared:
-                rewriting.write(found, source_id, lease().run_id, self.now)
+                run_id = lease().run_id
+                rewriting.write(found, source_id, run_id, self.now)
+                stored = privacy.as_noted(found.table, noted)
+                rewriting.rewrite(stored, found.table, source_id, run_id, self.now)
                 yield Rehashed(source_id, found.table.name, found.rows, found.merged)
             for table in to_reload:
                 rows = self.warehouse.count(table, Selection(source_id))
                 rewriting.remove(table, source_id, self.now)
+                rewriting.remove_history(table, source_id)
                 yield Rehashed(source_id, table.name, rows, removed=True)
             self.warehouse.treatments.note(wanted, self.now)
             self.warehouse.leases.renew(lease())

@@ -7,21 +7,19 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import UTC, date
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy, retention
 from ometria_replica.batch import Owner
-from ometria_replica.batching import parts_inside
+from ometria_replica.batching import ReadAhead, parts_inside
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     AccessDenied,
-    ConfigError,
     NotEnoughMemory,
     NotFound,
     OmetriaError,
@@ -34,33 +32,50 @@ from ometria_replica.following import (
     note_deletion_requests,
 )
 from ometria_replica.local_duckdb import translating
-from ometria_replica.mapping import Staging
+from ometria_replica.log_names import logging_for
+from ometria_replica.mapping import Staging, forget_keys
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
+from ometria_replica.ometria.export import FILES_AHEAD
+from ometria_replica.reading_threads import OneThread, ReadingThreads
+from ometria_replica.run_checks import (
+    has_both,
+    not_kept,
+    reachable,
+    refuse_contradictions,
+    refuse_future,
+    refuse_what_is_not_kept,
+    refuse_what_is_not_set,
+)
 from ometria_replica.run_context import (
     LEASE,
     NoProgress,
     Progress,
     RunContext,
+    ToldProgress,
     Window,
     utc_now,
 )
-from ometria_replica.run_endings import finish, is_of_a_library, leased, recorded_if_stopped
+from ometria_replica.run_endings import finish, leased, recorded_if_stopped
+from ometria_replica.run_results import Results, joined_results
 from ometria_replica.schema import Feed, Inside, Newest
+from ometria_replica.stopping import is_of_a_library
 from ometria_replica.table_reads import TableRead, api_batches, export_batches
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
 
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.batch import Batch
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
+    from ometria_replica.reading_threads import Threads
     from ometria_replica.report import RunReport
     from ometria_replica.run_context import Fetch
     from ometria_replica.schema import Table
+    from ometria_replica.suppressions import Suppressions
     from ometria_replica.table_reads import Pending
     from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -106,16 +121,15 @@ def sync(
     catalog = catalog.of(config.accounts)
     chosen = catalog.read_with(tables)
     window = Window(full, detect_deletes, since, until)
-    _refuse_contradictions(window)
-    _refuse_what_is_not_set(config, catalog, tables)
+    refuse_contradictions(window)
+    refuse_what_is_not_set(config, catalog, tables)
     window = replace(window, since=reachable(since), until=reachable(until))
-    limits = config.warehouse.limits
-    run = RunContext(clock(), window, clock, progress or NoProgress(), fetch, limits.temp_directory)
-    run.several = len(config.accounts) > 1
-    refuse_future(since, run.started_at)
-    _refuse_what_is_not_kept(config, chosen, window, run.started_at)
+    limits, now = config.warehouse.limits, clock()
+    refuse_future(since, now)
+    refuse_what_is_not_kept(config, chosen, window, now)
+    general = Results()
     if warning := file_name_warning(config.warehouse.url, catalog):
-        run.warnings.append(warning)
+        general.warnings.append(warning)
     with open_warehouse(
         config.warehouse.url,
         catalog=catalog,
@@ -123,74 +137,196 @@ def sync(
         storage_version=config.warehouse.duckdb_storage_version,
         limits=limits,
     ) as warehouse:
+        threads = _threads(config, chosen)
+        run = RunContext(
+            started_at=now,
+            window=window,
+            clock=clock,
+            progress=ToldProgress(progress or NoProgress(), threads),
+            threads=threads,
+            fetch=fetch,
+            temp_directory=limits.temp_directory,
+            several=len(config.accounts) > 1,
+            table_names=[table.name for table in chosen.in_reading_order],
+            ahead=ReadAhead(warehouse.batch_size),
+            files_ahead=max(1, FILES_AHEAD // min(config.parallel_accounts, len(config.accounts))),
+        )
         place = masked(config.warehouse.url)
-        with recorded_if_stopped(run, warehouse, place):
+        replicas = [
+            AccountReplication(run, warehouse, account, chosen, catalog, place)
+            for account in config.accounts
+        ]
+        results = [general, *(each.results for each in replicas)]
+        with recorded_if_stopped(run, results, warehouse, place):
             for account in config.accounts:
-                found = warehouse.prepare(owner_of(account, catalog), run.clock())
-                run.warnings += [warning for warning in found if warning not in run.warnings]
-            for account in config.accounts:
-                with (
-                    run.at(account.source_id),
-                    leased(run, warehouse, account, place) as may_write,
-                ):
+                for found in warehouse.prepare(owner_of(account, catalog), clock()):
+                    general.warn_once(found)
+            threads.work(each.replicate for each in replicas)
+        return finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+
+
+def _threads(config: Config, tables: Catalog) -> Threads:
+    """Choose the threads that read: none beside this one, if there is nothing to read at once."""
+    most = min(config.parallel_accounts, len(config.accounts))
+    at_once = most > 1 or (len(config.accounts) == 1 and has_both(config.accounts[0], tables))
+    if at_once and config.parallel_accounts > 1:
+        return ReadingThreads(most)
+    return OneThread()
+
+
+@dataclass(frozen=True)
+class AccountReplication:
+    """
+    One account of *run*, and the *results* of its tables.
+
+    *tables* are those to read, of *all_* that there are. It is done in a thread that reads: what
+    needs the warehouse is done in the thread that uses it.
+    """
+
+    run: RunContext
+    warehouse: Warehouse
+    account: AccountSettings
+    tables: Catalog
+    all_: Catalog
+    place: str
+    results: Results = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", Results(self.account.source_id))
+
+    def replicate(self) -> None:
+        """Replicate the account while its lease is held. What fails is no other account's."""
+        several, source_id = self.run.several, self.account.source_id
+        with logging_for(source_id) if several else nullcontext():
+            try:
+                with leased(
+                    self.run, self.results, self.warehouse, self.account, self.place
+                ) as may_write:
                     if may_write:
-                        _sync_account(run, warehouse, account, chosen, catalog)
-        return finish(run, warehouse, place, dry_run=dry_run)
+                        self._sync()
+            except ReplicaError as error:
+                if not several:
+                    raise
+                self.run.note(error, self.results)
+            finally:
+                for failure in self.results.all_errors if several else ():
+                    failure.source_id = source_id
 
+    def _sync(self) -> None:
+        with (
+            AccountSource(
+                self.account, self.run.started_at, self.all_, files_ahead=self.run.files_ahead
+            ) as source,
+            self.run.threads.stopping(source.cancel),
+        ):
+            with self._noted(self.results):
+                of_account = self.tables.for_account(self.account)
+                chosen = replace(
+                    of_account,
+                    tables=tuple(
+                        retention.retained(table, self.account, self.run.started_at)
+                        for table in of_account.in_reading_order
+                    ),
+                )
+                self._read(source, chosen)
+                self.results.join_parts()
+                if not self.results.is_broken:
+                    self._note_refusals()
+                    self._follow(source, chosen)
+            warnings = [self.run.naming(self.account.source_id, each) for each in source.warnings]
+            self.results.warnings += warnings
 
-def _sync_account(
-    run: RunContext, warehouse: Warehouse, account: AccountSettings, tables: Catalog, all_: Catalog
-) -> None:
-    with AccountSource(account, run.started_at, all_) as source:
-        try:
-            secret, every = privacy.secret_for(account), all_.every.as_set(account).tables
-            of_account = tables.for_account(account)
-            chosen = replace(
-                of_account,
-                tables=tuple(
-                    retention.retained(table, account, run.started_at)
-                    for table in of_account.in_reading_order
-                ),
-            )
-            suppressed = warehouse.suppressions.of(account.source_id, secret)
-            refusals: list[OmetriaError | None] = []
-            for table in chosen:
-                if isinstance(table.read, Inside):
-                    continue  # It is read with its parent.
-                if reason := setting_missing(account, table) or _not_kept(table, run.window):
-                    run.leave_out(account.source_id, table.name, reason)
-                    continue
-                if suppressed or account.follow_erasures:  # The table before may have added some.
-                    suppressed = warehouse.suppressions.of(account.source_id, secret)
+    def _read(self, source: AccountSource, chosen: Catalog) -> None:
+        """Read the tables, those of the feed at the same time as those of the API."""
+        suppressed = self._suppressions()
+        wanted = list(self._readable(chosen))
+        of_feed = [table for table in wanted if isinstance(table.read, Feed)]
+        of_api = [table for table in wanted if table not in of_feed]
+        read = partial(self._read_tables, source, chosen, suppressed)
+        if suppressed or self.account.follow_erasures or not (of_feed and of_api):
+            # What the API tells of erased people holds for the files too: so it is read first.
+            read(self.results, wanted)
+            return
+        of_the_feed = self.results.part()
+        self.run.threads.beside(
+            partial(read, self.results, of_api), partial(read, of_the_feed, of_feed)
+        )
+
+    def _readable(self, chosen: Catalog) -> Iterator[Table]:
+        for table in chosen:
+            if isinstance(table.read, Inside):
+                continue  # It is read with its parent.
+            reason = setting_missing(self.account, table) or not_kept(table, self.run.window)
+            if reason:
+                self.results.leave_out(table.name, reason)
+            else:
+                yield table
+
+    def _read_tables(
+        self,
+        source: AccountSource,
+        chosen: Catalog,
+        suppressed: Suppressions | None,
+        results: Results,
+        tables: Sequence[Table],
+    ) -> None:
+        every = self.all_.every.as_set(self.account).tables
+        with self._noted(results):
+            for table in tables:
+                if suppressed or self.account.follow_erasures:  # The last one may have added some.
+                    suppressed = self._suppressions()
                 left, *inside = (
                     replace(each, suppressions=suppressed)
                     for each in (table, *chosen.inside(table))
                 )
-                read = TableRead(run, warehouse, account, source, left, every, tuple(inside))
-                with step(f"table {table.name}"), _going_on(run):
-                    refusals.append(sync_table(read))
-            if refusals and None not in refusals:  # Of the key, and not of a table or two.
-                run.errors += [each for each in refusals if each][:1]
-            with _going_on(run):
-                note_deletion_requests(run, warehouse, account, source)
-            lease = partial(run.lease, account.source_id)
-            for table, rows in warehouse.expiry.remove(chosen, lease, run.clock()):
-                run.add_expired(account.source_id, table.name, rows)
-            forget_what_is_left(warehouse, account)
+                read = TableRead(
+                    self.run,
+                    results,
+                    self.warehouse,
+                    self.account,
+                    source,
+                    left,
+                    every,
+                    tuple(inside),
+                )
+                with step(f"table {table.name}"), _going_on(results):
+                    results.refusals.append(sync_table(read))
+
+    def _note_refusals(self) -> None:
+        """Note an error if all tables were refused: then it is of the key."""
+        refusals = [each for each in self.results.refusals if each is not None]
+        if len(refusals) == len(self.results.refusals):
+            self.results.errors += refusals[:1]
+
+    def _suppressions(self) -> Suppressions | None:
+        of, secret = self.warehouse.suppressions.of, privacy.secret_for(self.account)
+        return self.run.threads.call(partial(of, self.account.source_id, secret))
+
+    def _follow(self, source: AccountSource, chosen: Catalog) -> None:
+        """Do what follows the reading: note requests, remove what is too old and what is left."""
+        run, call = self.run, self.run.threads.call
+        with _going_on(self.results):
+            note_deletion_requests(run, self.results, self.warehouse, self.account, source)
+        lease = partial(run.lease, self.account.source_id)
+        removed = self.warehouse.expiry.remove(chosen, lease, run.clock())
+        while (step_done := call(partial(next, removed, None))) is not None:
+            table, rows = step_done
+            self.results.add_expired(table.name, rows)
+        call(partial(forget_what_is_left, self.warehouse, self.account))
+
+    @contextmanager
+    def _noted(self, results: Results) -> Iterator[None]:
+        """Note what ends the reading of the account, unless it ends the run."""
+        try:
+            yield
         except ReplicaError as error:
-            run.errors.append(error)  # Without a warehouse or a disk, no table can be read.
+            self.run.note(error, results)  # Without a warehouse or a disk, no table can be read.
+            results.is_broken = True
         except BaseException as error:
             if not is_of_a_library(error):
                 raise
-            run.bugs.append(error)  # The other accounts may well be read.
-        run.warnings += [run.naming(account.source_id, each) for each in source.warnings]
-
-
-def _not_kept(table: Table, window: Window) -> str | None:
-    """Say that none of the days that are asked for is kept; None if one is."""
-    if window.until is None or window.until >= retention.oldest_day(table, window.until):
-        return None
-    return "retain keeps none of these days"
+            results.bugs.append(error)  # The other accounts may well be read.
+            results.is_broken = True
 
 
 def sync_table(read: TableRead) -> OmetriaError | None:
@@ -205,17 +341,19 @@ def sync_table(read: TableRead) -> OmetriaError | None:
         for inside in reversed(read.progress_inside.values()):
             reports.enter_context(inside.reported(lambda: 0))
         reports.enter_context(
-            read.progress.reported(lambda: read.source.requests, lambda: read.source.rate_limited)
+            read.progress.reported(lambda: read.requests, lambda: read.rate_limited)
         )
         try:
             for pending in batches(read):
-                _load(read, pending)
+                read.run.threads.call(partial(_load, read, pending))
         except (AccessDenied, NotFound) as error:
             names = {each.name for each in (read.table, *read.inside)}
             if not read.table.optional or names & set(read.account.require):
                 raise
             read.progress.warn(f"it could not be read: {error}")
             return error
+        source_id, name = read.account.source_id, read.table.name
+        read.ask(lambda warehouse: forget_keys(warehouse.connection, source_id, name))
         if missed:
             _warn_if_missed(read)
     return None
@@ -275,7 +413,7 @@ def stage(
 
 
 @contextmanager
-def _going_on(run: RunContext) -> Iterator[None]:
+def _going_on(results: Results) -> Iterator[None]:
     """
     Note that Ometria refused or failed a table, and go on: the next may well be read.
 
@@ -284,92 +422,15 @@ def _going_on(run: RunContext) -> Iterator[None]:
     try:
         yield
     except OmetriaError as error:
-        run.errors.append(error)
+        results.errors.append(error)
 
 
 def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
     """Return the account as the warehouse knows it: its source, its keys, its columns."""
-    treatments = privacy.treatments_of(catalog.every.as_set(account))
-    return Owner(account.account_id, account.source_id, account.wide_keys, treatments)
-
-
-def _refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
-    """Raise ConfigError if no account can read a named table, or one lacks what it requires."""
-    missing = {
-        (account.source_id, table.name): setting_missing(account, table)
-        for account in config.accounts
-        for table in catalog
-    }
-    problems = [
-        f"{name}: cannot be read: {missing[config.accounts[0].source_id, name]}."
-        for name in named
-        if all(missing[account.source_id, name] for account in config.accounts)
-    ]
-    problems += [
-        f"{table.name}: required for '{account.source_id}', but {reason}."
-        for account in config.accounts
-        for table in (catalog.of([account]).only(account.require) if account.require else ())
-        if (reason := missing[account.source_id, table.name])
-    ]
-    problems += [
-        f"{account.source_id}: {problem}"
-        for account in config.accounts
-        for problem in (
-            *privacy.problems(catalog.every, account),
-            *privacy.problems_inside(catalog.for_account(account)),
-            *catalog.of([account]).problems(),
-            *retention.problems(catalog.every, account),
-        )
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _refuse_what_is_not_kept(
-    config: Config, tables: Catalog, window: Window, now: datetime
-) -> None:
-    """
-    Raise ConfigError if *window* begins before anything that is kept of any table.
-
-    If others of the tables keep rows for longer, what is asked for can be done of these, and the
-    read of the rest begins with what is kept: to refuse it would lose the others too.
-    """
-    first = window.since or window.until
-    if first is None:
-        return
-    kept = {
-        (account.source_id, table.name): retention.oldest_day(
-            retention.retained(table, account, now), first
-        )
-        for account in config.accounts
-        for table in tables
-        if setting_missing(account, table) is None
-    }
-    if kept and all(first < day for day in kept.values()):
-        raise ConfigError(
-            f"{first} is before what retain keeps of {name} of '{source_id}': it keeps rows from"
-            f" {day} on, and would remove older ones. Begin on that day, or change the setting."
-            for (source_id, name), day in kept.items()
-        )
-
-
-def refuse_future(since: date | None, now: datetime) -> None:
-    """Raise ConfigError for a day from which on nothing can have happened yet."""
-    today = now.astimezone(UTC).date()
-    if since is not None and since > today:
-        raise ConfigError(f"{since} is in the future: today is {today} in UTC. Check the year.")
-
-
-def reachable(day: date | None) -> date | None:
-    """Limit a day to times before and after which there is a margin for look-backs."""
-    return None if day is None else min(max(day, date(1970, 1, 1)), date(9000, 1, 1))
-
-
-def _refuse_contradictions(window: Window) -> None:
-    if window.is_partial and (window.full or window.detect_deletes):
-        raise ConfigError(
-            "--since and --until read a part of a table, --full and --detect-deletes all of it."
-            " Leave out one or the other."
-        )
-    if window.since and window.until and window.since > window.until:
-        raise ConfigError(f"The first day, {window.since}, is after the last one, {window.until}.")
+    return Owner(
+        account.account_id,
+        account.source_id,
+        account.wide_keys,
+        privacy.treatments_of(catalog.every.as_set(account)),
+        frozenset(table.name for table in catalog.for_account(account) if table.keeps_history),
+    )

@@ -43,6 +43,7 @@ class TableReport:
     records are of people who were erased, and were left out; *erased* rows, of any table, are of
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
+    *versions_opened* and *versions_closed* count those of the table's history.
     *continued_after* is the number of records that an interrupted run had read before, if this
     run continued it. *remarks* are what else a reader may want to know. *error* is None if the
     table was read to its end.
@@ -69,6 +70,8 @@ class TableReport:
     erased: int = 0
     too_old: int = 0
     expired: int = 0
+    versions_opened: int = 0
+    versions_closed: int = 0
     continued_after: int = 0
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -257,6 +260,9 @@ def _table_remarks(table: TableReport, removed: str) -> Iterable[str]:
     elif table.removed:
         rows = counted(table.removed, "row")
         yield f"{rows} that no record has any longer {removed}."
+    if table.versions_opened or table.versions_closed:
+        opened = counted(table.versions_opened, "version")
+        yield f"{opened} began in the history, and {table.versions_closed:,} ended."
     yield from _left_out(table, removed)
     if table.nuls_removed:
         texts = counted(table.nuls_removed, "text")

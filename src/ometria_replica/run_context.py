@@ -9,12 +9,16 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.batch import Lease, Run
-from ometria_replica.errors import ReplicaError, WarehouseError
-from ometria_replica.log_names import logging_for
+from ometria_replica.batching import ReadAhead
+from ometria_replica.errors import Busy, ReplicaError, WarehouseError
+from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.report import RunReport, TableReport
+from ometria_replica.run_results import in_order
+from ometria_replica.schema import HISTORY_SCHEMA
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
@@ -26,8 +30,10 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings
     from ometria_replica.mapping import Staged
     from ometria_replica.read_position import InterruptedRead
+    from ometria_replica.reading_threads import Threads
     from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.report import Outcome
+    from ometria_replica.run_results import Results
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -43,13 +49,17 @@ LEASE = timedelta(minutes=30)
 
 
 class Progress(Protocol):
-    """Receives the progress of a run."""
+    """
+    Receives the progress of a run, in the thread that runs it.
+
+    Several tables may be under way: each is known by its source and its name.
+    """
 
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
         """Begin a table: *total* of *unit* to do, None if that is not known."""
 
-    def advance(self, records: int, requests: int, done: int) -> None:
-        """Set the records and requests so far, and the units done."""
+    def advance(self, source_id: str, table: str, records: int, requests: int, done: int) -> None:
+        """Set the records and requests of a table so far, and the units done."""
 
     def finish(self, report: TableReport) -> None:
         """End a table."""
@@ -61,11 +71,31 @@ class NoProgress:
     def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
         """Report nothing."""
 
-    def advance(self, records: int, requests: int, done: int) -> None:
+    def advance(self, source_id: str, table: str, records: int, requests: int, done: int) -> None:
         """Report nothing."""
 
     def finish(self, report: TableReport) -> None:
         """Report nothing."""
+
+
+@dataclass(frozen=True)
+class ToldProgress:
+    """Passes on to *progress* what several threads report, in the one thread of *threads*."""
+
+    progress: Progress
+    threads: Threads
+
+    def start(self, source_id: str, table: str, total: int | None, unit: str) -> None:
+        """Begin a table."""
+        self.threads.tell(partial(self.progress.start, source_id, table, total, unit))
+
+    def advance(self, source_id: str, table: str, records: int, requests: int, done: int) -> None:
+        """Set how far a table is."""
+        self.threads.tell(partial(self.progress.advance, source_id, table, records, requests, done))
+
+    def finish(self, report: TableReport) -> None:
+        """End a table."""
+        self.threads.tell(partial(self.progress.finish, report))
 
 
 class Fetch(Protocol):
@@ -107,81 +137,55 @@ def new_id(now: datetime) -> str:
     return f"{now:{RUN_TIME}}-{secrets.token_hex(3)}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunContext:
     """
-    State shared by all tables of a run, and their results so far. *fetch* as in sync().
+    State shared by all tables of a run; their results are beside it. *fetch* as in sync().
 
-    If *several* accounts are read, then log lines, warnings and errors name theirs. Temporary
-    files go to *temp_directory*, None for the system's own.
+    If there are *several* accounts, then log lines, warnings and errors name theirs. Temporary
+    files go to *temp_directory*, None for the system's own. *threads* are those in which accounts
+    are read, and *table_names* the tables in the order of the report. *ahead* limits what all
+    threads together have read and not loaded, *files_ahead* the files that each downloads.
+    *leases* are those that are held, by source. *refusals* of the warehouse are in the order of
+    time: after the first, others may only follow from it.
     """
 
     started_at: datetime
     window: Window
     clock: Callable[[], datetime]
     progress: Progress
+    threads: Threads
     fetch: Fetch | None = None
     temp_directory: str | None = None
-    tables: list[TableReport] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    not_read: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    errors: list[ReplicaError] = field(default_factory=list)
     several: bool = False
-    bugs: list[BaseException] = field(default_factory=list)
+    table_names: Sequence[str] = ()
+    ahead: ReadAhead = field(default_factory=ReadAhead)
+    files_ahead: int = FILES_AHEAD
     run_id: str = field(init=False)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    refusals: list[WarehouseError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.run_id = new_id(self.started_at)
+        object.__setattr__(self, "run_id", new_id(self.started_at))
 
     def lease(self, source_id: str) -> Lease:
         """Make a lease of a source that ends a while from now."""
         return Lease.of_this_process(source_id, self.run_id, self.clock() + LEASE)
 
-    def leave_out(self, source_id: str, table_name: str, reason: str) -> None:
-        """Note that a table is not read."""
-        self.not_read.setdefault((source_id, reason), []).append(table_name)
-
-    def add_expired(self, source_id: str, table_name: str, rows: int) -> None:
-        """Count rows that were removed for their age, also of a table that was not read."""
-        for place, report in enumerate(self.tables):
-            if (report.source_id, report.table) == (source_id, table_name):
-                self.tables[place] = replace(report, expired=report.expired + rows)
-                return
-        self.tables.append(TableReport(source_id, table_name, expired=rows))
-
-    @contextmanager
-    def at(self, source_id: str) -> Iterator[None]:
-        """Let log lines and errors of the block name the account, if the run has several."""
-        if not self.several:
-            yield
-            return
-        before = len(self.errors)
-        try:
-            with logging_for(source_id):
-                yield
-        except ReplicaError as error:
-            error.source_id = source_id
-            raise
-        finally:
-            for failure in self.errors[before:]:
-                failure.source_id = source_id
+    def note(self, error: ReplicaError, results: Results) -> None:
+        """Note an error, and whether the warehouse refused something."""
+        results.errors.append(error)
+        if isinstance(error, WarehouseError) and not isinstance(error, Busy):
+            self.refusals.append(error)
 
     def naming(self, source_id: str, text: str) -> str:
         """Put the name of the account in front of *text*, if the run has several."""
         return f"{source_id}: {text}" if self.several else text
 
-    @contextmanager
-    def after_failure(self) -> Iterator[None]:
-        """Report why the warehouse failed first, and not that it fails again in the block."""
-        try:
-            yield
-        except WarehouseError as error:
-            if not any(isinstance(earlier, WarehouseError) for earlier in self.errors):
-                raise
-            logger.info("%s", error)
-
-    def report(self, warehouse: str, outcome: Outcome, reason: str | None = None) -> RunReport:
-        """Report the results of the tables, and why the run did not go through."""
+    def report(
+        self, results: Results, warehouse: str, outcome: Outcome, reason: str | None = None
+    ) -> RunReport:
+        """Report the results of all accounts, and why the run did not go through."""
         return RunReport(
             run_id=self.run_id,
             version=__version__,
@@ -189,12 +193,9 @@ class RunContext:
             started_at=self.started_at,
             finished_at=self.clock(),
             outcome=outcome,
-            tables=tuple(self.tables),
-            warnings=tuple(self.warnings),
-            not_read=tuple(
-                f"{', '.join(tables)} of {source_id}: {reason}"
-                for (source_id, reason), tables in self.not_read.items()
-            ),
+            tables=in_order(results.tables, self.table_names),
+            warnings=tuple(results.warnings),
+            not_read=tuple(results.left_out()),
             reason=reason,
         )
 
@@ -243,9 +244,12 @@ def unended(lease: Lease, warehouse: str) -> Run | None:
 class TableProgress:
     """Counts what a run does to one table of one account."""
 
-    def __init__(self, run: RunContext, account: AccountSettings, table_name: str) -> None:
+    def __init__(
+        self, run: RunContext, results: Results, account: AccountSettings, table_name: str
+    ) -> None:
         self.report = TableReport(account.source_id, table_name)
         self._run = run
+        self._results = results
         self._account = account
 
     @contextmanager
@@ -271,7 +275,7 @@ class TableProgress:
                 requests=requests() - before,
                 rate_limited=rate_limited() - limited,
             )
-            self._run.tables.append(self.report)
+            self._results.tables.append(self.report)
             self._run.progress.finish(self.report)
 
     def count(self, **counts: int) -> None:
@@ -288,7 +292,11 @@ class TableProgress:
         """Add a warning to the run's report."""
         table = self.report.table
         place = f"{self.report.source_id} {table}" if self._run.several else table
-        self._run.warnings.append(f"{place}: {text}")
+        self._results.warnings.append(f"{place}: {text}")
+
+    def _add_versions(self, history: Loaded | None) -> None:
+        if history:
+            self.count(versions_opened=history.inserted, versions_closed=history.updated)
 
     @property
     def _more_ids(self) -> str:
@@ -319,8 +327,9 @@ class TableProgress:
             suppressed=staged.suppressed,
             too_old=staged.too_old,
         )
-        if staged.joined_ids and self._more_ids not in self._run.warnings:
-            self._run.warnings.append(self._more_ids)
+        self._add_versions(loaded.parts.get(f"{HISTORY_SCHEMA}.{self.report.table}"))
+        if staged.joined_ids:
+            self._results.warn_once(self._more_ids)
         if loaded.removal_refused:
             self.warn(
                 f"{loaded.deleted_upstream:,} rows were not found in Ometria, more than"

@@ -4,71 +4,105 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import TRY_AGAIN_LATER, Busy, ReplicaError, WarehouseError
 from ometria_replica.run_context import history_of, unended
-from ometria_replica.stopping import Stopped
+from ometria_replica.run_results import joined_results
+from ometria_replica.stopping import Cancelled, Stopped, is_of_a_library
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from ometria_replica.batch import Lease
     from ometria_replica.config import AccountSettings
     from ometria_replica.report import Outcome, RunReport
     from ometria_replica.run_context import RunContext
+    from ometria_replica.run_results import Results
     from ometria_replica.warehouse.warehouse import Warehouse
 
 
 @contextmanager
-def recorded_if_stopped(run: RunContext, warehouse: Warehouse, place: str) -> Iterator[None]:
-    """Record in the history that a signal, or a bug of the program, ends the run."""
+def recorded_if_stopped(
+    run: RunContext, results: Sequence[Results], warehouse: Warehouse, place: str
+) -> Iterator[None]:
+    """Release leases, and record in the history that a signal, or a bug, ends the run."""
     try:
         yield
-    except ReplicaError:
-        raise  # The warehouse refuses: it can hold no history.
     except BaseException as error:
-        outcome: Outcome = "failed" if is_of_a_library(error) else "stopped"
-        report = run.report(place, outcome, _why_stopped(error))
         with suppress(WarehouseError):  # The first failure is the one to report.
+            for lease in tuple(run.leases.values()):
+                _release(run, warehouse, lease)
+        if isinstance(error, ReplicaError):
+            raise  # The warehouse refuses: it can hold no history.
+        outcome: Outcome = "failed" if is_of_a_library(error) else "stopped"
+        report = run.report(joined_results(results), place, outcome, _why_stopped(error))
+        with suppress(WarehouseError):
             warehouse.state.record(history_of(report), may_be_known=True)
         raise
 
 
 @contextmanager
 def leased(
-    run: RunContext, warehouse: Warehouse, account: AccountSettings, place: str
+    run: RunContext,
+    results: Results,
+    warehouse: Warehouse,
+    account: AccountSettings,
+    place: str,
 ) -> Iterator[bool]:
     """Hold the account's lease; yield False if another run has it, and note that."""
     lease = run.lease(account.source_id)
     try:
-        for ended in warehouse.leases.acquire(lease, run.clock()):
-            if (history := unended(ended, place)) is not None:
-                warehouse.state.record_unended(history)
+        run.threads.call(partial(_acquire, run, warehouse, lease, place))
     except Busy as error:
-        run.errors.append(error)  # The other accounts may well be free.
+        results.errors.append(error)  # The other accounts may well be free.
         yield False
         return
+    release = partial(_release, run, warehouse, lease)
     try:
         yield True
     except BaseException:
-        with suppress(WarehouseError):  # The first failure is the one to report.
-            warehouse.leases.release(lease)
+        with suppress(WarehouseError, Cancelled):  # The first failure is the one to report.
+            run.threads.call(release)
         raise
-    with run.after_failure():
-        warehouse.leases.release(lease)
+    with results.after_failure():
+        run.threads.call(release)
 
 
-def finish(run: RunContext, warehouse: Warehouse, place: str, *, dry_run: bool) -> RunReport:
+def _acquire(run: RunContext, warehouse: Warehouse, lease: Lease, place: str) -> None:
+    """Acquire a lease. The run holds it from then on, also if it is stopped at that moment."""
+    run.leases[lease.source_id] = lease
+    try:
+        ended = warehouse.leases.acquire(lease, run.clock())
+    except ReplicaError:
+        del run.leases[lease.source_id]
+        raise
+    for each in ended:
+        if (history := unended(each, place)) is not None:
+            warehouse.state.record_unended(history)
+
+
+def _release(run: RunContext, warehouse: Warehouse, lease: Lease) -> None:
+    run.leases.pop(lease.source_id, None)
+    warehouse.leases.release(lease)
+
+
+def finish(
+    run: RunContext, results: Results, warehouse: Warehouse, place: str, *, dry_run: bool
+) -> RunReport:
     """Record the run in the history, and raise its worst error."""
-    outcome: Outcome = "failed" if run.errors or run.bugs else "dry run" if dry_run else "succeeded"
+    failed = results.errors or results.bugs
+    outcome: Outcome = "failed" if failed else "dry run" if dry_run else "succeeded"
     # The first that another run would not mend, if there is one.
-    worst = min(run.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
-    reason = _why_stopped(run.bugs[0]) if run.bugs else str(worst) if worst else None
-    report = run.report(place, outcome, reason)
-    lost = any(isinstance(error, Busy) for error in run.errors)  # Its lease, perhaps.
-    with run.after_failure():
+    worst = min(results.errors, key=lambda error: error.exit_code == TRY_AGAIN_LATER, default=None)
+    worst = run.refusals[0] if worst in run.refusals else worst
+    reason = _why_stopped(results.bugs[0]) if results.bugs else str(worst) if worst else None
+    report = run.report(results, place, outcome, reason)
+    lost = any(isinstance(error, Busy) for error in results.errors)  # Its lease, perhaps.
+    with results.after_failure():
         warehouse.state.record(history_of(report), may_be_known=lost)
-    for bug in run.bugs:
+    for bug in results.bugs:
         if isinstance(bug, Exception):
             raise bug
         failure = ReplicaError(
@@ -90,8 +124,3 @@ def _why_stopped(error: BaseException) -> str:
         case _ if is_of_a_library(error):  # Its message may quote personal data.
             return f"bug in ometria-replica: {type(error).__name__}"
     return f"stopped by {type(error).__name__}"
-
-
-def is_of_a_library(error: BaseException) -> bool:
-    """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
-    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DATA_SCHEMA = "ometria"
 """The schema of a table that names no other."""
 
+HISTORY_SCHEMA = "ometria_history"
+"""The schema of the tables that hold every version of a row."""
+
 STATE_SCHEMA = "ometria_replica"
 """The schema of the state."""
 
@@ -281,6 +284,7 @@ class Table:
     ``tables`` names them, and a run that is refused one goes on with a warning.
     *quotes_treated* says that a text of the table may quote an address that other tables of the
     account exclude or hash.
+    If it *keeps_history*, every version of a row is kept.
     """
 
     name: str
@@ -302,6 +306,7 @@ class Table:
     follows_erasures: bool = False
     lineage: tuple[Column, ...] = LINEAGE
     key: tuple[str, ...] = ROW_KEY
+    keeps_history: bool = False
     optional: bool = False
     quotes_treated: bool = False
 
@@ -309,6 +314,11 @@ class Table:
     def full_name(self) -> str:
         """The name with its schema: ``ometria.profiles``."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def label(self) -> str:
+        """The name, with the schema if the table holds versions of another."""
+        return self.full_name if self.schema == HISTORY_SCHEMA else self.name
 
     @property
     def sample_columns(self) -> tuple[str, ...]:

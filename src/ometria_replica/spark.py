@@ -113,7 +113,7 @@ def backfill(
     limits = replace(of_driver, memory_limit=memory or of_driver.memory_limit or MEMORY, threads=1)
     with _Cluster(spark, folder, at_once, limits).running() as cluster:
         return sync(
-            replace(config, accounts=accounts),
+            replace(config, accounts=accounts, parallel_accounts=1),  # The executors are.
             FEED_TABLES,
             full=full,
             since=since,

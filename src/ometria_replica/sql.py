@@ -30,6 +30,9 @@ DIALECT = Dialect(name=quoted, moment=lambda at: f"TIMESTAMPTZ '{at.isoformat()}
 """How DuckDB and PostgreSQL write names and values."""
 
 
+NO_TIME = "CAST(NULL AS TIMESTAMPTZ)"
+
+
 def condition(selection: Selection) -> str:
     """Write a selection for DuckDB and PostgreSQL, which need no parameters for it."""
     return to_sql(selection, DIALECT).text
@@ -84,9 +87,18 @@ def qualified(table: Table | StateTable, catalog: str | None = None) -> str:
     return ".".join(quoted(part) for part in (catalog, schema_of(table), table.name) if part)
 
 
-def same_contents(table: Table, staged: str, row: str) -> str:
-    """Compare a staged row with a row of the table by their fields, without the stamps."""
-    return " AND ".join(f"({same_column(column, staged, row)})" for column in table.contents)
+def same_contents(table: Table, staged: str, row: str, *, has_stamps: bool = True) -> str:
+    """
+    Compare a staged row with a row of the table by their fields, without the stamps.
+
+    A staged row knows which of its values are stamps. Without *has_stamps* it is no staged row, and
+    columns that can hold a stamp are left out.
+    """
+    return " AND ".join(
+        f"({same_column(column, staged, row)})"
+        for column in table.contents
+        if has_stamps or not column.stamp
+    )
 
 
 def same_column(column: Column, staged: str, row: str) -> str:

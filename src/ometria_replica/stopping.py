@@ -28,6 +28,15 @@ class Stopped(BaseException):
         super().__init__(number)
 
 
+class Cancelled(BaseException):
+    """The run ends, and this thread, which reads for it, is no longer needed."""
+
+
+def is_of_a_library(error: BaseException) -> bool:
+    """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
 @dataclass
 class _Request:
     """

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, TableState
 from ometria_replica.batching import (
@@ -22,13 +22,13 @@ from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
 from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
-from ometria_replica.schema import Growing
+from ometria_replica.schema import Feed, Growing
 from ometria_replica.selection import Selection
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ometria_replica.batch import WaitingFile
@@ -39,8 +39,11 @@ if TYPE_CHECKING:
     from ometria_replica.read_position import ReadPosition
     from ometria_replica.records import FeedObject, FetchedFile, Page
     from ometria_replica.run_context import RunContext, Window
+    from ometria_replica.run_results import Results
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
+
+Answer = TypeVar("Answer")
 
 TICK = timedelta(microseconds=1)
 
@@ -83,10 +86,12 @@ class TableRead:
     One table of one account, about to be read.
 
     *tables* are all of the account: what an erased person leaves may be in any of them. *inside*
-    are those of which rows are inside the records of *table*: they are read with it.
+    are those of which rows are inside the records of *table*: they are read with it. The thread
+    that reads may be another than the one that uses the *warehouse*: it has to :meth:`ask`.
     """
 
     run: RunContext
+    results: Results
     warehouse: Warehouse
     account: AccountSettings
     source: AccountSource
@@ -97,13 +102,37 @@ class TableRead:
     @cached_property
     def progress(self) -> TableProgress:
         """The counts of the table."""
-        return TableProgress(self.run, self.account, self.table.name)
+        return TableProgress(self.run, self.results, self.account, self.table.name)
+
+    def ask(self, question: Callable[[Warehouse], Answer]) -> Answer:
+        """Ask the warehouse, in the thread that uses it."""
+        return self.run.threads.call(lambda: question(self.warehouse))
+
+    def start(self, total: int | None, unit: str) -> None:
+        """Report that the table begins."""
+        self.run.progress.start(self.account.source_id, self.table.name, total, unit)
+
+    def advance(self, records: int, requests: int, done: int) -> None:
+        """Report how far the table is."""
+        name = self.table.name
+        self.run.progress.advance(self.account.source_id, name, records, requests, done)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent to the API so far; none for a feed, beside which others may be sent."""
+        return 0 if isinstance(self.table.read, Feed) else self.source.requests
+
+    @property
+    def rate_limited(self) -> int:
+        """Those of the requests that Ometria answered with 429."""
+        return 0 if isinstance(self.table.read, Feed) else self.source.rate_limited
 
     @cached_property
     def progress_inside(self) -> dict[str, TableProgress]:
         """The counts of the tables that are inside, by the full name of each."""
         return {
-            each.full_name: TableProgress(self.run, self.account, each.name) for each in self.inside
+            each.full_name: TableProgress(self.run, self.results, self.account, each.name)
+            for each in self.inside
         }
 
     @property
@@ -119,7 +148,13 @@ class TableRead:
 
     def state_of(self, table: Table) -> TableState:
         """Read the state of this table, or of one that is inside it."""
-        return self.warehouse.state.table_state(self.account.source_id, table.name)
+        source_id, name = self.account.source_id, table.name
+        return self.ask(lambda warehouse: warehouse.state.table_state(source_id, name))
+
+    def count_rows(self) -> int:
+        """Count the rows of the account in the table, now."""
+        selection = Selection(self.account.source_id)
+        return self.ask(lambda warehouse: warehouse.count(self.table, selection))
 
     def batch(self, synced_at: datetime) -> Batch:
         """Make a batch that moves no state."""
@@ -137,7 +172,7 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
 
     The others of a full read note how far it has come, so that the next run can continue it.
     """
-    source_id, window = read.account.source_id, read.window
+    window = read.window
     state, unread = _with_inside(read)
     is_full = window.full or _is_due_in_full(read, state)
     if unread and not is_full and not window.is_partial:
@@ -153,12 +188,11 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     reading = read.source.read(read.table, known_state, window.since, window.until)
     known = 0
     if reading.is_full and reading.total is None:
-        known = read.warehouse.count(read.table, Selection(source_id))
-    read.run.progress.start(
-        source_id, read.table.name, reading.total or known or None, reading.unit
-    )
+        known = read.count_rows()
+    read.start(reading.total or known or None, reading.unit)
     is_first = True
-    for pages, is_last in page_batches(_watched(read, reading), read.warehouse.batch_size):
+    size = read.warehouse.batch_size
+    for pages, is_last in page_batches(_watched(read, reading), size, read.run.ahead):
         batch = replace(read.batch(read.run.clock()), is_full=reading.is_full)
         if is_last:
             batch = _with_state(read, reading, batch)
@@ -253,7 +287,7 @@ def _credible_ends(read: TableRead, state: TableState) -> tuple[ReadPosition, ..
 
 def _rows(read: TableRead, state: TableState) -> int:
     """Count the records that were read, as far as the warehouse knows."""
-    rows = read.warehouse.count(read.table, Selection(read.account.source_id)) + state.rejects
+    rows = read.count_rows() + state.rejects
     return rows + (len(read.table.suppressions.hashes) if read.table.suppressions else 0)
 
 
@@ -273,7 +307,7 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
     for page in reading.pages():
         records += len(page.records)
         done = records if reading.unit == "records" else reading.done
-        read.run.progress.advance(records, read.source.requests - before, done)
+        read.advance(records, read.source.requests - before, done)
         yield page
 
 
@@ -317,10 +351,10 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
     if export.waiting:
         read.progress.remark(_too_young(export.waiting, export.settle_seconds))
     size = sum(file.size for file in files)
-    read.run.progress.start(read.account.source_id, read.table.name, size, "bytes")
+    read.start(size, "bytes")
     loaded_at, counter = state.loaded_at, _FileCounter(read, waiting, left=bool(export.waiting))
     with _fetched(read, files) as fetched:
-        for batch in file_batches(fetched, read.warehouse.batch_size):
+        for batch in file_batches(fetched, read.warehouse.batch_size, read.run.ahead):
             now = read.run.clock()
             # A row's file is known by its __synced_at: no two files have the same.
             first = max(now, loaded_at + TICK) if loaded_at else now
@@ -333,7 +367,8 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
             " warehouse.memory_limit (OMETRIA_MEMORY_LIMIT), or lower warehouse.threads, then run"
             " `ometria-replica rejects replay`."
         )
-    _note_listing(read, state, listed if start_after is None else None, counter)
+    whole = listed if start_after is None else None
+    read.ask(lambda _: _note_listing(read, state, whole, counter))
 
 
 def _note_listing(
@@ -443,7 +478,7 @@ class _FileCounter:
                 self.loaded += 1
             else:
                 self.read.progress.warn(f"{file.origin.name}: {reason}")
-        self.read.run.progress.advance(self.records, 0, self.size)
+        self.read.advance(self.records, 0, self.size)
 
     def _is_known(self, entry: FileLogEntry) -> bool:
         """Whether an earlier run has warned of the same."""
@@ -482,8 +517,9 @@ def _fetched(read: TableRead, files: Sequence[FeedObject]) -> Iterator[Iterator[
 
 
 def _waiting(read: TableRead, state: TableState) -> Mapping[str, WaitingFile]:
-    return read.warehouse.state.waiting_files(
-        read.account.source_id, read.table.name, state.retry_files
+    source_id, name = read.account.source_id, read.table.name
+    return read.ask(
+        lambda warehouse: warehouse.state.waiting_files(source_id, name, state.retry_files)
     )
 
 
@@ -494,7 +530,8 @@ def _list_after(read: TableRead, state: TableState, waiting: int) -> str | None:
     listed_at = state.listed.get(read.source.feed_name(read.table))
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
         return None
-    return read.warehouse.state.list_after(read.account.source_id, read.table.name, waiting)
+    source_id, name = read.account.source_id, read.table.name
+    return read.ask(lambda warehouse: warehouse.state.list_after(source_id, name, waiting))
 
 
 def _files_to_read(
@@ -507,7 +544,8 @@ def _files_to_read(
         return sorted(file for file in listed if first <= file.modified_at.date() <= last)
     if window.full:
         return sorted(listed)
-    files = read.warehouse.state.new_files(read.account.source_id, read.table.name, listed)
+    source_id, name = read.account.source_id, read.table.name
+    files = read.ask(lambda warehouse: warehouse.state.new_files(source_id, name, listed))
     now = read.run.started_at
     return sorted(file for file in files if not _has_to_wait(waiting.get(file.name), file, now))
 

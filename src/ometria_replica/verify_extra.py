@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from ometria_replica.batch import DeleteDetection
+from ometria_replica.batching import parts_inside
 from ometria_replica.errors import NotFound
-from ometria_replica.mapping import SEEN_KEYS, STAGED
+from ometria_replica.mapping import SEEN_KEYS, Staging
 from ometria_replica.schema import Pages
 from ometria_replica.selection import Selection
 from ometria_replica.verify_findings import GONE, MOST_ASKED, NEWER, REPAIRED
@@ -49,7 +50,7 @@ class ExtraRows:
         work, findings = self.work, self.work.findings
         source_id, table = work.read.account.source_id, work.read.table
         findings.add_rows(work.verification.rows(table, selection))
-        findings.add_extra()
+        findings.add_extra(may_be_blank=self.were_blanked())
         if table.events:
             self._explain_events()
         else:
@@ -57,6 +58,12 @@ class ExtraRows:
             self._explain_deleted()
         if work.repairs:
             self.repair()
+
+    def were_blanked(self) -> bool:
+        """Whether an erasure has left events without the person."""
+        read = self.work.read
+        receipts = read.warehouse.erasures.receipts(read.account.source_id)
+        return any(receipt.outcome == "blanked" for receipt in receipts)
 
     def explain_recent(self) -> None:
         """Explain rows that a run which is at work may have written."""
@@ -116,11 +123,18 @@ class ExtraRows:
     def _note_gone(self) -> None:
         """Do as the last batch of a full read does, which has found the records that are there."""
         read, findings, account = self.work.read, self.work.findings, self.work.read.account
+        staging = Staging(
+            read.warehouse.connection,
+            read.table,
+            account.account_id,
+            account.source_id,
+            read.inside,
+        )
+        staging.finish()  # Of no record: what was there has been loaded.
         findings.seen_keys(SEEN_KEYS)
-        read.warehouse.connection.execute(f"DELETE FROM {STAGED}")
         deletes = DeleteDetection(account.deletes == "remove", account.max_deleted_share)
         batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
-        loaded = read.warehouse.load(batch)
+        loaded = read.warehouse.load(replace(batch, parts=parts_inside(staging)))
         findings.explain_extra(REPAIRED if loaded.removed else GONE, "true")
         read.progress.count(deleted_upstream=loaded.deleted_upstream, removed=loaded.removed)
 

@@ -79,7 +79,7 @@ class FilesVerification(TableVerification):
                 done += len(some)
                 size += sum(file.origin.size for file in some)
                 read.progress.count(files=len(some))
-                read.run.progress.advance(self.findings.checked(), 0, size)
+                read.advance(self.findings.checked(), 0, size)
         self._explain_unlogged()
         self._look_for_extra_rows()
         self._explain_gone()
@@ -147,7 +147,7 @@ class FilesVerification(TableVerification):
             spans = tuple(Span(at, at) for at in self.times)
             selection = replace(selection, times=Times("__synced_at", spans))
         findings.add_rows(self.verification.rows(read.table, selection))
-        findings.add_extra()
+        findings.add_extra(may_be_blank=ExtraRows(self).were_blanked())
         log = self.listed.log
         findings.note_times(_READ, self.times)
         findings.note_times(_LOGGED, [known.loaded_at for known in log.values()])

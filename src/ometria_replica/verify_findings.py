@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ometria_replica.mapping import STAGED, literal, quoted
-from ometria_replica.schema import PerParent
+from ometria_replica.mapping import STAGED, literal
+from ometria_replica.verify_columns import RowExpressions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.schema import Column, Table
+    from ometria_replica.schema import Table
     from ometria_replica.warehouse.verification import Difference
 
 _READ, _BEFORE, _SHOWN, _FOUND, _ROWS = (
@@ -30,7 +30,10 @@ _SENT = "verify_sent"
 _COLUMNS = {
     _READ: "key VARCHAR, contents UBIGINT, kept BOOLEAN",
     _SHOWN: "parent VARCHAR, since TIMESTAMPTZ",
-    _ROWS: "key VARCHAR, id VARCHAR, moment TIMESTAMPTZ, loaded_at TIMESTAMPTZ, person VARCHAR",
+    _ROWS: (
+        "key VARCHAR, id VARCHAR, moment TIMESTAMPTZ, loaded_at TIMESTAMPTZ, person VARCHAR,"
+        " is_blank BOOLEAN"
+    ),
     _FOUND: (
         "key VARCHAR, kind VARCHAR, columns VARCHAR, id VARCHAR, moment TIMESTAMPTZ,"
         " loaded_at TIMESTAMPTZ, logged BOOLEAN, person VARCHAR, why VARCHAR"
@@ -55,22 +58,14 @@ class Named:
 
 @dataclass
 class Findings:
-    """
-    What was read of *table*, and which of its rows differ.
-
-    *record_id* is the column with an id that tells of no person, if there is one: of a list, or
-    of the list that a change is of.
-    """
+    """What was read of *table*, and which of its rows differ. *row* writes what is kept of one."""
 
     connection: DuckDBPyConnection
     table: Table
-    record_id: Column | None = field(init=False)
+    row: RowExpressions = field(init=False)
 
     def __post_init__(self) -> None:
-        every = self.table.columns
-        tells = isinstance(self.table.read, PerParent) or not any(c.is_personal for c in every)
-        own = (each for each in every if each.source == "id" and not each.is_personal)
-        self.record_id = next(own, None) if tells else None
+        self.row = RowExpressions(self.table)
         for name, columns in _COLUMNS.items():
             self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
@@ -84,7 +79,7 @@ class Findings:
         """
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_BEFORE} AS"
-            f" SELECT __sync_key AS key, {self._contents} AS contents FROM {STAGED}"
+            f" SELECT __sync_key AS key, {self.row.contents} AS contents FROM {STAGED}"
         )
 
     def note_finished(self) -> None:
@@ -95,8 +90,8 @@ class Findings:
         )
         if self.table.events:
             self.connection.execute(
-                f"INSERT INTO {_SHOWN} SELECT {self._parent}, min({self._time}) FROM {STAGED}"
-                " GROUP BY ALL"
+                f"INSERT INTO {_SHOWN} SELECT {self.row.parent_of('s')},"
+                f" min({self.row.time_of('s')}) FROM {STAGED} s GROUP BY ALL"
             )
 
     def checked(self) -> int:
@@ -113,17 +108,11 @@ class Findings:
         ids = list(ids)
         if not ids:
             return
-        column = self.record_id
+        column = self.row.record_id
         if column is None or column.treatment is not None:  # Which they are is not known here.
             self.connection.execute(f"DELETE FROM {_SHOWN}")
             return
         self.connection.execute(f"DELETE FROM {_SHOWN} WHERE list_contains(?, parent)", [ids])
-
-    @property
-    def parent(self) -> str | None:
-        """The column with the id of the parent; None if the table has none."""
-        has_one = isinstance(self.table.read, PerParent) and self.record_id is not None
-        return self.record_id.name if has_one and self.record_id else None
 
     # --- what differs ---
 
@@ -143,8 +132,8 @@ class Findings:
                 }
             )
             self.connection.execute(
-                f"INSERT INTO {_FOUND} SELECT d.key, d.kind, d.columns, {self._id('s')},"
-                f" {self._time_of('s')}, d.loaded_at, d.logged, {self._person('s')}, NULL"
+                f"INSERT INTO {_FOUND} SELECT d.key, d.kind, d.columns, {self.row.id_of('s')},"
+                f" {self.row.time_of('s')}, d.loaded_at, d.logged, {self.row.person_of('s')}, NULL"
                 f" FROM {_SENT} d JOIN {STAGED} s ON s.__sync_key = d.key"
             )
             self.connection.unregister(_SENT)
@@ -183,7 +172,7 @@ class Findings:
             self.connection.register(_SENT, some)
             self.connection.execute(
                 f"DELETE FROM {_FOUND} WHERE kind = 'stale' AND key IN"
-                f" (SELECT r.key FROM (SELECT __sync_key AS key, {self._contents} AS contents"
+                f" (SELECT r.key FROM (SELECT __sync_key AS key, {self.row.contents} AS contents"
                 f" FROM {_SENT}) r JOIN {_READ} USING (key, contents))"
             )
             self.connection.unregister(_SENT)
@@ -205,7 +194,7 @@ class Findings:
 
         *due* maps each parent to the time from which it is.
         """
-        column = self.record_id
+        column = self.row.record_id
         if not due:
             return
         if column is None or column.treatment is not None:
@@ -250,21 +239,27 @@ class Findings:
         for some in rows:
             self.connection.register(_SENT, some)
             self.connection.execute(
-                f"INSERT INTO {_ROWS} SELECT __sync_key, {self._id('r')}, {self._time_of('r')},"
-                f" __synced_at, {self._person('r')} FROM {_SENT} r"
+                f"INSERT INTO {_ROWS} SELECT __sync_key, {self.row.id_of('r')},"
+                f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')},"
+                f" {self.row.is_blank('r')} FROM {_SENT} r"
             )
             self.connection.unregister(_SENT)
 
-    def add_extra(self) -> None:
-        """Add the rows whose records were not read to what differs; too old ones expire."""
-        oldest = ""
+    def add_extra(self, *, may_be_blank: bool) -> None:
+        """
+        Add the rows whose records were not read to what differs; too old ones expire.
+
+        A row that tells of nobody *may_be_blank* since an erasure, and then it has another key.
+        """
+        left = " AND NOT is_blank" if may_be_blank else ""
         parameters: list[object] = []
         if self.table.oldest is not None and self.table.time is not None:
-            oldest, parameters = " AND (moment IS NULL OR moment >= ?)", [self.table.oldest]
+            left += " AND (moment IS NULL OR moment >= ?)"
+            parameters = [self.table.oldest]
         self.connection.execute(
             f"INSERT INTO {_FOUND} SELECT key, 'extra', NULL, id, moment, loaded_at, true, person,"
             f" NULL FROM {_ROWS} r"
-            f" WHERE NOT EXISTS (SELECT 1 FROM {_READ} WHERE key = r.key){oldest}",
+            f" WHERE NOT EXISTS (SELECT 1 FROM {_READ} WHERE key = r.key){left}",
             parameters,
         )
 
@@ -298,7 +293,7 @@ class Findings:
         self.explain_extra(
             why,
             f"moment IS NULL OR NOT EXISTS (SELECT 1 FROM {_SHOWN} s WHERE s.since <= moment"
-            " AND s.parent IS NOT DISTINCT FROM " + ("id" if self.parent else "NULL") + ")",
+            " AND s.parent IS NOT DISTINCT FROM " + ("id" if self.row.parent else "NULL") + ")",
         )
 
     def note_times(self, name: str, times: Sequence[datetime]) -> None:
@@ -345,32 +340,6 @@ class Findings:
         return tuple(each.name for each in self.table.all_columns if each.name in found)
 
     # --- helpers ---
-
-    @property
-    def _contents(self) -> str:
-        names = [quoted(column.name) for column in self.table.contents if not column.stamp]
-        return f"hash({', '.join(names)})"
-
-    @property
-    def _time(self) -> str:
-        return quoted(self.table.time) if self.table.time else "NULL::TIMESTAMPTZ"
-
-    @property
-    def _parent(self) -> str:
-        return quoted(self.parent) if self.parent else "NULL::VARCHAR"
-
-    def _time_of(self, row: str) -> str:
-        return f"{row}.{self._time}" if self.table.time else self._time
-
-    def _id(self, row: str) -> str:
-        return f"{row}.{quoted(self.record_id.name)}" if self.record_id else "NULL::VARCHAR"
-
-    def _person(self, row: str) -> str:
-        """Write the id of the profile of a row, to ask Ometria for it; null if it is hashed."""
-        for column in self.table.columns:
-            if column.person == "profile" and column.treatment is None:
-                return f"{row}.{quoted(column.name)}"
-        return "NULL::VARCHAR"
 
     def _send(self, columns: Mapping[str, Sequence[object]]) -> None:
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only to verify.

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ometria_replica import retention
 from ometria_replica.batch import TableState
-from ometria_replica.batching import page_batches, stage_pages
+from ometria_replica.batching import page_batches, parts_inside, stage_pages
 from ometria_replica.errors import NotFound
 from ometria_replica.following import forget_replaced
 from ometria_replica.local_duckdb import translating
@@ -60,8 +60,9 @@ class TableVerification:
 
     def _stage(self, pages: Sequence[Page], batch: Batch) -> Staging:
         read = self.read
+        account, inside = read.account, read.inside if self.repairs else ()
         staging = Staging(
-            read.warehouse.connection, read.table, read.account.account_id, read.account.source_id
+            read.warehouse.connection, read.table, account.account_id, account.source_id, inside
         )
         stage_pages(staging, pages, batch.synced_at)
         return staging
@@ -76,11 +77,12 @@ class TableVerification:
         """Compare the records of *pages*; load what differs, if it is to be repaired."""
         with translating(f"mapping {self.read.table.name}", self.read.warehouse.connection):
             batch = self.read.batch(self.read.run.clock())
-            staged = self._finish(self._stage(pages, batch))
+            staging = self._stage(pages, batch)
+            staged = self._finish(staging)
             self.findings.add(self.verification.compare(batch, from_files=False))
             self._forget_merged()
         if self.repairs:
-            self.load(batch, staged)
+            self.load(replace(batch, parts=parts_inside(staging)), staged)
 
     def load(self, batch: Batch, staged: Staged) -> None:
         """Load the staged rows that differ."""
@@ -148,7 +150,7 @@ class TableVerification:
             for page in pages:
                 records += len(page.records)
                 requests = read.source.requests - before
-                read.run.progress.advance(records, requests, records)
+                read.advance(records, requests, records)
                 yield page
                 if not self.budget.allows(read.source.requests):
                     return
@@ -216,7 +218,7 @@ class TableVerification:
         self.findings.forget_parents(failed)
         if not is_whole:
             self.remarks.append("not all of these were read, since --requests were used up")
-        parents, column = self.findings.parents(), self.findings.parent
+        parents, column = self.findings.parents(), self.findings.row.parent
         if not is_whole or column is None or client.behaviour(per_parent.endpoint).is_doubtful:
             return None
         return Selection(read.account.source_id, Values(column, tuple(parents)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
-from ometria_replica.errors import AccessDenied, DifferencesFound, NotFound, OmetriaError
+from ometria_replica.errors import (
+    AccessDenied,
+    DifferencesFound,
+    NotFound,
+    OmetriaError,
+    ReplicaError,
+)
+from ometria_replica.log_names import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
+from ometria_replica.reading_threads import OneThread
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
 from ometria_replica.run_endings import leased, recorded_if_stopped
-from ometria_replica.schema import Feed, Growing, Newest, Pages, PerParent, Windows
+from ometria_replica.run_results import Results
+from ometria_replica.schema import Feed, Inside
 from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
-    from ometria_replica.errors import ReplicaError
+    from ometria_replica.report import Outcome
     from ometria_replica.run_context import Progress
     from ometria_replica.schema import Table
     from ometria_replica.verify_files import ListedFiles
@@ -74,10 +83,14 @@ def verify(
     privacy.refuse_problems(catalog, config.accounts)
     refuse_if_unknown(config)
     run = RunContext(
-        clock(), Window(), clock, progress or NoProgress(),
+        started_at=clock(),
+        window=Window(),
+        clock=clock,
+        progress=progress or NoProgress(),
+        threads=OneThread(),
         temp_directory=config.warehouse.limits.temp_directory,
-    )  # fmt: skip
-    run.several = len(config.accounts) > 1
+        several=len(config.accounts) > 1,
+    )
     sample, budget = Sample(share, seed), Budget(requests)
     work = _Verifying(run, config, catalog, sample, budget, announce, repairs=repair)
     return work.report(chosen)
@@ -105,6 +118,7 @@ class _Verifying:
     budget: Budget
     announce: Callable[[str], object]
     repairs: bool
+    results: Results = field(default_factory=Results)
     found: list[TableVerified] = field(default_factory=list)
     not_verified: list[str] = field(default_factory=list)
 
@@ -115,17 +129,18 @@ class _Verifying:
 
     def report(self, chosen: Catalog) -> VerifyReport:
         """Verify every account."""
-        run = self.run
+        run, results = self.run, self.results
         with opened(self.config, self.catalog, dry_run=not self.repairs) as warehouse:
             for account in self.config.accounts:
-                found = warehouse.prepare(owner_of(account, self.catalog), run.clock())
-                run.warnings += [each for each in found if each not in run.warnings]
+                for warning in warehouse.prepare(owner_of(account, self.catalog), run.clock()):
+                    results.warn_once(warning)
             with self._recorded(warehouse):
                 for account in self.config.accounts:
-                    with run.at(account.source_id):
+                    with self._named(account.source_id):
                         self._account(warehouse, account, chosen)
             if self.repairs:
-                done = run.report(self.place, "failed" if run.errors else "succeeded")
+                outcome: Outcome = "failed" if results.errors else "succeeded"
+                done = run.report(results, self.place, outcome)
                 warehouse.state.record(history_of(done))
         report = VerifyReport(
             version=__version__,
@@ -136,11 +151,11 @@ class _Verifying:
             share=self.sample.share,
             repairs=self.repairs,
             tables=tuple(self.found),
-            warnings=tuple(run.warnings),
+            warnings=tuple(results.warnings),
             not_verified=tuple(self.not_verified),
         )
-        if run.errors:
-            error = _worst(run.errors)
+        if results.errors:
+            error = _worst(results.errors)
             error.verified = report
             raise error
         return report
@@ -148,13 +163,30 @@ class _Verifying:
     def _recorded(self, warehouse: Warehouse) -> AbstractContextManager[None]:
         if not self.repairs:
             return nullcontext()
-        return recorded_if_stopped(self.run, warehouse, self.place)
+        return recorded_if_stopped(self.run, [self.results], warehouse, self.place)
+
+    @contextmanager
+    def _named(self, source_id: str) -> Iterator[None]:
+        """Let log lines and errors of the block name the account, if there are several."""
+        if not self.run.several:
+            yield
+            return
+        before = len(self.results.errors)
+        try:
+            with logging_for(source_id):
+                yield
+        except ReplicaError as error:
+            error.source_id = source_id
+            raise
+        finally:
+            for failure in self.results.errors[before:]:
+                failure.source_id = source_id
 
     def _account(self, warehouse: Warehouse, account: AccountSettings, chosen: Catalog) -> None:
         if not self.repairs:
             self._tables(warehouse, account, chosen)
             return
-        with leased(self.run, warehouse, account, self.place) as may_write:
+        with leased(self.run, self.results, warehouse, account, self.place) as may_write:
             if may_write:
                 self._tables(warehouse, account, chosen)
 
@@ -165,13 +197,28 @@ class _Verifying:
             verification = Verification(warehouse.sessions, warehouse.leases)
             suppressed = warehouse.suppressions.of(source_id, privacy.secret_for(account))
             reads: list[TableRead] = []
-            for table in chosen.for_account(account).in_reading_order:
+            of_account = chosen.for_account(account)
+            for table in of_account.in_reading_order:
                 if reason := setting_missing(account, table) or _not_alone(table):
                     self._leave_out(account, table, reason)
                     continue
                 kept = self._retained(table, account, warehouse)
-                left = replace(kept, suppressions=suppressed)
-                reads.append(TableRead(run, warehouse, account, source, left, every))
+                left, *inside = (
+                    replace(each, suppressions=suppressed)
+                    for each in (kept, *of_account.inside(table))
+                )
+                reads.append(
+                    TableRead(
+                        run,
+                        self.results,
+                        warehouse,
+                        account,
+                        source,
+                        left,
+                        every,
+                        tuple(inside),
+                    )
+                )
             plans = list(self._plans(reads, verification))
             self._announce(account, [plan for _, plan, _ in plans])
             for read, plan, listed in plans:
@@ -188,7 +235,7 @@ class _Verifying:
                 )
                 self._table(read, plan, one)
             self.budget.used += source.requests
-            run.warnings += [run.naming(source_id, each) for each in source.warnings]
+            self.results.warnings += [run.naming(source_id, each) for each in source.warnings]
 
     def _retained(self, table: Table, account: AccountSettings, warehouse: Warehouse) -> Table:
         """Give the table the oldest time of the rows that must be there; older ones are removed."""
@@ -283,7 +330,7 @@ class _Verifying:
         )
 
     def _fail(self, read: TableRead, error: OmetriaError) -> None:
-        self.run.errors.append(error)
+        self.results.errors.append(error)
         self.found.append(
             TableVerified(read.account.source_id, read.table.name, "part", error=str(error))
         )
@@ -326,8 +373,9 @@ def _verified(work: TableVerification) -> TableVerified:
 
 def _not_alone(table: Table) -> str | None:
     """Say why a table cannot be verified by itself; None if it can."""
-    known = isinstance(table.read, Pages | Windows | PerParent | Growing | Newest | Feed)
-    return None if known else "it is loaded with another table, and not compared by itself"
+    if not isinstance(table.read, Inside):
+        return None
+    return f"it is loaded with {table.read.parent}, and not compared by itself"
 
 
 def _worst(errors: Sequence[ReplicaError]) -> ReplicaError:

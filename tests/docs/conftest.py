@@ -55,7 +55,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "DLT_DATA_DIR": str(folder / "dlt"),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
-        sync(load_config(None, environ | TABLES))
+        sync(load_config(None, environ | TABLES | {"OMETRIA_HISTORY": "profiles,lists"}))
         yield Shop(folder, {**_plain_environment(), **environ, **of_dlt}, account)
 
 

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import traceback
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -260,12 +261,13 @@ class Listener:
     """
     Counts the steps that the program announces, and interrupts it at the step of the plan.
 
-    A table is current from its "before table" to the next one's, or to its "after table".
+    A table is current from its "before table" to the next one's, or to its "after table", in what
+    is done for it by any thread: others may read another table at the same time.
     """
 
     def __init__(self, plan: Plan, clock: Clock, folder: Path) -> None:
         self._plan, self._clock, self._folder = plan, clock, folder
-        self._table = ""
+        self._table: ContextVar[str] = ContextVar("table", default="")
         self._count = 0
         self._lock = threading.Lock()  # Several threads read.
 
@@ -273,8 +275,8 @@ class Listener:
         """Take note of *step*, and act if it is the one of the plan."""
         when, _, name = step.partition(" ")
         if name.startswith("table "):
-            self._table = name.removeprefix("table ") if when == "before" else ""
-        if step != self._plan.step or (self._plan.table and self._plan.table != self._table):
+            self._table.set(name.removeprefix("table ") if when == "before" else "")
+        if step != self._plan.step or self._plan.table not in {"", self._table.get()}:
             return
         with self._lock:
             self._count += 1

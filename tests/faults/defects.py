@@ -150,19 +150,25 @@ def state_before_reading() -> None:
 
     def sync_table(read: TableRead) -> None:
         batch, now = read.batch(read.run.started_at), read.run.started_at
-        engine = read.warehouse._engine
         files = None
+
+        def note(warehouse: Warehouse, entries: tuple[FileLogEntry, ...]) -> None:
+            with warehouse._engine.session("a defect"):
+                warehouse.state._write_files(replace(batch, files=entries))
+
+        def note_watermark(warehouse: Warehouse) -> None:
+            row = [batch.source_id, read.table.name, "watermark", now - timedelta(minutes=1)]
+            with warehouse._engine.session("a defect"):
+                warehouse._engine.replace(WATERMARKS, [*row, batch.run_id])
+
         if read.table.name == "email_events":
             listed = list(read.source.export(read.table).list())
             files = table_reads._files_to_read(read, listed, {})
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
-            with engine.session("a defect"):
-                read.warehouse.state._write_files(replace(batch, files=entries))
+            read.ask(lambda warehouse: note(warehouse, entries))
             _patch(table_reads, "_files_to_read", lambda _read, _listed, _waiting: files)
         else:
-            row = [batch.source_id, read.table.name, "watermark", now - timedelta(minutes=1)]
-            with engine.session("a defect"):
-                engine.replace(WATERMARKS, [*row, batch.run_id])
+            read.ask(note_watermark)
         original(read)
 
     _patch(replication, "sync_table", sync_table)
@@ -239,13 +245,16 @@ def full_read_empties_first() -> None:
     original = replication.sync_table
 
     def sync_table(read: TableRead) -> None:
-        if read.run.window.full:
-            engine = read.warehouse._engine
+        def empty(warehouse: Warehouse) -> None:
+            engine = warehouse._engine
             with engine.session("a defect"):
                 engine.execute(
                     f"DELETE FROM {engine.name(read.table)} WHERE __source_id = ?",
                     [read.account.source_id],
                 )
+
+        if read.run.window.full:
+            read.ask(empty)
         original(read)
 
     _patch(replication, "sync_table", sync_table)
@@ -516,9 +525,9 @@ def delete_detection_with_every_batch() -> None:
     batches, with_state = batching.page_batches, table_reads._with_state
     is_last = True
 
-    def page_batches(pages: Any, most: Any) -> Iterator[tuple[Any, bool]]:
+    def page_batches(*arguments: Any) -> Iterator[tuple[Any, bool]]:
         nonlocal is_last
-        for batch, last in batches(pages, most):
+        for batch, last in batches(*arguments):
             is_last = last
             yield batch, True
 

@@ -12,9 +12,11 @@ from ometria_replica.ometria import retries
 from ometria_replica.replication import sync
 from ometria_simulator import Fault
 from tests.faults.child import Plan
-from tests.faults.world import World
+from tests.faults.world import HISTORIES, HISTORY, World
+from tests.warehouses.histories import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MONTH, YEAR = timedelta(days=30), timedelta(days=365)
@@ -50,11 +52,12 @@ def test_a_year_in_the_life_of_a_replica(
     *least* is how many runs, kills and files there are at least.
 
     Days are skipped and whole weeks missed, requests fail by chance, runs are killed,
-    files are broken, mended and written again, and clocks are wrong.
+    files are broken, mended and written again, and clocks are wrong. The histories tell of every
+    state that the tables had.
     """
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.005)
     chance = Random(seed)
-    with World(tmp_path, profiles=120, lists=4, email_events=200) as world:
+    with World(tmp_path, profiles=120, lists=4, email_events=200, settings=HISTORY) as world:
         config = load_config(
             tmp_path / "ometria.toml",
             {
@@ -70,7 +73,10 @@ def test_a_year_in_the_life_of_a_replica(
             world.server.faults.sometimes("/v2", fault, 0.004)
         broken: list[str] = []
         runs = killed = failed = 0
+        observers = {name: Observer() for name in HISTORIES}
         while account.now < end:
+            if span == YEAR:
+                _look(world, observers)
             account.advance(chance.choice(SPANS))
             broken = _export(world, broken, chance)
             if chance.random() < 0.05:
@@ -89,9 +95,20 @@ def test_a_year_in_the_life_of_a_replica(
             world.feed.complete(name)
         sync(config, clock=lambda: account.now)
         world.check_loosely()
+        if span == YEAR:
+            _look(world, observers)
+            for name, observer in observers.items():
+                assert observer.refute(world.history(name)) == []
         assert (runs > least[0], killed >= least[1], len(world.state("files")) > least[2]) == (
             True, True, True,
         )  # fmt: skip
+
+
+def _look(world: World, observers: Mapping[str, Observer]) -> None:
+    """Take note of the tables as they are, unless nothing is there yet."""
+    if world.place.is_there:
+        for name, observer in observers.items():
+            observer.look(*world.rows_and_deleted(name))
 
 
 def _export(world: World, broken: list[str], chance: Random) -> list[str]:

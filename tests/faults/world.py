@@ -22,6 +22,7 @@ from tests.faults.child import Plan, Process
 from tests.places import DuckDBPlace
 from tests.spec import oracle
 from tests.spec.page import page_tables
+from tests.warehouses.histories import refute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 Rows = dict[str, "list[Row]"]
 TABLES = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
+HISTORIES = ("profiles", "lists")
+HISTORY = 'history = ["profiles", "lists"]'
 NOTHING: Rows = {name: [] for name in TABLES}
 EVENTS = next(table for table in page_tables() if table.name == "email_events")
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -105,6 +108,7 @@ class World:
         self.known: Rows = NOTHING
         self.defect = ""
         self.removes = 'deletes = "remove"' in settings
+        self.keeps_history = "history = " in settings
         self.others: list[World] = []
         self.timezone = timezone
         self._settings, self._quirks, self._s3, self._key = settings, quirks, s3, key
@@ -277,6 +281,7 @@ requests_per_second = 1000
         due = self.due(tables)
         compare(self.found(), due)
         self._check_marks()
+        self._check_history()
         self.known = due
 
     def check_loosely(self) -> None:
@@ -309,6 +314,7 @@ requests_per_second = 1000
             raise Finding(f"profiles: {len(lost)} rows are lost that were there before")
         compare(_unstamped(found), _unstamped(due))
         self._check_marks()
+        self._check_history()
         self.known = found
 
     def check_after_crash(self) -> None:
@@ -341,6 +347,28 @@ requests_per_second = 1000
                 raise Finding(f"{name}: state ahead of data, {len(behind)} rows behind its mark")
         self._check_ledger(found)
         self.known = found
+
+    def _check_history(self) -> None:
+        """Look whether the versions that hold are the rows, without a gap before them."""
+        for name in HISTORIES if self.keeps_history else ():
+            if wrong := refute(self.history(name), *self.rows_and_deleted(name)):
+                raise Finding(f"the history of {name}: {'; '.join(wrong[:5])}")
+
+    def history(self, name: str) -> list[Row]:
+        """Read the versions of a table of this source."""
+        with self.place.looking() as connection:
+            rows = read(connection, f"ometria_history.{name}", "ALL")
+        return [row for row in rows if row["__source_id"] == self.source_id]
+
+    def rows_and_deleted(self, name: str) -> tuple[list[Row], list[str]]:
+        """Read the rows of a table of this source, and the keys of those that were deleted."""
+        deleted = [
+            row["sync_key"]
+            for row in self.state("deleted_upstream")
+            if (row["source_id"], row["table_name"]) == (self.source_id, name)
+        ]
+        with self.place.looking() as connection:
+            return self._rows(connection, name), deleted
 
     def _check_marks(self) -> None:
         """

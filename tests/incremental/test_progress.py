@@ -45,12 +45,12 @@ def test_a_log_file_gets_a_line_a_table(server: Server, warehouse: Path, tmp_pat
 
     assert ended.code == 0
     lines = plainly(ended.err)
-    assert [line for line in lines if "profiles" not in line] == [
+    assert [line for line in lines if "profiles" not in line and "email_events" not in line] == [
         "uk lists: read 2 records, N requests, T s",
         "uk member_lists: read 2 records, N requests, T s",
         "uk unsubscribes: read 1 record, N requests, T s",
-        "uk email_events: read 1 record, 1 file, T s",
     ]
+    assert "uk email_events: read 1 record, 1 file, T s" in lines  # It is read meanwhile.
     assert "\x1b" not in ended.everything
     assert ended.json["outcome"] == "succeeded"  # Standard output is the report only.
 
@@ -64,7 +64,7 @@ def test_a_table_that_fails_has_its_line_too(
     ended = run("sync", env=environment(server, warehouse, tmp_path), cwd=tmp_path)
 
     assert ended.code == 3
-    assert plainly(ended.err)[0] == "uk profiles: failed after 0 records, N requests, T s"
+    assert "uk profiles: failed after 0 records, N requests, T s" in plainly(ended.err)
     assert ended.out.startswith("Failed syncing to duckdb:///")
     assert "\nFailed: profiles: Ometria refused the API key" in ended.out
     assert ended.err.splitlines()[-1].startswith("Ometria refused the API key")
@@ -114,12 +114,13 @@ def test_a_terminal_gets_a_bar_a_table(server: Server, warehouse: Path, tmp_path
     code, out, terminal = on_a_terminal("sync", env=env, cwd=tmp_path)
 
     assert code == 0
-    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal).rsplit("uk profiles", 1)[-1]
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal)
+    last = text.rsplit("uk profiles", 1)[-1]
     assert re.match(r" +\S*━+\S* +\d+ records +\d+ requests?", last), last
     assert re.search(r"uk lists +━+ +\d+ records +\d+ requests?", last)
     assert re.search(r"uk member_lists +━+ +2 records +2 requests", last)
     assert re.search(r"uk unsubscribes +━+ +1 records +\d+ requests?", last)
-    assert re.search(r"uk email_events +━+ +1 records", last)
+    assert re.search(r"uk email_events +━+ +1 records", text)  # It is read meanwhile.
     assert "\x1b[" in terminal
     assert "\x1b" not in out
     assert out.startswith("Synced to duckdb:///")

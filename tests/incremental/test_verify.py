@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ometria_replica.config import Retention, Secret
+from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, DifferencesFound
 from ometria_replica.state_commands import rewind
 from ometria_replica.verifying import refuse_differences
@@ -386,3 +387,19 @@ def test_of_two_events_with_one_key_the_row_may_be_either(warehouse: Path) -> No
             )
             report = verified(warehouse, settings, tables=["member_lists"])
             assert {kind for _, kind, _ in differing(report)} == kinds
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_erased_people_are_no_difference(replica: Replica, blank: bool) -> None:
+    """Their records are there and no sync may load them; a repair does not bring them back."""
+    settings = dataclasses.replace(replica.settings, deletes="remove", max_deleted_share=1.0)
+    people = ids_of(["p03@example.com", "c@example.com"])
+    erase(config(replica.warehouse, settings), people, blank=blank, clock=lambda: NOON)
+    before = everything(replica.warehouse)
+    assert "p03@example.com" not in str(before)
+
+    report = verified(replica.warehouse, settings, repair=True)
+
+    assert differing(report) == set(), report.to_text()
+    assert sum(table.repaired for table in report.tables) == 0
+    assert everything(replica.warehouse) == before

@@ -149,7 +149,7 @@ class FailsAfterABatch(NoProgress):
     def __init__(self, warehouse: Path) -> None:
         self.warehouse = warehouse
 
-    def advance(self, records: int, requests: int, done: int) -> None:  # noqa: ARG002 -- The protocol's.
+    def advance(self, *_: object) -> None:
         """Read the warehouse, which no process locks between two batches."""
         if state(self.warehouse, "files"):
             raise KeyboardInterrupt

@@ -435,7 +435,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
         (
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
-            " normalise, retain, follow_erasures, metrics."
+            " normalise, retain, history, follow_erasures, parallel_accounts, metrics."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -554,8 +554,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "'a key' = 1",
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
-                " full_read_every_days, exclude, hash, normalise, retain,"
-                " follow_erasures, metrics."
+                " full_read_every_days, exclude, hash, normalise, retain, history,"
+                " follow_erasures, parallel_accounts, metrics."
             ),
         ),
     ],
@@ -955,6 +955,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
     }
 
     assert explain(load_config(path, environ, "cli.duckdb")) == [
+        ("parallel_accounts", "8", "default"),
         ("metrics", "not set", "default"),
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
@@ -980,6 +981,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("accounts[0].hash_key", "not set", "default"),
         ("accounts[0].normalise", "true", "default"),
         ("accounts[0].retain", "none", "default"),
+        ("accounts[0].history", "none", "default"),
         ("accounts[0].follow_erasures", "false", "default"),
         ("accounts[0].feed.url", "s3://acme/", "ometria.toml"),
         ("accounts[0].feed.endpoint_url", "left to AWS", "env:AWS_ENDPOINT_URL"),

@@ -44,12 +44,17 @@ def somebody_elses(lease: Lease) -> Lease:
 
 @contextmanager
 def opened(
-    place: Place, *sources: str, dry_run: bool = False, catalog: Catalog = CATALOG
+    place: Place,
+    *sources: str,
+    dry_run: bool = False,
+    catalog: Catalog = CATALOG,
+    history: Sequence[str] = (),
 ) -> Iterator[Warehouse]:
-    """Open the warehouse for *sources*, "uk" if none is named."""
+    """Open the warehouse for *sources*, "uk" if none is named, with the *history* of tables."""
     with open_warehouse(place.url, catalog=catalog, dry_run=dry_run) as warehouse:
         for source_id in sources or ("uk",):
-            warehouse.prepare(Owner(f"account of {source_id}", source_id), NOON)
+            owner = Owner(f"account of {source_id}", source_id, history=frozenset(history))
+            warehouse.prepare(owner, NOON)
         yield warehouse
 
 
@@ -114,10 +119,12 @@ class Load:
         return (FileLogEntry(file, self.at, len(self.records)),)
 
 
-def rows(place: Place, table: str, source_id: str | None = None) -> list[Row]:
-    """Read one of the five as it lies there, ordered by key; of one source, if it is named."""
+def rows(
+    place: Place, table: str, source_id: str | None = None, schema: str = "ometria"
+) -> list[Row]:
+    """Read a table of *schema* as it lies there, ordered by key; of one source, if it is named."""
     with place.looking() as connection:
-        found = read(connection, f"ometria.{table}", "__sync_key")
+        found = read(connection, f"{schema}.{table}", "__sync_key")
     return [row for row in found if source_id in (None, row["__source_id"])]
 
 

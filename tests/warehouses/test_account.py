@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
-from tests.faults.world import World
+from tests.faults.world import HISTORY, World
 from tests.places import DuckDBPlace, PostgresPlace
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
     """Killed before, between or after rows and state: nothing is lost, duplicated or ahead."""
     if type(place) not in {DuckDBPlace, PostgresPlace}:
         pytest.skip("a remote has steps of its own: test_lakes.py and test_dlt.py")
-    with World(tmp_path, place=place, profiles=130, email_events=60) as world:
+    with World(tmp_path, place=place, profiles=130, email_events=60, settings=HISTORY) as world:
         world.run()
         world.check()
         for table in ("profiles", "email_events"):

@@ -31,7 +31,7 @@ from ometria_replica.warehouse.remotes.lake import MOST_KEYS, MOST_SPANS
 from tests.faults.child import ROOT
 from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
-from tests.faults.world import World
+from tests.faults.world import HISTORY, World
 from tests.places import KINDS, BucketPlace, DeltaPlace
 from tests.postgres import postgres
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
@@ -85,15 +85,28 @@ LADDER = (
 )
 
 
+HISTORY_LADDER = (
+    *LADDER[:-1],
+    replace(LADDER[-1], commits=True),
+    Rung("before remote rows", nth=2, commits=True),
+    Rung("after remote rows", nth=2, commits=True),
+)
+"""Kills between the rows of a table and those of its history too."""
+
+
 @pytest.mark.slow
-def test_kills_between_rows_and_state_double_nothing(lake: Place, tmp_path: Path) -> None:
-    """The next run finds rows whose state was not written, and leaves them as they are."""
-    with World(tmp_path, place=lake, profiles=130, email_events=60) as world:
+@pytest.mark.parametrize("settings", ["", HISTORY], ids=["plain", "with a history"])
+def test_kills_between_rows_and_state_double_nothing(
+    lake: Place, tmp_path: Path, settings: str
+) -> None:
+    """The next run finds rows without their state or history, and leaves them as they are."""
+    with World(tmp_path, place=lake, profiles=130, email_events=60, settings=settings) as world:
         world.run()
         world.check()
         for table in ("profiles", "email_events"):
             live(world)
-            climb(world, [replace(rung, table=table, alone=True) for rung in LADDER])
+            ladder = LADDER if table == "email_events" or not settings else HISTORY_LADDER
+            climb(world, [replace(rung, table=table, alone=True) for rung in ladder])
 
 
 def test_an_answer_that_is_lost_doubles_nothing(lake: Place) -> None:

@@ -23,6 +23,7 @@ STORAGE_VERSION: Final = "v1.4.0"
 STORAGE_VERSIONS: Final = (STORAGE_VERSION, "v1.5.0", "v2.0.0", "latest")
 LEAST_MEMORY: Final = 100_000_000
 MOST_THREADS: Final = 1024
+MOST_PARALLEL: Final = 100
 ANSWER_BYTES: Final = (1_000_000, 10**12)  # 250 profiles of 4 kB: less could fit no page.
 DAY: Final = 86_400
 LEAST_HASH_KEY: Final = 16
@@ -130,11 +131,19 @@ def check_memory(value: object) -> str:
 
 
 def check_threads(value: object) -> int:
+    return _from_one_to(MOST_THREADS, value)
+
+
+def check_parallel(value: object) -> int:
+    return _from_one_to(MOST_PARALLEL, value)
+
+
+def _from_one_to(most: int, value: object) -> int:
     """Read a number in the file, or text in the environment."""
     if isinstance(value, str) and (digits := re.fullmatch(r"\s*([0-9]{1,4})\s*", value)):
         value = int(digits[1])  # int() reads less white space than \s.
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_THREADS:
-        raise Invalid(f"must be a whole number from 1 to {MOST_THREADS}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise Invalid(f"must be a whole number from 1 to {most}")
     return value
 
 

@@ -34,6 +34,7 @@ from ometria_replica.config.checks import (
     check_memory,
     check_null,
     check_one_of,
+    check_parallel,
     check_parameter,
     check_quote,
     check_rate,
@@ -371,6 +372,16 @@ class AccountSettings:
         (),
         unset="for ever",
     )
+    history: tuple[str, ...] = _setting(
+        check_tables,
+        "list of text",
+        'Tables of which every version of a row is kept, such as `["profiles", "lists"]`: in the'
+        " schema `ometria_history`, with the times between which each held. See"
+        " [history](../how-to/history.md). Above `[[accounts]]`, it holds for all accounts that set"
+        " nothing else.",
+        (),
+        env="OMETRIA_HISTORY",
+    )
     follow_erasures: bool = _setting(
         check_boolean,
         "`true` or `false`",
@@ -458,6 +469,14 @@ class Config:
     warehouse: WarehouseSettings = WarehouseSettings()
     path: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    parallel_accounts: int = _setting(
+        check_parallel,
+        "whole number",
+        "How many accounts a sync reads at the same time; at most 100. Each has its own rate limit."
+        " With 1, one is read after the other, and the feed of each after its API.",
+        8,
+        env="OMETRIA_PARALLEL_ACCOUNTS",
+    )
     metrics: str | None = _setting(
         check_text,
         "path",
@@ -498,6 +517,7 @@ SHARED: Final = (
     "hash",
     "normalise",
     "retain",
+    "history",
     "follow_erasures",
 )
 """Settings of an account that a file may also give for all accounts, above the first."""

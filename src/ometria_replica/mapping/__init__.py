@@ -19,7 +19,7 @@ from ometria_replica.mapping.select import (
     stamped,
 )
 from ometria_replica.mapping.staged_tables import REJECT_COLUMNS, file_reject
-from ometria_replica.mapping.staging import SEEN_KEYS, Staging
+from ometria_replica.mapping.staging import SEEN_KEYS, Staging, forget_keys
 from ometria_replica.mapping.suppressing import words_sql
 from ometria_replica.mapping.treatments import ANONYMISED, is_anonymous, without_addresses
 
@@ -37,6 +37,7 @@ __all__ = [
     "addresses_sql",
     "conversion",
     "file_reject",
+    "forget_keys",
     "is_anonymous",
     "literal",
     "mask_addresses",

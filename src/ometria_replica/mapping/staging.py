@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.mapping.file_staging import FileStaging
 from ometria_replica.mapping.finishing import Staged, finish
 from ometria_replica.mapping.nested_arrays import NestedStaging
-from ometria_replica.mapping.quoting import literal
+from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.readers import to_arrow, unknown_fields
 from ometria_replica.mapping.reconciliation import DifferenceError, difference
 from ometria_replica.mapping.select import REJECTED, STAGED
@@ -153,12 +153,24 @@ class Staging:
 
     def collect_keys(self, *, afresh: bool) -> None:
         """
-        Add the batch's keys to the temporary table ``seen_keys``; *afresh* drops earlier ones.
+        Add the batch's keys to those of its read, and let the view ``seen_keys`` be these.
 
-        After the last batch of a full read, a row whose key is not there has lost its record.
+        *afresh* drops those of an earlier read. The batches of other tables and sources may come
+        between. After the last batch of a full read, a row whose key is not there has lost its
+        record.
         """
+        keys = _keys_of_read(self.source_id, self.table.name)
         if afresh:
-            self.connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE {SEEN_KEYS} (__sync_key VARCHAR)"
-            )
-        self.connection.execute(f"INSERT INTO {SEEN_KEYS} SELECT __sync_key FROM {STAGED}")
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {keys} (__sync_key VARCHAR)")
+        self.connection.execute(f"INSERT INTO {keys} SELECT __sync_key FROM {STAGED}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {SEEN_KEYS} AS FROM {keys}")
+
+
+def forget_keys(connection: DuckDBPyConnection, source_id: str, table_name: str) -> None:
+    """Drop the keys that a full read of a table has collected, if it was one."""
+    connection.execute(f"DROP TABLE IF EXISTS {_keys_of_read(source_id, table_name)}")
+
+
+def _keys_of_read(source_id: str, table_name: str) -> str:
+    """Name a table for each source and table; DuckDB's names do not distinguish cases."""
+    return quoted(f"{SEEN_KEYS} of {source_id.encode().hex()} {table_name}")

@@ -13,7 +13,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
-from ometria_replica.ometria.export import ExportFiles
+from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
 from ometria_replica.ometria.growing import Branch, Due, GrowingReading
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
@@ -75,15 +75,22 @@ class AccountSource:
     The API and the export files of one account: opened at first use, closed together.
 
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
-    replicated: its feed tables divide the files among them.
+    replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
+    while the caller works on another. One thread may read the API, and another the files.
     """
 
     def __init__(
-        self, account: AccountSettings, started_at: datetime, catalog: Catalog = CATALOG
+        self,
+        account: AccountSettings,
+        started_at: datetime,
+        catalog: Catalog = CATALOG,
+        *,
+        files_ahead: int = FILES_AHEAD,
     ) -> None:
         self._account = account
         self._started_at = started_at
         self._catalog = catalog
+        self._files_ahead = files_ahead
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
@@ -110,7 +117,8 @@ class AccountSource:
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            files = ExportFiles(self._account.feed, table, self._catalog)
+            ahead = self._files_ahead
+            files = ExportFiles(self._account.feed, table, self._catalog, ahead=ahead)
             self._exports[table] = self._open.enter_context(files)
         return self._exports[table]
 
@@ -200,6 +208,13 @@ class AccountSource:
         pages = self._read_collection(DELETION_REQUESTS_ENDPOINT)
         found = (deletion_request(record) for page in pages for record in page.records)
         return [request for request in found if request is not None]
+
+    def cancel(self) -> None:
+        """End, from another thread, each wait for an answer and each download."""
+        if self._client is not None:
+            self._client.cancel()
+        for export in tuple(self._exports.values()):
+            export.cancel()
 
     def close(self) -> None:
         """Close all connections."""

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -146,6 +147,7 @@ class Client:
         self._deadlines.apply_to(self._http)
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self.cancelled: Future[None] = Future()  # Done once no answer is waited for any longer.
         self._behaviour: dict[str, EndpointBehaviour] = {}
         self._took = 0.0  # Latency of the last good answer, in seconds.
         self._server_time: datetime | None = None
@@ -161,6 +163,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def cancel(self) -> None:
+        """Let no reader wait any longer for an answer, from another thread."""
+        with suppress(InvalidStateError):
+            self.cancelled.set_result(None)
 
     def close(self) -> None:
         """Wake all waiting requests, and close the connections."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
+FILES_AHEAD = 4  # Files downloaded while the caller works on another; bounds the disk in use.
 TRIES = 3  # Of a download that breaks off. The driver also retries each request in it.
 SHOWN = 3  # Names of files that do not match the pattern.
 SETTLE_SECONDS = 60.0  # Of files in a folder. In a bucket an object appears complete or not at all.
@@ -63,7 +63,8 @@ class ExportFiles:
     The export files of one account. A context manager; leaving it cancels all downloads.
 
     It holds the files of one *table*; *catalog* are all tables, which divide the files by name.
-    *settle_seconds* replaces the setting.
+    *settle_seconds* replaces the setting. *ahead* is the number of files that are downloaded while
+    the caller works on another.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ExportFiles:
         max_bytes: int | None = None,
         settle_seconds: float | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ahead: int = FILES_AHEAD,
     ) -> None:
         self.options = options = naming_a_folder(options)
         self.columns = table.fields
@@ -88,7 +90,8 @@ class ExportFiles:
         self._others_seen: list[str] = []
         self._listed: list[FeedObject] = []
         self._stop = threading.Event()
-        self._workers = ThreadPoolExecutor(AHEAD, thread_name_prefix="feed")
+        self._ahead = ahead
+        self._workers = ThreadPoolExecutor(ahead, thread_name_prefix="feed")
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +99,10 @@ class ExportFiles:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._workers.shutdown(cancel_futures=True)
+
+    def cancel(self) -> None:
+        """Cancel the downloads under way, from another thread."""
+        self._stop.set()
 
     @property
     def files(self) -> FolderFiles | BucketFiles:
@@ -192,7 +199,7 @@ class ExportFiles:
 
         refused: set[str] = set()
         found = in_order(
-            self._workers, bring, objects, AHEAD, stop=self._stop.set, discard=_discard
+            self._workers, bring, objects, self._ahead, stop=self._stop.set, discard=_discard
         )
         with closing(found):
             for origin, outcome in zip(objects, found, strict=True):

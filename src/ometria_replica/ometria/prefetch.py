@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ometria_replica.stopping import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -50,7 +53,7 @@ class Prefetch:
             stop.set()
         # On Ctrl-C, do not wait for requests that are in flight.
         waits = kind is None or issubclass(kind, (Exception, GeneratorExit))
-        self._pool.shutdown(wait=waits, cancel_futures=True)
+        self._pool.shutdown(wait=waits and not self._client.cancelled.done(), cancel_futures=True)
 
     def worth_in_flight(self) -> int:
         """Return the number of concurrent requests that use up the rate limit."""
@@ -64,8 +67,8 @@ class Prefetch:
 
     def request(self, path: str, query: Mapping[str, str]) -> Future[Answer]:
         """Send a request when it is its turn."""
-        stop = threading.Event()
-        future = self._pool.submit(self._client.get, path, query, stop=stop)
+        stop, context = threading.Event(), copy_context()
+        future = self._pool.submit(context.run, self._client.get, path, query, stop=stop)
         self._stops[future] = stop
         return future
 
@@ -73,14 +76,22 @@ class Prefetch:
         """Give our own time, in UTC."""
         return self._client.now()
 
-    @staticmethod
-    def is_done(future: Future[Answer], seconds: float) -> bool:
-        """Wait at most *seconds* for an answer or an error. Whether one of them is there."""
-        return bool(wait([future], seconds).done)
+    def is_done(self, future: Future[Answer], seconds: float | None = None) -> bool:
+        """
+        Wait for an answer or an error, at most *seconds*. Whether one of them is there.
+
+        Raises Cancelled if the client was cancelled.
+        """
+        either: list[Future[Any]] = [future, self._client.cancelled]
+        done, _ = wait(either, seconds, FIRST_COMPLETED)
+        if self._client.cancelled.done():
+            raise Cancelled
+        return bool(done)
 
     def answer(self, future: Future[Answer]) -> Answer:
-        """Wait for the answer to a request."""
+        """Wait for the answer to a request. Raises Cancelled if the client was cancelled."""
         try:
+            self.is_done(future)
             return future.result()
         finally:
             self._stops.pop(future, None)
@@ -111,7 +122,7 @@ def in_order(
     under_way: deque[Future[Done]] = deque()
     try:
         for item in items:
-            under_way.append(workers.submit(do, item))
+            under_way.append(workers.submit(copy_context().run, do, item))
             if len(under_way) > ahead:
                 yield under_way.popleft().result()
         while under_way:

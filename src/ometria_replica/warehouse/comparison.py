@@ -19,6 +19,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS, STAGED
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.state_tables import FILES
+from ometria_replica.warehouse.versions import compare_versions
 
 if TYPE_CHECKING:
     from ometria_replica.batch import Batch, DeleteDetection, Part
@@ -47,12 +48,16 @@ class _Names:
 
 
 def compare_all(engine: Engine, batch: Batch) -> list[Changes]:
-    """Compare the rows of *batch*, and then each of its parts, with their tables."""
+    """
+    Compare the rows of *batch*, and then each of its parts, with their tables.
+
+    If the table keeps its history, the rows are compared with it too.
+    """
     own = compare(engine, batch)
-    return [
-        own,
-        *(compare_part(engine, batch, number, own) for number in range(len(batch.parts))),
-    ]
+    parts = [compare_part(engine, batch, number, own) for number in range(len(batch.parts))]
+    if not batch.table.keeps_history or (not batch.deletes and not engine.count_of(own.rows)):
+        return [own, *parts]
+    return [own, compare_versions(engine, batch, own), *parts]
 
 
 def compare(engine: Engine, batch: Batch) -> Changes:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ometria_replica.failpoints import step
+from ometria_replica.history import stored
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
 from ometria_replica.warehouse.people import Found, People, id_parts
@@ -64,6 +65,11 @@ class Wanted:
     ids: frozenset[tuple[PersonId, str]]
     secret: bytes | None = None
     again: bool = False
+
+    @property
+    def stored(self) -> tuple[Table, ...]:
+        """The tables that may hold something of the people: histories, too, if they are there."""
+        return tuple(each for table in self.tables for each in stored(table))
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ class Erasures(Part):
 
     def people(self, wanted: Wanted) -> People:
         """Make what finds people in the tables of an account. Within a session of the caller."""
-        there = tuple(table for table in wanted.tables if self._engine.exists(table))
+        there = tuple(table for table in wanted.stored if self._engine.exists(table))
         return People(self._engine, self.mapping, there, wanted.source_id)
 
     # --- helpers ---
@@ -255,8 +261,8 @@ class Erasures(Part):
         with step("state of the erased"):
             self._delete(REJECTS, "reject_id", found.rejects, [])
             texts = [text for ids in found.people for _, text, _ in map(id_parts, ids)]
-            for table in wanted.tables:
-                keys, key = found.keys.get(table.name, ()), [wanted.source_id, table.name]
+            for table in wanted.stored:
+                keys, key = found.keys.get(table.label, ()), [wanted.source_id, table.name]
                 of_table = " AND source_id = ? AND table_name = ?"
                 self._delete(DELETED_UPSTREAM, "sync_key", keys, key, of_table)
                 if any(c.person and c.name == table.record_id for c in table.columns):
@@ -293,8 +299,12 @@ class Erasures(Part):
         self, wanted: Wanted, found: Found, outcome: Outcome
     ) -> Iterator[Callable[[], None]]:
         """Give the changes of the tables one by one."""
-        for table in sorted(wanted.tables, key=lambda table: len(table.people)):
-            if keys := found.keys.get(table.name):
+        for table in sorted(wanted.stored, key=lambda table: len(table.people)):
+            if found.past_addresses and table.label in found.keys and table.address:
+                by_address = Values(table.address.name, found.past_addresses)
+                selection = Selection(wanted.source_id, by_address)
+                yield partial(self._remove, table, selection, outcome)
+            if keys := found.keys.get(table.label):
                 selection = Selection(wanted.source_id, Values("__sync_key", keys))
                 yield partial(self._remove, table, selection, outcome)
         for quotations in found.quotations:
@@ -304,7 +314,7 @@ class Erasures(Part):
                 yield partial(self._mask, quotations.table, selection, values, parameters)
 
     def _remove(self, table: Table, selection: Selection, outcome: Outcome) -> None:
-        with step(f"erasure of {table.name}"):
+        with step(f"erasure of {table.label}"):
             if outcome == "blanked" and table.events:
                 self._blank(table, selection)
             else:

@@ -22,6 +22,7 @@ from typing_extensions import override
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.mapping import STAGED
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import Selection, Span, Times, Values
@@ -189,19 +190,40 @@ class LocalMergeEngine(Engine):
     def stage(self, batch: Batch) -> None:
         """Copy the rows that the batch may replace; for a full read all rows, once."""
         tables = [batch.table, *(part.table for part in batch.parts)]
+        if batch.table.keeps_history:
+            tables.append(history_table(batch.table))
         wanted = {(table.full_name, batch.source_id) for table in tables if batch.is_full}
         self._full_copies &= wanted
         self._stage(batch.table, batch, self._replaceable(batch))
         for part in batch.parts:
             self._stage(part.table, batch, self._replaceable_of(part, batch.source_id))
 
+        if batch.table.keeps_history:
+            self._stage_history(history_table(batch.table), batch)
+
     def _stage(self, table: Table, batch: Batch, replaceable: Iterable[Selection]) -> None:
         copy = (table.full_name, batch.source_id)
         if copy in self._full_copies:
             return
-        self._copy(table, [Selection(batch.source_id)] if batch.is_full else list(replaceable))
+        self._copy(table, [Selection(batch.source_id)] if batch.is_full else replaceable)
         if batch.is_full:
             self._full_copies.add(copy)
+
+    def _stage_history(self, history: Table, batch: Batch) -> None:
+        """Copy the versions that hold: those of the batch's keys, or of a full read all, once."""
+        copy = (history.full_name, batch.source_id)
+        if copy in self._full_copies:
+            return
+        keys = None if batch.is_full else Values("__sync_key", self._staged_keys(STAGED))
+        held = Times("valid_to", untimed=True)
+        self._copy(history, [Selection(batch.source_id, keys, held)])
+        if batch.is_full:
+            self._full_copies.add(copy)
+
+    @override
+    def stage_more(self, table: Table, selection: Selection) -> None:
+        """Read from the remote what was not copied yet."""
+        self._copy_more(table, [selection], are_known=True)
 
     @override
     def prefetch(self, table: Table, selection: Selection) -> None:
@@ -425,12 +447,18 @@ class LocalMergeEngine(Engine):
         """Copy rows of the remote, each once, in place of what was copied before."""
         self._local.create_schema(table.schema)
         self._local.create_table(table)
+        self.execute(f"DELETE FROM {self._local.name(table)}")
+        if self._remote.columns(table):
+            self._copy_more(table, selections)
+
+    def _copy_more(
+        self, table: Table, selections: Iterable[Selection], *, are_known: bool = False
+    ) -> None:
+        """Copy rows that are not here yet, of which the first selection has none, or some do."""
         here, names = self._local.name(table), sql.names(table)
-        self.execute(f"DELETE FROM {here}")
-        if not self._remote.columns(table):
-            return
         for place, selection in enumerate(selections):
-            anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if place else ""
+            may_be_here = place or are_known
+            anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if may_be_here else ""
             for rows in self._remote.read(table, selection):
                 self._insert(
                     f"INSERT INTO {here} ({names}) SELECT {names} FROM {_SENT}{anew}", rows

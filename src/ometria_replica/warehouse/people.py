@@ -45,9 +45,11 @@ class Found:
     What a source holds of people.
 
     *people* are their ids, those of each that hang together; *keys* the keys of their rows by
-    table, and *rejects* the ids of their rejects. *quotations* are the texts of other rows that
-    quote an address of theirs. *not_followed* names the excluded columns, by which no row can be
-    found. The rows are in the temporary tables :func:`held`.
+    table, once for each row, and *rejects* the ids of their rejects. *quotations* are the texts of
+    other rows that quote an address of theirs. *not_followed* names the excluded columns, by which
+    no row can be found. *past_addresses* are those of people who are not erased, in versions of
+    their rows that have ended. The rows are in the temporary tables :func:`held`. Tables have
+    their labels.
     """
 
     source_id: str
@@ -56,6 +58,7 @@ class Found:
     rejects: tuple[str, ...]
     quotations: tuple[Quotations, ...] = ()
     not_followed: tuple[str, ...] = ()
+    past_addresses: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:
@@ -83,7 +86,7 @@ class Found:
 
 def held(table: Table) -> str:
     """Name the temporary table with the rows of *table* that were found."""
-    return sql.quoted(f"held {table.name}")
+    return sql.quoted(f"held {table.label}")
 
 
 def id_parts(name: str) -> tuple[PersonId, str, bool]:
@@ -134,7 +137,7 @@ class People:
             self._read_rows(table)
         for table in self._holding if follow else ():
             self._read_inside(table)
-        keys = {table.name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
+        keys = {table.label: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
                 for table in self._holding}  # fmt: skip
         return Found(
             self.source_id,
@@ -146,7 +149,7 @@ class People:
                 f"{table.name}.{column.name}"
                 for table in self.tables
                 for column in table.columns
-                if column.person and column.treatment == "excluded"
+                if column.person and column.treatment == "excluded" and table.label == table.name
             ),
         )
 
@@ -159,7 +162,7 @@ class People:
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
-        (table,) = [table for table in self._holding if table.name == name]
+        (table,) = [table for table in self._holding if table.label == name]
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
@@ -316,7 +319,7 @@ class People:
                 f" SEMI JOIN (SELECT __sync_key FROM (SELECT __sync_key, unnest([{ids}]) AS id"
                 f" FROM (SELECT __sync_key, unnest({words}) AS word FROM {_ARRIVED}))"
                 f" SEMI JOIN {_KNOWN} USING (id)) USING (__sync_key)"
-                f" ANTI JOIN {held(table)} USING (__sync_key)",
+                f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
             )
 
     def _read_inside(self, table: Table) -> None:
@@ -336,7 +339,7 @@ class People:
                 self._insert(
                     f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
                     rows,
-                    f" ANTI JOIN {held(table)} USING (__sync_key)",
+                    f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
                 )
 
     def _rejects(self, also: Suppressions | None) -> Iterable[str]:
@@ -435,7 +438,7 @@ class People:
 
 
 def _values(table: Table) -> str:
-    return sql.quoted(f"ids of {table.name}")
+    return sql.quoted(f"ids of {table.label}")
 
 
 def _id_columns(table: Table) -> list[Column]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
 from ometria_replica.failpoints import step
+from ometria_replica.history import stored
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
-from ometria_replica.selection import Selection, Values
+from ometria_replica.schema import HISTORY_SCHEMA
+from ometria_replica.selection import Selection, Times, Values
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, RETRY_FILE, WATERMARKS
@@ -159,7 +161,10 @@ class Rejects(Part):
         ]
         for start in range(0, len(found), _AT_ONCE):
             some = found[start : start + _AT_ONCE]
-            self._fill_in(source_id, table, column, {key: value for _, key, value in some})
+            of_keys = {key: value for _, key, value in some}
+            for each in stored(table):
+                if each is table or self._engine.exists(each):
+                    self._fill_in(source_id, each, column, of_keys)
             self._engine.execute(
                 f"DELETE FROM {self._engine.name(REJECTS)}"
                 f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
@@ -173,14 +178,16 @@ class Rejects(Part):
         """
         Put values, by the ``__sync_key`` of their rows, where the column is null.
 
-        A value that came since then stays.
+        A value that came since then stays, and so do versions that have ended.
         """
         engine, name, kind = (
             self._engine,
             sql.quoted(column.name),
             self._engine.types[column.type],
         )
-        engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values))))
+        is_history = table.schema == HISTORY_SCHEMA
+        held = Times("valid_to", untimed=True) if is_history else None
+        engine.prefetch(table, Selection(source_id, Values("__sync_key", tuple(values)), held))
         places = ", ".join(f"(?::VARCHAR, ?::{kind})" for _ in values)
         engine.temporary(
             _KNOWN,
@@ -191,7 +198,8 @@ class Rejects(Part):
             _UNFILLED,
             f"SELECT t.{engine.row_id} AS target_row FROM {engine.name(table)} t"
             f" JOIN {_KNOWN} ON t.__sync_key = {_KNOWN}.key"
-            f" WHERE t.__source_id = ? AND t.{name} IS NULL",
+            f" WHERE t.__source_id = ? AND t.{name} IS NULL"
+            f"{' AND t.valid_to IS NULL' if is_history else ''}",
             [source_id],
             by_index=True,
         )

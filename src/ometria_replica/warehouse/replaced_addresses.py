@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.mapping import ANONYMISED, STAGED, is_anonymous
 from ometria_replica.pseudonyms import normalised
+from ometria_replica.selection import Selection, Values, chunks
 from ometria_replica.warehouse.people import held, id_parts
 from ometria_replica.warehouse.sessions import Part
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.people import Found
 
 _REPLACED = "replaced_addresses"
+_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class ReplacedAddresses(Part):
         if batch.table.address is None or not self._are_staged():
             return 0
         with self.sessions.open("looking for addresses that Ometria replaced"):
-            replaced = self._replaced(batch)
-            found = self._found(batch.table, wanted, replaced) if replaced else None
+            replaced, keys = self._replaced(batch)
+            found = self._found(batch.table, wanted, replaced, keys) if keys else None
             if found is None:
                 return 0
             if not self.sessions.dry_run:
@@ -73,37 +76,78 @@ class ReplacedAddresses(Part):
         found = self.mapping.execute(f"SELECT 1 FROM {STAGED} WHERE {ANONYMISED} LIMIT 1")
         return found.fetchone() is not None
 
-    def _replaced(self, batch: Batch) -> frozenset[tuple[PersonId, str]]:
-        """Find the addresses, or their pseudonyms, of the rows that are about to be replaced."""
+    def _replaced(self, batch: Batch) -> tuple[frozenset[tuple[PersonId, str]], tuple[str, ...]]:
+        """
+        Find the addresses, or their pseudonyms, of the rows that are about to be replaced.
+
+        Their keys are returned too.
+        """
         engine, table = self._engine, batch.table
         if not engine.exists(table) or table.address is None:
-            return frozenset()
+            return frozenset(), ()
         engine.stage(batch)
         name = sql.quoted(table.address.name)
         engine.temporary(
             _REPLACED,
-            f"SELECT DISTINCT t.{name} AS address FROM {STAGED} s JOIN {engine.name(table)} t"
+            f"SELECT t.{name} AS address, t.__sync_key FROM {STAGED} s JOIN {engine.name(table)} t"
             " ON s.__sync_key = t.__sync_key AND s.__source_id = t.__source_id"
             f" WHERE s.{ANONYMISED} AND t.{name} <> s.{name}",
             by_index=True,
         )
-        found = engine.rows(f"SELECT address FROM {_REPLACED}")
-        return frozenset(("address", address) for (address,) in found if not is_anonymous(address))
+        found = engine.rows(f"SELECT address, __sync_key FROM {_REPLACED}")
+        mine = [(address, key) for address, key in found if not is_anonymous(address)]
+        return frozenset(("address", address) for address, _ in mine), tuple(k for _, k in mine)
 
     def _found(
-        self, table: Table, wanted: Wanted, replaced: frozenset[tuple[PersonId, str]]
+        self,
+        table: Table,
+        wanted: Wanted,
+        replaced: frozenset[tuple[PersonId, str]],
+        keys: tuple[str, ...],
     ) -> Found | None:
-        """Find rows of *replaced* addresses that no other profile has; None if all have."""
+        """
+        Find rows of *replaced* addresses that no other profile has, and all versions of *keys*.
+
+        Versions of other profiles are found by such an address too. None if there is nothing.
+        """
         people = self.erasures.people(wanted)
         try:
             found = people.find(replaced, follow=False)
             if used := self._used_by_others(table, replaced):
                 replaced -= used
                 found = people.find(replaced, follow=False)
+            past = self._past_of(table, wanted.source_id, keys) if replaced or used else {}
+            addresses = self._past_addresses(table) if past else ()
         finally:
             people.forget()
-        keys = {name: keys for name, keys in found.keys.items() if name != table.name}
-        return replace(found, keys=keys) if replaced else None
+        own = {table.label, history_table(table).label}
+        kept = {name: keys for name, keys in found.keys.items() if name not in own}
+        if not replaced and not any(past.values()):
+            return None
+        return replace(found, keys={**kept, **past}, past_addresses=addresses)
+
+    def _past_of(
+        self, table: Table, source_id: str, keys: tuple[str, ...]
+    ) -> dict[str, tuple[str, ...]]:
+        """Find the versions of the rows with *keys*, by the label of their table, if it exists."""
+        history = history_table(table)
+        if not self._engine.exists(history):
+            return {}
+        selection = Selection(source_id, Values("__sync_key", keys))
+        return {
+            history.label: tuple(
+                str(key)
+                for part in chunks(selection, _AT_ONCE, _AT_ONCE)
+                for rows in self._engine.read(history, part)
+                for key in rows.column("__sync_key").to_pylist()
+            )
+        }
+
+    def _past_addresses(self, table: Table) -> tuple[str, ...]:
+        """Read the addresses that were found in versions, as they are written there."""
+        name = sql.quoted(table.address.name if table.address else "")
+        found = self.mapping.execute(f"SELECT DISTINCT {name} FROM {held(history_table(table))}")
+        return tuple(text for (text,) in found.fetchall() if text is not None)
 
     def _leave_out(self, batch: Batch, found: Found) -> None:
         """Leave out the addresses that still stand inside the staged records."""

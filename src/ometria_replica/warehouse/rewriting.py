@@ -73,7 +73,7 @@ class RowRewriting(Part):
         They are copied to temporary tables, so that the warehouse stays as it is.
         """
         self.mapping.execute("SET TimeZone = 'UTC'")
-        name = f"rewritten_{wanted.name}"
+        name = f"rewritten_{wanted.label}"
         with self.sessions.open(f"reading {stored.name}"):
             self._copy(stored, source_id)
         texts, new = KeyTexts(stored, source_id), _new_texts(stored, wanted)
@@ -112,19 +112,23 @@ class RowRewriting(Part):
             own = self._engine.own_columns(table)
             if own:
                 self._set_aside(rewritten, source_id, own)
-            self._stage(rewritten)
+            self.stage(rewritten)
             self._engine.stage(batch)
             self._engine.delete(table, Selection(source_id))
-            self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
             counts = Loaded(inserted=rewritten.rows - rewritten.merged)
-            self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
+            self.insert_staged(table, source_id, counts)
             if own:
                 self._put_back(table, source_id, own)
         else:
-            self._stage(rewritten)
+            self.stage(rewritten)
             self._engine.stage(batch)
             self._apply(replace(compare(self._engine, batch), state=None))
         self._mend_state(rewritten, source_id)
+
+    def insert_staged(self, table: Table, source_id: str, counts: Loaded) -> None:
+        """Insert the staged rows, none of which replaces another."""
+        self._engine.temporary(_NOTHING, "SELECT NULL AS target_row WHERE 1 = 0")
+        self._apply(Changes(table, source_id, STAGED, _NOTHING, None, counts, state=None))
 
     def remove(self, table: Table, source_id: str, now: datetime) -> None:
         """Remove the rows of a source, and their rejects, and let the next run read them again."""
@@ -171,7 +175,7 @@ class RowRewriting(Part):
     def _write_batch(self, rewritten: Rewritten, batch: Batch, first: int) -> None:
         """Write some rows, and only then delete those with their old keys."""
         where = f"WHERE rowid >= {first} AND rowid < {first + _AT_ONCE}"
-        self._stage(rewritten, f"{where} AND _kept")
+        self.stage(rewritten, f"{where} AND _kept")
         self._engine.stage(batch)
         with step("rewritten rows"):
             self._engine.apply(replace(compare(self._engine, batch), state=None))
@@ -183,7 +187,8 @@ class RowRewriting(Part):
         for part in chunks(selection, _MOST_KEYS, _MOST_KEYS) if keys else ():
             self._engine.delete(batch.table, part)
 
-    def _stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
+    def stage(self, rewritten: Rewritten, where: str = "WHERE _kept") -> None:
+        """Stage rewritten rows in the DuckDB in which records are mapped."""
         Staging(self.mapping, rewritten.table, "", "")  # Makes the tables of a batch.
         names = ", ".join(quoted(column.name) for column in rewritten.table.all_columns)
         self.mapping.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -24,7 +25,8 @@ class Sessions:
     Sessions with *engine*; with *dry_run* none that writes.
 
     Between two sessions other programs may use the database. A session within another is part
-    of it. The first one refuses a state that a newer program has upgraded.
+    of it. The first one refuses a state that a newer program has upgraded. All are opened by the
+    thread that has created this: the connection, and its temporary tables, are for one alone.
     """
 
     def __init__(self, engine: Engine, *, dry_run: bool = False) -> None:
@@ -33,10 +35,13 @@ class Sessions:
         self.layout = state_upgrades.Layout(engine)
         self._is_checked = False
         self._depth = 0
+        self._thread = threading.get_ident()
 
     @contextmanager
     def open(self, doing: str) -> Iterator[None]:
         """Connect for the block, and let other programs in afterwards, however it ends."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"another thread uses the warehouse, for {doing}")
         self._depth += 1
         try:
             with self.engine.session(doing):

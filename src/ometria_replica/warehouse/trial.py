@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ometria_replica import sql
 from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Lease, Owner, Run
 from ometria_replica.local_duckdb import translating
-from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED, Staging
+from ometria_replica.mapping import REJECTED, STAGED, Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.schema import Feed
 from ometria_replica.version import __version__
@@ -39,7 +39,8 @@ def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> None:
         if trial is None:
             return
         lease = Lease.of_this_process(SOURCE, SOURCE, now + timedelta(minutes=1))
-        trial.prepare(Owner(SOURCE, SOURCE), now)
+        kept = frozenset(table.name for table in tables if table.keeps_history)
+        trial.prepare(Owner(SOURCE, SOURCE, history=kept), now)
         trial.leases.acquire(lease, now)
         for table in tables:
             for is_last in (False, False, True) if table.record_id else (False, False):
@@ -70,7 +71,6 @@ def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_l
             [SOURCE, table.name],
         )
         staging.collect_keys(afresh=True)
-        trial.connection.execute(f"DELETE FROM {SEEN_KEYS}")
     file = FeedObject(SOURCE, SOURCE, 0, now)
     return Batch(
         table=table,

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ometria_replica import sql
+from ometria_replica.batch import Loaded
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
@@ -20,6 +22,7 @@ from ometria_replica.warehouse.lost_state import LostState, warnings
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
+from ometria_replica.warehouse.seeding import Seeding
 from ometria_replica.warehouse.sessions import Sessions
 from ometria_replica.warehouse.state_store import StateStore
 from ometria_replica.warehouse.state_tables import STATE_TABLES
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.batch import Batch, BatchSize, Lease, Loaded, Owner
+    from ometria_replica.batch import Batch, BatchSize, Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import ColumnTreatment, StateTable, Table
     from ometria_replica.selection import Selection
@@ -76,6 +79,7 @@ class Warehouse:
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
+        self._seeding = Seeding(self.sessions, self.leases)
         self._engine = engine
         self._catalog = catalog
         self._closing = closing
@@ -98,8 +102,9 @@ class Warehouse:
         newer program, and Busy if a run of an older program is at work.
         """
         with self.sessions.open("preparing the schemas"):
-            self._engine.look_up(list(self._catalog))
-            for table in self._catalog:
+            tables = [*self._catalog, *self._histories(owner)]
+            self._engine.look_up(tables)
+            for table in tables:
                 self._check_columns(table)  # Before anything is created: then nothing changes.
             known = self.state.is_known(owner)
             are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
@@ -108,7 +113,7 @@ class Warehouse:
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
                     self._create_or_upgrade([], now, lost)
-                self._create_or_upgrade([*self._catalog], now, lost_state=lost_state)
+                self._create_or_upgrade(tables, now, lost_state=lost_state)
                 if are_treated:
                     with self._engine.transaction("the treatments"):
                         self.treatments.note(owner, now)
@@ -199,7 +204,7 @@ class Warehouse:
         if self.sessions.dry_run:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
-            return self._engine.forget_deleted([*self._catalog, *STATE_TABLES, *OLD_TABLES])
+            return self._engine.forget_deleted([*self._catalog.stored, *STATE_TABLES, *OLD_TABLES])
 
     def forget_erased(self, source_ids: Iterable[str]) -> None:
         """Do as forget_deleted, and note in the receipts of the sources what remains."""
@@ -225,13 +230,19 @@ class Warehouse:
 
     def _load(self, batch: Batch) -> Loaded:
         with self.sessions.open(f"loading {batch.table.name}"):
+            seeded = self._seeding.seed(batch)
             self._engine.stage(batch)
             changes = compare_all(self._engine, batch)
             if not self.sessions.dry_run:
                 with self._engine.transaction("the batch"):
                     self._write(changes, batch)
-        own, *parts = changes
-        return replace(own.counts, parts={each.table.full_name: each.counts for each in parts})
+        own, *others = changes
+        parts = {each.table.full_name: each.counts for each in others}
+        if batch.table.keeps_history:
+            name = history_table(batch.table).full_name
+            begun = parts.get(name, Loaded())
+            parts[name] = replace(begun, inserted=begun.inserted + seeded)
+        return replace(own.counts, parts=parts)
 
     def _write(self, changes: Sequence[Changes], batch: Batch) -> None:
         if batch.lease and self._must_renew(changes, batch.lease):
@@ -243,7 +254,9 @@ class Warehouse:
         self.suppressions.join(batch)
         self.rejects.write(changes[0], batch)
         self.state.write(changes[0], batch)
-        for part, each in zip(batch.parts, changes[1:], strict=True):
+        of_tables = {each.table.full_name: each for each in changes}
+        for part in batch.parts:
+            each = of_tables[part.table.full_name]
             if part.rejected:
                 self.rejects.write_part(each, batch, part.rejected)
             if part.parent:
@@ -253,6 +266,9 @@ class Warehouse:
         """Return True, unless no row is written: then now and then is enough."""
         is_idle = all(each.is_idle for each in changes) and not self._engine.rewrites_unchanged
         return not is_idle or self.leases.is_due(lease)
+
+    def _histories(self, owner: Owner) -> list[Table]:
+        return [history_table(table) for table in self._catalog if table.name in owner.history]
 
     def _create_or_upgrade(
         self,

@@ -163,6 +163,9 @@ class Engine(ABC):
     def stage(self, batch: Batch) -> None:
         """Make the staged tables, and the rows that *batch* may replace, readable here."""
 
+    def stage_more(self, table: Table, selection: Selection) -> None:
+        """Make more rows of a table readable here, beside those of :meth:`stage`."""
+
     def share(self, name: str) -> None:
         """Make a temporary table of the DuckDB in which records are mapped readable here."""
 

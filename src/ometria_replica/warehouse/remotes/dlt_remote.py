@@ -22,7 +22,7 @@ from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.comments import comments
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.schema import StateTable
+from ometria_replica.schema import DATA_SCHEMA, ROW_KEY, STATE_SCHEMA, StateTable
 from ometria_replica.selection import Dialect, Selection, Values, chunks, joined, to_sql
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.remotes.base import Remote, StateChange
@@ -277,7 +277,7 @@ class DltRemote(Remote):
         schema = arrow_schema(sql.columns_of(table))
         self._loader.load(
             table.schema,
-            staging_schema(touched.source_id or ""),
+            staging_schema(touched.source_id or "", table.schema),
             self._described(table, self._merge_scope(table, touched)),
             (batch.cast(schema) for batch in rows.reader()),
         )
@@ -313,11 +313,12 @@ class DltRemote(Remote):
         Then the warehouse reads the days of the batch, and not the whole history. Rows without a
         time are read too, as the comparison does. All rows of a batch are of one source.
         """
-        if table.time is None or self._destination.strategy != "delete-insert":
+        is_keyed_apart = table.key != ROW_KEY  # One column at a time would find other rows too.
+        if table.time is None or is_keyed_apart or self._destination.strategy != "delete-insert":
             return {}
         time = self._loader.quoted(table.time)
         scope = " AND ".join(
-            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(table.key)
+            f"{name} IN (SELECT {name} FROM {{staging_table}})" for name in self._quoted(ROW_KEY)
         )
         times = touched.times
         if times and times.spans and not times.untimed:
@@ -425,7 +426,9 @@ class DltRemote(Remote):
         if not self._is_there:
             return ""
         for source_id in self._sources():
-            self._loader.empty(staging_schema(source_id), [table.name for table in tables])
+            for schema in dict.fromkeys(sql.schema_of(table) for table in tables):
+                names = [table.name for table in tables if sql.schema_of(table) == schema]
+                self._loader.empty(staging_schema(source_id, schema), names)
         if self._destination.forget and self._address:
             return self._destination.forget(self._loader, self._address, tables)
         return f"{self.place} {self._destination.keeps}"
@@ -470,9 +473,14 @@ class DltRemote(Remote):
         return ", ".join(self._quoted(names))
 
 
-def staging_schema(source_id: str) -> str:
-    """Name dlt's staging schema: one for each source, since runs load sources side by side."""
-    return STAGING_PREFIX + md5(source_id.encode()).hexdigest()[:8]  # noqa: S324 -- no secret.
+def staging_schema(source_id: str, schema: str = DATA_SCHEMA) -> str:
+    """
+    Name dlt's staging schema: one for each source, since runs load sources side by side.
+
+    Tables of other schemas than ours can have the names of ours.
+    """
+    name = source_id if schema in {DATA_SCHEMA, STATE_SCHEMA} else f"{schema} of {source_id}"
+    return STAGING_PREFIX + md5(name.encode()).hexdigest()[:8]  # noqa: S324 -- no secret.
 
 
 def _by_source(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
