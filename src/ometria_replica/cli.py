@@ -1,9 +1,9 @@
 """
 The command line: each command parses its arguments, calls one function and prints the result.
 
-The commands that read or change the state are in ``cli_state.py``, ``erase`` in ``cli_erase.py``
-and ``verify`` in ``cli_verify.py``. Commands import what they need when they run, so that
-``--help`` answers in less than 150 ms.
+The commands that read or change the state are in ``cli_state.py``, ``erase`` in ``cli_erase.py``,
+``status`` in ``cli_status.py`` and ``verify`` in ``cli_verify.py``. Commands import what they need
+when they run, so that ``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import traceback
 from datetime import date  # noqa: TC003 -- Typer reads the annotation.
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,7 +36,8 @@ from ometria_replica.cli_options import (
 )
 from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stderr, say
 from ometria_replica.cli_state import fields, rehash, rejects_app, runs, state_app
-from ometria_replica.cli_sync import print_report, sync_and_print
+from ometria_replica.cli_status import status
+from ometria_replica.cli_sync import measured, print_report, sync_and_print
 from ometria_replica.cli_verify import verify
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.text import counted
@@ -110,6 +112,12 @@ def sync(
             "--strict", help="Exit with code 4 if anything is rejected, in this run or before."
         ),
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            "--metrics", metavar="FILE", help="Write metrics for Prometheus; overrides the setting."
+        ),
+    ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -117,18 +125,24 @@ def sync(
     verbose: VerboseOption = False,
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
-    settings = settings_of_accounts(config, warehouse, account)
-    report = sync_and_print(
-        settings,
-        tables,
-        as_json=as_json,
-        full=full,
-        detect_deletes=detect_deletes,
-        since=since,
-        dry_run=dry_run,
-    )
-    if strict:
-        _refuse_rejects(settings, report)
+    from ometria_replica.accounts import only_accounts
+
+    every = settings_of(config, warehouse)
+    settings = only_accounts(every, account or ())
+    if metrics is None and settings.metrics:
+        metrics = Path(settings.metrics)
+    with measured(every, None if dry_run else metrics) as run:
+        run.report = sync_and_print(
+            settings,
+            tables,
+            as_json=as_json,
+            full=full,
+            detect_deletes=detect_deletes,
+            since=since,
+            dry_run=dry_run,
+        )
+        if strict:
+            _refuse_rejects(settings, run.report)
 
 
 @app.command(cls=Command)
@@ -229,6 +243,7 @@ def config(
     say(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
+app.command(cls=Command)(status)
 app.command(cls=Command)(verify)
 app.command(cls=Command)(runs)
 app.command(cls=Command)(fields)

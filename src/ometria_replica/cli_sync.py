@@ -1,14 +1,19 @@
-"""Run a sync for a command: with progress on standard error, and its report as the result."""
+"""Run a sync for a command: its progress, its report as the result, and its metrics."""
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.cli_output import say
+from ometria_replica.cli_output import OutputClosed, say
 from ometria_replica.errors import ReplicaError
+from ometria_replica.stopping import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ometria_replica.config import Config
     from ometria_replica.report import RunReport
@@ -41,3 +46,38 @@ def sync_and_print(
 def print_report(report: RunReport, *, as_json: bool) -> None:
     """Print the report as text or JSON, each error once."""
     say(report.with_errors_once().to_json() if as_json else report.to_text())
+
+
+@dataclass
+class Measured:
+    """What is known of a run that is measured: its *report*, once it has one."""
+
+    report: RunReport | None = None
+
+
+@contextmanager
+def measured(settings: Config, file: Path | None) -> Iterator[Measured]:
+    """Write the metrics of the run in the block into *file*, however it ends; None writes none."""
+    run = Measured()
+    if file is None:
+        yield run
+        return
+    from ometria_replica.metrics import EndedRun, write_metrics
+    from ometria_replica.replication import utc_now
+
+    started_at, exit_code, reads_state = utc_now(), 1, True
+    try:
+        yield run
+        exit_code = 0
+    except ReplicaError as error:
+        exit_code, run.report = error.exit_code, error.report or run.report
+        raise
+    except Stopped as stop:
+        exit_code, reads_state = 128 + stop.number, False  # The warehouse may not answer soon.
+        raise
+    except OutputClosed:
+        exit_code = 128 + signal.SIGPIPE
+        raise
+    finally:
+        ended = EndedRun(started_at, utc_now(), exit_code, run.report)
+        write_metrics(file, settings, ended, reads_state=reads_state)

@@ -10,6 +10,7 @@ The errors, each with its exit code.
     │       └── NotFound                      404: it does not exist, or no longer exists
     ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
     ├── DifferencesFound             exit 4   ``verify`` found rows that differ
+    ├── NotUpToDate                  exit 6   `status --max-age`: too old, or the last run failed
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── NotEnoughMemory                   DuckDB may use too little: files are loaded one by one
         ├── Busy                     exit 75  another run holds the lease, or a lock
@@ -93,6 +94,16 @@ class RejectedRecords(ReplicaError):
     """With ``--strict``: everything was loaded except what the rejects table holds."""
 
     exit_code = 4
+
+
+class NotUpToDate(ReplicaError):
+    """
+    With ``status --max-age``: the replica is too old, or its last run failed.
+
+    A code of its own: a monitor has to tell it from a status that could not be read.
+    """
+
+    exit_code = 6
 
 
 class DifferencesFound(ReplicaError):

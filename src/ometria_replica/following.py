@@ -47,7 +47,7 @@ def note_deletion_requests(
         return
     progress = TableProgress(run, results, account, DELETION_REQUESTS.name)
     requests: list[DeletionRequest] = []
-    with progress.reported(lambda: source.requests):
+    with progress.reported(lambda: source.requests, lambda: source.rate_limited):
         try:
             requests = source.deletion_requests()
         except (AccessDenied, UnexpectedResponse) as error:

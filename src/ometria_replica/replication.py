@@ -341,7 +341,9 @@ def sync_table(read: TableRead) -> OmetriaError | None:
     with ExitStack() as reports:
         for inside in reversed(read.progress_inside.values()):
             reports.enter_context(inside.reported(lambda: 0))
-        reports.enter_context(read.progress.reported(lambda: read.requests))
+        reports.enter_context(
+            read.progress.reported(lambda: read.requests, lambda: read.rate_limited)
+        )
         try:
             for pending in batches(read):
                 read.run.threads.call(partial(_load, read, pending))

@@ -33,6 +33,7 @@ class TableReport:
     """
     The counts of one table of one source in a run.
 
+    Of the *requests*, retries included, *rate_limited* were answered with 429.
     *records* were read; *inserted*, *updated* and *unchanged* count rows. An unchanged row
     was read again with the same values. *older* rows were skipped, because the warehouse has
     them from a newer file. *merged* counts distinct events that share the key of another.
@@ -51,6 +52,7 @@ class TableReport:
     source_id: str
     table: str
     requests: int = 0
+    rate_limited: int = 0
     files: int = 0
     files_unreadable: int = 0
     records: int = 0
@@ -177,7 +179,7 @@ class RunReport:
         alike: dict[str, list[TableReport]] = {}
         for table in self.tables:
             if table.error:
-                cause = re.sub(r"GET /.*? \(", "GET (", f"{table.source_id} {table.error}")
+                cause = f"{table.source_id} {error_cause(table.error)}"
                 alike.setdefault(cause, []).append(table)
         return alike.values()
 
@@ -202,6 +204,11 @@ class RunReport:
         elif self.outcome != "failed":
             remarks.append("Nothing was rejected.")
         return remarks
+
+
+def error_cause(error: str) -> str:
+    """Leave out of an error which request failed: errors of one cause are then equal."""
+    return re.sub(r"GET /.*? \(", "GET (", error)
 
 
 def report_from_dict(report: dict[str, Any]) -> RunReport:

@@ -253,9 +253,15 @@ class TableProgress:
         self._account = account
 
     @contextmanager
-    def reported(self, requests: Callable[[], int]) -> Iterator[None]:
-        """Add the table's report to the run, however the block ends. *requests* counts them."""
-        began, before = time.monotonic(), requests()
+    def reported(
+        self, requests: Callable[[], int], rate_limited: Callable[[], int] = lambda: 0
+    ) -> Iterator[None]:
+        """
+        Add the table's report to the run, however the block ends.
+
+        *requests* counts them, and *rate_limited* those that were answered with 429.
+        """
+        began, before, limited = time.monotonic(), requests(), rate_limited()
         try:
             yield
         except ReplicaError as error:
@@ -263,7 +269,12 @@ class TableProgress:
             raise
         finally:
             seconds = round(time.monotonic() - began, 3)
-            self.report = replace(self.report, seconds=seconds, requests=requests() - before)
+            self.report = replace(
+                self.report,
+                seconds=seconds,
+                requests=requests() - before,
+                rate_limited=rate_limited() - limited,
+            )
             self._results.tables.append(self.report)
             self._run.progress.finish(self.report)
 

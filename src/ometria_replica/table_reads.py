@@ -124,6 +124,11 @@ class TableRead:
         """Requests sent to the API so far; none for a feed, beside which others may be sent."""
         return 0 if isinstance(self.table.read, Feed) else self.source.requests
 
+    @property
+    def rate_limited(self) -> int:
+        """Those of the requests that Ometria answered with 429."""
+        return 0 if isinstance(self.table.read, Feed) else self.source.rate_limited
+
     @cached_property
     def progress_inside(self) -> dict[str, TableProgress]:
         """The counts of the tables that are inside, by the full name of each."""

@@ -8,7 +8,7 @@ import json
 import re
 import signal
 import tomllib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from scripts import diagram, reference
 
-from ometria_replica import errors
+from ometria_replica import errors, status
 from ometria_replica.batch import Lease, Reject
 from ometria_replica.check import Finding
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
-from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
+from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
 from ometria_replica.erasing import Erased
 from ometria_replica.erasure_texts import (
@@ -41,6 +41,7 @@ from ometria_replica.rendering import (
 )
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.state_commands import ReplicaState, TableStatus
+from ometria_replica.status_texts import status_as_json
 from ometria_replica.tables import TABLES
 from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.warehouse import SCHEMES
@@ -56,6 +57,7 @@ def names_of(kind: type) -> list[str]:
 
 COMMANDS = reference.commands()
 LEASE = Lease("uk", "a-run", "a-host", 1, datetime(2026, 1, 1, tzinfo=UTC))
+STATUS = status.Status(LEASE.expires_at, "", timedelta(1), (), (), (), None, (), None)
 EXTRAS = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
 CLOUDS = [
     scheme
@@ -110,6 +112,8 @@ JSON: dict[str, Any] = {
     "`check`": json.loads(findings_as_json([Finding("a test")]))[0],
     "`tables`": json.loads(describe(None, "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
+    "`status`": json.loads(status_as_json(STATUS)),
+    "`status`, each table": names_of(status.TableStatus),
     "`state show`": [
         *names_of(TableStatus),
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
@@ -136,7 +140,7 @@ def test_each_field_of_the_json_is_in_the_reference(section: str) -> None:
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(JSON[section])
 
 
-@pytest.mark.parametrize("kind", [WarehouseSettings, AccountSettings, FeedSettings])
+@pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])
 def test_each_setting_is_in_the_reference(kind: type) -> None:
     """The page of settings has each key."""
     page = read(DOCS / "reference" / "settings.md")
@@ -144,7 +148,7 @@ def test_each_setting_is_in_the_reference(kind: type) -> None:
     assert [name for name in settings_of(kind) if f"`{name}`" not in page] == []
 
 
-@pytest.mark.parametrize("kind", [WarehouseSettings, AccountSettings, FeedSettings])
+@pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])
 def test_each_default_is_in_the_reference(kind: type) -> None:
     """A number and a boolean too; a setting without a default says what happens then."""
     page = read(DOCS / "reference" / "settings.md")

@@ -488,6 +488,14 @@ class Config:
         8,
         env="OMETRIA_PARALLEL_ACCOUNTS",
     )
+    metrics: str | None = _setting(
+        check_text,
+        "path",
+        "The file into which each sync writes its metrics, in the text format of Prometheus; the"
+        " textfile collector of its node exporter reads files that end in `.prom`.",
+        None,
+        env="OMETRIA_METRICS",
+    )
 
 
 ACCOUNT_VARIABLES: Final = {

@@ -137,6 +137,11 @@ class AccountSource:
         return self._client.requests if self._client else 0
 
     @property
+    def rate_limited(self) -> int:
+        """Those of the requests so far that Ometria answered with 429."""
+        return self._client.rate_limited if self._client else 0
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings about the API, for the report."""
         return list(self._client.warnings) if self._client else []

@@ -109,6 +109,7 @@ class Client:
         _check_settings(api_url, api_key)
         _silence_http_loggers()
         self.requests = 0
+        self.rate_limited = 0  # Requests that were answered with 429.
         self.warnings: list[str] = []
         self._api_url = api_url.rstrip("/")
         self._max_answer_bytes = max_answer_bytes
@@ -274,6 +275,9 @@ class Client:
         took = self._clock() - sent
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)
         served_at = read_date(response.headers.get("date"))
+        if response.status_code == 429:
+            with self._lock:
+                self.rate_limited += 1
         self._check_status(response, body, origin, served_at or self._now())
         if counted_size(body) > self._max_answer_bytes:
             raise UnexpectedResponse(

@@ -53,6 +53,11 @@ class Leases(Part):
         """Find the lease of a source; None if no run is at work."""
         return next(iter(self._of(source_id)), None)
 
+    @staticmethod
+    def is_active(lease: Lease, now: datetime) -> bool:
+        """Return whether the run that holds a lease may be alive, as an acquisition sees it."""
+        return lease.expires_at > now and _is_alive(lease)
+
     @writes("acquiring the lease", "the lease")
     def _take(self, lease: Lease, now: datetime, ended: list[Lease]) -> None:
         self._engine.lock(LEASES)
@@ -70,7 +75,7 @@ class Leases(Part):
         """
         found = [held for held in self._of(lease.source_id) if held.run_id != lease.run_id]
         for held in found:
-            if held.expires_at > now and _is_alive(held):
+            if self.is_active(held, now):
                 raise Busy(
                     f"{held} is loading '{lease.source_id}' into {self._engine.place}, until"
                     f" {held.expires_at:%H:%M:%S} UTC at the latest. Run again when it is done."
@@ -92,7 +97,7 @@ class Leases(Part):
         """
         self._engine.lock(LEASES)
         for held in self._of(None):
-            if held.expires_at > now and _is_alive(held):
+            if self.is_active(held, now):
                 raise Busy(
                     f"{held} is loading '{held.source_id}' into {self._engine.place}, and"
                     f" {because}. Run again when it is done."

@@ -296,6 +296,10 @@ class LocalMergeEngine(Engine):
         return self._remote.count(table, selection)
 
     @override
+    def newest(self, table: Table, column: str, selection: Selection) -> datetime | None:
+        return self._remote.newest(table, column, selection)
+
+    @override
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
         return self._remote.holding(tables, source_id)
 

@@ -182,6 +182,13 @@ class Warehouse:
         with self.sessions.open("counting rows"):
             return self._engine.count(table, selection)
 
+    def newest(self, table: Table, selection: Selection) -> datetime | None:
+        """Find the time of the newest event of a table; None without events, or without times."""
+        with self.sessions.open("looking for the newest event"):
+            if table.time is None or not self._engine.exists(table):
+                return None
+            return self._engine.newest(table, table.time, selection)
+
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         """Read rows of a table, with all its columns in order; none if there is no such table."""
         with self.sessions.open(f"reading {table.name}"):

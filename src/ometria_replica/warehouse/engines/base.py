@@ -8,7 +8,7 @@ for all engines: ``?`` for a parameter, and no syntax that only one engine under
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ometria_replica import sql
 from ometria_replica.batch import BatchSize
@@ -20,6 +20,7 @@ from ometria_replica.selection import Selection, chunks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     import pyarrow as pa
 
@@ -205,6 +206,14 @@ class Engine(ABC):
         return self.scalar(
             f"SELECT count(*) FROM {self.name(table)} WHERE {sql.condition(selection)}"
         )
+
+    def newest(self, table: Table, column: str, selection: Selection) -> datetime | None:
+        """Find the newest time in *column* of a table that exists; None if there is none."""
+        ((found,),) = self.rows(
+            f"SELECT max({sql.quoted(column)}) FROM {self.name(table)}"
+            f" WHERE {sql.condition(selection)}"
+        )
+        return cast("datetime | None", found)
 
     def read(self, table: Table, selection: Selection) -> Iterator[pa.RecordBatch]:
         """Read rows of a table, with all its columns in order."""

@@ -12,6 +12,7 @@ from ometria_replica.errors import CommitConflict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -95,6 +96,9 @@ class Remote(Protocol):
 
     def count(self, table: Table, selection: Selection) -> int:
         """Count rows; 0 if there is no such table."""
+
+    def newest(self, table: Table, column: str, selection: Selection) -> datetime | None:
+        """Find the newest time in *column* of a table that exists; None if there is none."""
 
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:
         """Name those of *tables*, which exist, that hold a row of a source."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, contextmanager
 from hashlib import md5
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,7 @@ from ometria_replica.warehouse.state_tables import ACCOUNTS, FILES, STATE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from ometria_replica.config import Limits
     from ometria_replica.schema import Table
@@ -239,6 +240,17 @@ class DltRemote(Remote):
             )[0][0])
             for condition in self._conditions(selection)
         )  # fmt: skip
+
+    @override
+    def newest(self, table: Table, column: str, selection: Selection) -> datetime | None:
+        (condition,) = self._conditions(selection)
+        found = self._loader.fetch(
+            f"SELECT max({self._names([column])}) AS newest FROM {self._name(table)}"
+            f" WHERE {condition.text}",
+            arrow_schema([("newest", "timestamptz")]),
+            condition.parameters,
+        )
+        return cast("datetime | None", pa.concat_tables(found)["newest"][0].as_py())
 
     @override
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from typing_extensions import override
 
 from ometria_replica import sql
@@ -41,6 +42,7 @@ from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
@@ -250,6 +252,11 @@ class LakeRemote(Remote):
     def count(self, table: Table, selection: Selection) -> int:
         there = self._lake.open(table.schema, table.name)
         return 0 if there is None else there.count(selection)
+
+    @override
+    def newest(self, table: Table, column: str, selection: Selection) -> datetime | None:
+        found = (pc.max(batch[column]) for batch in self._open(table).rows(selection, [column]))
+        return max((newest.as_py() for newest in found if newest.is_valid), default=None)
 
     @override
     def holding(self, tables: Sequence[Table], source_id: str) -> set[str]:

@@ -1,0 +1,81 @@
+"""The command ``status``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from ometria_replica.cli_options import (
+    AccountOption,
+    ConfigOption,
+    JsonOption,
+    VerboseOption,
+    WarehouseOption,
+    settings_of_accounts,
+)
+from ometria_replica.cli_output import say
+from ometria_replica.errors import Busy, NotUpToDate
+from ometria_replica.text import printable
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def age(text: str) -> timedelta:
+    """Parse an age, such as ``90m``, ``26h`` or ``2d``."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not an age, such as 90m, 26h or 2d.")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def status(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
+    ] = None,
+    max_age: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--max-age",
+            parser=age,
+            metavar="AGE",
+            show_default=False,
+            help="Exit with code 6 if the last run failed, or if the last success or a table is"
+            " older, such as 90m, 26h or 2d.",
+        ),
+    ] = None,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show whether all is right: how fresh each table is, and what needs attention."""
+    from ometria_replica.status import TOO_OLD, read_status
+    from ometria_replica.status_texts import status_as_json, status_as_text
+
+    settings = settings_of_accounts(config, warehouse, account)
+    try:
+        found = read_status(settings, tables or (), max_age=max_age or TOO_OLD)
+    except Busy as error:
+        raise Busy(f"Not known, because the warehouse is in use: {error}") from error
+    if as_json:
+        say(status_as_json(found))
+    else:
+        typer.echo(_coloured(printable(status_as_text(found)), all_right=found.is_all_right))
+    if max_age is not None and not found.is_all_right:
+        raise NotUpToDate("--max-age is set, and not all is right: exit code 6.")
+
+
+def _coloured(text: str, *, all_right: bool) -> str:
+    """Colour the verdict, on a terminal that has colours."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    answer, colon, rest = text.partition(":")
+    colour = typer.colors.GREEN if all_right else typer.colors.RED
+    return typer.style(answer + colon, fg=colour, bold=True) + rest

@@ -1,0 +1,271 @@
+"""The status of a replica as text and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ometria_replica.report import error_cause
+from ometria_replica.text import aligned, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from ometria_replica.batch import Lease
+    from ometria_replica.report import RunReport
+    from ometria_replica.status import Status, TableStatus
+
+MOST_WARNINGS = 3  # Of the last run; `runs` has the others.
+
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def status_as_text(status: Status) -> str:
+    """Write the verdict, then what it is based on: a screen."""
+    problems = list(problems_of(status))
+    lines = [verdict(status)]
+    lines += [f"  {problem}" for problem in problems[1:]]
+    lines += ["", *_facts(status)]
+    if status.tables and not status.is_new:
+        lines += ["", *_table_lines(status)]
+    if notes := list(notes_of(status)):
+        lines += ["", "To look at:", *(f"  {note}" for note in notes)]
+    if left_out := list(_left_out(status)):
+        lines += ["", *left_out]
+    return "\n".join(lines)
+
+
+def verdict(status: Status) -> str:
+    """Answer in a sentence whether all is right, and what to do if not."""
+    if status.is_all_right:
+        tables = counted(len(status.tables), "table")
+        moments = [each.complete_until for each in status.tables if each.complete_until]
+        until = ago(status.asked_at - min(moments)) if moments else ""
+        be = "is" if len(status.tables) == 1 else "are"
+        return f"All right: {tables} {be} complete up to {until}." if until else "All right."
+    return f"Not all right: {next(problems_of(status))}"
+
+
+def problems_of(status: Status) -> Iterator[str]:
+    """Say what is not all right, the worst first, each with what to do."""
+    if status.is_new:
+        if status.active_runs:
+            yield "the first sync is still at work. Ask again when it is done."
+        else:
+            yield "no sync has run here yet. Run `ometria-replica sync`."
+        return
+    run = status.last_run
+    if run is not None and status.last_run_failed:
+        when, reason = ago(status.asked_at - run.finished_at), _one_line(run.reason or "")
+        ended = {"failed": "failed", "stopped": "was stopped"}.get(run.outcome, "did not end")
+        yield f"the last run {ended} {when}: {reason or 'see `ometria-replica runs`.'}"
+    do = "Run `ometria-replica sync`"
+    again = f"{do} for all tables, and read its warnings" if not status.accounts_too_old else do
+    yield from (f"{each}. {do}, or mend the schedule." for each in _too_old_accounts(status))
+    yield from (f"{each}. {again}." for each in _too_old_tables(status))
+
+
+def _too_old_accounts(status: Status) -> Iterator[str]:
+    """Say when runs of accounts last succeeded; accounts of one time in one sentence."""
+    several = len(status.accounts) > 1
+    alike: dict[str, list[str]] = {}
+    for account in status.accounts_too_old:
+        last = account.last_success_at
+        since = ago(status.asked_at - last) if last else ""
+        alike.setdefault(since, []).append(account.source_id)
+    for since, names in alike.items():
+        whose = f" of {', '.join(names)}" if several else ""
+        if since:
+            yield f"the last run{whose} that succeeded ended {since}"
+        else:
+            yield f"no run{whose} has succeeded yet"
+
+
+def _too_old_tables(status: Status) -> Iterator[str]:
+    """Say up to when tables are complete; those of one time in one sentence."""
+    alike: dict[str, list[str]] = {}
+    for table in status.tables_too_old:
+        until = table.complete_until
+        how = f"complete only up to {ago(status.asked_at - until)}" if until else ""
+        alike.setdefault(how, []).append(_name(status, table))
+    for how, names in alike.items():
+        be, have = ("is", "has") if len(names) == 1 else ("are", "have")
+        told = f"{be} {how}" if how else f"{have} not been read to the end yet"
+        is_all = len(names) == len(status.tables) > 1
+        which = f"all {len(names)} tables" if is_all else ", ".join(names)
+        yield f"{which} {told}"
+
+
+def notes_of(status: Status) -> Iterator[str]:
+    """Say what needs a look although the replica may be all right."""
+    for table in status.tables:
+        yield from (f"{_name(status, table)}: {note}." for note in _table_notes(table))
+    yield from _failures(status)
+    if status.last_run:
+        yield from (
+            f"the last run warned: {_one_line(warning)}"
+            for warning in status.last_run.warnings[:MOST_WARNINGS]
+        )
+    if status.elsewhere:
+        yield f"the warehouse also holds {', '.join(status.elsewhere)}, not in the settings."
+
+
+def _table_notes(table: TableStatus) -> Iterator[str]:
+    if (rest := table.rejects - table.files_unreadable) > 0:
+        rejects = counted(rest, "value or record was", "values or records were")
+        yield f"{rejects} set aside; see `ometria-replica rejects list`"
+    if table.merged:
+        events = counted(table.merged, "event was", "events were")
+        yield f"{events} merged into others with the same key, in the last runs; see `wide_keys`"
+    if table.deleted_upstream:
+        rows = counted(table.deleted_upstream, "record is", "records are")
+        yield f"{rows} gone from Ometria; see `ometria_replica.deleted_upstream`"
+    if table.files_unreadable:
+        files = counted(table.files_unreadable, "file")
+        again = ""
+        if table.files_waiting:
+            again = f", of which {table.files_waiting:,} will be tried again"
+        yield f"{files} could not be read{again}; see `ometria-replica rejects list`"
+    if table.lists_waiting:
+        yield f"the changes of {counted(table.lists_waiting, 'list')} are still to be read"
+
+
+def _failures(status: Status) -> Iterator[str]:
+    """Say which tables the last run that tried could not read; those of one cause at once."""
+    alike: dict[str, list[TableStatus]] = {}
+    for table in status.tables:
+        if table.error:
+            cause = f"{table.source_id} {error_cause(table.error)}"
+            alike.setdefault(cause, []).append(table)
+    known = status.last_run.reason if status.last_run and status.last_run_failed else None
+    for tables in alike.values():
+        names = ", ".join(_name(status, table) for table in tables)
+        errors = [table.error or "" for table in tables]
+        why = ", as said above." if known in errors else f": {_one_line(errors[0])}"
+        yield f"{names}: could not be read{why}"
+
+
+def _facts(status: Status) -> Iterator[str]:
+    run = status.last_run
+    yield f"Last run:   {_run(status, run) if run else 'none has ended'}"
+    if status.active_runs:
+        yield f"Active now: {', '.join(map(_active, status.active_runs))}"
+    else:
+        yield "Active now: no run"
+    yield f"Warehouse:  {status.warehouse}{_disk(status)}"
+
+
+def _run(status: Status, run: RunReport) -> str:
+    seconds = (run.finished_at - run.started_at).total_seconds()
+    when = f"{_time(run.finished_at)} UTC, {ago(status.asked_at - run.finished_at)}"
+    work = f"{counted(run.changed, 'row')} new or changed, {counted(run.requests, 'request')}"
+    return f"{run.outcome} at {when}; it took {span(timedelta(seconds=seconds))}: {work}"
+
+
+def _active(lease: Lease) -> str:
+    return f"{lease} for {lease.source_id}"
+
+
+def _disk(status: Status) -> str:
+    if status.disk is None:
+        return ""
+    return f", {_size(status.disk.bytes)}; {_size(status.disk.free_bytes)} free on its disk"
+
+
+def _table_lines(status: Status) -> list[str]:
+    heads = ["table", "complete up to (UTC)", "newest event (UTC)"]
+    lines = [[*heads, "rows", "set aside", "gone upstream"]]
+    lines += [
+        [
+            _name(status, table),
+            _time(table.complete_until) if table.complete_until else "not yet",
+            _time(table.newest_event) if table.newest_event else "-",
+            f"{table.rows:,}",
+            f"{table.rejects:,}",
+            f"{table.deleted_upstream:,}",
+        ]
+        for table in status.tables
+    ]
+    return aligned(lines, left=len(heads))
+
+
+def _left_out(status: Status) -> Iterator[str]:
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for source_id, reason, names in status.not_read:
+        alike.setdefault((reason, names), []).append(source_id)
+    for (reason, names), sources in alike.items():
+        whose = f" of {', '.join(sources)}" if len(status.accounts) > 1 else ""
+        yield f"Not replicated{whose}: {', '.join(names)} ({reason})."
+
+
+def _name(status: Status, table: TableStatus) -> str:
+    return f"{table.source_id} {table.table}" if len(status.accounts) > 1 else table.table
+
+
+def ago(time: timedelta) -> str:
+    """Write how long ago something was; a clock that is a little ahead makes it now."""
+    return f"{span(time)} ago" if time >= timedelta(seconds=1) else "now"
+
+
+def span(time: timedelta) -> str:
+    """Write a span of time in its largest unit that has at least two, as a person would."""
+    seconds = time.total_seconds()
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return counted(int(seconds // length), unit)
+    return "1 second" if seconds >= 1 else "less than a second"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def status_as_json(status: Status) -> str:
+    """Write the status as a JSON object, times as ISO 8601 in UTC, ages in seconds."""
+    run = status.last_run
+    data = {
+        "all_right": status.is_all_right,
+        "verdict": verdict(status),
+        "problems": list(problems_of(status)) if not status.is_all_right else [],
+        "notes": list(notes_of(status)),
+        "asked_at": status.asked_at,
+        "max_age_seconds": int(status.max_age.total_seconds()),
+        "warehouse": status.warehouse,
+        "disk": asdict(status.disk) if status.disk else None,
+        "last_run": _run_as_data(run) if run else None,
+        "active_runs": [_lease_as_data(lease) for lease in status.active_runs],
+        "accounts": [asdict(account) for account in status.accounts],
+        "tables": [asdict(table) for table in status.tables],
+        "not_read": [
+            {"source_id": source_id, "reason": reason, "tables": names}
+            for source_id, reason, names in status.not_read
+        ],
+        "elsewhere": status.elsewhere,
+    }
+    return json.dumps(data, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
+
+
+def _run_as_data(run: RunReport) -> dict[str, Any]:
+    names = ("run_id", "outcome", "reason", "started_at", "finished_at")
+    return {name: getattr(run, name) for name in names}
+
+
+def _lease_as_data(lease: Lease) -> dict[str, Any]:
+    names: Sequence[str] = ("source_id", "run_id", "host", "pid", "expires_at")
+    return {name: getattr(lease, name) for name in names}
