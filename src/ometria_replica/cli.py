@@ -2,8 +2,8 @@
 The command line: each command parses its arguments, calls one function and prints the result.
 
 The commands that read or change the state are in ``cli_state.py``, ``erase`` in ``cli_erase.py``,
-``status`` in ``cli_status.py`` and ``verify`` in ``cli_verify.py``. Commands import what they need
-when they run, so that ``--help`` answers in less than 150 ms.
+``query`` in ``cli_query.py``, ``status`` in ``cli_status.py`` and ``verify`` in ``cli_verify.py``.
+Commands import what they need when they run, so that ``--help`` answers in less than 150 ms.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ometria_replica.cli_options import (
     settings_of_accounts,
 )
 from ometria_replica.cli_output import OutputClosed, guard_streams, log_to_stderr, say
+from ometria_replica.cli_query import query
 from ometria_replica.cli_state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli_status import status
 from ometria_replica.cli_sync import measured, print_report, sync_and_print
@@ -243,6 +244,7 @@ def config(
     say(settings_as_json(settings) if as_json else settings_as_text(settings))
 
 
+app.command(cls=Command)(query)
 app.command(cls=Command)(status)
 app.command(cls=Command)(verify)
 app.command(cls=Command)(runs)

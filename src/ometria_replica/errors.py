@@ -13,11 +13,12 @@ The errors, each with its exit code.
     ├── NotUpToDate                  exit 6   `status --max-age`: too old, or the last run failed
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── NotEnoughMemory                   DuckDB may use too little: files are loaded one by one
+        ├── QueryError                        the SQL of ``query`` failed
         ├── Busy                     exit 75  another run holds the lease, or a lock
         └── Unreachable              exit 75  no connection, or no memory: try again later
 
 A message says what failed, where, and what to do about it.
-It never holds a customer's data or a key.
+It never holds a customer's data or a key; of a QueryError, see there.
 """
 
 from __future__ import annotations
@@ -124,6 +125,15 @@ class WarehouseError(ReplicaError):
 
 class NotEnoughMemory(WarehouseError):
     """A batch needs more memory than DuckDB may use. A smaller batch may need less."""
+
+
+class QueryError(WarehouseError):
+    """
+    The warehouse refused the SQL of ``query``. Nothing was changed.
+
+    The one message that is the warehouse's own: it may quote the user's SQL, or a value that the
+    SQL converts. It is for the user at the command line, and never for a log.
+    """
 
 
 class Busy(WarehouseError):

@@ -69,9 +69,15 @@ def load_config(
     return config
 
 
-def load_warehouse(url: str, environ: Mapping[str, str] = os.environ) -> WarehouseSettings:
-    """Read the settings of the warehouse alone, for one at *url*; accounts are not looked at."""
-    path = _find(None, environ)
+def load_warehouse(
+    url: str | None, environ: Mapping[str, str] = os.environ, path: Path | None = None
+) -> WarehouseSettings:
+    """
+    Read the settings of the warehouse alone; accounts are not looked at, so no key is needed.
+
+    *url* and *path* are those of the command line, as in :func:`load_config`.
+    """
+    path = _find(path, environ)
     loading = _Loading(environ, path, _parse(path) if path else {})
     warehouse = loading.warehouse(url)
     if loading.reader.problems:

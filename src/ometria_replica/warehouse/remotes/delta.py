@@ -267,6 +267,10 @@ class DeltaTable(LakeTable):
         return scanner.to_reader()
 
     @override
+    def scan(self) -> object:
+        return self.table.to_pyarrow_dataset()
+
+    @override
     def count(self, selection: Selection) -> int:
         found: int = self.table.to_pyarrow_dataset().count_rows(filter=to_arrow(selection))
         return found

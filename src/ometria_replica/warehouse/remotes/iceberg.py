@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
@@ -37,7 +37,7 @@ from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
-from ometria_replica.selection import Selection, to_iceberg
+from ometria_replica.selection import ALL, Selection, to_iceberg
 from ometria_replica.warehouse.remotes.iceberg_versions import remove_old_versions
 from ometria_replica.warehouse.remotes.lake import BUCKETS, Lake, LakeRemote, LakeTable
 
@@ -270,6 +270,10 @@ class IcebergTable(LakeTable):
         return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
     @override
+    def scan(self) -> object:
+        return _Scan(self)
+
+    @override
     def count(self, selection: Selection) -> int:
         return self._table.scan(to_iceberg(selection)).count()
 
@@ -281,6 +285,17 @@ class IcebergTable(LakeTable):
     def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
         """Delete and add in one transaction."""
         self._table.overwrite(rows, to_iceberg(selection))
+
+
+class _Scan:
+    """A table as a stream of Arrow data, anew for each reader: a query may name it twice."""
+
+    def __init__(self, table: IcebergTable) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        rows: Any = self._table.rows(ALL)
+        return rows.__arrow_c_stream__(requested_schema)
 
 
 def _in_groups(tasks: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:

@@ -94,6 +94,9 @@ class LakeTable(Protocol):
         Of *columns*, or of all of them.
         """
 
+    def scan(self) -> object:
+        """Return what a DuckDB can register as a relation, and read any number of times."""
+
     def count(self, selection: Selection) -> int:
         """Count rows."""
 
@@ -179,6 +182,12 @@ class LakeRemote(Remote):
             self._columns[key] = our_columns(there.schema())
             self._comments[key] = there.comments()
         return self._columns[key]
+
+    def scan(self, schema: str, name: str) -> object | None:
+        """Return a table as LakeTable.scan() does; None if it does not exist."""
+        with self.explaining(f"reading {name}"):
+            there = self._lake.open(schema, name)
+            return None if there is None else there.scan()
 
     @override
     def look_up(self, tables: Sequence[Table]) -> None:
