@@ -50,8 +50,13 @@ class Catalog:
             raise ConfigError(found)
 
     def __add__(self, table: Table) -> Catalog:
-        """Add a table, in place of a further one of its name."""
-        further = tuple(each for each in self.further if each.name != table.name)
+        """Add a table, in place of a further one of its name and of those inside that."""
+        further = tuple(
+            each
+            for each in self.further
+            if each.name != table.name
+            and not (isinstance(each.read, Inside) and each.read.parent == table.name)
+        )
         return replace(self, tables=(*self.tables, table), further=further)
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AGAIN = 0.1  # Seconds.
 
 
 class Stopped(BaseException):
@@ -80,16 +81,31 @@ def _stop(number: int, _frame: object) -> NoReturn:
 
 
 def _interrupt(reader: socket.socket, _writer: socket.socket) -> None:
-    """Interrupt at each signal what runs: Python may reach its handler only afterwards."""
-    while received := reader.recv(1):
-        if received[0] not in SIGNALS:
-            continue
-        _request.number = received[0]
-        _request.received += 1
-        for interrupt, handled_before in tuple(_request.running):
-            if handled_before < _request.received:
-                with suppress(Exception):
-                    interrupt()
+    """
+    Interrupt at each signal what runs: Python may reach its handler only afterwards.
+
+    Again and again until it ends: DuckDB forgets an interrupt that comes just before it begins.
+    """
+    while True:
+        reader.settimeout(_AGAIN if _to_interrupt() else None)
+        with suppress(TimeoutError):
+            received = reader.recv(1)
+            if not received:
+                return
+            if received[0] in SIGNALS:
+                _request.number = received[0]
+                _request.received += 1
+        for interrupt in _to_interrupt():
+            with suppress(Exception):
+                interrupt()
+
+
+def _to_interrupt() -> list[Callable[[], None]]:
+    return [
+        interrupt
+        for interrupt, handled_before in tuple(_request.running)
+        if handled_before < _request.received
+    ]
 
 
 @contextmanager

@@ -161,7 +161,8 @@ def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
         "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
-        " unsubscribes.\n"
+        " unsubscribes, collections, contacts, orders, products, custom_events, push_errors,"
+        " data_deletion_requests, profile_identities, profile_tags, profile_lists, order_lines.\n"
     )
 
 

@@ -262,12 +262,14 @@ class Listener:
     Counts the steps that the program announces, and interrupts it at the step of the plan.
 
     A table is current from its "before table" to the next one's, or to its "after table", in what
-    is done for it by any thread: others may read another table at the same time.
+    is done for it by any thread: others may read another table at the same time. The threads of
+    libraries, which are told nothing, work for the thread that loads.
     """
 
     def __init__(self, plan: Plan, clock: Clock, folder: Path) -> None:
         self._plan, self._clock, self._folder = plan, clock, folder
-        self._table: ContextVar[str] = ContextVar("table", default="")
+        self._table: ContextVar[str] = ContextVar("table")
+        self._loaded = ""
         self._count = 0
         self._lock = threading.Lock()  # Several threads read.
 
@@ -276,7 +278,9 @@ class Listener:
         when, _, name = step.partition(" ")
         if name.startswith("table "):
             self._table.set(name.removeprefix("table ") if when == "before" else "")
-        if step != self._plan.step or self._plan.table not in {"", self._table.get()}:
+        if threading.current_thread() is threading.main_thread():
+            self._loaded = self._table.get("")
+        if step != self._plan.step or self._plan.table not in {"", self._table.get(self._loaded)}:
             return
         with self._lock:
             self._count += 1

@@ -440,8 +440,10 @@ def watermark_from_records() -> None:
     """The watermark is the newest time in the records, not the start of the run."""
     original = replication.stage
 
-    def stage(connection: Any, account: Any, table: Any, pending: Any) -> tuple[Batch, Any]:
-        batch, staged = original(connection, account, table, pending)
+    def stage(
+        connection: Any, account: Any, table: Any, pending: Any, inside: Any
+    ) -> tuple[Batch, Any]:
+        batch, staged = original(connection, account, table, pending, inside)
         if table.time and batch.watermark:
             found = connection.execute(f"SELECT epoch_us(max({table.time})) FROM {STAGED}")
             ((newest,),) = found.fetchall()
