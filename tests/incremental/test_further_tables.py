@@ -348,13 +348,16 @@ def test_accounts_have_tables_of_their_own(warehouse: Path) -> None:
     "quirks",
     [
         Quirks(),
-        Quirks(
-            update_since_on=frozenset(),
-            money_form="text",
-            reversed_order=frozenset({"orders"}),
-            timestamp_forms=dict.fromkeys(
-                ("orders", "contacts", "custom-events", "push-errors"), "postgres"
+        pytest.param(
+            Quirks(
+                update_since_on=frozenset(),
+                money_form="text",
+                reversed_order=frozenset({"orders"}),
+                timestamp_forms=dict.fromkeys(
+                    ("orders", "contacts", "custom-events", "push-errors"), "postgres"
+                ),
             ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["honoured", "ignored"],

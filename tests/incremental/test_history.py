@@ -147,6 +147,7 @@ def test_a_history_is_described_by_its_full_name() -> None:
         describe("ometria_history.email_events", "text")
 
 
+@pytest.mark.slow
 def test_a_check_tries_the_history_too(tmp_path: Path, server: Server) -> None:
     """In a transaction that is rolled back: nothing is left, and a refusal would be found."""
     database = postgres().new_database()
@@ -193,6 +194,7 @@ def test_an_erasure_removes_all_versions_of_a_person(
     assert wrong(warehouse) == []
 
 
+@pytest.mark.slow
 def test_versions_of_a_replaced_address_go(shop: Account, server: Server, warehouse: Path) -> None:
     """All of the profile that Ometria has erased, and those of others that had the address."""
     settings = keeping(server, follow_erasures=True)

@@ -324,6 +324,7 @@ def test_hashed_ids_are_the_same_in_both(tagged: Account, server: Server, wareho
     assert not any("ann" in tag.split()[0] for tag in tags(warehouse))
 
 
+@pytest.mark.slow
 def test_ids_are_rewritten_in_both_alike(
     tagged: Account, server: Server, warehouse: Path, tmp_path: Path
 ) -> None:

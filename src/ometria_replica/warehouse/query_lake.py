@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import open_staging
-from ometria_replica.schema import DATA_SCHEMA, HISTORY_SCHEMA, STATE_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, HISTORY_SCHEMA, RAW_SCHEMA, STATE_SCHEMA
 from ometria_replica.warehouse.query_duckdb import ask, checked
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.query_answer import Answer
     from ometria_replica.warehouse.remotes.lake import LakeRemote
 
-_SCHEMAS = (DATA_SCHEMA, STATE_SCHEMA, HISTORY_SCHEMA, "ometria_raw")
+_SCHEMAS = (DATA_SCHEMA, STATE_SCHEMA, HISTORY_SCHEMA, RAW_SCHEMA)
 _NAMED = re.compile(rf'\b({"|".join(_SCHEMAS)})"?\s*\.\s*"?(\w+)', re.IGNORECASE | re.ASCII)
 
 _OF_A_STREAM = ("reading the stream registered as", "get_next failed")
