@@ -87,12 +87,13 @@ def test_a_call_logs_under_the_name_of_the_thread_that_asked() -> None:
 @pytest.mark.parametrize("place", ["a job", "beside it", "a call"])
 def test_what_ends_the_run_ends_all_threads(place: str) -> None:
     """Those that wait for a call are woken, those that read are asked to stop, within seconds."""
-    stopped, cancelled = threading.Event(), threading.Event()
+    begun, stopped, cancelled = threading.Event(), threading.Event(), threading.Event()
 
     def end() -> None:
         raise KeyboardInterrupt
 
     def ends() -> None:
+        assert begun.wait(BOUND)
         if place == "a job":
             end()
         elif place == "beside it":
@@ -101,6 +102,7 @@ def test_what_ends_the_run_ends_all_threads(place: str) -> None:
 
     def reads() -> None:
         with threads.stopping(stopped.set):
+            begun.set()
             stopped.wait(BOUND)
         try:
             threads.call(lambda: None)

@@ -170,7 +170,7 @@ def _loses_bob(relation: str) -> str:
 def _lossy(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Any]) -> None:
     """Seed a defect: the function *name* of the mapping gives what *change* leaves of it."""
     original = getattr(file_staging, name)
-    monkeypatch.setattr(file_staging, name, lambda *given: change(original(*given)))
+    monkeypatch.setattr(file_staging, name, lambda *given, **also: change(original(*given, **also)))
 
 
 def _three(folder: Path, form: str) -> FeedFile:
