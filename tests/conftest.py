@@ -35,12 +35,7 @@ REPEATS = (
         ("delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
     ),
     Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
-    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+postgres")),
-    Repeats(
-        "warehouses/test_account.py",
-        ("duckdb", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
-        ("killed_runs",),
-    ),
+    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_erasures.py", ("postgres",), ("replaced_address", "can_stay")),
     Repeats(

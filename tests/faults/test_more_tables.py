@@ -45,7 +45,7 @@ def test_killed_runs_leave_what_the_account_has(table: str, step: str, tmp_path:
 
 
 def check(world: World, *, has_all: bool) -> None:
-    """Compare the tables with the account; unless one *has_all*, rows that are gone may be there."""
+    """Compare the tables with the account; without *has_all*, rows that are gone may be there."""
     promised = expected_further(world.account, world.account_id, world.source_id)
     for name in FURTHER:
         due = {row["__sync_key"]: row for row in promised[name]}

@@ -67,6 +67,7 @@ LADDER = (
 )
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
     """Killed before, between or after rows and state: nothing is lost, duplicated or ahead."""
     if type(place) not in {DuckDBPlace, PostgresPlace}:
