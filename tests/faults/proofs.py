@@ -69,7 +69,9 @@ PROOFS = {
     "bytes are escaped": Proof("text without its mark", LOST),
     "zones guessed": Proof("a time with the name of a zone", f"{OLD}, in event_at"),
     "young files read": Proof("a young file that grows", "should not be there"),
-    "one day of overlap": Proof("days that begin west of utc", f"{OLD}, in last_name"),
+    "one day of overlap": Proof(
+        "days that begin west of utc", f"{OLD}, in (lifecycle_status|last_name)"
+    ),
     "refreshes compared with the watermark": Proof("a refresh that shows late", LOST),
     "state believed": Proof("a dropped table", LOST),
     "delete detection over all sources": Proof(
