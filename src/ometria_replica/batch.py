@@ -88,6 +88,11 @@ class Lease:
         pid = os.getpid()
         return cls(source_id, run_id, os.uname().nodename, pid, expires_at, process_start(pid))
 
+    def as_data(self) -> dict[str, object]:
+        """Return the fields that commands print as JSON."""
+        names = ("source_id", "run_id", "host", "pid", "expires_at")
+        return {name: getattr(self, name) for name in names}
+
     def __str__(self) -> str:
         return f"run {self.run_id} (process {self.pid} on {self.host})"
 

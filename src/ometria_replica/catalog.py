@@ -52,10 +52,7 @@ class Catalog:
     def __add__(self, table: Table) -> Catalog:
         """Add a table, in place of a further one of its name and of those inside that."""
         further = tuple(
-            each
-            for each in self.further
-            if each.name != table.name
-            and not (isinstance(each.read, Inside) and each.read.parent == table.name)
+            each for each in self.further if each.name != table.name and not each.is_inside(table)
         )
         return replace(self, tables=(*self.tables, table), further=further)
 
@@ -72,7 +69,7 @@ class Catalog:
     @property
     def every(self) -> Catalog:
         """The catalog with all of its tables switched on."""
-        return replace(self, tables=(*self.tables, *self.further), further=())
+        return replace(self, tables=self._all, further=())
 
     def of(self, accounts: Iterable[AccountSettings]) -> Catalog:
         """
@@ -120,25 +117,12 @@ class Catalog:
         Where one table is inside another, both are read at once, with all that is inside it.
         Raises as table().
         """
-        chosen = {
-            table.read.parent if isinstance(table.read, Inside) else table.name
-            for table in self.only(names)
-        }
-        return self.only(
-            [
-                table.name
-                for table in self.tables
-                if (table.read.parent if isinstance(table.read, Inside) else table.name) in chosen
-            ]
-        )
+        chosen = {_requested(table) for table in self.only(names)}
+        return self.only([table.name for table in self.tables if _requested(table) in chosen])
 
     def inside(self, table: Table) -> tuple[Table, ...]:
         """List the tables of which rows are in arrays inside the records of *table*."""
-        return tuple(
-            each
-            for each in self.tables
-            if isinstance(each.read, Inside) and each.read.parent == table.name
-        )
+        return tuple(each for each in self.tables if each.is_inside(table))
 
     def problems(self) -> Iterator[str]:
         """Say which tables are inside one that is not there, and so cannot be read."""
@@ -244,6 +228,11 @@ class Catalog:
         elif table.parent_column is None or source not in table.sync_key.sources:
             reason = f"a column and the key need {source}"
         return f"{table.name} cannot be inside {parent.name}: {reason}." if reason else None
+
+
+def _requested(table: Table) -> str:
+    """Name the table that is requested to read *table*."""
+    return table.read.parent if isinstance(table.read, Inside) else table.name
 
 
 def _is_on(table: Table, account: AccountSettings) -> bool:

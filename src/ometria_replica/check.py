@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ometria_replica import history, privacy, retention
+from ometria_replica import history
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
@@ -20,6 +20,7 @@ from ometria_replica.errors import (
 )
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.replication import owner_of, utc_now
+from ometria_replica.run_checks import problems_of
 from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.trial import try_sync
@@ -47,7 +48,8 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     """Test the API key and the bucket of each account, then the warehouse."""
     catalog = catalog.of(config.accounts).with_records(config.accounts)
     for account in config.accounts:
-        yield from _check_settings(account, catalog)
+        for what, problem in problems_of(account, catalog):
+            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
         on = catalog.for_account(account)
         for name in account.require:
             if name not in on.names:
@@ -67,23 +69,6 @@ def check(config: Config, *, catalog: Catalog = CATALOG) -> Iterator[Finding]:
     lost: dict[str, None] = {}
     yield _tested(where, lambda: _open(config, catalog, lost), warning)
     yield from (Finding(f"the rows in {where}", warning=each) for each in lost)
-
-
-def _check_settings(account: AccountSettings, catalog: Catalog) -> Iterator[Finding]:
-    """Find what cannot be done of the settings of an account."""
-    found = {
-        "the columns": (
-            *privacy.problems(catalog.every, account),
-            *privacy.problems_inside(catalog.for_account(account)),
-        ),
-        "the tables": tuple(catalog.of([account]).problems()),
-        "what is kept": tuple(retention.problems(catalog.every, account)),
-        "the history": tuple(history.problems(catalog.every, account)),
-        "the records": tuple(catalog.record_problems(account)),
-    }
-    for what, problems in found.items():
-        for problem in problems:
-            yield Finding(f"{account.source_id}: {what}", ConfigError(problem))
 
 
 def _refusal(catalog: Catalog, account: AccountSettings, name: str) -> ConfigError | None:

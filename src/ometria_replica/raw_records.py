@@ -95,10 +95,7 @@ def hides_values(table: Table, tables: Collection[Table]) -> bool:
         column.person and column.treatment for each in tables for column in each.columns
     )
     is_of_people = bool(table.people) or table.quotes_treated
-    hides_inside = any(
-        each.is_treated and isinstance(each.read, Inside) and each.read.parent == table.name
-        for each in tables
-    )
+    hides_inside = any(each.is_treated and each.is_inside(table) for each in tables)
     return table.is_treated or hides_inside or (hides_people and is_of_people)
 
 

@@ -39,16 +39,7 @@ def state_as_text(state: ReplicaState) -> str:
 
 def state_as_json(state: ReplicaState) -> str:
     """Write the state as a JSON object, times as ISO 8601 in UTC."""
-    leases = [
-        {
-            "source_id": lease.source_id,
-            "run_id": lease.run_id,
-            "host": lease.host,
-            "pid": lease.pid,
-            "expires_at": lease.expires_at,
-        }
-        for lease in state.leases
-    ]
+    leases = [lease.as_data() for lease in state.leases]
     return _json({"tables": [asdict(table) for table in state.tables], "active_runs": leases})
 
 

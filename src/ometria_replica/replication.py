@@ -7,7 +7,7 @@ Otherwise tables are independent: if Ometria refuses or fails one, the next is s
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,7 +33,6 @@ from ometria_replica.following import (
     note_deletion_requests,
 )
 from ometria_replica.local_duckdb import translating
-from ometria_replica.log_names import logging_for
 from ometria_replica.mapping import Staging, forget_keys
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.ometria.export import FILES_AHEAD
@@ -197,21 +196,16 @@ class AccountReplication:
 
     def replicate(self) -> None:
         """Replicate the account while its lease is held. What fails is no other account's."""
-        several, source_id = self.run.several, self.account.source_id
-        with logging_for(source_id) if several else nullcontext():
+        run, results = self.run, self.results
+        with results.naming(self.account.source_id, several=run.several):
             try:
-                with leased(
-                    self.run, self.results, self.warehouse, self.account, self.place
-                ) as may_write:
+                with leased(run, results, self.warehouse, self.account, self.place) as may_write:
                     if may_write:
                         self._sync()
             except ReplicaError as error:
-                if not several:
+                if not run.several:
                     raise
-                self.run.note(error, self.results)
-            finally:
-                for failure in self.results.all_errors if several else ():
-                    failure.source_id = source_id
+                run.note(error, results)
 
     def _sync(self) -> None:
         with (

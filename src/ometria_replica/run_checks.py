@@ -11,7 +11,7 @@ from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.schema import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from ometria_replica.catalog import Catalog
@@ -29,6 +29,23 @@ def refuse_contradictions(window: Window) -> None:
         )
     if window.since and window.until and window.since > window.until:
         raise ConfigError(f"The first day, {window.since}, is after the last one, {window.until}.")
+
+
+def problems_of(account: AccountSettings, catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Say what cannot be done of the settings of an account, each with what it is about."""
+    found = {
+        "the columns": (
+            *privacy.problems(catalog.every, account),
+            *privacy.problems_inside(catalog.for_account(account)),
+        ),
+        "the tables": tuple(catalog.of([account]).problems()),
+        "what is kept": tuple(retention.problems(catalog.every, account)),
+        "the history": tuple(history.problems(catalog.every, account)),
+        "the records": tuple(catalog.record_problems(account)),
+    }
+    for what, problems in found.items():
+        for problem in problems:
+            yield what, problem
 
 
 def refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str]) -> None:
@@ -52,14 +69,7 @@ def refuse_what_is_not_set(config: Config, catalog: Catalog, named: Sequence[str
     problems += [
         f"{account.source_id}: {problem}"
         for account in config.accounts
-        for problem in (
-            *privacy.problems(catalog.every, account),
-            *privacy.problems_inside(catalog.for_account(account)),
-            *catalog.of([account]).problems(),
-            *retention.problems(catalog.every, account),
-            *history.problems(catalog.every, account),
-            *catalog.record_problems(account),
-        )
+        for _, problem in problems_of(account, catalog)
     ]
     if problems:
         raise ConfigError(problems)

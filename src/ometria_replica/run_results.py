@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.errors import WarehouseError
+from ometria_replica.errors import ReplicaError, WarehouseError
+from ometria_replica.log_names import logging_for
 from ometria_replica.report import TableReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ometria_replica.errors import OmetriaError, ReplicaError
+    from ometria_replica.errors import OmetriaError
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,23 @@ class Results:
                 self.tables[place] = replace(report, expired=report.expired + rows)
                 return
         self.tables.append(TableReport(self.source_id or "", table_name, expired=rows))
+
+    @contextmanager
+    def naming(self, source_id: str, *, several: bool) -> Iterator[None]:
+        """Let log lines and errors of the block name the account, if there are *several*."""
+        if not several:
+            yield
+            return
+        before = len(self.errors)
+        try:
+            with logging_for(source_id):
+                yield
+        except ReplicaError as error:
+            error.source_id = source_id
+            raise
+        finally:
+            for failure in self.all_errors[before:]:
+                failure.source_id = source_id
 
     @contextmanager
     def after_failure(self) -> Iterator[None]:

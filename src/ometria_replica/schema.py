@@ -315,6 +315,10 @@ class Table:
     optional: bool = False
     quotes_treated: bool = False
 
+    def is_inside(self, parent: Table) -> bool:
+        """Whether the rows are in arrays inside the records of *parent*."""
+        return isinstance(self.read, Inside) and self.read.parent == parent.name
+
     @property
     def full_name(self) -> str:
         """The name with its schema: ``ometria.profiles``."""

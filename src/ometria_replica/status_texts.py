@@ -11,7 +11,7 @@ from ometria_replica.report import error_cause
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from ometria_replica.batch import Lease
@@ -249,7 +249,7 @@ def status_as_json(status: Status) -> str:
         "warehouse": status.warehouse,
         "disk": asdict(status.disk) if status.disk else None,
         "last_run": _run_as_data(run) if run else None,
-        "active_runs": [_lease_as_data(lease) for lease in status.active_runs],
+        "active_runs": [lease.as_data() for lease in status.active_runs],
         "accounts": [asdict(account) for account in status.accounts],
         "tables": [asdict(table) for table in status.tables],
         "not_read": [
@@ -264,8 +264,3 @@ def status_as_json(status: Status) -> str:
 def _run_as_data(run: RunReport) -> dict[str, Any]:
     names = ("run_id", "outcome", "reason", "started_at", "finished_at")
     return {name: getattr(run, name) for name in names}
-
-
-def _lease_as_data(lease: Lease) -> dict[str, Any]:
-    names: Sequence[str] = ("source_id", "run_id", "host", "pid", "expires_at")
-    return {name: getattr(lease, name) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from ometria_replica.errors import (
     OmetriaError,
     ReplicaError,
 )
-from ometria_replica.log_names import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.reading_threads import OneThread
 from ometria_replica.replication import owner_of, utc_now
@@ -138,7 +137,7 @@ class _Verifying:
                     results.warn_once(warning)
             with self._recorded(warehouse):
                 for account in self.config.accounts:
-                    with self._named(account.source_id):
+                    with results.naming(account.source_id, several=run.several):
                         self._account(warehouse, account, chosen)
             if self.repairs:
                 outcome: Outcome = "failed" if results.errors else "succeeded"
@@ -166,23 +165,6 @@ class _Verifying:
         if not self.repairs:
             return nullcontext()
         return recorded_if_stopped(self.run, [self.results], warehouse, self.place)
-
-    @contextmanager
-    def _named(self, source_id: str) -> Iterator[None]:
-        """Let log lines and errors of the block name the account, if there are several."""
-        if not self.run.several:
-            yield
-            return
-        before = len(self.results.errors)
-        try:
-            with logging_for(source_id):
-                yield
-        except ReplicaError as error:
-            error.source_id = source_id
-            raise
-        finally:
-            for failure in self.results.errors[before:]:
-                failure.source_id = source_id
 
     def _account(self, warehouse: Warehouse, account: AccountSettings, chosen: Catalog) -> None:
         if not self.repairs:

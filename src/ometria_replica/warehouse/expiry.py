@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.raw_records import records_of
-from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Part, reads, writes
@@ -61,7 +60,7 @@ class Expiry(Part):
                 if table.oldest is None:
                     self._forget(lease().source_id, table)
                 if table.oldest:
-                    inside = [each for each in tables if _is_inside(each, table)]
+                    inside = [each for each in tables if each.is_inside(table)]
                     yield from self._remove(table, inside, lease, now)
 
     @reads("reading how far rows were removed")
@@ -236,10 +235,6 @@ class Expiry(Part):
             " GROUP BY name HAVING max(modified_at) < ?))",
             [*key, table.oldest, *key, table.oldest],
         )
-
-
-def _is_inside(table: Table, parent: Table) -> bool:
-    return isinstance(table.read, Inside) and table.read.parent == parent.name
 
 
 def _within(table: Table, source_id: str, span: Span, values: Values | None = None) -> Selection:
