@@ -613,7 +613,7 @@ def a_run_that_stalls_past_its_lease(world: World) -> None:
     (world.folder / "go on").touch()
     ended = world.end(first, TRY_AGAIN_LATER)
     if "took over" not in ended.err:
-        raise Finding("the first run does not say that another took over")
+        raise Finding(f"the first run does not say that another took over: {ended.err[-600:]}")
     compare(world.found(), before)
     world.run()
     world.check_loosely()

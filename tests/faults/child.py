@@ -166,6 +166,8 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
     home = {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true", "TZ": plan.timezone}
     os.environ.clear()
     os.environ.update({**kept, **home, **plan.env})
+    if plan.do == "stall":  # All of it: another of its threads would hold the file, or read on.
+        os.environ["OMETRIA_PARALLEL_ACCOUNTS"] = "1"
     time.tzset()
     faulthandler.enable(file=2)
     if plan.file_bytes:

@@ -165,10 +165,11 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def two_at_once(self) -> None:
-        """Start a second run while the first, which reads both accounts, waits; it gives way."""
+        """Start a second run while the first waits for an answer; it gives way."""
         first = self.world.start(plan=Plan("before request", do="stall"))
         self.world.wait_for_stall(first)
         self.world.run(code=TRY_AGAIN_LATER)
+        self.other.check()  # No other run held its lease, so the second run synced it.
         (self.world.folder / "go on").touch()
         self.world.end(first)
         for leftover in ("go on", "stalled"):
