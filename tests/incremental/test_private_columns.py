@@ -20,7 +20,9 @@ import tempfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from errno import ELOOP
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -366,21 +368,39 @@ class Watch:
         if step.endswith(" request"):
             return
         for path in (path for folder in self.folders for path in folder.rglob("*")):
-            content = b"" if path.is_symlink() else self._changed(path)
+            content = self._changed(path)
             if holds_mark(content) or MARK in path.name.lower():
                 self.found.setdefault(path.name, step)
-            if not path.is_symlink() and path.exists() and path.stat().st_mode & 0o077:
+            if _is_open(path):
                 self.open.add(path.name)
 
     def _changed(self, path: Path) -> bytes:
         try:
-            now = path.stat()
-            if not path.is_file() or self._seen.get(path) == (now.st_mtime_ns, now.st_size):
+            now = path.lstat()
+            if not S_ISREG(now.st_mode) or self._seen.get(path) == (now.st_mtime_ns, now.st_size):
                 return b""
             self._seen[path] = (now.st_mtime_ns, now.st_size)
-            return path.read_bytes()
+            # Another thread may put a link here meanwhile, which a kill would leave to lead nowhere.
+            with open(path, "rb", opener=_without_links) as file:
+                return file.read()
         except FileNotFoundError:
             return b""
+        except OSError as error:
+            if error.errno != ELOOP:
+                raise
+            return b""
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    return not S_ISLNK(mode) and bool(mode & 0o077)
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def tell(story: Story, folder: Path) -> None:
