@@ -94,7 +94,7 @@ import os, sys
 for number in range(3):
     os.close(number)
 sys.stdin = sys.stdout = sys.stderr = None  # As Python itself sets them if they are closed.
-from ometria_replica.cli_output import guard_streams, say
+from ometria_replica.cli.output import guard_streams, say
 guard_streams()
 say("nowhere")
 say("nowhere", err=True)

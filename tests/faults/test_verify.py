@@ -10,9 +10,9 @@ import duckdb
 import pytest
 
 import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
-from ometria_replica import verify_findings
 from ometria_replica.config import load_config
-from ometria_replica.verifying import verify
+from ometria_replica.verification import findings
+from ometria_replica.verification.run import verify
 from tests.faults.ladders import scenario_of
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import run_scenario
@@ -174,7 +174,7 @@ def test_verify_finds_the_rows_that_a_defect_leaves_wrong(
     defect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It blames exactly these, and what it does not see is not seen for a known reason."""
-    monkeypatch.setattr(verify_findings, "MOST_KEYS", 100_000)
+    monkeypatch.setattr(findings, "MOST_KEYS", 100_000)
 
     wrong, report = after(defect, tmp_path)
 

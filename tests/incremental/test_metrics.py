@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica import stopping
-from ometria_replica.cli_sync import measured
+from ometria_replica.cli.syncing import measured
 from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.errors import RejectedRecords, ReplicaError, Unavailable
 from ometria_replica.metrics import HELP, EndedRun, Series, _labels, to_text, write_metrics

@@ -380,7 +380,7 @@ class Watch:
             if not S_ISREG(now.st_mode) or self._seen.get(path) == (now.st_mtime_ns, now.st_size):
                 return b""
             self._seen[path] = (now.st_mtime_ns, now.st_size)
-            # Another thread may put a link here meanwhile, which a kill would leave to lead nowhere.
+            # Another thread may put a link here meanwhile; after a kill it leads nowhere.
             with open(path, "rb", opener=_without_links) as file:
                 return file.read()
         except FileNotFoundError:

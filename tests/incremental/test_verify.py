@@ -14,7 +14,7 @@ from ometria_replica.config import Retention, Secret
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, DifferencesFound
 from ometria_replica.state_commands import rewind
-from ometria_replica.verifying import refuse_differences
+from ometria_replica.verification.run import refuse_differences
 from ometria_simulator import Account, Dialect, Fault, Feed, serve
 from tests.duck import opened, read_file
 from tests.incremental.shops import DAY, HOUR, NOON, ReceivedRequests, account, config, replicate

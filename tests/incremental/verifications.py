@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica.verifying import verify
+from ometria_replica.verification.run import verify
 from ometria_simulator import Account
 from tests.duck import opened
 from tests.incremental.shops import DAY, HOUR, NOON, config

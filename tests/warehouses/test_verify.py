@@ -11,7 +11,7 @@ from ometria_replica.config import Config, WarehouseSettings
 from ometria_replica.replication import sync
 from ometria_replica.selection import Selection, Values
 from ometria_replica.state_commands import opened
-from ometria_replica.verifying import verify
+from ometria_replica.verification.run import verify
 from ometria_replica.warehouse import verification
 from ometria_simulator import serve
 from tests.incremental.shops import HOUR, NOON, account

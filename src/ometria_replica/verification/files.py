@@ -12,9 +12,9 @@ from ometria_replica.mapping import Staging
 from ometria_replica.records import Unreadable
 from ometria_replica.selection import Selection, Span, Times
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.verify_extra import AT_WORK, ExtraRows
-from ometria_replica.verify_findings import GONE, NEWER
-from ometria_replica.verify_tables import TableVerification
+from ometria_replica.verification.extra import AT_WORK, ExtraRows
+from ometria_replica.verification.findings import GONE, NEWER
+from ometria_replica.verification.tables import TableVerification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.cli_output import OutputClosed, say
+from ometria_replica.cli.output import OutputClosed, say
 from ometria_replica.errors import ReplicaError
 from ometria_replica.stopping import Stopped
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli_options import (  # noqa: TC001 -- Typer reads the annotations.
+from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
     ConfigOption,
     VerboseOption,
     WarehouseOption,
 )
-from ometria_replica.cli_output import say
+from ometria_replica.cli.output import say
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -28,11 +28,11 @@ from ometria_replica.schema import Feed, Inside
 from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
-from ometria_replica.verify_files import FilesVerification, list_files
-from ometria_replica.verify_findings import GONE, NEWER, REPAIRED
+from ometria_replica.verification.files import FilesVerification, list_files
+from ometria_replica.verification.findings import GONE, NEWER, REPAIRED
+from ometria_replica.verification.sample import Budget, Planner, Sample, within
+from ometria_replica.verification.tables import TableVerification
 from ometria_replica.verify_report import Differing, TableVerified, VerifyReport, read_of
-from ometria_replica.verify_sample import Budget, Planner, Sample, within
-from ometria_replica.verify_tables import TableVerification
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.verification import Verification
 
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from ometria_replica.report import Outcome
     from ometria_replica.run_context import Progress
     from ometria_replica.schema import Table
-    from ometria_replica.verify_files import ListedFiles
-    from ometria_replica.verify_sample import Plan
+    from ometria_replica.verification.files import ListedFiles
+    from ometria_replica.verification.sample import Plan
     from ometria_replica.warehouse.warehouse import Warehouse
 
 KINDS = ("missing", "stale", "extra")

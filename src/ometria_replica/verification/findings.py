@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping import STAGED, literal
-from ometria_replica.verify_columns import RowExpressions
+from ometria_replica.verification.columns import RowExpressions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

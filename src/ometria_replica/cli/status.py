@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ometria_replica.cli_options import (
+from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -18,7 +18,7 @@ from ometria_replica.cli_options import (
     WarehouseOption,
     settings_of_accounts,
 )
-from ometria_replica.cli_output import say
+from ometria_replica.cli.output import say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 

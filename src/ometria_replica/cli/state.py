@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli_options import (
+from ometria_replica.cli.options import (
     DATE,
     AccountOption,
     Command,
@@ -20,8 +20,8 @@ from ometria_replica.cli_options import (
     settings_of,
     settings_of_accounts,
 )
-from ometria_replica.cli_output import say
-from ometria_replica.cli_sync import sync_and_print
+from ometria_replica.cli.output import say
+from ometria_replica.cli.syncing import sync_and_print
 
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ometria_replica.cli_options import (
+from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -15,7 +15,7 @@ from ometria_replica.cli_options import (
     WarehouseOption,
     settings_of_accounts,
 )
-from ometria_replica.cli_output import say
+from ometria_replica.cli.output import say
 from ometria_replica.errors import ReplicaError
 
 
@@ -67,9 +67,9 @@ def verify(
 ) -> None:
     """Compare Ometria and the export with the warehouse. Exits with 4 if rows differ."""
     from ometria_replica.progress import watching
-    from ometria_replica.verify_sample import DEFAULT_SHARE
-    from ometria_replica.verifying import refuse_differences
-    from ometria_replica.verifying import verify as run_verify
+    from ometria_replica.verification.run import refuse_differences
+    from ometria_replica.verification.run import verify as run_verify
+    from ometria_replica.verification.sample import DEFAULT_SHARE
 
     if everything and sample is not None:
         raise typer.BadParameter("--all and --sample exclude each other.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli_options import (
+from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -18,7 +18,7 @@ from ometria_replica.cli_options import (
     settings_of,
     settings_of_accounts,
 )
-from ometria_replica.cli_output import say
+from ometria_replica.cli.output import say
 from ometria_replica.errors import ConfigError
 from ometria_replica.permissions import private
 

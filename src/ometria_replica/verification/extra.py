@@ -13,13 +13,13 @@ from ometria_replica.errors import NotFound
 from ometria_replica.mapping import SEEN_KEYS, Staging
 from ometria_replica.schema import Pages
 from ometria_replica.selection import Selection
-from ometria_replica.verify_findings import GONE, MOST_ASKED, NEWER, REPAIRED
+from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.table_reads import TableRead
-    from ometria_replica.verify_findings import Findings
-    from ometria_replica.verify_sample import Budget, Plan
+    from ometria_replica.verification.findings import Findings
+    from ometria_replica.verification.sample import Budget, Plan
     from ometria_replica.warehouse.verification import Verification
 
 AT_WORK = timedelta(minutes=10)

@@ -19,8 +19,8 @@ from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
 from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
-from ometria_replica.verify_extra import ExtraRows, profiles_of
-from ometria_replica.verify_findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
+from ometria_replica.verification.extra import ExtraRows, profiles_of
+from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ometria_replica.mapping import Staged
     from ometria_replica.ometria.per_parent import Parent
     from ometria_replica.table_reads import TableRead
-    from ometria_replica.verify_sample import Budget, Plan, Sample
+    from ometria_replica.verification.sample import Budget, Plan, Sample
     from ometria_replica.warehouse.verification import Verification
 
 

@@ -1,0 +1,74 @@
+"""The commands ``tables`` and ``config``, which show what there is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ometria_replica.cli.options import (
+    ConfigOption,
+    JsonOption,
+    VerboseOption,
+    WarehouseOption,
+    settings_of,
+)
+from ometria_replica.cli.output import say
+
+
+class Format(StrEnum):
+    """The formats of ``tables``."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    SQL = "sql"
+    MERMAID = "mermaid"
+    JSON = "json"
+
+
+def tables(
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", metavar="FORMAT", show_default="text", help=f"{', '.join(Format)}."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also the tables that are off by default.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    warehouse: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="WAREHOUSE",
+            show_default="duckdb",
+            help="SQL for this warehouse: duckdb, postgresql, snowflake, ...",
+        ),
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show the tables. Each has its columns, their types, sources and meanings, and its key."""
+    from ometria_replica.describe import describe
+
+    if as_json:
+        form = Format.JSON
+    elif form is None:
+        form = Format.TEXT if warehouse is None else Format.SQL
+    say(describe(table, form.value, warehouse=warehouse, every=every))
+
+
+def config(
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    warehouse: WarehouseOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show every setting, its value and its origin. Secrets are not shown."""
+    from ometria_replica.config import explain
+    from ometria_replica.rendering import settings_as_json, settings_as_text
+
+    settings = explain(settings_of(config, warehouse))
+    say(settings_as_json(settings) if as_json else settings_as_text(settings))

@@ -1,0 +1,1 @@
+"""Compares Ometria and the export with the warehouse, row by row."""
