@@ -20,6 +20,7 @@ from ometria_replica.cli.check import check
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
+from ometria_replica.cli.init import init
 from ometria_replica.cli.options import Command, VerboseOption, log_steps
 from ometria_replica.cli.output import OutputClosed, guard_streams, log_to_stderr, say
 from ometria_replica.cli.query import query
@@ -57,6 +58,7 @@ def main_options(
 
 
 COMMANDS = (
+    init,
     sync,
     backfill,
     check,

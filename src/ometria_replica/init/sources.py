@@ -1,0 +1,158 @@
+"""Ask for what an account is read from, and try it: the API key, the feed, the tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ometria_replica.catalog import CATALOG
+from ometria_replica.config import ALL
+from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
+from ometria_replica.init.questions import (
+    API_KEY,
+    ENDPOINT_URL,
+    FEED_URL,
+    PATTERN,
+    PROFILE,
+    REGION,
+    TABLES,
+)
+from ometria_replica.init.rights import rights_of
+from ometria_replica.init.sample import look_at
+from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.schema import Feed
+
+if TYPE_CHECKING:
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import Config
+    from ometria_replica.init.draft import Draft
+    from ometria_replica.init.session import Session
+
+
+def ask_key(session: Session, draft: Draft) -> Draft:
+    """Ask for the API key, and try each endpoint with it. The key is optional."""
+    variable = draft.variable(API_KEY.setting.env or "")
+    key = session.answer(API_KEY)
+    if key is None and draft.is_added:
+        key = session.environ.get(variable)
+    while True:
+        key = key or session.prompts.ask_secret(API_KEY)
+        if not key:
+            return draft
+        tried = draft.with_account(api_key=f"env:{variable}").with_secret(variable, key)
+        try:
+            config = session.config(tried)
+            if session.tries:
+                _try_key(session, config)
+        except ReplicaError as error:
+            if session.is_to_be_answered_again(error, tried):
+                key = None
+                continue
+        return tried
+
+
+def _try_key(session: Session, config: Config) -> None:
+    """Show what the key may read. Raises OmetriaError if that is nothing at all."""
+    account = config.accounts[-1]
+    catalog = CATALOG.every
+    session.rights.clear()
+    session.prompts.tell(f"\nWith this key, {account.api_url}:")
+    with AccountSource(account, datetime.now(UTC), catalog) as source:
+        for right in rights_of(source, catalog):
+            session.rights.append(right)
+            session.prompts.tell(str(right))
+    errors = [right.error for right in session.rights if right.error is not None]
+    if errors and not any(right.outcome == "may read" for right in session.rights):
+        denied = [error for error in errors if isinstance(error, AccessDenied)]
+        raise (denied or errors)[0]
+    for right in session.rights:
+        if right.outcome == "failed":
+            session.warn(f"{right.endpoint}: {right.error}")
+
+
+def ask_feed(session: Session, draft: Draft) -> Draft:
+    """Ask for the feed, list it, and look into one file. The feed is optional."""
+    afresh = False
+    while True:
+        url = session.ask(FEED_URL, afresh=afresh)
+        if not url:
+            return draft.with_feed(**dict.fromkeys(draft.feed))
+        tried = draft.with_feed(url=url)
+        is_bucket = url.startswith("s3://")
+        for question in (REGION, ENDPOINT_URL, PROFILE) if is_bucket else ():
+            tried = tried.with_feed(**{question.name: session.ask(question, afresh=afresh) or None})
+        if pattern := session.answer(PATTERN):
+            tried = tried.with_feed(pattern=pattern)
+        try:
+            config = session.config(tried)
+            if session.tries:
+                _try_feed(session, config)
+        except ReplicaError as error:
+            if session.is_to_be_answered_again(error, tried):
+                afresh = True
+                continue
+        return tried
+
+
+def _try_feed(session: Session, config: Config) -> None:
+    """Show what the feed has for each of its tables."""
+    account = config.accounts[-1]
+    url = account.feed.url if account.feed else ""
+    with AccountSource(account, datetime.now(UTC), CATALOG) as source:
+        for table in CATALOG:
+            if isinstance(table.read, Feed):
+                look = look_at(source, table, account, config.warehouse.limits)
+                session.prompts.tell(f"\nIn {url}, for {table.name}:")
+                session.prompts.tell("\n".join(f"  {line}" for line in look.text.splitlines()))
+                for warning in look.warnings:
+                    session.warn(warning)
+
+
+def ask_tables(session: Session, draft: Draft) -> Draft:
+    """Ask which tables to replicate: by default the five, or those of them that can be read."""
+    readable = _readable(session)
+    default = ",".join(readable)
+    if len(readable) < len(CATALOG.names) and session.answer(TABLES) is None:
+        lacking = ", ".join(name for name in CATALOG.names if name not in readable)
+        session.warn(f"the API key may not read {lacking}: a sync would fail, so it is left out.")
+    afresh = False
+    while True:
+        answer = session.ask(TABLES, default, afresh=afresh)
+        names = [name for name in (each.strip() for each in answer.split(",")) if name]
+        value: object = ALL if names == [ALL] else names
+        if {*names} == {*CATALOG.names}:
+            value = None  # The default, which may come to be more.
+        tried = draft.with_account(tables=value)
+        try:
+            _refuse_tables(CATALOG.of([session.settings(tried)]))
+        except ConfigError as error:
+            if session.is_to_be_answered_again(error):
+                afresh = True
+                continue
+        return tried
+
+
+def _refuse_tables(catalog: Catalog) -> None:
+    """Raise ConfigError for a table inside one that is not replicated."""
+    if problems := [*catalog.problems()]:
+        raise ConfigError(problems)
+
+
+def _readable(session: Session) -> list[str]:
+    """List the five, without those of endpoints that the key may not read."""
+    refused = {
+        name
+        for right in session.rights
+        if right.outcome == "may not read"
+        for name in (*right.tables, *_children(right.endpoint))
+    }
+    return [name for name in CATALOG.names if name not in refused]
+
+
+def _children(endpoint: str) -> list[str]:
+    """Name the tables that are read for each record of an endpoint."""
+    return [
+        table.name
+        for table in CATALOG
+        if getattr(getattr(table.read, "parent", None), "endpoint", None) == endpoint
+    ]
