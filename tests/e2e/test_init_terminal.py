@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ometria_replica.init.environment_text import variables_in
-from ometria_simulator import Account, Server, serve
+from ometria_simulator import Account, Feed, S3Server, Server, serve
+from tests.duck import read_file
 from tests.e2e.program import SOURCES, invoke
 from tests.replicas import write_feed_file
 
@@ -91,6 +92,7 @@ def terminal(
             "HOME": str(folder),
             "TERM": "xterm",
             "COLUMNS": "100",
+            "AWS_EC2_METADATA_DISABLED": "true",
             "OMETRIA_REQUESTS_PER_SECOND": "1000",
             **(env or {}),
         },
@@ -175,3 +177,42 @@ def test_a_set_up_that_is_stopped_leaves_no_file(tmp_path: Path, typed: str) -> 
         assert program.wait(SECONDS) == (128 + signal.SIGINT if typed == "\x03" else 2)
 
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.slow
+def test_a_bucket_can_have_an_access_key_of_its_own(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for without being shown, and the settings refer to it."""
+    shop = Account.create(profiles=3, lists=1, email_events=30)
+    url = f"{s3.url}/uk"
+    Feed(shop, url, s3=s3.access).export_history()
+    with terminal(tmp_path) as (person, program):
+        person.answer("Name of the account", "uk")
+        person.answer("API key (not shown)", "")
+        person.answer("Bucket or folder", url)
+        person.answer("Region of the bucket", s3.region)
+        person.answer("Address of the store", s3.endpoint_url)
+        person.answer("How to sign in", "aws")
+        person.answer("no AWS credentials were found", "again")
+        person.answer("Bucket or folder", url)
+        person.answer("Region of the bucket", s3.region)
+        person.answer("Address of the store", s3.endpoint_url)
+        person.answer("How to sign in", "key")
+        person.answer("Access key ID", s3.access_key)
+        person.answer("Its secret", s3.secret_key)
+        person.answer("Tables to replicate", "")
+        for _ in range(4):
+            person.answer("", "")
+        person.end("ometria-replica sync")
+        assert program.wait(SECONDS) == 0
+
+    assert s3.secret_key not in person.everything + (tmp_path / "ometria.toml").read_text()
+    variables = variables_in((tmp_path / "ometria.env").read_text(), tmp_path)
+    assert variables == {
+        "OMETRIA_FEED_KEY_ID": s3.access_key,
+        "OMETRIA_FEED_SECRET": s3.secret_key,
+    }
+    monkeypatch.chdir(tmp_path)
+    assert invoke("sync", env=variables).exit_code == 0
+    assert read_file(tmp_path / "warehouse.duckdb", "ometria.email_events")

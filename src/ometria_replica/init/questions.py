@@ -93,8 +93,9 @@ PROFILE = Question(
     "profile",
     "--feed-profile",
     "Profile of the AWS configuration files",
-    "Empty: AWS's own order of credentials, such as AWS_ACCESS_KEY_ID or a role.",
 )
+ACCESS_KEY_ID = Question("feed", "access_key_id", "", "Access key ID (not shown)")
+SECRET_ACCESS_KEY = Question("feed", "secret_access_key", "", "Its secret (not shown)")
 PATTERN = Question("feed", "pattern", "--feed-pattern", "Names of the files")
 TABLES = Question(
     "account",

@@ -13,6 +13,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.init import environment_text, settings_text
 from ometria_replica.init.choices_for_ever import choose_for_ever
 from ometria_replica.init.draft import Draft
+from ometria_replica.init.feed import ask_feed
 from ometria_replica.init.files import Files, read
 from ometria_replica.init.questions import (
     ACCOUNT_ID,
@@ -23,7 +24,7 @@ from ometria_replica.init.questions import (
     HASH,
     TABLES,
 )
-from ometria_replica.init.sources import ask_feed, ask_key, ask_tables
+from ometria_replica.init.sources import ask_key, ask_tables
 from ometria_replica.init.target import ask_warehouse
 from ometria_replica.init.version_control import not_ignored
 from ometria_replica.run_checks import problems_of

@@ -1,4 +1,4 @@
-"""Ask for what an account is read from, and try it: the API key, the feed, the tables."""
+"""Ask for the API key, and try it; and ask for the tables that can be read with it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import ALL
 from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
-from ometria_replica.init.questions import (
-    API_KEY,
-    ENDPOINT_URL,
-    FEED_URL,
-    PATTERN,
-    PROFILE,
-    REGION,
-    TABLES,
-)
+from ometria_replica.init.questions import API_KEY, TABLES
 from ometria_replica.init.rights import rights_of
-from ometria_replica.init.sample import look_at
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.schema import Feed
 
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
@@ -35,6 +25,8 @@ def ask_key(session: Session, draft: Draft) -> Draft:
     key = session.answer(API_KEY)
     if key is None and draft.is_added:
         key = session.environ.get(variable)
+    if key and session.prompts.is_attended:
+        session.prompts.tell("\nAPI key: the one that was given.")
     while True:
         key = key or session.prompts.ask_secret(API_KEY)
         if not key:
@@ -68,44 +60,6 @@ def _try_key(session: Session, config: Config) -> None:
     for right in session.rights:
         if right.outcome == "failed":
             session.warn(f"{right.endpoint}: {right.error}")
-
-
-def ask_feed(session: Session, draft: Draft) -> Draft:
-    """Ask for the feed, list it, and look into one file. The feed is optional."""
-    afresh = False
-    while True:
-        url = session.ask(FEED_URL, afresh=afresh)
-        if not url:
-            return draft.with_feed(**dict.fromkeys(draft.feed))
-        tried = draft.with_feed(url=url)
-        is_bucket = url.startswith("s3://")
-        for question in (REGION, ENDPOINT_URL, PROFILE) if is_bucket else ():
-            tried = tried.with_feed(**{question.name: session.ask(question, afresh=afresh) or None})
-        if pattern := session.answer(PATTERN):
-            tried = tried.with_feed(pattern=pattern)
-        try:
-            config = session.config(tried)
-            if session.tries:
-                _try_feed(session, config)
-        except ReplicaError as error:
-            if session.is_to_be_answered_again(error, tried):
-                afresh = True
-                continue
-        return tried
-
-
-def _try_feed(session: Session, config: Config) -> None:
-    """Show what the feed has for each of its tables."""
-    account = config.accounts[-1]
-    url = account.feed.url if account.feed else ""
-    with AccountSource(account, datetime.now(UTC), CATALOG) as source:
-        for table in CATALOG:
-            if isinstance(table.read, Feed):
-                look = look_at(source, table, account, config.warehouse.limits)
-                session.prompts.tell(f"\nIn {url}, for {table.name}:")
-                session.prompts.tell("\n".join(f"  {line}" for line in look.text.splitlines()))
-                for warning in look.warnings:
-                    session.warn(warning)
 
 
 def ask_tables(session: Session, draft: Draft) -> Draft:
