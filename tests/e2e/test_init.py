@@ -382,3 +382,25 @@ def test_the_accounts_that_a_warehouse_holds_are_named(
     assert isinstance(done.exception, ConfigError) == (name == "demo")
     assert said in f"{done.stdout} {done.exception}"
     assert (folder / "ometria.toml").exists() == (name != "demo")
+
+
+def test_a_file_that_is_named_has_its_own_environment_file(folder: Path) -> None:
+    """And the commands that come next name it, quoted for a shell."""
+    done = init("--untested", "--config", "my shop.toml", key="a-key")
+
+    assert {path.name for path in folder.iterdir()} == {"my shop.toml", "my shop.env"}
+    assert "\n    set -a; . './my shop.env'; set +a\n" in done.stdout
+    assert "\n    ometria-replica check --config 'my shop.toml'\n" in done.stdout
+
+
+def test_text_of_a_file_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    """Neither values nor names of files."""
+    write_feed_file(
+        tmp_path / "odd", "a\x1b[31m.json", datetime(2026, 1, 1, tzinfo=UTC),
+        [{**EVENTS[0], "event_type": "op\x1b[31men", "campaign_title": "a\r\nb\x07"}],
+    )  # fmt: skip
+    done = init("--feed", "../odd")
+
+    assert "a\\u001b[31m.json: JSON." in done.stdout
+    assert "op·[31men" in done.stdout
+    assert not {"\x1b", "\r", "\x07"} & {*done.output}

@@ -152,6 +152,27 @@ def test_a_file_that_has_changed_meanwhile_is_not_replaced(tmp_path: Path) -> No
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine, edited"]
 
 
+@pytest.mark.parametrize("kept", [None, "A=a\n"])
+def test_accounts_and_their_secrets_are_added_together_or_not(
+    tmp_path: Path, kept: str | None
+) -> None:
+    """If the settings file cannot be replaced, the environment file is as before."""
+    files = Files(tmp_path / "none" / "ometria.toml", tmp_path / "ometria.env")
+    files.settings.parent.mkdir()
+    files.settings.write_text("mine")
+    if kept is not None:
+        files.environment.write_text(kept)
+
+    with pytest.raises(UnicodeEncodeError):
+        files.change("mine", "\ud800", "A=a\nB=b\n")
+
+    assert [path.read_text() for path in files.settings.parent.iterdir()] == ["mine"]
+    assert [path.read_text() for path in tmp_path.glob("ometria.env")] == ([kept] if kept else [])
+    files.change("mine", "ours", "A=a\nB=b\n")
+    assert files.settings.read_text() == "ours"
+    assert files.environment.read_text() == "A=a\nB=b\n"
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_no_value_of_a_person_is_shown(table: object) -> None:
     """Of each column that the catalog calls personal, and of any text with an address."""

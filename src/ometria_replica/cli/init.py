@@ -18,8 +18,6 @@ from ometria_replica.cli.output import say
 if TYPE_CHECKING:
     from ometria_replica.init.prompts import Prompts
 
-_DEFAULT_ENVIRONMENT = "ometria.env"
-
 Text = str | None
 
 
@@ -83,7 +81,7 @@ def init(
         typer.Option(
             "--env-file",
             metavar="FILE",
-            help="File for the secrets; default ometria.env, beside the other.",
+            help="File for the secrets; default that of --config, ending in .env.",
         ),
     ] = None,
     add_account: Annotated[
@@ -103,7 +101,7 @@ def init(
     from ometria_replica.init.session import Session
 
     settings = config or Path(os.environ.get("OMETRIA_CONFIG") or DEFAULT_FILE)
-    files = Files(settings, env_file or settings.with_name(_DEFAULT_ENVIRONMENT))
+    files = Files(settings, env_file or settings.with_suffix(".env"))
     options = {
         q.API_KEY: None if key_file is None else _key_of(key_file),
         q.ACCOUNT_ID: account_id,
@@ -142,7 +140,7 @@ def _prompts(*, asks: bool, quiet: bool) -> Prompts:
     """Ask on a terminal, if there is one for both directions."""
     from ometria_replica.init.prompts import Unattended
 
-    if asks and sys.stdin.isatty() and sys.stdout.isatty():
+    if asks and sys.stdin and sys.stdin.isatty() and sys.stdout.isatty():
         from ometria_replica.init.terminal import Terminal
 
         return Terminal()
@@ -159,9 +157,9 @@ def _key_of(name: str) -> str:
             return secret_of_file(name)[0]
         except Invalid as problem:
             raise typer.BadParameter(f"{problem}.", param_hint="--key-file") from None
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter(
-            "standard input is a terminal: leave the option out, and the key is asked for.",
+            "standard input is a terminal, or closed: leave the option out, to be asked.",
             param_hint="--key-file",
         )
-    return sys.stdin.read(MAX_SECRET_BYTES).strip("\r\n")
+    return sys.stdin.buffer.read(MAX_SECRET_BYTES).decode("utf-8", "replace").strip("\r\n")

@@ -69,18 +69,29 @@ class Files:
 
     def change(self, before: str, settings: str, environment: str | None) -> None:
         """
-        Replace the settings file, whose text was *before*, and the environment file.
+        Replace the settings file, whose text was *before*, and the environment file, or neither.
 
-        The environment file comes first: a variable that nothing refers to does no harm.
-        Raises ConfigError if the settings file has changed meanwhile.
+        The environment file comes first: if the program is killed then, a variable that nothing
+        refers to does no harm. Raises ConfigError if the settings file has changed meanwhile.
         """
         if read(self.settings) != before:
             raise ConfigError(
                 f"{self.settings} has changed meanwhile, and was left as it is. Run again."
             )
-        if environment is not None:
+        mode = stat.S_IMODE(self.settings.stat().st_mode)
+        if environment is None:
+            _replace(self.settings, settings, mode)
+            return
+        kept = read(self.environment) if _is_there(self.environment) else None
+        try:
             _replace(self.environment, environment, PRIVATE_FILE)
-        _replace(self.settings, settings, stat.S_IMODE(self.settings.stat().st_mode))
+            _replace(self.settings, settings, mode)
+        except BaseException:
+            if kept is None:
+                self.environment.unlink(missing_ok=True)
+            else:
+                _replace(self.environment, kept, PRIVATE_FILE)
+            raise
 
 
 def read(path: Path) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from ometria_replica.errors import AccessDenied, NotFound, OmetriaError, Unavailable
+from ometria_replica.ometria.times import utc_text
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Inside, PerParent
+from ometria_replica.schema import Feed, Growing, Inside, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.ometria.account_source import AccountSource
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import Newest
 
 Outcome = Literal["may read", "may not read", "not there", "not tried", "failed"]
 
@@ -41,31 +42,51 @@ class Right:
         return f"  {self.outcome:12}  {self.endpoint:24}  {', '.join(self.tables)}{why}"
 
 
-def rights_of(source: AccountSource, catalog: Catalog) -> Iterator[Right]:
+@dataclass(frozen=True)
+class _Endpoint:
+    """
+    An endpoint, and the *tables* that are read from it.
+
+    Of one below a *parent*, its path has the *field* of a record of that one. *since* names the
+    parameter that leaves out older records.
+    """
+
+    path: str
+    parent: str | None = None
+    field: str = ""
+    since: str | None = None
+    tables: tuple[str, ...] = ()
+
+
+def rights_of(source: AccountSource, catalog: Catalog, changes: str) -> Iterator[Right]:
     """
     Send a request to each endpoint that a table of *catalog* is read from.
 
-    Ends with the first one for which no answer came: each other would take as long to fail.
+    *changes* is the setting ``changes_parameter``. Each answer is as short as the endpoint
+    allows. Ends with the first one for which no answer came: each other would take as long to
+    fail.
     """
-    answered: dict[str, str | None] = {}
-    for endpoint, (parent, field, tables) in _endpoints(catalog).items():
-        path = endpoint
-        if parent is not None:
-            value = answered.get(f"{parent} {field}")
+    found: dict[tuple[str, str], str | None] = {}
+    for endpoint in _endpoints(catalog, changes):
+        path, query = endpoint.path, {"limit": "1"}
+        if endpoint.parent is not None:
+            value = found.get((endpoint.parent, endpoint.field))
             if not value or value in {".", ".."}:
-                yield Right(endpoint, tables, "not tried")
+                yield Right(path, endpoint.tables, "not tried")
                 continue
-            path = endpoint.format(**{field: quote(value, safe="")})
+            path = path.format(**{endpoint.field: quote(value, safe="")})
+        if endpoint.since is not None:
+            query[endpoint.since] = utc_text(source.client.now())
         try:
-            records = source.client.get(path, {"limit": "1"}).records
+            records = source.client.get(path, query).records
         except OmetriaError as error:
-            yield Right(endpoint, tables, _outcome(error), error)
+            yield Right(endpoint.path, endpoint.tables, _outcome(error), error)
             if isinstance(error, Unavailable):
                 return
             continue
         for name in ("id", "collection"):
-            answered[f"{endpoint} {name}"] = field_text(records[0], name) if records else None
-        yield Right(endpoint, tables, "may read")
+            found[endpoint.path, name] = field_text(records[0], name) if records else None
+        yield Right(endpoint.path, endpoint.tables, "may read")
 
 
 def _outcome(error: OmetriaError) -> Outcome:
@@ -74,31 +95,28 @@ def _outcome(error: OmetriaError) -> Outcome:
     return "not there" if isinstance(error, NotFound) else "failed"
 
 
-def _endpoints(catalog: Catalog) -> dict[str, tuple[str | None, str, tuple[str, ...]]]:
-    """
-    List the endpoints, parents first, each with the tables that are read from it.
-
-    And of one below another: that other one, and the field of its records that is in the path.
-    """
-    found: dict[str, tuple[str | None, str, tuple[str, ...]]] = {}
-
-    def note(endpoint: str, table: Table, parent: str | None = None, field: str = "") -> None:
-        names = found.get(endpoint, (None, "", ()))[2]
-        found[endpoint] = (parent, field, (*names, table.name))
-
-    tables = [table for table in catalog if not isinstance(table.read, Feed)]
-    names = {table.name: table for table in tables}
-    for table in tables:
+def _endpoints(catalog: Catalog, changes: str) -> list[_Endpoint]:
+    """List the endpoints of *catalog*, each once, and parents first."""
+    found: dict[str, _Endpoint] = {}
+    names = {table.name: table for table in catalog}
+    for table in catalog:
         own = names[table.read.parent] if isinstance(table.read, Inside) else table
-        match own.read:
-            case PerParent(parent=parent, endpoint=endpoint):
-                found.setdefault(parent.endpoint, (None, "", ()))
-                note(endpoint, table, parent.endpoint, "id")
-            case Growing(parent=parent, endpoint=endpoint) if parent is not None:
-                found.setdefault(parent.endpoint, (None, "", ()))
-                note(endpoint, table, parent.endpoint, own.read.parent_field or "")
-            case Feed() | Inside():
-                continue
-            case read:
-                note(read.endpoint, table)
-    return found
+        if isinstance(own.read, Feed | Inside):
+            continue
+        parent = own.read.parent if isinstance(own.read, PerParent | Growing) else None
+        if parent is not None:
+            found.setdefault(parent.endpoint, _Endpoint(parent.endpoint))
+        endpoint = found.get(own.read.endpoint) or _endpoint(own.read, changes)
+        found[endpoint.path] = replace(endpoint, tables=(*endpoint.tables, table.name))
+    return [*found.values()]
+
+
+def _endpoint(read: Pages | Windows | PerParent | Growing | Newest, changes: str) -> _Endpoint:
+    match read:
+        case PerParent(parent=parent, endpoint=path):
+            return _Endpoint(path, parent.endpoint, "id", changes)
+        case Growing(parent=Pages(endpoint=parent), endpoint=path):
+            return _Endpoint(path, parent, read.parent_field or "")
+        case Windows(endpoint=path, since=since):
+            return _Endpoint(path, since=since)
+    return _Endpoint(read.endpoint)

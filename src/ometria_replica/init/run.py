@@ -84,8 +84,8 @@ def set_up(session: Session, files: Files, today: date, *, adds: bool = False) -
         draft = ask_warehouse(session, draft)
     draft = choose_for_ever(session, draft)
     session.config(draft)  # Everything together, with the accounts that were there.
+    _warn(session, files, draft)  # Before the files: after them, nothing can be interrupted.
     _write(files, before, draft, today)
-    _warn(session, files, draft)
     return Done(
         files,
         files.environment.exists(),

@@ -53,7 +53,7 @@ def look_at(source: AccountSource, table: Table, account: AccountSettings, limit
         if export.waiting:
             waiting = counted(export.waiting, "file")
             return Look(
-                f"{waiting} there, changed just now: the next sync reads them.", (*warnings,)
+                f"{waiting}, changed just now: a sync leaves it until it is complete.", (*warnings,)
             )
         return Look("No file yet.", (*warnings, export.nothing_found()))
     number = f"{counted(len(files), 'file')}{' or more' if len(listed) == LISTED else ''}"
@@ -98,6 +98,7 @@ def _rows(
         *_missing(file.dialect, table),
     ]
     if shown:
+        lines.append("The first rows, with people's data masked:")
         lines += aligned([[column.name for column in columns], *shown], left=len(columns))
     nothing = "this file has no row for the table" if not shown else None
     return lines, nothing
@@ -130,7 +131,7 @@ def _counts(records: int, records_rejected: int, values_rejected: int) -> str:
     if records_rejected or values_rejected:
         rejected = counted(records_rejected, "record"), counted(values_rejected, "value")
         text += f", of which a sync would reject {rejected[0]} and {rejected[1]}"
-    return f"{text}. The first rows, with people's data masked:"
+    return f"{text}."
 
 
 def _missing(dialect: Dialect, table: Table) -> list[str]:

@@ -50,7 +50,7 @@ def _try_key(session: Session, config: Config) -> None:
     session.rights.clear()
     session.prompts.tell(f"\nWith this key, {account.api_url}:")
     with AccountSource(account, datetime.now(UTC), catalog) as source:
-        for right in rights_of(source, catalog):
+        for right in rights_of(source, catalog, account.changes_parameter):
             session.rights.append(right)
             session.prompts.tell(str(right))
     errors = [right.error for right in session.rights if right.error is not None]
