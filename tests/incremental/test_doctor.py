@@ -59,7 +59,7 @@ def test_without_a_list_its_changes_are_not_asked(server: Server, shop: Account)
     for each in list(shop.lists):
         shop.delete_list(each.id)
     *_, changes = rights(replace(account(server), tables=("member_lists",)))
-    assert changes.untried == "there is no record in lists to ask for"
+    assert changes.untried == asking.NOTHING_TO_ASK
 
 
 def test_an_endless_429_ends_the_questions_in_time(

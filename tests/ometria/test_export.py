@@ -18,8 +18,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ometria_replica.check import check
 from ometria_replica.config import Config, FeedSettings, Secret, WarehouseSettings
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -167,11 +167,12 @@ def test_check_warns_of_a_feed_as_a_sync_does(s3: S3Client, endpoint: str, tmp_p
     settings = replicas.account(folder=tmp_path)
     config = Config((replace(settings, feed=feed),), WarehouseSettings(str(tmp_path / "w.duckdb")))
 
-    over_http, nothing = [each.warning for each in check(config) if each.warning]
-    assert f"the store at {elsewhere.removeprefix('http://')} is asked over http" in str(over_http)
-    assert "no file has a name that matches '*.csv'. There are other files, such as 1.txt" in str(
-        nothing
-    )
+    over_http, nothing = [each for each in check(config) if each.code.startswith("feed.")]
+    assert (over_http.code, over_http.level) == ("feed.address", "warn")
+    assert f"the store at {elsewhere.removeprefix('http://')} is asked over http" in over_http.text
+    assert (nothing.code, nothing.level) == ("feed.files", "warn")
+    assert nothing.text.endswith("no file has a name that matches '*.csv'.")
+    assert str(nothing.mend).startswith("There are other files, such as 1.txt. Check the feed's")
 
 
 def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endpoint: str) -> None:

@@ -36,6 +36,9 @@ ANSWER_WITHIN = 15.0
 ALL_WITHIN = 45.0
 """Seconds for all requests, with the waits for the rate limit."""
 
+NOTHING_TO_ASK = "there is no record yet to ask it for"
+"""Why an endpoint was not asked that is read for each record of another."""
+
 _WINDOW = timedelta(hours=1)  # Asked of an endpoint that is read by windows of time.
 
 FOLLOWING = "follow_erasures"
@@ -179,7 +182,7 @@ def _path(read: _Read, parents: dict[str, list[Record]]) -> str | None:
 def _no_parent(read: _Read, parents: dict[str, list[Record]]) -> str:
     parent = read.parent.endpoint if isinstance(read, PerParent | Growing) and read.parent else ""
     if parent in parents:
-        return f"there is no record in {parent} to ask for"
+        return NOTHING_TO_ASK
     return f"{parent} could not be read"
 
 
