@@ -602,8 +602,10 @@ def test_a_line_break_at_the_end_of_a_variable_does_no_harm(
         assert text not in message
 
 
-def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
-    """Three mistakes have three messages, none of which contains a key."""
+def test_keys_that_are_unknown_wrong_or_not_allowed(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Three mistakes have three messages, none of which contains a key; so does a check."""
     iam = boto3.client(
         "iam",
         endpoint_url=endpoint,
@@ -614,12 +616,16 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     iam.create_user(UserName="reader")
     key = iam.create_access_key(UserName="reader")["AccessKey"]
     reset = f"{endpoint}/moto-api/reset-auth"
+    settings = replicas.account(folder=tmp_path)
+    warehouse = WarehouseSettings(str(tmp_path / "w.duckdb"))
     tell(reset, b"0")
     try:
         unknown = refusal(s3_feed(endpoint, access_key_id="AKIANOBODY"), AccessDenied)
         wrong = refusal(s3_feed(endpoint, access_key_id=key["AccessKeyId"]), AccessDenied)
         right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
         denied = refusal(s3_feed(endpoint, **right), AccessDenied)
+        feed = s3_feed(endpoint, **right).options
+        findings = list(check(Config((replace(settings, feed=feed),), warehouse)))
     finally:
         tell(reset, b"inf")
 
@@ -630,6 +636,9 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     assert "access denied (403" in denied
     assert "s3:ListBucket" in denied
     assert key["AccessKeyId"] not in unknown + wrong + denied
+    assert [(each.code, each.mend) for each in findings if each.level == "fail"] == [
+        ("feed.files", denied)
+    ]
 
 
 def test_a_closed_port_and_an_unknown_host() -> None:

@@ -109,14 +109,16 @@ def _privileges(warehouse: Warehouse, catalog: Catalog, now: datetime) -> Iterat
                 " trial could not be rolled back.",
             )  # fmt: skip
     except ReplicaError as first:
-        told = {str(first): first}
+        told: dict[str, tuple[ReplicaError, list[str]]] = {}
         for table in catalog:
             try:
                 try_sync(warehouse, replace(catalog, tables=(table,), joins=()), now)
             except ReplicaError as error:
-                told.setdefault(str(error), error)
-        text = "A sync was tried and rolled back, and failed: the next one would too."
-        yield from (failed(PRIVILEGES, text, error) for error in told.values())
+                told.setdefault(str(error), (error, []))[1].append(table.name)
+        for cause, names in told.values() or [(first, [])]:
+            of = f" of {', '.join(names)}" if len(names) < len(catalog.tables) and names else ""
+            text = f"A sync{of} was tried and rolled back, and failed: the next one would too."
+            yield failed(PRIVILEGES, text, cause)
 
 
 def _with_histories(config: Config, catalog: Catalog) -> Catalog:
