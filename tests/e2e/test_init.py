@@ -100,7 +100,7 @@ def test_options_set_up_an_account_that_check_and_sync_can_use(
     assert done.exit_code == 0, (done.output, done.exception)
     assert re.search(r"^  may read +profiles +profiles", done.stdout, re.MULTILINE)
     assert re.search(r"^  may read +lists/{id}/changes +member_lists$", done.stdout, re.MULTILINE)
-    assert "ok      the warehouse duckdb:///warehouse.duckdb can be opened" in done.stdout
+    assert re.search(r"^  pass  The warehouse\s+\S+/warehouse.duckdb", done.stdout, re.MULTILINE)
     assert server.key not in done.output + (folder / "ometria.toml").read_text()
     assert (folder / "ometria.env").read_text().endswith(f"\nOMETRIA_API_KEY={server.key}\n")
     assert stat.S_IMODE((folder / "ometria.env").stat().st_mode) == 0o600
@@ -133,7 +133,8 @@ def test_the_rows_of_a_file_are_shown_without_people(server: Server) -> None:
     done = init("--feed", "../feed", "--config", "tried.toml")
 
     rows = [line.split() for line in done.stdout.splitlines() if "***" in line]
-    assert "  email_events_1.json: JSON.\n  3 records." in done.stdout
+    assert "  pass  The newest file, email_events_1.json, is JSON" in done.stdout
+    assert "\n        3 records. The first rows, with people's data masked:\n" in done.stdout
     assert [row[:2] + row[4:] for row in rows] == [
         ["***", "open", "Spring"],
         ["***", "click", "***"],
@@ -342,7 +343,7 @@ def test_a_feed_without_files_and_one_that_cannot_be_read_are_warned_of(tmp_path
     """They may get better: the settings are written."""
     (tmp_path / "empty").mkdir()
     write_feed_file(tmp_path / "odd", "odd.json", datetime(2026, 1, 1, tzinfo=UTC), [{"a": "b"}])
-    for name, warning in (("empty", "It holds no file at all"), ("odd", "a sync could not read")):
+    for name, warning in (("empty", "wait for it"), ("odd", "odd.json, cannot be read")):
         done = init("--feed", f"../{name}", "--config", f"{name}.toml", "--json")
 
         assert done.exit_code == 0, (done.output, done.exception)
@@ -401,6 +402,6 @@ def test_text_of_a_file_cannot_steer_a_terminal(tmp_path: Path) -> None:
     )  # fmt: skip
     done = init("--feed", "../odd")
 
-    assert "a\\u001b[31m.json: JSON." in done.stdout
+    assert "a\\u001b[31m.json, is JSON" in done.stdout
     assert "op·[31men" in done.stdout
     assert not {"\x1b", "\r", "\x07"} & {*done.output}

@@ -28,13 +28,14 @@ def sync_and_print(
     **options: Any,
 ) -> RunReport:
     """Sync, and print the report, of a failed run too. *show* prints it in place of its text."""
+    from ometria_replica.observing import observing
     from ometria_replica.progress import watching
     from ometria_replica.replication import sync
 
     show = show or print_report
     try:
-        with watching() as progress:
-            report = sync(settings, tables or (), progress=progress, **options)
+        with observing(settings) as observe, watching() as progress:
+            report = sync(settings, tables or (), progress=progress, observe=observe, **options)
     except ReplicaError as error:
         if error.report:
             show(error.report, as_json=as_json)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.doctor.feed import check_feed
+from ometria_replica.doctor.findings import Finding
 from ometria_replica.errors import ReplicaError
 from ometria_replica.init.prompts import Choice
 from ometria_replica.init.questions import (
@@ -17,14 +18,17 @@ from ometria_replica.init.questions import (
     REGION,
     SECRET_ACCESS_KEY,
 )
-from ometria_replica.init.sample import look_at
-from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.schema import Feed
+from ometria_replica.init.sample import rows_of
+from ometria_replica.replication import utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ometria_replica.config import Config
     from ometria_replica.init.draft import Draft
     from ometria_replica.init.session import Session
+    from ometria_replica.records import FeedFile
+    from ometria_replica.schema import Table
 
 _SIGN_IN = (
     Choice("aws", "as AWS's own programs do: variables, configuration files, a role"),
@@ -90,14 +94,17 @@ def _ask_key(session: Session, draft: Draft) -> Draft:
 
 
 def _try_feed(session: Session, config: Config) -> None:
-    """Show what the feed has for each of its tables."""
-    account = config.accounts[-1]
-    url = account.feed.url if account.feed else ""
-    with AccountSource(account, datetime.now(UTC), CATALOG) as source:
-        for table in CATALOG:
-            if isinstance(table.read, Feed):
-                look = look_at(source, table, account, config.warehouse.limits)
-                session.prompts.tell(f"\nIn {url}, for {table.name}:")
-                session.prompts.tell("\n".join(f"  {line}" for line in look.text.splitlines()))
-                for warning in look.warnings:
-                    session.warn(warning)
+    """Show what ``check`` finds of the feed, and a few rows. Raises the first error in it."""
+    account, limits = config.accounts[-1], config.warehouse.limits
+
+    def look(file: FeedFile, table: Table) -> Iterator[Finding]:
+        lines.extend(rows_of(file, table, account, limits))
+        return iter(())
+
+    lines: list[str] = []
+    session.prompts.tell("")
+    found = check_feed(account, CATALOG, limits, utc_now, look=look)
+    try:
+        session.show(each for each in found if isinstance(each, Finding))
+    finally:
+        session.prompts.tell("\n".join(f"        {line}" for line in lines))

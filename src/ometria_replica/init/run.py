@@ -24,7 +24,7 @@ from ometria_replica.init.questions import (
     HASH,
     TABLES,
 )
-from ometria_replica.init.sources import ask_key, ask_tables
+from ometria_replica.init.sources import ask_key, ask_tables, outcome_of
 from ometria_replica.init.target import ask_warehouse
 from ometria_replica.init.version_control import not_ignored
 from ometria_replica.run_checks import problems_of
@@ -32,7 +32,7 @@ from ometria_replica.run_checks import problems_of
 if TYPE_CHECKING:
     from datetime import date
 
-    from ometria_replica.init.rights import Right
+    from ometria_replica.doctor.rights import Right
     from ometria_replica.init.session import Session
 
 
@@ -126,7 +126,7 @@ def as_data(done: Done) -> dict[str, object]:
         "env_file": str(done.files.environment) if done.has_environment else None,
         "account_id": done.account_id,
         "source_id": done.source_id,
-        "endpoints": {right.endpoint: right.outcome for right in done.rights},
+        "endpoints": {right.endpoint: outcome_of(right) for right in done.rights},
         "warnings": list(done.warnings),
     }
 

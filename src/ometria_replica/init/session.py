@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ometria_replica.check_texts import finding_as_text
 from ometria_replica.errors import ConfigError
 from ometria_replica.init.prompts import Choice
 from ometria_replica.init.questions import is_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from ometria_replica.config import AccountSettings, Config
+    from ometria_replica.doctor.findings import Finding
+    from ometria_replica.doctor.rights import Right
     from ometria_replica.errors import ReplicaError
     from ometria_replica.init.draft import Draft
     from ometria_replica.init.prompts import Prompts
     from ometria_replica.init.questions import Answers, Question
-    from ometria_replica.init.rights import Right
 
 _AFTER_FAILURE = (
     Choice("again", "answer again"),
@@ -65,6 +67,20 @@ class Session:
         """Show a warning, and keep it for the end."""
         self.warnings.append(text)
         self.prompts.tell(f"  Warning: {text}")
+
+    def show(self, findings: Iterable[Finding]) -> None:
+        """Show what ``check`` finds, and keep its warnings. Raises the first error in it."""
+        errors: list[ReplicaError] = []
+        for finding in findings:
+            if finding.error is not None:
+                errors.append(finding.error)
+                if len(errors) == 1:  # It is raised, and shown then.
+                    continue
+            self.prompts.tell(finding_as_text(finding))
+            if finding.level == "warn":
+                self.warnings.append(" ".join(filter(None, [finding.text, finding.mend])))
+        if errors:
+            raise errors[0]
 
     def is_to_be_answered_again(self, error: ReplicaError, kept: Draft | None = None) -> bool:
         """

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import ALL
-from ometria_replica.errors import AccessDenied, ConfigError, ReplicaError
+from ometria_replica.doctor.rights import rights
+from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.init.questions import API_KEY, TABLES
-from ometria_replica.init.rights import rights_of
-from ometria_replica.ometria.account_source import AccountSource
 
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import Config
+    from ometria_replica.doctor.rights import Right
     from ometria_replica.init.draft import Draft
     from ometria_replica.init.session import Session
 
@@ -44,22 +44,32 @@ def ask_key(session: Session, draft: Draft) -> Draft:
 
 
 def _try_key(session: Session, config: Config) -> None:
-    """Show what the key may read. Raises OmetriaError if that is nothing at all."""
-    account = config.accounts[-1]
-    catalog = CATALOG.every
+    """Show what the key may read. Raises the first error if that is nothing at all."""
+    account = replace(config.accounts[-1], tables=(ALL,))
     session.rights.clear()
     session.prompts.tell(f"\nWith this key, {account.api_url}:")
-    with AccountSource(account, datetime.now(UTC), catalog) as source:
-        for right in rights_of(source, catalog, account.changes_parameter):
-            session.rights.append(right)
-            session.prompts.tell(str(right))
+    for right in rights(account):
+        session.rights.append(right)
+        why = f" ({right.untried})" if right.untried else ""
+        words, names = outcome_of(right), ", ".join(right.tables)
+        session.prompts.tell(f"  {words:12}  {right.endpoint:24}  {names}{why}")
     errors = [right.error for right in session.rights if right.error is not None]
-    if errors and not any(right.outcome == "may read" for right in session.rights):
-        denied = [error for error in errors if isinstance(error, AccessDenied)]
-        raise (denied or errors)[0]
+    if errors and not any(right.is_granted for right in session.rights):
+        raise errors[0]
     for right in session.rights:
-        if right.outcome == "failed":
+        if outcome_of(right) == "failed":
             session.warn(f"{right.endpoint}: {right.error}")
+
+
+def outcome_of(right: Right) -> str:
+    """Say in a few words whether the key may read an endpoint."""
+    if right.is_granted:
+        return "may read"
+    if right.is_refused:
+        return "may not read"
+    if right.is_missing:
+        return "not there"
+    return "not tried" if right.untried else "failed"
 
 
 def ask_tables(session: Session, draft: Draft) -> Draft:
@@ -94,19 +104,5 @@ def _refuse_tables(catalog: Catalog) -> None:
 
 def _readable(session: Session) -> list[str]:
     """List the five, without those of endpoints that the key may not read."""
-    refused = {
-        name
-        for right in session.rights
-        if right.outcome == "may not read"
-        for name in (*right.tables, *_children(right.endpoint))
-    }
+    refused = {name for right in session.rights if right.is_refused for name in right.tables}
     return [name for name in CATALOG.names if name not in refused]
-
-
-def _children(endpoint: str) -> list[str]:
-    """Name the tables that are read for each record of an endpoint."""
-    return [
-        table.name
-        for table in CATALOG
-        if getattr(getattr(table.read, "parent", None), "endpoint", None) == endpoint
-    ]

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ometria_replica.check import check
+from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.demo import DEMO
+from ometria_replica.doctor.findings import Finding
+from ometria_replica.doctor.program import check_extra
+from ometria_replica.doctor.warehouse import check_warehouse
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.init.questions import WAREHOUSE, is_reference
-from ometria_replica.rendering import finding_as_text
+from ometria_replica.replication import utc_now
 from ometria_replica.text import counted
 from ometria_replica.warehouse import open_warehouse
 
@@ -63,17 +66,12 @@ def _with_url(draft: Draft, url: str) -> Draft:
 
 def _try_warehouse(session: Session, draft: Draft) -> None:
     """Show what ``check`` finds of the warehouse. Raises the first error in it."""
-    errors = []
+    config = session.config(draft)
+    catalog = CATALOG.of(config.accounts)
     session.prompts.tell("")
-    for finding in check(replace(session.config(draft), accounts=())):
-        if finding.warning is not None:
-            session.warnings.append(finding.warning)
-        if finding.error is not None:
-            errors.append(finding.error)
-        if len(errors) != 1 or finding.error is None:  # The first one is raised, and shown then.
-            session.prompts.tell(finding_as_text(finding))
-    if errors:
-        raise errors[0]
+    session.show(check_extra(config.warehouse.url))
+    results = check_warehouse(replace(config, accounts=()), catalog, (), utc_now())
+    session.show(each for each in results if isinstance(each, Finding))
     _show_owners(session, draft)
 
 
@@ -88,4 +86,6 @@ def _show_owners(session: Session, draft: Draft) -> None:
             " yours to them. Use another file, such as duckdb:///shop.duckdb."
         )
     if owners:
-        session.prompts.tell(f"  It holds {counted(len(owners), 'account')}: {', '.join(owners)}.")
+        session.prompts.tell(
+            f"        It holds {counted(len(owners), 'account')}: {', '.join(owners)}."
+        )
