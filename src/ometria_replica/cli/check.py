@@ -8,6 +8,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     settings_of_accounts,
@@ -21,6 +23,8 @@ def check(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Test the API key, the bucket and the warehouse. Nothing is written."""
     from ometria_replica.check import check as run_check
