@@ -60,7 +60,7 @@ def log_to_stderr(asked: str | None = None) -> None:
     for handler in [each for each in root.handlers if isinstance(each, _Lines)]:
         root.removeHandler(handler)
     root.addHandler(_Lines())
-    root.setLevel(logging.WARNING)
+    root.setLevel(min(root.level, logging.WARNING))  # An application may want to see more.
     _use(asked if asked and asked in FORMATS else "text")
 
 
@@ -94,14 +94,15 @@ def log_steps(*, verbose: bool) -> bool:
     """Log each step if *verbose*. The option can stand before the command and after it."""
     if verbose:
         _refuse_both(already=is_quiet())
-        logging.getLogger().setLevel(logging.INFO)
+        root = logging.getLogger()
+        root.setLevel(min(root.level, logging.INFO))
     return verbose
 
 
 def log_errors_only(*, quiet: bool) -> bool:
     """Log errors only if *quiet*. The option can stand before the command and after it."""
     if quiet:
-        _refuse_both(already=logging.getLogger().level == logging.INFO)
+        _refuse_both(already=logging.getLogger().isEnabledFor(logging.INFO))
         logging.getLogger().setLevel(logging.ERROR)
         PROGRESS.setLevel(logging.NOTSET)
     return quiet
