@@ -33,14 +33,15 @@ def sync_and_print(
     from ometria_replica.replication import sync
 
     show = show or print_report
-    try:
-        with observing(settings) as observe, watching() as progress:
-            report = sync(settings, tables or (), progress=progress, observe=observe, **options)
-    except ReplicaError as error:
-        if error.report:
-            show(error.report, as_json=as_json)
-        raise
-    show(report, as_json=as_json)
+    with observing(settings) as observe:  # It waits at its end: the report is printed before.
+        try:
+            with watching() as progress:
+                report = sync(settings, tables or (), progress=progress, observe=observe, **options)
+        except ReplicaError as error:
+            if error.report:
+                show(error.report, as_json=as_json)
+            raise
+        show(report, as_json=as_json)
     return report
 
 
