@@ -513,6 +513,14 @@ class Config:
         False,
         env="OMETRIA_LINEAGE",
     )
+    log_format: Literal["text", "json"] = _setting(
+        check_one_of("text", "json"),
+        "`text`, `json`",
+        "The format of standard error: lines for people, or a JSON object in each line. What is"
+        " logged before the settings are read has the format of the variable or the option.",
+        "text",
+        env="OMETRIA_LOG_FORMAT",
+    )
 
 
 ACCOUNT_VARIABLES: Final = {

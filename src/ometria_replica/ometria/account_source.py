@@ -79,9 +79,8 @@ class AccountSource:
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
     replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
     while the caller works on another. *observe* is told of requests and files. One thread may read
-    the API, and another the files.
-    *answer_within* is how many seconds a request may take with its retries; None means the
-    patience of a sync.
+    the API, and another the files. *answer_within* is how many seconds a request may take with its
+    retries; None means the patience of a sync.
     """
 
     def __init__(
@@ -91,8 +90,8 @@ class AccountSource:
         catalog: Catalog = CATALOG,
         *,
         files_ahead: int = FILES_AHEAD,
-        observe: Observe = ignore,
         answer_within: float | None = None,
+        observe: Observe = ignore,
     ) -> None:
         self._account = account
         self._patience: dict[str, Any] = {}
@@ -121,8 +120,8 @@ class AccountSource:
                     max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
                     keeps_texts=bool(self._account.keep_records),
-                    observe=self._observe,
                     **self._patience,
+                    observe=self._observe,
                 )
             )
         return self._client
