@@ -33,6 +33,7 @@ from ometria_replica.following import (
     note_deletion_requests,
 )
 from ometria_replica.local_duckdb import translating
+from ometria_replica.log_context import logging_for
 from ometria_replica.mapping import Staging, forget_keys
 from ometria_replica.observer import BatchLoaded, Place, Watch, observed, safely
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
@@ -168,13 +169,14 @@ def sync(
             for account in config.accounts
         ]
         results = [general, *(each.results for each in replicas)]
-        with recorded_if_stopped(run, results, warehouse, place):
-            for account in config.accounts:
-                for found in warehouse.prepare(owner_of(account, catalog), clock()):
-                    general.warn_once(found)
-            threads.work(each.replicate for each in replicas)
-        seen.report = finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
-        return seen.report
+        with logging_for(run=run.run_id):
+            with recorded_if_stopped(run, results, warehouse, place):
+                for account in config.accounts:
+                    for found in warehouse.prepare(owner_of(account, catalog), clock()):
+                        general.warn_once(found)
+                threads.work(each.replicate for each in replicas)
+            seen.report = finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+            return seen.report
 
 
 def _threads(config: Config, tables: Catalog) -> Threads:
@@ -300,7 +302,8 @@ class AccountReplication:
                     every,
                     tuple(inside),
                 )
-                with step(f"table {table.name}"), _going_on(results):
+                named = logging_for(table=table.name)
+                with step(f"table {table.name}"), _going_on(results), named:
                     results.refusals.append(sync_table(read))
 
     def _note_refusals(self) -> None:

@@ -50,7 +50,7 @@ def test_every_setting_that_a_file_offers_can_be_set(tmp_path: Path, has_feed: b
     text = new_file(draft, TODAY)
     path.write_text(re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE))
 
-    config = load_config(path, {"A_KEY": "a-key"})
+    config = load_config(path, {"A_KEY": "a-key", "OMETRIA_NOTIFY": "https://example.com/x"})
 
     shown = tomllib.loads(path.read_text())
     (account,) = shown["accounts"]

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ometria_replica import stopping
-from ometria_replica.cli.options import JsonOption, VerboseOption  # noqa: TC001 -- Typer reads them.
+from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
+    JsonOption,
+    LogFormatOption,
+    QuietOption,
+    VerboseOption,
+)
 from ometria_replica.cli.output import say
 
 if TYPE_CHECKING:
@@ -92,6 +97,8 @@ def init(
     ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Set up an account: ask, try each answer, write ometria.toml and the secrets beside it."""
     from ometria_replica.config.load import DEFAULT_FILE

@@ -48,6 +48,7 @@ from ometria_replica.config.checks import (
     check_text,
     check_threads,
     check_warehouse_url,
+    check_webhook,
     check_whole_bytes,
 )
 from ometria_replica.config.limits import Limits
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from ometria_replica.config.retention import Retention
     from ometria_replica.config.secrets import Secret
 
-Reference = Literal["none", "allowed", "required"]
+Reference = Literal["none", "allowed", "required", "secret"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Setting:
     *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
     If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
     whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
-    check; a secret must be one. *unset* is what the page shows if there is no default, and
-    *example* is a value in TOML, for a file that shows a setting without one.
+    check; a secret must be one if it is ``required``, and may be one if it is ``secret``. *unset*
+    is what the page shows if there is no default, and *example* a value in TOML, for a file that
+    shows a setting without one.
     """
 
     check: Callable[[object], object]
@@ -546,6 +548,25 @@ class Config:
         " `openlineage.yml` names. See [traces and lineage](../how-to/observe.md).",
         False,
         env="OMETRIA_LINEAGE",
+    )
+    log_format: Literal["text", "json"] = _setting(
+        check_one_of("text", "json"),
+        "`text`, `json`",
+        "The format of standard error: lines for people, or a JSON object in each line. What is"
+        " logged before the settings are read has the format of the variable or the option.",
+        "text",
+        env="OMETRIA_LOG_FORMAT",
+    )
+    notify: Secret | None = _setting(
+        check_webhook,
+        "secret URL",
+        "The address to which a sync posts a short JSON when it fails, when it succeeds after a"
+        " failure, and with `--strict` when there are rejects: https, except for localhost. See"
+        " [Run on a schedule](../how-to/schedule.md#be-told).",
+        None,
+        env="OMETRIA_NOTIFY",
+        example='"env:OMETRIA_NOTIFY"',
+        reference="secret",
     )
 
 

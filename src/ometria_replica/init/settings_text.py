@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WIDTH = 92
 OFFERED: Mapping[type, tuple[str, ...]] = {
-    Config: ("parallel_accounts", "metrics"),
+    Config: ("parallel_accounts", "metrics", "notify"),
     WarehouseSettings: ("memory_limit", "temp_directory"),
     AccountSettings: (
         "requests_per_second",
