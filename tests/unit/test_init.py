@@ -26,7 +26,10 @@ from ometria_replica.init.environment_text import (
     variables_in,
 )
 from ometria_replica.init.files import Files
+from ometria_replica.init.prompts import Unattended
+from ometria_replica.init.questions import WAREHOUSE, Answer
 from ometria_replica.init.sample import MASK, masked_cell
+from ometria_replica.init.session import Session
 from ometria_replica.init.settings_text import OFFERED, added_account, new_file
 from ometria_replica.run_checks import problems_of
 from ometria_replica.tables import TABLES
@@ -171,6 +174,17 @@ def test_accounts_and_their_secrets_are_added_together_or_not(
     files.change("mine", "ours", "A=a\nB=b\n")
     assert files.settings.read_text() == "ours"
     assert files.environment.read_text() == "A=a\nB=b\n"
+
+
+def test_a_password_that_was_given_is_not_shown() -> None:
+    """A person sees the answers that a variable gave, without the password in one."""
+    shown: list[str] = []
+    url = "postgresql://me:secret@db/shop"
+    answers = {WAREHOUSE: Answer(url, "OMETRIA_WAREHOUSE_URL")}
+    session = Session(answers, Unattended(shown.append, is_attended=True), {}, PATH)
+
+    assert session.ask(WAREHOUSE) == url
+    assert shown == ["\nWarehouse: postgresql://me:***@db/shop (OMETRIA_WAREHOUSE_URL)"]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
