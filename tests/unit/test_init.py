@@ -106,16 +106,22 @@ def test_a_shell_reads_an_environment_file_as_written(tmp_path: Path) -> None:
     assert ran.stdout.splitlines() == [*secrets.values()]
 
 
-def test_of_runs_at_once_one_writes_both_files(tmp_path: Path) -> None:
-    """The others are refused, and leave nothing behind."""
+@pytest.mark.parametrize("before", [None, "before"])
+def test_of_runs_at_once_one_writes_both_files(tmp_path: Path, before: str | None) -> None:
+    """The others are refused, and leave nothing behind: new files, and files that are changed."""
     files = Files(tmp_path / "ometria.toml", tmp_path / "ometria.env")
+    if before is not None:
+        files.create(before, before)
     outcomes: list[int | ConfigError] = []
     start = threading.Barrier(8)
 
     def write(number: int) -> None:
         start.wait()
         try:
-            files.create(f"{number}", f"{number}")
+            if before is None:
+                files.create(f"{number}", f"{number}")
+            else:
+                files.change(before, f"{number}", f"{number}")
             outcomes.append(number)
         except ConfigError as error:
             outcomes.append(error)
@@ -126,6 +132,7 @@ def test_of_runs_at_once_one_writes_both_files(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
 
+    assert len(outcomes) == len(threads)
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, int)]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "ometria.toml": f"{winner}",
