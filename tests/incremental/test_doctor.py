@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 FIVE = {
     "profiles": ("profiles",),
-    "lists": ("member_lists", "lists"),
+    "lists": ("lists", "member_lists"),
     "lists/{id}/changes": ("member_lists",),
     "unsubscribes": ("unsubscribes",),
 }
@@ -279,6 +279,8 @@ def test_an_extra_that_is_missing_is_named_and_the_rest_is_tested(
 # --- the settings --------------------------------------------------------------------------------
 
 TOML = """
+metrics = "{folder}/nowhere/ometria.prom"
+
 [warehouse]
 url = "{warehouse}"
 
@@ -319,7 +321,8 @@ def test_settings_without_effect_and_odd_ones_are_told(tmp_path: Path) -> None:
         "feed.delimiter",
         "feed.region",
     }
-    host, rate = of("settings.unusual", findings)
+    metrics, host, rate = of("settings.unusual", findings)
+    assert f"{tmp_path}/nowhere does not exist" in metrics.text
     assert "not-ometria.example.com" in host.text
     assert "requests_per_second is 9" in rate.text
     secret, writable = of("settings.permissions", findings)

@@ -69,7 +69,8 @@ def _check_table(
 ) -> Iterator[Finding | FeedFacts]:
     files: list[FeedObject] = []
     expansions: list[float] = []
-    where = f"The feed {source.feed_name(table)}"
+    url, _, pattern = source.feed_name(table).rpartition(" ")
+    where = f"The feed {url}" + (f" ({pattern})" if pattern != "*" else "")
     yield from tested(
         "feed.files", f"{where} cannot be listed.",
         lambda: _list(source.export(table), where, files, clock()),

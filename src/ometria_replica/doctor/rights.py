@@ -156,7 +156,7 @@ def _needed(account: AccountSettings, tables: Catalog) -> list[tuple[_Read, Righ
         right = replace(right, tables=names, can_lack=right.can_lack and can_lack)
         found[read.endpoint] = (read, right)
 
-    for table in tables:
+    for table in tables.in_reading_order:
         read = table.read
         if isinstance(read, Feed | Inside):
             continue
