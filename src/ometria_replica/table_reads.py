@@ -19,6 +19,7 @@ from ometria_replica.batching import (
 from ometria_replica.drift import Drift
 from ometria_replica.errors import NotEnoughMemory
 from ometria_replica.failpoints import step
+from ometria_replica.observer import FeedListed, Watch, current_place
 from ometria_replica.read_position import InterruptedRead
 from ometria_replica.records import Unreadable
 from ometria_replica.retention import clipped
@@ -363,11 +364,13 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
         read.progress.warn(export.warning)
     waiting = _waiting(read, state)
     start_after = _list_after(read, state, len(waiting))
+    watch = Watch()
     with step("listing"):
         listed = list(export.list(start_after))
         if start_after is not None and not listed and not export.waiting:
             start_after = None  # Files of the last week were there, and are gone.
             listed = list(export.list())
+    read.run.observe(FeedListed(watch.began_at, watch.seconds, current_place(), len(listed)))
     files = _files_to_read(read, listed, waiting)
     is_expected = state.files or not read.run.window.is_partial
     if not listed and not export.waiting and is_expected:

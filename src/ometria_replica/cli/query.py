@@ -13,6 +13,8 @@ import typer
 
 from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
     ConfigOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
 )
@@ -69,6 +71,8 @@ def query(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run SQL on the warehouse and print the rows. Reads only."""
     from ometria_replica import query_output

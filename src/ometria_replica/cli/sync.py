@@ -13,6 +13,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     day,
@@ -67,6 +69,8 @@ def sync(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
     from ometria_replica.accounts import only_accounts
@@ -107,6 +111,8 @@ def backfill(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read a period again, without moving the watermarks."""
     settings = settings_of_accounts(config, warehouse, account)

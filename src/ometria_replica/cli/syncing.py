@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.cli.logs import is_quiet, log_outcome, say_report, shown_progress, writes_json
 from ometria_replica.cli.output import OutputClosed, say
 from ometria_replica.errors import ReplicaError
 from ometria_replica.stopping import Stopped
@@ -28,24 +29,31 @@ def sync_and_print(
     **options: Any,
 ) -> RunReport:
     """Sync, and print the report, of a failed run too. *show* prints it in place of its text."""
+    from ometria_replica.observing import observing
     from ometria_replica.progress import watching
     from ometria_replica.replication import sync
 
     show = show or print_report
     try:
-        with watching() as progress:
-            report = sync(settings, tables or (), progress=progress, **options)
+        with observing(settings) as observe, watching(shown_progress()) as progress:
+            report = sync(settings, tables or (), progress=progress, observe=observe, **options)
     except ReplicaError as error:
         if error.report:
             show(error.report, as_json=as_json)
         raise
+    log_outcome(report)
     show(report, as_json=as_json)
     return report
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
-    """Print the report as text or JSON, each error once."""
-    say(report.with_errors_once().to_json() if as_json else report.to_text())
+    """Print the report as text or JSON, each error once; if quiet, the errors alone."""
+    text = report.with_errors_once().to_json() if as_json else report.to_text()
+    say_report(text, as_json=as_json)
+    failures = list(report.failures())
+    if len(failures) > 1 and is_quiet() and not writes_json():  # Of one, the last line tells.
+        for failure in failures:
+            say(failure, err=True)
 
 
 @dataclass

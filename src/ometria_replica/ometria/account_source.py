@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
+from ometria_replica.observer import ignore
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import DeletionRequest, TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
+    from ometria_replica.observer import Observe
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Table
@@ -76,9 +78,9 @@ class AccountSource:
 
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
     replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
-    while the caller works on another. One thread may read the API, and another the files.
-    *answer_within* is how many seconds a request may take with its retries; None means the
-    patience of a sync.
+    while the caller works on another. *observe* is told of requests and files. One thread may read
+    the API, and another the files. *answer_within* is how many seconds a request may take with its
+    retries; None means the patience of a sync.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class AccountSource:
         *,
         files_ahead: int = FILES_AHEAD,
         answer_within: float | None = None,
+        observe: Observe = ignore,
     ) -> None:
         self._account = account
         self._patience: dict[str, Any] = {}
@@ -98,6 +101,7 @@ class AccountSource:
         self._started_at = started_at
         self._catalog = catalog
         self._files_ahead = files_ahead
+        self._observe = observe
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
@@ -117,6 +121,7 @@ class AccountSource:
                     requests_per_minute=_own_limits(self._catalog),
                     keeps_texts=bool(self._account.keep_records),
                     **self._patience,
+                    observe=self._observe,
                 )
             )
         return self._client
@@ -126,8 +131,13 @@ class AccountSource:
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            ahead = self._files_ahead
-            files = ExportFiles(self._account.feed, table, self._catalog, ahead=ahead)
+            files = ExportFiles(
+                self._account.feed,
+                table,
+                self._catalog,
+                ahead=self._files_ahead,
+                observe=self._observe,
+            )
             self._exports[table] = self._open.enter_context(files)
         return self._exports[table]
 
