@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -208,6 +209,22 @@ def test_a_file_that_is_no_export_is_told_before_the_first_sync(
         replicate(warehouse, account(folder=tmp_path / "feed"), at=NOON)
         (unreadable,) = of("warehouse.unreadable", check(settings))
         assert unreadable.text.startswith("1 file of email_events could not be read")
+
+
+def test_an_export_that_has_stopped_is_told(tmp_path: Path, warehouse: Path) -> None:
+    """By the age of its newest file: a sync finds nothing new, and has no reason to warn."""
+    (tmp_path / "feed").mkdir()
+    for day in (1, 2):
+        file = tmp_path / "feed" / f"{day}.csv"
+        file.write_text("to_address,event_type,dt_occurred\n")
+        os.utime(file, times=(0, (NOON + timedelta(days=day)).timestamp()))
+    settings = config(warehouse, account(folder=tmp_path / "feed"))
+
+    for days, level in ((8, "pass"), (10, "warn")):
+        now = NOON + timedelta(days=days)
+        (found,) = of("feed.files", check(settings, clock=lambda now=now: now))  # type: ignore[misc] # mypy cannot infer its default.
+        assert found.level == level
+        assert f"the newest of 2026-07-03 12:00 UTC, {days - 2} days ago" in found.text
 
 
 # --- the machine ---------------------------------------------------------------------------------
