@@ -94,7 +94,22 @@ def test_an_endless_429_ends_the_questions_in_time(
     first, *others = rights(account(server))
 
     assert "another integration uses up the account's rate limit" in str(first.error)
-    assert {right.untried for right in others} == {"another endpoint did not answer"}
+    assert {right.untried for right in others} == {asking.TIME_IS_OVER}
+
+
+def test_an_endpoint_that_fails_keeps_no_other_from_being_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a host that cannot be reached is asked once."""
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.3)
+    server.faults.sometimes("/v2/profiles", Fault(status=503), 1.0)
+    found = list(rights(account(server)))
+    assert [right.is_granted for right in found] == [False, True, True, True]
+
+    server.stop()
+    first, *others = rights(account(server))
+    assert isinstance(first.error, Unavailable)
+    assert {right.untried for right in others} == {asking.UNREACHABLE}
 
 
 # --- the clock -----------------------------------------------------------------------------------
