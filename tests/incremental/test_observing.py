@@ -118,7 +118,8 @@ def test_each_request_file_and_batch_is_a_span_below_its_table(
         assert (parent is None) == (span is root)
         if parent is not None:
             assert parent.began - 0.01 <= span.began <= span.ended <= parent.ended + 0.01
-        if parent is not None and parent is not root:
+        if span not in [root, *tables]:
+            assert parent in tables
             for name in ("ometria_replica.source_id", "ometria_replica.table"):
                 assert span[name] == parent[name]
     requests = [span for span in spans.values() if span.kind == CLIENT]
@@ -307,6 +308,10 @@ def test_nothing_of_a_person_and_no_secret_is_sent(
     (feed / "of-jane@example.com.csv").write_bytes(b"\x00\xff no table\n\n")
     of_feed = dataclasses.replace(account(server, feed), source_id="uk")
     server.faults.next("/v2/unsubscribes", Fault(status=404, body="ann@example.com"), times=9)
+    (tmp_path / ".git").mkdir()  # Of which OpenLineage's client reads the address.
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    remote = '[remote "origin"]\n\turl = https://git.example.com/shops.git\n'
+    (tmp_path / ".git" / "config").write_text(remote)
 
     with pytest.raises(ReplicaError):
         observed(warehouse, of_feed)
