@@ -38,6 +38,7 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     if due.starts_over:
         read.progress.warn(STARTED_OVER)
     reading = read.source.read(read.table, due.known, window.since, window.until)
+    read.progress.is_due(due.kind(window, reading))
     known = 0
     if reading.is_full and reading.total is None:
         known = read.count_rows()

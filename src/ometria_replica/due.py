@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.batch import WaitingFile
+    from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.records import FeedObject
+    from ometria_replica.report import Due
+    from ometria_replica.run_context import Window
     from ometria_replica.table_reads import TableRead
 
 LIST_ALL = timedelta(days=1)
@@ -46,6 +49,12 @@ class ApiDue:
     whole: tuple[WhyWhole, ...] = ()
     inside: tuple[str, ...] = ()
     starts_over: bool = False
+
+    def kind(self, window: Window, reading: Reading) -> Due:
+        """Say which records a *reading* of what is due requests."""
+        if window.is_partial:
+            return "period"
+        return "all" if self.whole or reading.is_full else "new"
 
 
 def api_due(read: TableRead) -> ApiDue:
@@ -151,6 +160,18 @@ class FilesDue:
     is_whole: bool
     young: int = 0
 
+    def kind(self, read: TableRead) -> Due:
+        """Say which files are due."""
+        if read.window.is_partial:
+            return "period"
+        is_every = self.is_whole and 0 < len(self.listed) == len(self.files)
+        return "all" if is_every or is_every_file_due(read) else "new"
+
+
+def is_every_file_due(read: TableRead) -> bool:
+    """Whether all files of a table are due, whatever the file log says."""
+    return read.window.full or read.table.name in read.lost
+
 
 def files_due(read: TableRead) -> FilesDue:
     """List the export files of a table, and decide which of them are due."""
@@ -176,7 +197,7 @@ def waiting_files(read: TableRead, state: TableState) -> Mapping[str, WaitingFil
 
 def _list_after(read: TableRead, state: TableState, waiting: int) -> str | None:
     """Find the name after which to list; None for all, which is due each day."""
-    if read.run.window.full or read.run.window.is_partial or read.table.name in read.lost:
+    if is_every_file_due(read) or read.run.window.is_partial:
         return None
     listed_at = state.listed.get(read.source.feed_name(read.table))
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
@@ -193,7 +214,7 @@ def _files_to_read(
     if window.is_partial:
         first, last = window.since or date.min, window.until or date.max
         return sorted(file for file in listed if first <= file.modified_at.date() <= last)
-    if window.full or read.table.name in read.lost:
+    if is_every_file_due(read):
         return sorted(listed)
     source_id, name = read.account.source_id, read.table.name
     files = read.ask(lambda warehouse: warehouse.state.new_files(source_id, name, listed))

@@ -41,6 +41,7 @@ def export_batches(read: TableRead) -> Iterator[Pending]:
     if export.warning:
         read.progress.warn(export.warning)
     due = files_due(read)
+    read.progress.is_due(due.kind(read))
     state, files, waiting = due.state, due.files, due.waiting
     is_expected = state.files or not read.run.window.is_partial
     if not due.listed and not due.young and is_expected:

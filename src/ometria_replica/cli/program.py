@@ -22,6 +22,7 @@ from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
 from ometria_replica.cli.options import Command, VerboseOption, log_steps
 from ometria_replica.cli.output import OutputClosed, guard_streams, log_to_stderr, say
+from ometria_replica.cli.plan import plan
 from ometria_replica.cli.query import query
 from ometria_replica.cli.state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli.status import status
@@ -59,6 +60,7 @@ def main_options(
 COMMANDS = (
     sync,
     backfill,
+    plan,
     check,
     status,
     query,
