@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ometria_replica.batch import TableState
 from ometria_replica.failpoints import step
+from ometria_replica.observer import FeedListed, Watch, current_place
 from ometria_replica.schema import Growing
 
 if TYPE_CHECKING:
@@ -178,11 +179,13 @@ def files_due(read: TableRead) -> FilesDue:
     state, export = read.state, read.source.export(read.table)
     waiting = waiting_files(read, state)
     start_after = _list_after(read, state, len(waiting))
+    watch = Watch()
     with step("listing"):
         listed = list(export.list(start_after))
         if start_after is not None and not listed and not export.waiting:
             start_after = None  # Files of the last week were there, and are gone.
             listed = list(export.list())
+    read.run.observe(FeedListed(watch.began_at, watch.seconds, current_place(), len(listed)))
     files = _files_to_read(read, listed, waiting)
     return FilesDue(state, listed, files, waiting, start_after is None, export.waiting)
 

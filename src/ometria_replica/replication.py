@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ometria_replica import privacy
 from ometria_replica.api_reads import api_batches
 from ometria_replica.batch import Owner
-from ometria_replica.batching import ReadAhead, parts_of
+from ometria_replica.batching import ReadAhead, batch_loaded, parts_of
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.config import masked
 from ometria_replica.drift import Changes
@@ -35,7 +35,9 @@ from ometria_replica.following import (
     note_deletion_requests,
 )
 from ometria_replica.local_duckdb import translating
+from ometria_replica.log_context import logging_for
 from ometria_replica.mapping import Staging, forget_keys
+from ometria_replica.observer import BatchLoaded, Place, Watch, observed, safely
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.reading_threads import OneThread, ReadingThreads
@@ -47,6 +49,7 @@ from ometria_replica.run_context import (
     RunContext,
     ToldProgress,
     Window,
+    new_id,
     utc_now,
 )
 from ometria_replica.run_endings import finish, leased, recorded_if_stopped
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
+    from ometria_replica.observer import Observe
     from ometria_replica.reading_threads import Threads
     from ometria_replica.report import RunReport
     from ometria_replica.run_checks import Scope
@@ -98,6 +102,7 @@ def sync(
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
+    observe: Observe | None = None,
     fetch: Fetch | None = None,
 ) -> RunReport:
     """
@@ -108,7 +113,8 @@ def sync(
     from that day on; *until* ends the read after that day, for files and for tables that are read
     by windows of time. Neither *since* nor *until* moves the watermark. *detect_deletes* reads
     profiles and lists in full, and so finds the deleted ones. *dry_run* reads, maps and compares,
-    and writes nothing. *fetch* fetches the export files; None fetches them on this machine.
+    and writes nothing. *observe* is told of what happens, in any thread; what it raises is logged
+    and ends nothing. *fetch* fetches the export files; None fetches them on this machine.
 
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``.
@@ -119,13 +125,17 @@ def sync(
     general = Results()
     if warning := file_name_warning(config.warehouse.url, catalog):
         general.warnings.append(warning)
-    with open_warehouse(
-        config.warehouse.url,
-        catalog=catalog,
-        dry_run=dry_run,
-        storage_version=config.warehouse.duckdb_storage_version,
-        limits=limits,
-    ) as warehouse:
+    observe, run_id = safely(observe), new_id(now)
+    with (
+        observed(observe, run_id, config, catalog, dry_run=dry_run) as seen,
+        open_warehouse(
+            config.warehouse.url,
+            catalog=catalog,
+            dry_run=dry_run,
+            storage_version=config.warehouse.duckdb_storage_version,
+            limits=limits,
+        ) as warehouse,
+    ):
         threads = _threads(config, chosen)
         run = RunContext(
             started_at=now,
@@ -139,18 +149,22 @@ def sync(
             table_names=[table.name for table in chosen.in_reading_order],
             ahead=ReadAhead(warehouse.batch_size),
             files_ahead=max(1, FILES_AHEAD // min(config.parallel_accounts, len(config.accounts))),
+            observe=observe,
+            run_id=run_id,
         )
         place = masked(config.warehouse.url)
         replicas = [
             AccountReplication(run, warehouse, account, scope, place) for account in config.accounts
         ]
         results = [general, *(each.results for each in replicas)]
-        with recorded_if_stopped(run, results, warehouse, place):
-            for account in config.accounts:
-                for found in warehouse.prepare(owner_of(account, catalog), clock()):
-                    general.warn_once(found)
-            threads.work(each.replicate for each in replicas)
-        return finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+        with logging_for(run=run.run_id):
+            with recorded_if_stopped(run, results, warehouse, place):
+                for account in config.accounts:
+                    for found in warehouse.prepare(owner_of(account, catalog), clock()):
+                        general.warn_once(found)
+                threads.work(each.replicate for each in replicas)
+            seen.report = finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+            return seen.report
 
 
 def _threads(config: Config, tables: Catalog) -> Threads:
@@ -200,6 +214,7 @@ class AccountReplication:
                 self.run.started_at,
                 self.scope.catalog,
                 files_ahead=self.run.files_ahead,
+                observe=self.run.observe,
             ) as source,
             self.run.threads.stopping(source.cancel),
         ):
@@ -259,7 +274,8 @@ class AccountReplication:
                     every,
                     chosen.inside(table),
                 ).without(suppressed)
-                with step(f"table {table.name}"), _going_on(results):
+                named = logging_for(table=table.name)
+                with step(f"table {table.name}"), _going_on(results), named:
                     results.refusals.append(sync_table(read))
 
     def _note_refusals(self) -> None:
@@ -342,20 +358,25 @@ def _warn_if_missed(read: TableRead) -> None:
 
 def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
+    watch = Watch()
     try:
         batch, staged = stage(
             read.warehouse.connection, read.account, read.table, pending, read.inside
         )
+        mapping_seconds = watch.seconds
         drift = read.drift_in(batch, staged) if read.table.keeps_records else Changes()
         batch = replace(batch, fields=drift.noted)
         forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
-    except NotEnoughMemory:
-        parts = pending.in_parts()
+    except Exception as error:
+        place, kind = Place(read.account.source_id, read.table.name), type(error).__name__
+        read.run.observe(BatchLoaded(watch.began_at, watch.seconds, place, error=kind))
+        parts = pending.in_parts() if isinstance(error, NotEnoughMemory) else ()
         if not parts:
             raise
     else:
+        read.run.observe(batch_loaded(watch, mapping_seconds, batch, staged, loaded))
         pending.finish()
         read.progress.add(staged, loaded)
         for name, inside in read.progress_inside.items():

@@ -352,9 +352,9 @@ def failed_request_is_empty() -> None:
     """A failed request counts as an empty answer."""
     original = Client._attempt
 
-    def attempt(self: Client, path: str, query: Any, origin: str) -> Answer:
+    def attempt(self: Client, path: str, query: Any, origin: str, exchange: Any) -> Answer:
         try:
-            return original(self, path, query, origin)
+            return original(self, path, query, origin, exchange)
         except (Setback, OmetriaError):
             return Answer([], self._now(), None, origin)
 

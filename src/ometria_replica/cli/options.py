@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 from typing_extensions import override
+
+from ometria_replica.cli.logs import choose_format, log_errors_only, log_steps, settle_format
 
 if TYPE_CHECKING:
     from ometria_replica.config import Config
@@ -20,6 +22,13 @@ DATE = "YYYY-MM-DD"  # As the help shows it.
 
 RENAMED = {"--sweep": "--detect-deletes", "--from": "--since", "--to": "--until"}
 """Options of ``sync`` and ``backfill`` by the name that they had before."""
+
+
+class LogFormats(StrEnum):
+    """The formats of ``--log-format``."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Command(TyperCommand):
@@ -56,13 +65,6 @@ def day(text: str) -> date:
     raise typer.BadParameter(f"{text!r} is not a day, such as 2026-01-31.")
 
 
-def log_steps(*, verbose: bool) -> bool:
-    """Log each step if *verbose*. The option can stand before the command and after it."""
-    if verbose:
-        logging.getLogger().setLevel(logging.INFO)
-    return verbose
-
-
 def repeated(flag: str, metavar: str, text: str) -> Any:
     """Describe an option that may be given several times; none by default."""
     return typer.Option(flag, metavar=metavar, show_default=False, help=f"{text}; repeat for more.")
@@ -92,13 +94,35 @@ VerboseOption = Annotated[
         help="Log each step to standard error.",
     ),
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=lambda value: log_errors_only(quiet=value),
+        help="Print errors only: no progress, no warnings, and no report of what was done unless"
+        " it is --json. What a command is there to show is printed.",
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormats | None,
+    typer.Option(
+        "--log-format",
+        metavar="FORMAT",
+        callback=choose_format,
+        show_default=False,
+        help="Write standard error as text, or as json; overrides the setting.",
+    ),
+]
 
 
 def settings_of(path: Path | None, warehouse: str | None) -> Config:
     """Load the settings as a command does."""
     from ometria_replica.config import load_config
 
-    return load_config(path, os.environ, warehouse)
+    config = load_config(path, os.environ, warehouse)
+    settle_format(config.log_format)
+    return config
 
 
 def settings_of_accounts(

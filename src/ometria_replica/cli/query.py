@@ -13,10 +13,12 @@ import typer
 
 from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
     ConfigOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ def query(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run SQL on the warehouse and print the rows. Reads only."""
     from ometria_replica import query_output
@@ -125,6 +129,5 @@ def _print_table(grid: Grid) -> None:
     if not sys.stdout.isatty():
         say(as_table(grid))
         return
-    styled = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size().columns
-    typer.echo(as_table(grid, width=width, styled=styled))
+    typer.echo(as_table(grid, width=width, styled=has_colours()))

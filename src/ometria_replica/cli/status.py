@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -14,11 +12,13 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     settings_of_accounts,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 
@@ -54,6 +54,8 @@ def status(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show whether all is right: how fresh each table is, and what needs attention."""
     from ometria_replica.status import TOO_OLD, read_status
@@ -74,7 +76,7 @@ def status(
 
 def _coloured(text: str, *, all_right: bool) -> str:
     """Colour the verdict, on a terminal that has colours."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not has_colours():
         return text
     answer, colon, rest = text.partition(":")
     colour = typer.colors.GREEN if all_right else typer.colors.RED

@@ -43,10 +43,12 @@ from ometria_replica.config.checks import (
     check_retain,
     check_seconds,
     check_share,
+    check_switch,
     check_tables,
     check_text,
     check_threads,
     check_warehouse_url,
+    check_webhook,
     check_whole_bytes,
 )
 from ometria_replica.config.limits import Limits
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from ometria_replica.config.retention import Retention
     from ometria_replica.config.secrets import Secret
 
-Reference = Literal["none", "allowed", "required"]
+Reference = Literal["none", "allowed", "required", "secret"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Setting:
     *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
     If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
     whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
-    check; a secret must be one. *unset* is what the page shows if there is no default.
+    check; a secret must be one if it is ``required``, and may be one if it is ``secret``. *unset*
+    is what the page shows if there is no default.
     """
 
     check: Callable[[object], object]
@@ -495,6 +498,40 @@ class Config:
         " textfile collector of its node exporter reads files that end in `.prom`.",
         None,
         env="OMETRIA_METRICS",
+    )
+    traces: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send the spans of each sync to the OpenTelemetry collector that"
+        " `OTEL_EXPORTER_OTLP_ENDPOINT` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_TRACES",
+    )
+    lineage: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send OpenLineage events of each sync to the address that `OPENLINEAGE_URL` or"
+        " `openlineage.yml` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_LINEAGE",
+    )
+    log_format: Literal["text", "json"] = _setting(
+        check_one_of("text", "json"),
+        "`text`, `json`",
+        "The format of standard error: lines for people, or a JSON object in each line. What is"
+        " logged before the settings are read has the format of the variable or the option.",
+        "text",
+        env="OMETRIA_LOG_FORMAT",
+    )
+    notify: Secret | None = _setting(
+        check_webhook,
+        "secret URL",
+        "The address to which a sync posts a short JSON when it fails, when it succeeds after a"
+        " failure, and with `--strict` when there are rejects: https, except for localhost. See"
+        " [Run on a schedule](../how-to/schedule.md#be-told).",
+        None,
+        env="OMETRIA_NOTIFY",
+        reference="secret",
     )
 
 

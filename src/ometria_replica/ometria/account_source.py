@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
+from ometria_replica.observer import ignore
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import DeletionRequest, TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
+    from ometria_replica.observer import Observe
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
     from ometria_replica.schema import Read, Table
@@ -75,7 +77,9 @@ class AccountSource:
 
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
     replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
-    while the caller works on another. One thread may read the API, and another the files.
+    while the caller works on another. *observe* is told of requests and files. One thread may read
+    the API, and another the files. *answer_within* is how many seconds a request may take with its
+    retries; None means the patience of a sync.
     """
 
     def __init__(
@@ -85,11 +89,18 @@ class AccountSource:
         catalog: Catalog = CATALOG,
         *,
         files_ahead: int = FILES_AHEAD,
+        answer_within: float | None = None,
+        observe: Observe = ignore,
     ) -> None:
         self._account = account
+        self._patience: dict[str, Any] = {}
+        if answer_within is not None:
+            names = ("timeout_seconds", "deadline_seconds", "give_up_after_seconds")
+            self._patience = dict.fromkeys(names, answer_within)
         self._started_at = started_at
         self._catalog = catalog
         self._files_ahead = files_ahead
+        self._observe = observe
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
@@ -108,6 +119,8 @@ class AccountSource:
                     max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
                     keeps_texts=bool(self._account.keep_records),
+                    **self._patience,
+                    observe=self._observe,
                 )
             )
         return self._client
@@ -117,8 +130,13 @@ class AccountSource:
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            ahead = self._files_ahead
-            files = ExportFiles(self._account.feed, table, self._catalog, ahead=ahead)
+            files = ExportFiles(
+                self._account.feed,
+                table,
+                self._catalog,
+                ahead=self._files_ahead,
+                observe=self._observe,
+            )
             self._exports[table] = self._open.enter_context(files)
         return self._exports[table]
 

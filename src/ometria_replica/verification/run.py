@@ -18,6 +18,7 @@ from ometria_replica.errors import (
     OmetriaError,
     ReplicaError,
 )
+from ometria_replica.log_context import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.reading_threads import OneThread
 from ometria_replica.replication import owner_of, utc_now
@@ -94,7 +95,8 @@ def verify(
     )
     sample, budget = Sample(share, seed), Budget(requests)
     work = _Verifying(run, config, catalog, sample, budget, announce, repairs=repair)
-    return work.report(chosen)
+    with logging_for(run=run.run_id):
+        return work.report(chosen)
 
 
 def refuse_differences(report: VerifyReport, *, strict: bool) -> None:
@@ -213,7 +215,8 @@ class _Verifying:
                 one = partial(
                     make, read, plan, self.sample, self.budget, self.repairs, verification
                 )
-                self._table(read, plan, one)
+                with logging_for(table=read.table.name):
+                    self._table(read, plan, one)
             self.budget.used += source.requests
             self.results.warnings += [run.naming(source_id, each) for each in source.warnings]
 
