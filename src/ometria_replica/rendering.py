@@ -1,4 +1,4 @@
-"""Text and JSON of the state, the rejects, the settings and the findings of a check."""
+"""Text and JSON of the state, the rejects and the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from ometria_replica.batch import Reject
-    from ometria_replica.check import Finding
     from ometria_replica.fields import TableFields
     from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
@@ -180,30 +179,6 @@ def settings_as_text(settings: Iterable[tuple[str, str, str]]) -> str:
 def settings_as_json(settings: Iterable[tuple[str, str, str]]) -> str:
     """Write the settings as a JSON array, values as they are shown."""
     return _json([dict(zip(("key", "value", "origin"), line, strict=True)) for line in settings])
-
-
-def finding_as_text(finding: Finding) -> str:
-    """Write what was tested and, below it, what is wrong."""
-    lines = [f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}"]
-    if finding.error is not None:
-        lines.append(f"        {finding.error}")
-    if finding.warning is not None:
-        lines.append(f"        Warning: {finding.warning}")
-    return "\n".join(lines)
-
-
-def findings_as_json(findings: Iterable[Finding]) -> str:
-    """Write the findings as a JSON array; ``error`` and ``warning`` are null where all is well."""
-    return _json(
-        [
-            {
-                "what": finding.what,
-                "error": None if finding.error is None else str(finding.error),
-                "warning": finding.warning,
-            }
-            for finding in findings
-        ]
-    )
 
 
 def _time(moment: datetime) -> str:

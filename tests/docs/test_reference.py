@@ -18,7 +18,8 @@ from scripts import diagram, reference
 
 from ometria_replica import errors, status
 from ometria_replica.batch import Lease, Reject
-from ometria_replica.check import Finding
+from ometria_replica.check_texts import findings_as_json
+from ometria_replica.doctor.findings import passed
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
@@ -32,7 +33,6 @@ from ometria_replica.erasure_texts import (
 )
 from ometria_replica.rehashing import Rehashed
 from ometria_replica.rendering import (
-    findings_as_json,
     rehashed_as_json,
     replay_as_json,
     rewound_as_json,
@@ -109,7 +109,8 @@ def test_each_command_can_print_json(name: str) -> None:
 
 JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
-    "`check`": json.loads(findings_as_json([Finding("a test")]))[0],
+    "`check`": json.loads(findings_as_json([])),
+    "`check`, each finding": json.loads(findings_as_json([passed("a.test", "")]))["findings"][0],
     "`tables`": json.loads(describe(None, "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
     "`status`": json.loads(status_as_json(STATUS)),

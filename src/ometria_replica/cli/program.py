@@ -34,6 +34,7 @@ from ometria_replica.cli.logs import (
 )
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
+from ometria_replica.cli.plan import plan
 from ometria_replica.cli.query import query
 from ometria_replica.cli.state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli.status import status
@@ -75,6 +76,7 @@ def main_options(
 COMMANDS = (
     sync,
     backfill,
+    plan,
     check,
     status,
     query,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -20,7 +18,7 @@ from ometria_replica.cli.options import (
     WarehouseOption,
     settings_of_accounts,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 
@@ -78,7 +76,7 @@ def status(
 
 def _coloured(text: str, *, all_right: bool) -> str:
     """Colour the verdict, on a terminal that has colours."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not has_colours():
         return text
     answer, colon, rest = text.partition(":")
     colour = typer.colors.GREEN if all_right else typer.colors.RED

@@ -29,19 +29,21 @@ def sync_and_print(
     **options: Any,
 ) -> RunReport:
     """Sync, and print the report, of a failed run too. *show* prints it in place of its text."""
+    from ometria_replica.observing import observing
     from ometria_replica.progress import watching
     from ometria_replica.replication import sync
 
     show = show or print_report
-    try:
-        with watching(shown_progress()) as progress:
-            report = sync(settings, tables or (), progress=progress, **options)
-    except ReplicaError as error:
-        if error.report:
-            show(error.report, as_json=as_json)
-        raise
-    log_outcome(report)
-    show(report, as_json=as_json)
+    with observing(settings) as observe:  # It waits at its end: the report is printed before.
+        try:
+            with watching(shown_progress()) as progress:
+                report = sync(settings, tables or (), progress=progress, observe=observe, **options)
+        except ReplicaError as error:
+            if error.report:
+                show(error.report, as_json=as_json)
+            raise
+        log_outcome(report)
+        show(report, as_json=as_json)
     return report
 
 

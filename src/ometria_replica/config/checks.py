@@ -95,6 +95,12 @@ def check_boolean(value: object) -> bool:
     return value
 
 
+def check_switch(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:  # Of the environment.
+        return value.lower() == "true"
+    return check_boolean(value)
+
+
 def check_rate(value: object) -> float:
     try:
         # A number in the file, text in the environment.

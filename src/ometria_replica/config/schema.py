@@ -43,6 +43,7 @@ from ometria_replica.config.checks import (
     check_retain,
     check_seconds,
     check_share,
+    check_switch,
     check_tables,
     check_text,
     check_threads,
@@ -497,6 +498,22 @@ class Config:
         " textfile collector of its node exporter reads files that end in `.prom`.",
         None,
         env="OMETRIA_METRICS",
+    )
+    traces: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send the spans of each sync to the OpenTelemetry collector that"
+        " `OTEL_EXPORTER_OTLP_ENDPOINT` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_TRACES",
+    )
+    lineage: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send OpenLineage events of each sync to the address that `OPENLINEAGE_URL` or"
+        " `openlineage.yml` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_LINEAGE",
     )
     log_format: Literal["text", "json"] = _setting(
         check_one_of("text", "json"),
