@@ -27,6 +27,7 @@ from ometria_replica.cli.logs import (
     choose_format,
     log_errors_only,
     log_failure,
+    log_lost_errors,
     log_steps,
     log_to_stderr,
     writes_json,
@@ -101,6 +102,7 @@ def main() -> None:
     guard_streams()  # First: a stream that is closed would become the next file that is opened.
     asked = asked_format(sys.argv[1:], os.environ)
     log_to_stderr(asked)
+    log_lost_errors()
     stopping.listen()
     _write_no_core_dumps()
     try:
