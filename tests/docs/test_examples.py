@@ -36,7 +36,7 @@ GROUP: Any = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
-    *("pip", "export", "source", "apt", "cd", "git", "curl"),
+    *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
 }
 

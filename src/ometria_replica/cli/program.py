@@ -20,6 +20,7 @@ from ometria_replica.cli.check import check
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
+from ometria_replica.cli.init import init
 from ometria_replica.cli.logs import (
     USAGE_ERROR,
     VARIABLE,
@@ -74,6 +75,7 @@ def main_options(
 
 
 COMMANDS = (
+    init,
     sync,
     backfill,
     plan,
