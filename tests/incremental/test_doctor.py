@@ -497,6 +497,18 @@ def test_a_bug_in_a_test_is_a_finding_without_its_message() -> None:
     assert "ann" not in repr(bug)
 
 
+def test_a_panic_of_a_library_is_a_finding_too() -> None:
+    """The store's driver is written in Rust, whose panics are no Exception."""
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def broken() -> Iterable[Finding]:
+        yield passed("a.first", "")
+        raise panic
+
+    _, found = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    assert "PanicException" in str(found.mend)
+
+
 def test_long_lines_are_broken_between_words_and_addresses_stay_whole() -> None:
     """So that an address can be copied."""
     address = f"postgresql://{'x' * 120}"
