@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from ometria_replica.log_context import log_context
-from ometria_replica.text import printable
+from ometria_replica.text import encodable, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,10 +91,9 @@ def _plain(text: str) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    """Replace lone surrogates, which UTF-8 and so JSON cannot hold, by their escapes."""
     match value:
         case str():
-            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+            return encodable(value)
         case dict():
             return {name: _encodable(each) for name, each in value.items()}
     return value

@@ -145,7 +145,7 @@ class RunReport:
         verb = {"succeeded": "Synced to", "dry run": "Would sync to"}
         requests = counted(self.requests, "request")
         where = f"{verb.get(self.outcome, 'Failed syncing to')} {self.warehouse}"
-        return f"{where} in {_duration(self.seconds)}, with {requests}."
+        return f"{where} in {duration(self.seconds)}, with {requests}."
 
     def name_of(self, table: TableReport) -> str:
         """Name a table, and its account if there are several."""
@@ -294,7 +294,8 @@ def _left_out(table: TableReport, removed: str) -> Iterable[str]:
         yield f"{rows} older than `retain` {removed}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a duration in seconds, or in minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -36,6 +36,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 and so JSON cannot hold, by their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:
     """Align cells in columns: the first *left* columns to the left, the others to the right."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]

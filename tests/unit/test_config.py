@@ -436,7 +436,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
             " normalise, retain, history, follow_erasures, keep_records, parallel_accounts,"
-            " metrics, traces, lineage, log_format."
+            " metrics, traces, lineage, log_format, notify."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -557,7 +557,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
                 " full_read_every_days, exclude, hash, normalise, retain, history,"
                 " follow_erasures, keep_records, parallel_accounts, metrics, traces, lineage,"
-                " log_format."
+                " log_format, notify."
             ),
         ),
     ],
@@ -962,6 +962,7 @@ def test_each_setting_is_explained_with_its_origin() -> None:
         ("traces", "false", "default"),
         ("lineage", "false", "default"),
         ("log_format", "text", "default"),
+        ("notify", "not set", "default"),
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
         ("warehouse.memory_limit", "not set", "default"),

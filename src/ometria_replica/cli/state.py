@@ -24,7 +24,7 @@ from ometria_replica.cli.options import (
     settings_of_accounts,
 )
 from ometria_replica.cli.output import say
-from ometria_replica.cli.syncing import sync_and_print
+from ometria_replica.cli.syncing import measured, sync_and_print
 
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport
@@ -207,6 +207,7 @@ def rejects_replay(
     on = CATALOG.of(settings.accounts)
     feed_tables = [table.name for table in on if isinstance(table.read, Feed)]
     if feed_tables and any(each.feed for each in settings.accounts):
-        sync_and_print(settings, feed_tables, as_json=as_json, show=show)
+        with measured(settings, None, tells=settings) as run:
+            run.report = sync_and_print(settings, feed_tables, as_json=as_json, show=show)
     else:
         show(None, as_json=as_json)

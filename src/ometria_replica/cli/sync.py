@@ -79,7 +79,8 @@ def sync(
     settings = only_accounts(every, account or ())
     if metrics is None and settings.metrics:
         metrics = Path(settings.metrics)
-    with measured(every, None if dry_run else metrics) as run:
+    tells = None if dry_run else settings
+    with measured(every, None if dry_run else metrics, tells=tells) as run:
         run.report = sync_and_print(
             settings,
             tables,
@@ -116,7 +117,8 @@ def backfill(
 ) -> None:
     """Read a period again, without moving the watermarks."""
     settings = settings_of_accounts(config, warehouse, account)
-    sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
+    with measured(settings, None, tells=settings) as run:
+        run.report = sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
 
 
 def _refuse_rejects(settings: Config, report: RunReport) -> None:

@@ -210,6 +210,25 @@ def check_api_url(value: object) -> str:
     return text
 
 
+def check_webhook(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    try:
+        url = urlsplit(text)
+        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        clean = False
+    if not clean or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@#\\]", text):
+        raise Invalid(
+            "must be a URL such as https://host/path, without user, password, fragment or spaces"
+        )
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        raise Invalid(
+            "must be https: over http, the address would be sent unencrypted"
+            " (http is allowed for localhost)"
+        )
+    return text
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine."""
     try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ometria_replica.config.checks import Invalid, did_you_mean
 from ometria_replica.config.schema import Setting, settings_of
-from ometria_replica.config.secrets import Secret, masked
+from ometria_replica.config.secrets import Secret, holds_token, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -154,12 +154,18 @@ class Reader:
                 )
             return Secret(str(setting.check(value.raw)), value.origin), value.origin
         text = str(setting.check(value.raw))
+        hides = setting.reference == "secret"
+        if value.is_public and hides and holds_token(text):
+            raise Invalid(
+                "looks as if it holds a token, which must not be written in the settings;"
+                ' write "env:NAME" for a variable or "file:/path" for a file that holds the URL'
+            )
         if value.is_public and masked(text) != text:
             raise Invalid(
                 "a password must not be written here, where others can read it;"
                 ' write "env:NAME" for a variable or "file:/path" for a file that holds the URL'
             )
-        return text, value.origin
+        return Secret(text, value.origin) if hides else text, value.origin
 
 
 def sentence(text: str) -> str:

@@ -48,6 +48,7 @@ from ometria_replica.config.checks import (
     check_text,
     check_threads,
     check_warehouse_url,
+    check_webhook,
     check_whole_bytes,
 )
 from ometria_replica.config.limits import Limits
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from ometria_replica.config.retention import Retention
     from ometria_replica.config.secrets import Secret
 
-Reference = Literal["none", "allowed", "required"]
+Reference = Literal["none", "allowed", "required", "secret"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Setting:
     *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
     If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
     whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
-    check; a secret must be one. *unset* is what the page shows if there is no default.
+    check; a secret must be one if it is ``required``, and may be one if it is ``secret``. *unset*
+    is what the page shows if there is no default.
     """
 
     check: Callable[[object], object]
@@ -520,6 +522,16 @@ class Config:
         " logged before the settings are read has the format of the variable or the option.",
         "text",
         env="OMETRIA_LOG_FORMAT",
+    )
+    notify: Secret | None = _setting(
+        check_webhook,
+        "secret URL",
+        "The address to which a sync posts a short JSON when it fails, when it succeeds after a"
+        " failure, and with `--strict` when there are rejects: https, except for localhost. See"
+        " [Run on a schedule](../how-to/schedule.md#be-told).",
+        None,
+        env="OMETRIA_NOTIFY",
+        reference="secret",
     )
 
 

@@ -36,6 +36,7 @@ from ometria_replica.ometria.answer_body import (
 from ometria_replica.ometria.certificates import trusted
 from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
+from ometria_replica.ometria.http_loggers import silence_http_loggers
 from ometria_replica.ometria.observed_requests import told
 from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
@@ -113,7 +114,7 @@ class Client:
         seed: int | None = None,
     ) -> None:
         _check_settings(api_url, api_key)
-        _silence_http_loggers()
+        silence_http_loggers()
         self.requests = 0
         self.rate_limited = 0  # Requests that were answered with 429.
         self.warnings: list[str] = []
@@ -436,19 +437,3 @@ def _check_settings(api_url: str, api_key: str) -> None:
         )
     if problems:
         raise ConfigError(problems)
-
-
-# Below the level of warnings, the HTTP library logs whole URLs, which contain profile ids and
-# e-mail addresses. An application may reset levels; a filter stays.
-_HTTP_LOGGERS = ("httpx2", *(f"httpcore2.{part}" for part in (
-    "connection", "http11", "http2", "proxy", "socks",
-)))  # fmt: skip
-
-
-def _silence_http_loggers() -> None:
-    for name in _HTTP_LOGGERS:
-        logging.getLogger(name).addFilter(_only_warnings)
-
-
-def _only_warnings(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
