@@ -255,7 +255,9 @@ def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "ometria.toml"
     path.write_text(text)
 
-    config = load_config(path, dict.fromkeys(names, "a-key-of-enough-characters"))
+    environ = dict.fromkeys(names, "a-key-of-enough-characters")
+    environ |= {name: "https://hooks.example.com/" for name in names if "WEBHOOK" in name}
+    config = load_config(path, environ)
 
     assert config.accounts
 

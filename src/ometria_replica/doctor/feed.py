@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
 
 LIST_WITHIN = 30.0  # Seconds: a bucket lists some 5,000 files a second.
+STALE = timedelta(days=7)
+"""Ometria documents no cadence of the export; other programs read it daily."""
+
 MOST_BYTES = 64_000_000  # Of a file that is read for its dialect.
 SEEN_RECORDS = 100  # Of a JSON file, for the names of its fields.
 SHOWN = 8  # Names of columns.
@@ -81,7 +85,8 @@ def _check_table(
 ) -> Iterator[Finding | FeedFacts]:
     files: list[FeedObject] = []
     expansions: list[float] = []
-    where = f"The feed {source.feed_name(table)}"
+    url, _, pattern = source.feed_name(table).rpartition(" ")
+    where = f"The feed {url}" + (f" ({pattern})" if pattern != "*" else "")
     yield from tested(
         "feed.files", f"{where} cannot be listed.",
         lambda: _list(source.export(table), where, files, clock()),
@@ -122,7 +127,14 @@ def _list(
         more = "" if is_whole else f" or more, as listed in {LIST_WITHIN:.0f} seconds"
         total = size(sum(file.size for file in files))
         found = f"{counted(len(files), 'file')}{more} ({total}), {age}"
-        yield passed("feed.files", f"{where} holds {found}{waiting}.")
+        if now - newest < STALE or not is_whole:
+            yield passed("feed.files", f"{where} holds {found}{waiting}.")
+        else:
+            yield warned(
+                "feed.files",
+                f"{where} holds {found}{waiting}: has the export stopped?",
+                "Look in Ometria whether the self-serve export is still on, and goes there.",
+            )
 
 
 def _read_one(
