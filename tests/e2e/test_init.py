@@ -357,7 +357,8 @@ def test_a_variable_that_would_override_the_file_is_named(server: Server) -> Non
 def test_a_feed_without_files_and_one_that_cannot_be_read_are_warned_of(tmp_path: Path) -> None:
     """They may get better: the settings are written."""
     (tmp_path / "empty").mkdir()
-    write_feed_file(tmp_path / "odd", "odd.json", datetime(2026, 1, 1, tzinfo=UTC), [{"a": "b"}])
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    write_feed_file(tmp_path / "odd", "odd.json", yesterday, [{"a": "b"}])
     for name, warning in (("empty", "wait for it"), ("odd", "odd.json, cannot be read")):
         done = init("--feed", f"../{name}", "--config", f"{name}.toml", "--json")
 
