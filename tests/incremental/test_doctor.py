@@ -31,6 +31,7 @@ from ometria_replica.doctor.settings import check_settings
 from ometria_replica.errors import AccessDenied, ConfigError, Unavailable, WarehouseError
 from ometria_replica.records import FeedObject
 from ometria_simulator import Fault
+from tests.duck import opened
 from tests.e2e.program import api_env, invoke
 from tests.incremental.shops import account, config, replicate
 
@@ -382,6 +383,21 @@ def test_settings_that_are_wrong_are_findings_and_the_warehouse_is_tested(
     assert levels["warehouse.open"] == "pass"
     assert server.requests == []
     assert not warehouse.exists()
+
+
+def test_rows_that_are_gone_are_told_once(server: Server, warehouse: Path) -> None:
+    """A table that is missing is missing for every account; settings that do not fit are one's."""
+    both = [account(server, account_id=name, source_id=name) for name in ("uk", "us")]
+    replicate(warehouse, *both, at=NOON, tables=["lists"])
+    with opened(warehouse, read_only=False) as connection:
+        connection.execute("DROP TABLE ometria.lists")
+    changed = replace(both[1], wide_keys=True)
+
+    missing, fit = of("warehouse.rows", check(config(warehouse, both[0], changed)))
+    assert "ometria.lists is missing" in missing.text
+    assert (missing.level, missing.source_id) == ("warn", "uk")
+    assert (fit.level, fit.source_id) == ("fail", "us")
+    assert "wide_keys" in str(fit.mend)
 
 
 # --- all of it -----------------------------------------------------------------------------------
