@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted, size, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from ometria_replica.catalog import Catalog
@@ -40,6 +41,10 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _QUOTES = {'"': "double quotes", "'": "single quotes", "": "no quotes"}
 
 
+Look = Callable[[FeedFile, "Table"], "Iterator[Finding]"]
+"""What else is found in the file of a table that was read for its dialect."""
+
+
 @dataclass(frozen=True)
 class FeedFacts:
     """
@@ -55,13 +60,18 @@ class FeedFacts:
 
 
 def check_feed(
-    account: AccountSettings, tables: Catalog, limits: Limits, clock: Callable[[], datetime]
+    account: AccountSettings,
+    tables: Catalog,
+    limits: Limits,
+    clock: Callable[[], datetime],
+    *,
+    look: Look | None = None,
 ) -> Iterator[Finding | FeedFacts]:
-    """List the files of each table that the feed has, and read one of them."""
+    """List the files of each table that the feed has, and read one of them; *look* into it too."""
     with AccountSource(account, clock(), tables) as source:
         for table in tables:
             if isinstance(table.read, Feed):
-                yield from _check_table(account, source, table, limits, clock)
+                yield from _check_table(account, source, table, limits, clock, look=look)
 
 
 def _check_table(
@@ -70,6 +80,8 @@ def _check_table(
     table: Table,
     limits: Limits,
     clock: Callable[[], datetime],
+    *,
+    look: Look | None,
 ) -> Iterator[Finding | FeedFacts]:
     files: list[FeedObject] = []
     expansions: list[float] = []
@@ -82,7 +94,7 @@ def _check_table(
     if files:
         yield from tested(
             "feed.dialect", f"{where}: no file could be read.",
-            lambda: _read_one(source.export(table), table, files, limits, expansions),
+            lambda: _read_one(source.export(table), table, files, limits, expansions, look=look),
         )  # fmt: skip
     yield FeedFacts(account.source_id, table, tuple(files), next(iter(expansions), None))
 
@@ -131,6 +143,8 @@ def _read_one(
     files: list[FeedObject],
     limits: Limits,
     expansions: list[float],
+    *,
+    look: Look | None,
 ) -> Iterator[Finding]:
     """Read the newest file that is not large, or the smallest one."""
     small = [file for file in files if file.size <= MOST_BYTES and not file.name.endswith("/")]
@@ -147,6 +161,8 @@ def _read_one(
             with_size = max(1, found.origin.size)
             expansions.append(found.path.stat().st_size / with_size)
             yield from _described(found, table)
+            if look is not None:
+                yield from look(found, table)
             found.discard()
         elif isinstance(found, Unreadable):
             text = f"The newest file, {found.origin.name}, cannot be read: {found.reason}."
