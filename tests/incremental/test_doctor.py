@@ -479,11 +479,11 @@ def test_text_json_and_exit_code_say_the_same(server: Server, warehouse: Path) -
 
 levels = st.sampled_from(
     [
-        passed("a.b", ""),
-        warned("a.b", "", ""),
-        failed("a.b", "", Unavailable()),
-        failed("a.b", "", ConfigError("")),
-        failed("a.b", "", AccessDenied()),
+        passed("api.clock", ""),
+        warned("api.clock", "", ""),
+        failed("api.clock", "", Unavailable()),
+        failed("api.clock", "", ConfigError("")),
+        failed("api.clock", "", AccessDenied()),
     ]
 )
 
@@ -505,10 +505,10 @@ def test_a_bug_in_a_test_is_a_finding_without_its_message() -> None:
     """It may quote personal data."""
 
     def broken() -> Iterable[Finding]:
-        yield passed("a.first", "")
+        yield passed("api.right", "")
         raise ValueError("ann@example.com")
 
-    _, bug = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    _, bug = giving.tested("api.clock", "It broke.", broken)  # type: ignore[arg-type] # A generator.
     assert (bug.level, "ValueError" in str(bug.mend)) == ("fail", True)
     assert "ann" not in repr(bug)
 
@@ -518,10 +518,10 @@ def test_a_panic_of_a_library_is_a_finding_too() -> None:
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 
     def broken() -> Iterable[Finding]:
-        yield passed("a.first", "")
+        yield passed("api.right", "")
         raise panic
 
-    _, found = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    _, found = giving.tested("api.clock", "It broke.", broken)  # type: ignore[arg-type] # A generator.
     assert "PanicException" in str(found.mend)
 
 
@@ -529,7 +529,7 @@ def test_long_lines_are_broken_between_words_and_addresses_stay_whole() -> None:
     """So that an address can be copied."""
     address = f"postgresql://{'x' * 120}"
     text = finding_as_text(
-        warned("a.b", f"It is {address} that fails. " * 2, "Look at it.\nOr not.")
+        warned("api.clock", f"It is {address} that fails. " * 2, "Look at it.\nOr not.")
     )
     assert text.count(address) == 2
     assert text.splitlines()[-2:] == ["        > Look at it.", "        > Or not."]

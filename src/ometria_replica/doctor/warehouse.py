@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ometria_replica import history
 from ometria_replica.config import masked
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from ometria_replica.doctor.feed import FeedFacts
     from ometria_replica.warehouse.warehouse import Warehouse
 
-OPEN, PRIVILEGES = "warehouse.open", "warehouse.privileges"
-STATE, ROWS, FILES = "warehouse.state", "warehouse.rows", "warehouse.unreadable"
+OPEN: Final = "warehouse.open"
+PRIVILEGES: Final = "warehouse.privileges"
+STATE: Final = "warehouse.state"
+ROWS: Final = "warehouse.rows"
+FILES: Final = "warehouse.unreadable"
 
 
 def check_warehouse(
