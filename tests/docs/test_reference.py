@@ -11,7 +11,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from scripts import diagram, reference
@@ -19,7 +19,7 @@ from scripts import diagram, reference
 from ometria_replica import errors, status
 from ometria_replica.batch import Lease, Reject
 from ometria_replica.check_texts import findings_as_json
-from ometria_replica.doctor.findings import passed
+from ometria_replica.doctor.findings import Code, passed
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
@@ -113,7 +113,7 @@ def test_each_command_can_print_json(name: str) -> None:
 JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
     "`check`": json.loads(findings_as_json([])),
-    "`check`, each finding": json.loads(findings_as_json([passed("a.test", "")]))["findings"][0],
+    "`check`, each finding": json.loads(findings_as_json([passed("api.right", "")]))["findings"][0],
     "`init`": init_as_data(Done(Files(Path("a"), Path("b")), True, False, "uk", "uk")),
     "`tables`": json.loads(describe(None, "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
@@ -143,6 +143,14 @@ def test_each_field_of_the_json_is_in_the_reference(section: str) -> None:
     cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
 
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(JSON[section])
+
+
+def test_each_test_of_check_is_on_its_page() -> None:
+    """Scripts find there what a code means."""
+    page = read(DOCS / "how-to" / "check.md").partition("\n## What is tested\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
+
+    assert [name for cell in cells for name in re.findall(r"`(.+?)`", cell)] == [*get_args(Code)]
 
 
 @pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])
