@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+Due = Literal["all", "new", "period"]
+
 Outcome = Literal["succeeded", "failed", "dry run", "stopped", "did not end"]
 
 MOST_WARNINGS = 10  # In the text. One problem of an account can repeat for each list.
@@ -44,6 +46,8 @@ class TableReport:
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
     *versions_opened* and *versions_closed* count those of the table's history.
+    *due* says which records were requested: all, the new ones, or those of a period of days. It is
+    None in reports of earlier releases, and of what is not read by itself.
     *continued_after* is the number of records that an interrupted run had read before, if this
     run continued it. *remarks* are what else a reader may want to know. *error* is None if the
     table was read to its end.
@@ -76,6 +80,7 @@ class TableReport:
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
+    due: Due | None = None
     error: str | None = None
 
     @property

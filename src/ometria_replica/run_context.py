@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.reading_threads import Threads
     from ometria_replica.records import FeedObject, FetchedFile
-    from ometria_replica.report import Outcome
+    from ometria_replica.report import Due, Outcome
     from ometria_replica.run_results import Results
     from ometria_replica.schema import Table
 
@@ -300,6 +300,10 @@ class TableProgress:
         """Add to the counts of the report, by name."""
         sums = {name: getattr(self.report, name) + count for name, count in counts.items()}
         self.report = replace(self.report, **sums)
+
+    def is_due(self, due: Due) -> None:
+        """Note which records of the table are requested."""
+        self.report = replace(self.report, due=due)
 
     def resumed(self, read: InterruptedRead | None) -> None:
         """Note which full read was continued; None if the table was read anew."""

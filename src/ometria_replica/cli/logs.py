@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import TYPE_CHECKING, Final, TextIO
 
 import typer
@@ -136,6 +137,18 @@ def say_report(text: str, *, as_json: bool = False) -> None:
     """Print the report of work that is done; if quiet, only JSON, which was asked for."""
     if as_json or not is_quiet():
         say(text)
+
+
+def log_lost_errors() -> None:
+    """Log the errors that nothing can catch, which Python would print with their messages."""
+    threading.excepthook = lambda lost: _log_lost(lost, "a thread ended with")
+    sys.unraisablehook = lambda lost: _log_lost(lost, "nothing could take")
+
+
+def _log_lost(lost: threading.ExceptHookArgs | sys.UnraisableHookArgs, what: str) -> None:
+    if lost.exc_value is not None:
+        raised = (lost.exc_type, lost.exc_value, lost.exc_traceback)
+        logger.error("%s %s", what, lost.exc_type.__name__, exc_info=raised)
 
 
 def log_outcome(report: RunReport) -> None:

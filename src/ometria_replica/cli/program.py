@@ -20,6 +20,7 @@ from ometria_replica.cli.check import check
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
+from ometria_replica.cli.init import init
 from ometria_replica.cli.logs import (
     USAGE_ERROR,
     VARIABLE,
@@ -27,12 +28,14 @@ from ometria_replica.cli.logs import (
     choose_format,
     log_errors_only,
     log_failure,
+    log_lost_errors,
     log_steps,
     log_to_stderr,
     writes_json,
 )
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
+from ometria_replica.cli.plan import plan
 from ometria_replica.cli.query import query
 from ometria_replica.cli.state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli.status import status
@@ -72,8 +75,10 @@ def main_options(
 
 
 COMMANDS = (
+    init,
     sync,
     backfill,
+    plan,
     check,
     status,
     query,
@@ -99,6 +104,7 @@ def main() -> None:
     guard_streams()  # First: a stream that is closed would become the next file that is opened.
     asked = asked_format(sys.argv[1:], os.environ)
     log_to_stderr(asked)
+    log_lost_errors()
     stopping.listen()
     _write_no_core_dumps()
     try:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
@@ -15,7 +14,7 @@ from ometria_replica.observer import ignore
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
-from ometria_replica.ometria.growing import Branch, Due, GrowingReading
+from ometria_replica.ometria.growing import Branch, Due, GrowingReading, branches_of
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.read_strategies import (
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from ometria_replica.observer import Observe
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import Read, Table
 
 OVERLAP = timedelta(days=2)
 """`updateSince` is a date of unknown time zone and bounds.
@@ -174,10 +173,6 @@ class AccountSource:
         server = self._client.server_time() if self._client else None
         return min(self._started_at, server or self._started_at)
 
-    def can_read(self, table: Table) -> bool:
-        """Whether the account's settings allow reading *table*: an API key or a feed."""
-        return setting_missing(self._account, table) is None
-
     def read(
         self,
         table: Table,
@@ -201,7 +196,7 @@ class AccountSource:
             case Pages() as collection:
                 return self._read_pages(collection, state, first_day or watermark)
             case Windows() as windows:
-                start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
+                start = first_day or (read_from(windows, watermark) if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
                 if until:
                     end = datetime.combine(until, time(), UTC)
@@ -260,7 +255,7 @@ class AccountSource:
     def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
         if collection.since is None:
             return CollectionReading(self.client, collection, self._read_collection)
-        overlapping = (start - OVERLAP).date() if start else None
+        overlapping = read_from(collection, start).date() if start else None
         resumed = None if overlapping else state.interrupted
         return OffsetReading(self.client, collection, overlapping, resumed)
 
@@ -284,7 +279,7 @@ class AccountSource:
         start = first_day or watermark
         due = Due(
             max(self._started_at, self.client.server_time() or self._started_at),
-            (start - OVERLAP).date() if start else None,
+            read_from(growing, start).date() if start else None,
             first_day is not None,
             state.ends,
             None if start else state.interrupted,
@@ -293,18 +288,10 @@ class AccountSource:
 
     def _branches(self, growing: Growing) -> list[Branch]:
         """List the collections of a table: one for each record of the parent, if it has one."""
-        name = growing.parent_field
-        if growing.parent is None or name is None:
+        if growing.parent is None:
             return [Branch(growing.endpoint)]
         records = (each for page in self._read_collection(growing.parent) for each in page.records)
-        values = dict.fromkeys(field_text(record, name) or "" for record in records)
-        if unusable := {"", ".", ".."} & values.keys():  # These would address another path.
-            self.client.warn(f"a record of {growing.parent.endpoint} has no usable {name}")
-        return [
-            Branch(growing.endpoint.format(**{name: quote(value, safe="")}), {name: value})
-            for value in values
-            if value not in unusable
-        ]
+        return branches_of(growing, records, self.client.warn)
 
     def _read_per_parent(
         self,
@@ -340,6 +327,13 @@ class AccountSource:
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
+
+
+def read_from(read: Read, watermark: datetime) -> datetime:
+    """Return the time from which on a table with that *watermark* is read again."""
+    if isinstance(read, Windows | PerParent):
+        return watermark - LOOK_BACK
+    return datetime.combine((watermark - OVERLAP).date(), time(), UTC)
 
 
 def due_since(state: TableState, now: datetime, parent: Record) -> datetime:

@@ -189,25 +189,18 @@ class _Verifying:
                     self._leave_out(account, table, reason)
                     continue
                 kept = self._retained(table, account, warehouse)
-                left, *inside = (
-                    replace(each, suppressions=suppressed)
-                    for each in (
-                        replace(kept, keeps_records=kept.keeps_records and self.repairs),
-                        *of_account.inside(table),
-                    )
+                left = replace(kept, keeps_records=kept.keeps_records and self.repairs)
+                read = TableRead(
+                    run,
+                    self.results,
+                    warehouse,
+                    account,
+                    source,
+                    left,
+                    every,
+                    of_account.inside(table),
                 )
-                reads.append(
-                    TableRead(
-                        run,
-                        self.results,
-                        warehouse,
-                        account,
-                        source,
-                        left,
-                        every,
-                        tuple(inside),
-                    )
-                )
+                reads.append(read.without(suppressed))
             plans = list(self._plans(reads, verification))
             self._announce(account, [plan for _, plan, _ in plans])
             for read, plan, listed in plans:
