@@ -8,7 +8,6 @@ levels. `--quiet` is a root logger that takes errors only.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Final, TextIO
@@ -20,6 +19,7 @@ from ometria_replica.cli.output import say
 from ometria_replica.errors import QueryError
 from ometria_replica.log_context import context_of, logging_for
 from ometria_replica.log_lines import JsonLines, TextLines, frames_of
+from ometria_replica.text import without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,6 @@ USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 """Of wrong arguments: click's class, or that of the copy that Typer has of it."""
 
 PROGRESS: Final = logging.getLogger("ometria_replica.progress")
-_ADDRESS: Final = re.compile(r"[^\s'\"()<>]+@[^\s'\"()<>]+")
 
 
 class _Lines(logging.StreamHandler[TextIO]):
@@ -180,7 +179,7 @@ def log_failure(text: str, error: BaseException, exit_code: int) -> None:
     if exit_code == 1 and not hasattr(error, "exit_code"):
         fields["traceback"] = frames_of(error.__traceback__)
     with logging_for(run=context.run, account=context.account, table=context.table):
-        logger.error("%s", _ADDRESS.sub("[address]", text), extra={"fields": fields})
+        logger.error("%s", without_addresses(text), extra={"fields": fields})
 
 
 def _use(log_format: str) -> None:

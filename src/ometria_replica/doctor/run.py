@@ -14,7 +14,7 @@ from ometria_replica.doctor.areas import started
 from ometria_replica.doctor.feed import FeedFacts, check_feed
 from ometria_replica.doctor.findings import Finding, failed, tested
 from ometria_replica.doctor.machine import Load, check_disks, check_memory, places
-from ometria_replica.doctor.program import check_extra, check_program
+from ometria_replica.doctor.program import check_extra, check_observers, check_program
 from ometria_replica.doctor.settings import check_settings, doubts, problems
 from ometria_replica.doctor.warehouse import check_warehouse, folder_of
 from ometria_replica.errors import ConfigError, Unavailable
@@ -52,6 +52,7 @@ def check(
     """
     yield from check_program()
     yield from check_extra(config.warehouse.url)
+    yield from check_observers(config)
     try:
         catalog = catalog.of(config.accounts).with_records(config.accounts)
     except ConfigError as error:
