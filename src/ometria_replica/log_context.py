@@ -43,8 +43,7 @@ def logging_for(
     try:
         yield
     except BaseException as error:
-        with suppress(AttributeError, TypeError):  # An exception of C may have no attributes.
-            error.__dict__.setdefault(_OF_ERRORS, context)
+        remember_context(error)
         raise
     finally:
         _current.reset(before)
@@ -53,6 +52,12 @@ def logging_for(
 def log_context() -> LogContext:
     """Return what a log line belongs to that is written here and now."""
     return _current.get()
+
+
+def remember_context(error: BaseException) -> None:
+    """Let *error* take along what a line here and now would name, unless it has that already."""
+    with suppress(AttributeError, TypeError):  # An exception of C may have no attributes.
+        error.__dict__.setdefault(_OF_ERRORS, _current.get())
 
 
 def context_of(error: BaseException) -> LogContext:

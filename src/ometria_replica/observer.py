@@ -12,11 +12,11 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ometria_replica.errors import ReplicaError
+from ometria_replica.log_context import log_context
 from ometria_replica.stopping import is_of_a_library
 
 if TYPE_CHECKING:
@@ -214,22 +214,10 @@ class Watch:
         return time.monotonic() - self._mark
 
 
-_place: ContextVar[Place | None] = ContextVar("place", default=None)
-
-
 def current_place() -> Place | None:
     """Return the table that is being read in this context; None if there is none."""
-    return _place.get()
-
-
-@contextmanager
-def reading(place: Place) -> Iterator[None]:
-    """Let what happens in the block, also in threads that it starts, be of a table."""
-    before = _place.set(place)
-    try:
-        yield
-    finally:
-        _place.reset(before)
+    context = log_context()
+    return Place(context.account, context.table) if context.account and context.table else None
 
 
 def ending(error: BaseException | None) -> Ending:

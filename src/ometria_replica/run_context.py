@@ -21,7 +21,6 @@ from ometria_replica.observer import (
     Watch,
     ending,
     ignore,
-    reading,
 )
 from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.report import RunReport, TableReport
@@ -278,8 +277,7 @@ class TableProgress:
         failure: BaseException | None = None
         self._run.observe(TableStarted(watch.began_at, place))
         try:
-            with reading(place):
-                yield
+            yield
         except BaseException as error:
             failure = error
             if isinstance(error, ReplicaError):

@@ -24,6 +24,9 @@ from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.init.files import Files
+from ometria_replica.init.run import Done
+from ometria_replica.init.run import as_data as init_as_data
 from ometria_replica.erasing import Erased
 from ometria_replica.erasure_texts import (
     allowed_as_json,
@@ -121,6 +124,7 @@ JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
     "`check`": json.loads(findings_as_json([])),
     "`check`, each finding": json.loads(findings_as_json([passed("a.test", "")]))["findings"][0],
+    "`init`": init_as_data(Done(Files(Path("a"), Path("b")), True, False, "uk", "uk")),
     "`tables`": json.loads(describe(None, "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
     "`status`": json.loads(status_as_json(STATUS)),

@@ -205,10 +205,19 @@ def test_the_error_that_ends_a_run_is_the_last_line(
 
 
 BROKEN = f"""\
-import logging, os, signal, sys, warnings
+import logging, os, signal, sys, threading, warnings
 import ometria_replica.describe
 from ometria_replica.cli import main
+class Lost:
+    def __del__(self):
+        raise LookupError({PERSON!r})
+def lose():
+    raise LookupError({PERSON!r})
 def broken(table, *_, **__):
+    Lost()
+    thread = threading.Thread(target=lose)
+    thread.start()
+    thread.join()
     warnings.warn("odd \\x1b[2J")
     logging.getLogger("a.library").warning("%d", {PERSON!r})
     if table == "signal":
@@ -226,14 +235,17 @@ main()
 def test_bugs_and_signals_end_with_a_line_of_json(
     argument: str, code: int, kind: str, tmp_path: Path
 ) -> None:
-    """Warnings of Python, and lines of libraries, are lines of JSON as well."""
+    """So are warnings of Python, errors that are lost in threads, and lines of libraries."""
     start = [sys.executable, "-c", BROKEN, "tables", argument, "--log-format", "json"]
     ended = subprocess.run(
         start, env={"PYTHONPATH": str(SOURCES)}, cwd=tmp_path, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
 
-    odd, library, last = parsed(ended.stderr)
+    lost, of_thread, odd, library, last = parsed(ended.stderr)
+    for line in (lost, of_thread):
+        assert (line["level"], line["logger"]) == ("error", "ometria_replica")
+        assert "LookupError" in line["traceback"]
     assert (odd["logger"], "odd \x1b[2J" in odd["message"]) == ("py.warnings", True)
     assert library["logger"] == "a.library"
     assert (ended.returncode, last["exit_code"], last["error"]) == (code, code, kind)

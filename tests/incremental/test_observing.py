@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import Config, FeedSettings, WarehouseSettings
+from ometria_replica.doctor.program import check_observers
 from ometria_replica.errors import ConfigError, NotFound, ReplicaError
 from ometria_replica.observing import observers, observing
 from ometria_replica.observing.datasets import DatasetName, source_name, system_of, table_name
@@ -490,11 +491,25 @@ def test_all_that_is_missing_is_said_before_anything_is_contacted(
     with pytest.raises(ConfigError) as error:
         observed(warehouse, account(server))
 
+    config = Config((), WarehouseSettings(), traces=True, lineage=True)
+    (finding,) = check_observers(config)
+    assert (finding.level, str(finding.error)) == ("fail", str(error.value))
     assert len(error.value.problems) == len(problems)
     for found, expected in zip(error.value.problems, problems, strict=True):
         assert expected in found
     assert server.requests == []
     assert not warehouse.exists()
+
+
+def test_a_check_opens_them_and_sends_nothing(collector: Collector) -> None:
+    """One that is off is not opened."""
+    for lineage in (True, False):
+        config = Config((), WarehouseSettings(), traces=True, lineage=lineage)
+        (finding,) = check_observers(config)
+        names = "traces and lineage" if lineage else "traces"
+        assert finding.text == f"The settings for {names} are complete."
+    assert list(check_observers(Config((), WarehouseSettings()))) == []
+    assert collector.bodies == []
 
 
 def test_the_extra_that_is_missing_is_named(

@@ -8,8 +8,8 @@ levels. `--quiet` is a root logger that takes errors only.
 from __future__ import annotations
 
 import logging
-import re
 import sys
+import threading
 from typing import TYPE_CHECKING, Final, TextIO
 
 import typer
@@ -19,6 +19,7 @@ from ometria_replica.cli.output import say
 from ometria_replica.errors import QueryError
 from ometria_replica.log_context import context_of, logging_for
 from ometria_replica.log_lines import JsonLines, TextLines, frames_of
+from ometria_replica.text import without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,6 @@ USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 """Of wrong arguments: click's class, or that of the copy that Typer has of it."""
 
 PROGRESS: Final = logging.getLogger("ometria_replica.progress")
-_ADDRESS: Final = re.compile(r"[^\s'\"()<>]+@[^\s'\"()<>]+")
 
 
 class _Lines(logging.StreamHandler[TextIO]):
@@ -139,6 +139,18 @@ def say_report(text: str, *, as_json: bool = False) -> None:
         say(text)
 
 
+def log_lost_errors() -> None:
+    """Log the errors that nothing can catch, which Python would print with their messages."""
+    threading.excepthook = lambda lost: _log_lost(lost, "a thread ended with")
+    sys.unraisablehook = lambda lost: _log_lost(lost, "nothing could take")
+
+
+def _log_lost(lost: threading.ExceptHookArgs | sys.UnraisableHookArgs, what: str) -> None:
+    if lost.exc_value is not None:
+        raised = (lost.exc_type, lost.exc_value, lost.exc_traceback)
+        logger.error("%s %s", what, lost.exc_type.__name__, exc_info=raised)
+
+
 def log_outcome(report: RunReport) -> None:
     """Write the last line of a run that went through. As text, its report says all this."""
     if writes_json():
@@ -167,7 +179,7 @@ def log_failure(text: str, error: BaseException, exit_code: int) -> None:
     if exit_code == 1 and not hasattr(error, "exit_code"):
         fields["traceback"] = frames_of(error.__traceback__)
     with logging_for(run=context.run, account=context.account, table=context.table):
-        logger.error("%s", _ADDRESS.sub("[address]", text), extra={"fields": fields})
+        logger.error("%s", without_addresses(text), extra={"fields": fields})
 
 
 def _use(log_format: str) -> None:

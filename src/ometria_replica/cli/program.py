@@ -20,6 +20,7 @@ from ometria_replica.cli.check import check
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
+from ometria_replica.cli.init import init
 from ometria_replica.cli.logs import (
     USAGE_ERROR,
     VARIABLE,
@@ -27,6 +28,7 @@ from ometria_replica.cli.logs import (
     choose_format,
     log_errors_only,
     log_failure,
+    log_lost_errors,
     log_steps,
     log_to_stderr,
     writes_json,
@@ -73,6 +75,7 @@ def main_options(
 
 
 COMMANDS = (
+    init,
     sync,
     backfill,
     plan,
@@ -101,6 +104,7 @@ def main() -> None:
     guard_streams()  # First: a stream that is closed would become the next file that is opened.
     asked = asked_format(sys.argv[1:], os.environ)
     log_to_stderr(asked)
+    log_lost_errors()
     stopping.listen()
     _write_no_core_dumps()
     try:

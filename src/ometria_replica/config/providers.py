@@ -184,15 +184,19 @@ def _followed(value: Value, environ: Mapping[str, str]) -> Value:
             raise Invalid(f"the environment variable {name} is not set")
         value = dataclasses.replace(value, raw=environ[name], origin=f"env:{name}", is_public=False)
     if isinstance(value.raw, str) and value.raw.startswith("file:"):
-        text, origin = _from_file(value.raw.removeprefix("file:"))
+        text, origin = secret_of_file(value.raw.removeprefix("file:"))
         return dataclasses.replace(value, raw=text, origin=origin, is_public=False)
     if value.origin.startswith("env:") and value.raw == "":
         raise Invalid(f"the environment variable {value.origin.removeprefix('env:')} is empty")
     return value
 
 
-def _from_file(name: str) -> tuple[str, str]:
-    """Read a secret from a file, without the line break at its end."""
+def secret_of_file(name: str) -> tuple[str, str]:
+    """
+    Read a secret from a file, without the line break at its end; return it with its origin.
+
+    Raises Invalid for a file that holds no text.
+    """
     try:
         path = Path(name).expanduser()
         with path.open("rb") as file:

@@ -73,7 +73,8 @@ class Setting:
     If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
     whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
     check; a secret must be one if it is ``required``, and may be one if it is ``secret``. *unset*
-    is what the page shows if there is no default.
+    is what the page shows if there is no default, and *example* a value in TOML, for a file that
+    shows a setting without one.
     """
 
     check: Callable[[object], object]
@@ -83,6 +84,7 @@ class Setting:
     aws: tuple[str, ...] = ()
     reference: Reference = "none"
     unset: str = "none"
+    example: str = ""
 
 
 def _setting(
@@ -95,15 +97,31 @@ def _setting(
     aws: tuple[str, ...] = (),
     reference: Reference = "none",
     unset: str = "none",
+    example: str = "",
 ) -> Any:
-    known = Setting(check, type, meaning, env, aws, reference, unset)
+    known = Setting(check, type, meaning, env, aws, reference, unset, example)
     return field(default=default, metadata={"setting": known})
 
 
-def _access(check: Callable[[object], object], type: str, meaning: str, *aws: str) -> Any:  # noqa: A002  # As above.
+def _access(
+    check: Callable[[object], object],
+    type: str,  # noqa: A002  # As above.
+    meaning: str,
+    *aws: str,
+    example: str = "",
+) -> Any:
     """Describe a setting of the S3 client, which finds the value itself if it is not set."""
     reference: Reference = "required" if type == "secret" else "none"
-    return _setting(check, type, meaning, None, aws=aws, reference=reference, unset="the AWS chain")
+    return _setting(
+        check,
+        type,
+        meaning,
+        None,
+        aws=aws,
+        reference=reference,
+        unset="the AWS chain",
+        example=example,
+    )
 
 
 def _dialect(check: Callable[[object], object], type: str, meaning: str) -> Any:  # noqa: A002  # As above.
@@ -145,7 +163,12 @@ class FeedSettings:
         "AWS_ENDPOINT_URL",
     )
     region: str | None = _access(
-        check_text, "text", "The bucket's region.", "AWS_REGION", "AWS_DEFAULT_REGION"
+        check_text,
+        "text",
+        "The bucket's region.",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        example='"eu-west-1"',
     )
     access_key_id: Secret | None = _access(
         check_key, "secret", "The access key; it needs `secret_access_key`.", "AWS_ACCESS_KEY_ID"
@@ -169,6 +192,7 @@ class FeedSettings:
         " still be writing it.",
         None,
         unset="60 for a folder, 0 for a bucket",
+        example="0",
     )
     follow_symlinks: bool = _setting(
         check_boolean,
@@ -182,6 +206,7 @@ class FeedSettings:
         "Read only files whose name matches, such as `*email_events*`.",
         None,
         unset="every file",
+        example='"*email_events*"',
     )
     format: str | None = _dialect(
         check_one_of("csv", "jsonl", "parquet"), "`csv`, `jsonl`, `parquet`", "The files' format."
@@ -305,6 +330,7 @@ class AccountSettings:
         "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
         unset="only with `--detect-deletes` or `--full`",
+        example="7",
     )
     tables: tuple[str, ...] | None = _setting(
         check_replicated,
@@ -315,6 +341,7 @@ class AccountSettings:
         None,
         env="OMETRIA_TABLES",
         unset="the five",
+        example='"all"',
     )
     full_read_every_days: int = _setting(
         check_days,
@@ -331,6 +358,7 @@ class AccountSettings:
         " is not set, a run fails instead of leaving the table out.",
         (),
         env="OMETRIA_REQUIRE",
+        example='["email_events"]',
     )
     exclude: tuple[str, ...] = _setting(
         check_column_names,
@@ -375,6 +403,7 @@ class AccountSettings:
         " accounts that set nothing else for the table.",
         (),
         unset="for ever",
+        example='{ email_events = "25 months" }',
     )
     history: tuple[str, ...] = _setting(
         check_tables,
@@ -385,6 +414,7 @@ class AccountSettings:
         " nothing else.",
         (),
         env="OMETRIA_HISTORY",
+        example='["profiles", "lists"]',
     )
     follow_erasures: bool = _setting(
         check_boolean,
@@ -404,6 +434,7 @@ class AccountSettings:
         (),
         env="OMETRIA_KEEP_RECORDS",
         unset="`false`",
+        example='["profiles"]',
     )
     feed: FeedSettings | None = None
 
@@ -442,6 +473,7 @@ class WarehouseSettings:
         None,
         env="OMETRIA_MEMORY_LIMIT",
         unset="550 MB, or in a small container 55 % of its memory",
+        example='"2GB"',
     )
     threads: int | None = _setting(
         check_threads,
@@ -459,6 +491,7 @@ class WarehouseSettings:
         None,
         env="OMETRIA_TEMP_DIRECTORY",
         unset="`TMPDIR`, or the system's own",
+        example='"/var/tmp"',
     )
 
     @property
@@ -498,6 +531,7 @@ class Config:
         " textfile collector of its node exporter reads files that end in `.prom`.",
         None,
         env="OMETRIA_METRICS",
+        example='"/var/lib/node_exporter/ometria.prom"',
     )
     traces: bool = _setting(
         check_switch,
@@ -531,6 +565,7 @@ class Config:
         " [Run on a schedule](../how-to/schedule.md#be-told).",
         None,
         env="OMETRIA_NOTIFY",
+        example='"env:OMETRIA_NOTIFY"',
         reference="secret",
     )
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OBSERVED_BY = ("traces", "lineage")
+"""The settings that switch an observer on: each has a module and an extra of its name."""
+
 END_SECONDS = 5.0
 """The longest that the end of a run waits for what is left to be sent."""
 
@@ -56,7 +59,7 @@ def observing(config: Config) -> Iterator[Observe | None]:
 
     Raises ConfigError if packages are missing, or the address to send to.
     """
-    wanted = [name for name in ("traces", "lineage") if getattr(config, name)]
+    wanted = [name for name in OBSERVED_BY if getattr(config, name)]
     if not wanted:
         yield None
         return
