@@ -34,6 +34,8 @@ from ometria_replica.erasure_texts import (
     exported_as_json,
     found_as_json,
 )
+from ometria_replica.planning.table_plan import AccountPlan, Plan, TablePlan
+from ometria_replica.planning.texts import plan_as_json
 from ometria_replica.rehashing import Rehashed
 from ometria_replica.rendering import (
     rehashed_as_json,
@@ -110,6 +112,14 @@ def test_each_command_can_print_json(name: str) -> None:
     assert f"`{name}`" in page
 
 
+A_PLAN = json.loads(
+    plan_as_json(
+        Plan("sync", "1", "", datetime.now(UTC), is_offline=False, at_once=1,
+            accounts=(AccountPlan("uk", 4.0, (TablePlan("uk", "lists", "all", 0),)),)
+        )
+    )
+)
+
 JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
     "`check`": json.loads(findings_as_json([])),
@@ -123,6 +133,8 @@ JSON: dict[str, Any] = {
         *names_of(TableStatus),
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
     ],
+    "`plan`": A_PLAN,
+    "`plan`, each table": A_PLAN["accounts"][0]["tables"][0],
     "`rehash`": json.loads(rehashed_as_json([Rehashed("uk", "lists", 1)]))[0],
     "`state rewind`": json.loads(rewound_as_json("lists", [], None)),
     "`erase`": names_of(Receipt),

@@ -34,14 +34,17 @@ def plan(
             help="What to plan, by default sync; then only these tables.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="As of sync.")] = False,
-    detect_deletes: Annotated[bool, typer.Option("--detect-deletes", help="As of sync.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Plan a sync from the beginning.")] = False,
+    detect_deletes: Annotated[
+        bool, typer.Option("--detect-deletes", help="Plan a sync that finds deleted records.")
+    ] = False,
     since: Annotated[
         date | None,
-        typer.Option("--since", parser=day, metavar=DATE, help="As of sync and backfill."),
+        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
     ] = None,
     until: Annotated[
-        date | None, typer.Option("--until", parser=day, metavar=DATE, help="As of backfill.")
+        date | None,
+        typer.Option("--until", parser=day, metavar=DATE, help="Last day of a backfill."),
     ] = None,
     offline: Annotated[
         bool,
