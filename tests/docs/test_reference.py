@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import tomllib
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,6 +25,7 @@ from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.html_report.writing import Written
 from ometria_replica.init.files import Files
 from ometria_replica.init.run import Done
 from ometria_replica.init.run import as_data as init_as_data
@@ -129,6 +131,7 @@ JSON: dict[str, Any] = {
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
     "`status`": json.loads(status_as_json(STATUS)),
     "`status`, each table": names_of(status.TableStatus),
+    "`report`": asdict(Written("a.html", 1, "", all_right=True, verdict="")),
     "`state show`": [
         *names_of(TableStatus),
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
