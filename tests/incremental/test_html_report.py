@@ -284,3 +284,37 @@ def test_the_numbers_of_one_account_are_its_own(tmp_path: Path) -> None:
     assert sum(row.numbers[0] for row in one.of("consents")) == 3
     assert {row.source for row in one.of("lists")} == {"us"}
     assert one.runs[TODAY].requests < both.runs[TODAY].requests
+
+
+def test_times_that_no_calendar_has_and_endless_titles_do_no_harm(tmp_path: Path) -> None:
+    """A time after today has no day, and of a title of a megabyte the beginning is shown."""
+    file = tmp_path / "w.duckdb"
+    with serve(small_shop(), requests_per_second=None) as server:
+        one = account(server, tmp_path)
+        replicate(file, one, at=NOON)
+    times = ("infinity", "-infinity", "290000-01-01 00:00:00+00", f"{NOON - DAY:%Y-%m-%d}")
+    with opened(file, read_only=False) as connection:
+        for number, time in enumerate(times):
+            key = f"odd {number}"
+            connection.execute(
+                "INSERT INTO ometria.email_events BY NAME SELECT 'uk' AS __source_id,"
+                " $key AS __sync_key, $time::TIMESTAMPTZ AS event_at, 'send' AS event_type,"
+                " repeat('x', 1_000_000) || '@example.com' AS campaign_title",
+                {"key": key, "time": time},
+            )
+            connection.execute(
+                "INSERT INTO ometria.member_lists BY NAME SELECT 'uk' AS __source_id,"
+                " $key AS __sync_key, $time::TIMESTAMPTZ AS event_at, 'list_enter' AS event,"
+                " 'odd' AS list_id, $key AS profile_id",
+                {"key": key, "time": time},
+            )
+    figures = read_figures(config(file, one), days=30, clock=lambda: NOON)
+    shown = Shown(as_html(figures))
+
+    assert {row.day: row.numbers[0] for row in figures.of("events")} == {
+        TODAY - timedelta(days=1): 1,
+        None: 2,
+    }
+    assert "2 events with a time in the future not shown." in shown.text
+    assert [row[0] for row in shown.rows("campaigns")] == ["x" * 79 + "…"]
+    assert ["List (odd)", "2"] in [row[:2] for row in shown.rows("lists")]

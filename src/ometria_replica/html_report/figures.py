@@ -28,7 +28,7 @@ RUN_DAYS = 60
 """The longest period of the charts of runs, which have a bar for each day."""
 
 _RUNS_AT_ONCE = 1_000
-_LONGEST_LABEL = 80
+_LONGEST_LABEL, _MOST_READ = 80, 500
 _ADDRESS = re.compile(r"""[^\s<>"'(),;:=&?/]*(?:@|%40|%2540)[^\s<>"'(),;:=&?/]*""", re.IGNORECASE)
 
 
@@ -109,7 +109,7 @@ def read_figures(
     sources = [account.source_id for account in config.accounts]
     there = {each.table for each in status.tables if each.rows}
     rejects = any(each.rejects for each in status.tables)
-    text = statement(there, sources, period.first, rejects=rejects)
+    text = statement(there, sources, period.first, today, rejects=rejects)
     counts = can_ask(config.warehouse.url)
     found: dict[str, list[Row]] = defaultdict(list)
     if counts and text is not None:
@@ -144,7 +144,10 @@ def _label(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    known = printable(_ADDRESS.sub("[address]", " ".join(text.split())))
+    words = " ".join(text[:_MOST_READ].split())
+    if len(text) > _MOST_READ:
+        words = words.rpartition(" ")[0] or words  # No part of an address.
+    known = printable(_ADDRESS.sub("[address]", words))
     return known if len(known) <= _LONGEST_LABEL else f"{known[: _LONGEST_LABEL - 1]}…"
 
 

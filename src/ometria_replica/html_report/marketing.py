@@ -52,7 +52,12 @@ def email(figures: Figures) -> Section:
     columns = {kind: period.sums(_days(rows)) for kind, rows in by_type.items()}
     order = sorted(columns, key=lambda kind: (_rank(kind), -sum(columns[kind].values()), kind))
     panels = tuple(
-        _counted(period, _NAMES.get(kind, kind), columns[kind], of=f"of type {kind}, ")
+        _counted(
+            period,
+            _NAMES.get(kind, kind),
+            columns[kind],
+            of=f"of type {kind}, " if kind in _NAMES else "",
+        )
         for kind in order[:_CHARTS_OF_TYPES]
         if any(columns[kind].values())
     )

@@ -7,13 +7,14 @@ the same columns, so that they can be joined. No column that may hold people's d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from datetime import date
 
 COLUMNS = ("figure", "source", "label", "part", "day", "n1", "n2", "n3", "n4", "n5", "n6")
 
@@ -31,28 +32,47 @@ EVENT_TYPES, REASONS, CLASSES, CONSENTS, LISTS, CAMPAIGNS, REJECTS = 12, 5, 12, 
 _TYPE = "lower(trim(event_type))"
 
 
+@dataclass(frozen=True)
+class _Days:
+    """The period in SQL: it begins at *since*, on the day *first*, and is over at *end*."""
+
+    since: str
+    end: str
+    first: date
+
+    def of(self, time: str) -> str:
+        """Write the day of a *time*; null if it is after the period."""
+        return f"CASE WHEN {time} < {self.end} THEN CAST({time} AS DATE) END"
+
+
 def statement(
-    tables: Collection[str], sources: Collection[str], since: date, *, rejects: bool
+    tables: Collection[str], sources: Collection[str], since: date, until: date, *, rejects: bool
 ) -> str | None:
     """
     Write the statement for the rows of *sources*, from the day *since* on.
 
+    A time after the day *until*, which may be one that Python cannot hold, has no day.
+
     *tables* exist, and so does that of rejects if *rejects*. None if there is nothing to count.
     """
     of = f"__source_id IN ({', '.join(map(literal, sorted(sources)))})"
-    day = f"TIMESTAMPTZ '{since:%Y-%m-%d} 00:00:00+00'"
+    days = _Days(f"TIMESTAMPTZ '{since:%Y-%m-%d} 00:00:00+00'", _end(until), since)
     parts: list[str] = []
     if "email_events" in tables:
-        parts += _email(of, day)
+        parts += _email(of, days)
     if "unsubscribes" in tables:
-        parts.append(_unsubscribes(of, day))
+        parts.append(_unsubscribes(of, days))
     if "member_lists" in tables:
-        parts.append(_lists(of, since, has_titles="lists" in tables))
+        parts.append(_lists(of, days, has_titles="lists" in tables))
     if "profiles" in tables:
-        parts += _consents(of, day)
+        parts += _consents(of, days)
     if rejects:
         parts.append(_rejects(of.replace("__source_id", "source_id")))
     return "\nUNION ALL\n".join(parts) or None
+
+
+def _end(until: date) -> str:
+    return f"TIMESTAMPTZ '{until + timedelta(days=1):%Y-%m-%d} 00:00:00+00'"
 
 
 def _figure(
@@ -71,13 +91,13 @@ def _figure(
     return f"SELECT {texts}, CAST({day} AS DATE), {counts} FROM ({query}) AS found"
 
 
-def _email(of: str, since: str) -> Iterator[str]:
-    events = f"FROM ometria.email_events WHERE {of} AND event_at >= {since}"
+def _email(of: str, days: _Days) -> Iterator[str]:
+    events = f"FROM ometria.email_events WHERE {of} AND event_at >= {days.since}"
     yield _figure(
         "events",
         f"""
 WITH days AS (
-  SELECT coalesce({_TYPE}, '') AS kind, CAST(event_at AS DATE) AS day, count(*) AS events
+  SELECT coalesce({_TYPE}, '') AS kind, {days.of("event_at")} AS day, count(*) AS events
   {events} GROUP BY 1, 2
 ), kinds AS (
   SELECT kind FROM days GROUP BY kind ORDER BY sum(events) DESC, kind LIMIT {EVENT_TYPES}
@@ -136,14 +156,14 @@ def _is(kind: str) -> str:
     return f"{_TYPE} IN ({', '.join(map(literal, KINDS[kind]))})"
 
 
-def _unsubscribes(of: str, since: str) -> str:
+def _unsubscribes(of: str, days: _Days) -> str:
     return _figure(
         "unsubscribes",
         f"""
 WITH days AS (
-  SELECT coalesce(unsubscribe_reason, '') AS reason, CAST(event_at AS DATE) AS day,
+  SELECT coalesce(unsubscribe_reason, '') AS reason, {days.of("event_at")} AS day,
     count(*) AS people
-  FROM ometria.unsubscribes WHERE {of} AND event_at >= {since} GROUP BY 1, 2
+  FROM ometria.unsubscribes WHERE {of} AND event_at >= {days.since} GROUP BY 1, 2
 ), reasons AS (
   SELECT reason FROM days GROUP BY reason ORDER BY sum(people) DESC, reason LIMIT {REASONS}
 )
@@ -156,7 +176,7 @@ FROM days GROUP BY 1, 2""",
     )
 
 
-def _lists(of: str, since: date, *, has_titles: bool) -> str:
+def _lists(of: str, days: _Days, *, has_titles: bool) -> str:
     """
     Replay who entered and left each list: a profile is a member from one enter to the next exit.
 
@@ -170,7 +190,7 @@ def _lists(of: str, since: date, *, has_titles: bool) -> str:
             " LEFT JOIN ometria.lists AS lists ON lists.__source_id = days.__source_id"
             " AND lists.list_id = days.list_id"
         )
-    before = f"DATE '{since:%Y-%m-%d}' - 1"
+    before = f"DATE '{days.first:%Y-%m-%d}' - 1"
     return _figure(
         "lists",
         f"""
@@ -178,7 +198,7 @@ WITH events AS (
   SELECT __source_id, list_id, profile_id, event_at, __sync_key,
     CASE lower(trim(event)) WHEN 'list_enter' THEN 1 ELSE 0 END AS is_member
   FROM ometria.member_lists
-  WHERE {of} AND lower(trim(event)) IN ('list_enter', 'list_exit') AND event_at IS NOT NULL
+  WHERE {of} AND lower(trim(event)) IN ('list_enter', 'list_exit') AND event_at < {days.end}
 ), moves AS (
   SELECT __source_id, list_id, CAST(event_at AS DATE) AS day,
     is_member - coalesce(lag(is_member) OVER (
@@ -209,7 +229,7 @@ FROM days JOIN sizes ON sizes.__source_id = days.__source_id AND sizes.list_id =
     )
 
 
-def _consents(of: str, since: str) -> Iterator[str]:
+def _consents(of: str, days: _Days) -> Iterator[str]:
     yield _figure(
         "consents",
         f"""
@@ -225,8 +245,8 @@ FROM ometria.profiles WHERE {of} GROUP BY marketing_optin ORDER BY 2 DESC, 1 LIM
         time = f"marketing_{name}_date"
         yield _figure(
             name,
-            f"SELECT CAST({time} AS DATE) AS day, count(*) AS profiles FROM ometria.profiles"
-            f" WHERE {of} AND {time} >= {since} GROUP BY 1",
+            f"SELECT {days.of(time)} AS day, count(*) AS profiles FROM ometria.profiles"
+            f" WHERE {of} AND {time} >= {days.since} GROUP BY 1",
             "profiles",
             day="day",
         )
