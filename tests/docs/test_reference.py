@@ -8,10 +8,11 @@ import json
 import re
 import signal
 import tomllib
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from scripts import diagram, reference
@@ -19,11 +20,12 @@ from scripts import diagram, reference
 from ometria_replica import errors, status
 from ometria_replica.batch import Lease, Reject
 from ometria_replica.check_texts import findings_as_json
-from ometria_replica.doctor.findings import passed
+from ometria_replica.doctor.findings import Code, passed
 from ometria_replica.describe import describe
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.html_report.writing import Written
 from ometria_replica.init.files import Files
 from ometria_replica.init.run import Done
 from ometria_replica.init.run import as_data as init_as_data
@@ -123,12 +125,13 @@ A_PLAN = json.loads(
 JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
     "`check`": json.loads(findings_as_json([])),
-    "`check`, each finding": json.loads(findings_as_json([passed("a.test", "")]))["findings"][0],
+    "`check`, each finding": json.loads(findings_as_json([passed("api.right", "")]))["findings"][0],
     "`init`": init_as_data(Done(Files(Path("a"), Path("b")), True, False, "uk", "uk")),
     "`tables`": json.loads(describe(None, "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
     "`status`": json.loads(status_as_json(STATUS)),
     "`status`, each table": names_of(status.TableStatus),
+    "`report`": asdict(Written("a.html", 1, "", all_right=True, verdict="")),
     "`state show`": [
         *names_of(TableStatus),
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
@@ -155,6 +158,14 @@ def test_each_field_of_the_json_is_in_the_reference(section: str) -> None:
     cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
 
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(JSON[section])
+
+
+def test_each_test_of_check_is_on_its_page() -> None:
+    """Scripts find there what a code means."""
+    page = read(DOCS / "how-to" / "check.md").partition("\n## What is tested\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
+
+    assert [name for cell in cells for name in re.findall(r"`(.+?)`", cell)] == [*get_args(Code)]
 
 
 @pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])
