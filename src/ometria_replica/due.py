@@ -165,7 +165,8 @@ class FilesDue:
         """Say which files are due."""
         if read.window.is_partial:
             return "period"
-        is_every = self.is_whole and 0 < len(self.listed) == len(self.files)
+        is_every = self.is_whole and len(self.listed) == len(self.files)
+        is_every = is_every and bool(self.listed or not self.state.files)
         return "all" if is_every or is_every_file_due(read) else "new"
 
 

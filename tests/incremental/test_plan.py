@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ometria_replica import failpoints
@@ -142,7 +142,7 @@ DAYS = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(days=st.lists(DAYS, min_size=2, max_size=3))
 def test_no_known_number_is_refuted_whatever_happens(
     days: list[tuple[int, int, int, int, int]], tmp_path_factory: pytest.TempPathFactory

@@ -181,7 +181,8 @@ class ApiPlanner:
             return NOTHING
         rewrites = self.read.warehouse.rewrites_unchanged
         if self.kind == "all" and rewrites:
-            return estimated(self.rows, 0, self.rows)
+            most = self.rows if records.high is None else min(records.high, self.rows)
+            return estimated(min(most, records.value or self.rows), 0, most)
         share = share_there(self.past, unchanged=rewrites)
         if records.value is None or share is None:
             return replace(unknown(), high=self.rows)
@@ -192,7 +193,10 @@ class ApiPlanner:
 
     def _offline(self, plan: TablePlan) -> TablePlan:
         """Plan a read that needs the records of a parent, without asking for these."""
-        return replace(plan, requests=requests_of(self.past), records=self._of_earlier)
+        records, last = self._of_earlier, self.due.known.full_read_at
+        if self.kind == "all" and last and isinstance(self.read.table.read, PerParent):
+            records = self._of_a_round(last)
+        return replace(plan, requests=requests_of(self.past), records=records)
 
     def _with_reading(self, plan: TablePlan, before: int) -> TablePlan:
         reading = self.reading
@@ -280,9 +284,24 @@ class ApiPlanner:
         """Estimate the changes of the lists that are due."""
         if not due:
             return NOTHING
-        if self.kind == "new" and self._began is not None:
-            return self._in_time(self._began, due)
-        return self._of_earlier
+        if self.kind == "all" and self.due.known.full_read_at is not None:
+            return self._of_a_round(self.due.known.full_read_at)
+        if self.kind != "new" or self._began is None:
+            return self._of_earlier
+        found, of_all = self._in_time(self._began, due), self._of_earlier
+        if found.high is None or of_all.high is None:
+            return found
+        return replace(  # Lists differ: what is due may be one that hardly changes, or the largest.
+            found, low=min(found.low, of_all.low), high=max(found.high, of_all.high)
+        )
+
+    def _of_a_round(self, last: datetime) -> Figure:
+        """Estimate the changes of all lists since the *last* round, by what other runs found."""
+        source_id, table = self.read.account.source_id, self.read.table
+        new = self.runs.reads(source_id, table.name, "new")
+        span = self.read.run.started_at - read_from(table.read, last)
+        found = records_in(new, partial(read_from, table.read), span)
+        return found if found.value is None else replace(found, low=0)
 
     def _growing(self, plan: TablePlan, reading: GrowingReading, asked: int) -> TablePlan:
         branches = list(reading.branches)

@@ -86,12 +86,13 @@ class TablePlan:
         """Add a reason to read all records."""
         return replace(self, why=(*self.why, Why(code, text)))
 
+    def rate(self, per_second: float) -> float:
+        """Return the requests a second: of the account, or of the endpoint if it is slower."""
+        return min(per_second, self.per_minute / 60 if self.per_minute else per_second)
+
     def seconds(self, per_second: float) -> Figure:
-        """Return how long the requests take at a rate; waits of the endpoint's own included."""
-        rate = min(per_second, self.per_minute / 60 if self.per_minute else per_second)
-        each = (self.requests.value, self.requests.low, self.requests.high)
-        value, low, high = (None if number is None else ceil(number / rate) for number in each)
-        return replace(self.requests, value=value, low=low or 0, high=high)
+        """Return how long the requests take."""
+        return _seconds(self.requests, self.rate(per_second))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,16 @@ class AccountPlan:
     @property
     def seconds(self) -> Figure:
         """How long they take at the rate limit; its tables are read one after the other."""
-        return total(table.seconds(self.per_second) for table in self.tables)
+        rates = {table.rate(self.per_second) for table in self.tables}
+        return total(
+            _seconds(
+                total(
+                    table.requests for table in self.tables if table.rate(self.per_second) == rate
+                ),
+                rate,
+            )
+            for rate in rates
+        )
 
 
 @dataclass(frozen=True)
@@ -208,6 +218,12 @@ class Plan:
             "not_read": list(self.not_read),
             "warnings": list(self.warnings),
         }
+
+
+def _seconds(requests: Figure, rate: float) -> Figure:
+    each = (requests.value, requests.low, requests.high)
+    value, low, high = (None if number is None else ceil(number / rate) for number in each)
+    return replace(requests, value=value, low=low or 0, high=high)
 
 
 def _account_as_data(account: AccountPlan) -> dict[str, Any]:
