@@ -42,13 +42,13 @@ def pages() -> dict[Path, str]:
     return {
         folder / "commands.md": _template("commands").format(helps="\n\n".join(_helps())),
         folder / "tables.md": _template("tables").format(
-            tables=describe(None, "markdown"),
+            tables=describe((), "markdown"),
             further=as_markdown(replace(CATALOG, tables=CATALOG.further, further=())),
             certainties=_certainties(),
             joins=_joins(JOINS),
             further_joins=_joins(join for join in CATALOG.joins if join not in JOINS),
-            mermaid=describe(None, "mermaid"),
-            every=describe(None, "mermaid", every=True),
+            mermaid=describe((), "mermaid"),
+            every=describe((), "mermaid", every=True),
         ),
         folder / "settings.md": settings_page(),
     }

@@ -94,17 +94,17 @@ def fields_as_json(found: Sequence[TableFields]) -> str:
     )
 
 
-def rewound_as_text(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
+def rewound_as_text(tables: Sequence[str], source_ids: Sequence[str], since: date | None) -> str:
     """Write what the next run does after a rewind."""
-    since = f"what changed since {to}" if to else "everything"
+    what = f"what changed since {since}" if since else "everything"
     whose = f" of {', '.join(source_ids)}" if len(source_ids) > 1 else ""
-    return f"The next sync reads {table_name}{whose} again: {since}. No row was changed."
+    return f"The next sync reads {', '.join(tables)}{whose} again: {what}. No row was changed."
 
 
-def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
-    """Write the table, the sources and the day of a rewind; None means from the beginning."""
-    since = to.isoformat() if to else None
-    return _json({"table": table_name, "source_ids": list(source_ids), "since": since})
+def rewound_as_json(tables: Sequence[str], source_ids: Sequence[str], since: date | None) -> str:
+    """Write the tables, the sources and the day of a rewind; None means from the beginning."""
+    day = since.isoformat() if since else None
+    return _json({"tables": list(tables), "source_ids": list(source_ids), "since": day})
 
 
 def rehashed_as_text(done: Sequence[Rehashed]) -> str:

@@ -110,7 +110,7 @@ def test_each_command_can_print_json(name: str) -> None:
 JSON: dict[str, Any] = {
     "A report": [*names_of(RunReport), *names_of(TableReport)],
     "`check`": json.loads(findings_as_json([Finding("a test")]))[0],
-    "`tables`": json.loads(describe(None, "json"))[0],
+    "`tables`": json.loads(describe((), "json"))[0],
     "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
     "`status`": json.loads(status_as_json(STATUS)),
     "`status`, each table": names_of(status.TableStatus),
@@ -119,7 +119,7 @@ JSON: dict[str, Any] = {
         *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
     ],
     "`rehash`": json.loads(rehashed_as_json([Rehashed("uk", "lists", 1)]))[0],
-    "`state rewind`": json.loads(rewound_as_json("lists", [], None)),
+    "`state rewind`": json.loads(rewound_as_json(["lists"], [], None)),
     "`erase`": names_of(Receipt),
     "`erase --dry-run`": json.loads(found_as_json([Found("uk", (), {}, ())]))[0],
     "`erase --list`": json.loads(erasures_as_json([Erased("uk", 0, ())]))["suppressed"][0],
@@ -282,7 +282,7 @@ def test_a_picture_is_xml(picture: Path) -> None:
 
 def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
     """The picture holds the hash of the present diagram text."""
-    text = describe(None, "mermaid")
+    text = describe((), "mermaid")
 
     assert read(DOCS / "assets" / "erd.svg").startswith(diagram.mark(text))
     assert f"```mermaid\n{text}\n```" in read(DOCS / "reference" / "tables.md")

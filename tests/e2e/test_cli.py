@@ -156,11 +156,11 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     """Exit 2, in the same words as for a sync."""
-    ended = run("tables", "profile", cwd=tmp_path)
+    ended = run("tables", "sales", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
+        "There is no table 'sales'. The tables are profiles, member_lists, lists, email_events,"
         " unsubscribes, collections, contacts, orders, products, custom_events, push_errors,"
         " data_deletion_requests, profile_identities, profile_tags, profile_lists, order_lines.\n"
     )

@@ -184,7 +184,7 @@ def test_state_changes_only_for_the_chosen_account(
     done = printed("state", "rewind", "profiles", "--account", "us", env=env)
     text = invoke("state", "rewind", "lists", env=env).stdout
 
-    assert done == {"table": "profiles", "source_ids": ["us"], "since": None}
+    assert done == {"tables": ["profiles"], "source_ids": ["us"], "since": None}
     marks = {(row["source_id"], row["table_name"]) for row in state(warehouse, "watermarks")}
     assert ("uk", "profiles") in marks
     assert ("us", "profiles") not in marks

@@ -55,7 +55,13 @@ COLUMNS = {
 PROFILES_BACK, OTHERS_BACK = timedelta(days=2), timedelta(days=8)
 """How far before its watermark the program begins to read."""
 
-UPGRADING = ("state", "rewind", "lists", "--to", "2026-06-01")  # After all watermarks: they stay.
+UPGRADING = (
+    "state",
+    "rewind",
+    "lists",
+    "--since",
+    "2026-06-01",
+)  # After all watermarks: they stay.
 """A command that writes, and then changes nothing: no list was read up to that day."""
 
 READING = (

@@ -10,10 +10,12 @@ import typer
 
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
     AccountOption,
     Command,
     ConfigOption,
     JsonOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -52,9 +54,7 @@ def runs(
 
 
 def fields(
-    tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="The tables; default: all.")
-    ] = None,
+    tables: TablesArgument = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -109,14 +109,14 @@ def state_show(
 
 @state_app.command("rewind", cls=Command)
 def state_rewind(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
-    to: Annotated[
+    tables: Annotated[list[str], typer.Argument(metavar="TABLE", help="These tables.")],
+    since: Annotated[
         date | None,
         typer.Option(
-            "--to",
+            "--since",
             parser=day,
             metavar=DATE,
-            help="Read again from this day on; default: everything.",
+            help=f"Read again from this day on: {DAYS}; default: everything.",
         ),
     ] = None,
     account: AccountOption = None,
@@ -125,14 +125,16 @@ def state_rewind(
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Make the next sync read a table again. Rows are not touched."""
+    """Make the next sync read tables again. Rows are not touched."""
     from ometria_replica.rendering import rewound_as_json, rewound_as_text
     from ometria_replica.state_commands import rewind
 
     settings = settings_of_accounts(config, warehouse, account)
-    rewind(settings, table, to)
+    tables = list(dict.fromkeys(tables))
+    rewind(settings, tables, since)
     sources = [account.source_id for account in settings.accounts]
-    say(rewound_as_json(table, sources, to) if as_json else rewound_as_text(table, sources, to))
+    write = rewound_as_json if as_json else rewound_as_text
+    say(write(tables, sources, since))
 
 
 @rejects_app.command("list", cls=Command)

@@ -10,9 +10,11 @@ import typer
 
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
     AccountOption,
     ConfigOption,
     JsonOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -29,10 +31,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read each table from the beginning.")
     ] = False,
@@ -44,7 +43,9 @@ def sync(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option("--since", parser=day, metavar=DATE, help="Read again from this day on."),
+        typer.Option(
+            "--since", parser=day, metavar=DATE, help=f"Read again from this day on: {DAYS}."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -92,12 +93,9 @@ def sync(
 def backfill(
     since: Annotated[
         date,
-        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
+        typer.Option("--since", parser=day, metavar=DATE, help=f"First day to read again: {DAYS}."),
     ],
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     until: Annotated[
         date | None,
         typer.Option("--until", parser=day, metavar=DATE, help="Last day to read again."),

@@ -11,6 +11,7 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     settings_of_accounts,
@@ -20,10 +21,7 @@ from ometria_replica.errors import ReplicaError
 
 
 def verify(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Read everything.")] = False,
     sample: Annotated[
         float | None,
