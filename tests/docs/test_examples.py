@@ -19,7 +19,7 @@ import typer
 from ometria_replica import load_config, sync
 from ometria_replica.cli import app
 from ometria_replica.tables import TABLES
-from tests.faults.child import forkserver
+from tests.forked import forkserver
 from tests.postgres import postgres
 from ometria_simulator import Account, Dialect, Feed, serve
 
@@ -81,7 +81,18 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
         assert target in TARGETS
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
+SLOW_PAGES = {"add-a-table.md", "dlt.md", "lake.md"}
+"""Their blocks sync by themselves, or import much; tests of their own show what they do."""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, marks=[pytest.mark.slow] * (block.page.name in SLOW_PAGES))
+        for block in blocks("python")
+    ],
+    ids=str,
+)
 def test_a_python_block_runs(block: Block, shop: Shop, tmp_path: Path) -> None:
     """Each block stands alone, in a folder with a copy of the synced ``warehouse.duckdb``."""
     if block.page.name == "CONTRIBUTING.md":  # Shows style, and does nothing.

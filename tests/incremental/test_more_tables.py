@@ -91,6 +91,7 @@ def test_a_sixth_table_is_synced(shop: Account, server: Server, warehouse: Path)
     assert rows(warehouse, PRIVACY_REQUESTS)[0]["completed_at"] == request.created_at + 2 * DAY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgres", "delta", "dlt+duckdb"])
 def test_a_sixth_table_is_synced_to_every_kind_of_warehouse(
     kind: str, shop: Account, server: Server, tmp_path: Path
