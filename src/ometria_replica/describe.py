@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
+from ometria_replica.json_documents import document
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA, Feed, Inside
 from ometria_replica.text import aligned, counted
@@ -133,21 +133,19 @@ def as_mermaid(catalog: Catalog) -> str:
 
 
 def as_json(catalog: Catalog) -> str:
-    """Write the tables as a JSON array."""
-    return json.dumps(
-        [
-            {
-                "schema": table.schema,
-                "name": table.name,
-                "source": _read(table.read),
-                "key": str(table.sync_key),
-                "about": table.about,
-                "columns": [_json_column(table, column) for column in table.all_columns],
-            }
-            for table in catalog
-        ],
-        indent=2,
-    )
+    """Write an object for each table, with one for each column."""
+    tables = [
+        {
+            "schema": table.schema,
+            "name": table.name,
+            "source": _read(table.read),
+            "key": str(table.sync_key),
+            "about": table.about,
+            "columns": [_json_column(table, column) for column in table.all_columns],
+        }
+        for table in catalog
+    ]
+    return document("tables", {"tables": tables})
 
 
 FORMATS = {

@@ -133,7 +133,7 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     """Text, markdown and the diagram show all columns of all tables."""
     markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
     mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
-    as_json = run("tables", "--json", cwd=tmp_path, check=True).json
+    as_json = run("tables", "--json", cwd=tmp_path, check=True).json["tables"]
     one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
 
     assert mermaid.startswith("erDiagram\n")
@@ -175,7 +175,7 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
     refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
     ids.append(refused.json["run_id"])
 
-    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json
+    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json["runs"]
     text = run("runs", "--limit", "1", env=env, cwd=tmp_path, check=True).out
 
     assert [each["run_id"] for each in history] == ids[::-1]
@@ -210,7 +210,7 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
         "key": "accounts[0].api_key",
         "value": "set",
         "origin": "file:key.txt",
-    } in as_json.json
+    } in as_json.json["settings"]
     lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
     assert "canary" not in ended.everything
     assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]

@@ -342,7 +342,7 @@ def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) ->
     )
     assert "ok      the warehouse" in bad.out
     as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
-    assert (as_json.code, as_json.json[0]) == (
+    assert (as_json.code, as_json.json["findings"][0]) == (
         3,
         {
             "what": f"ometria-uk: GET {url}/profiles, lists, unsubscribes",

@@ -391,7 +391,7 @@ def test_the_command_shows_numbers_and_no_data(
         " sure that they are one person.\n"
     )
     assert "profiles         3" in shown
-    counts = json.loads(invoke("erase", *ann, "--dry-run", "--json", env=env).output)[0]
+    counts = json.loads(invoke("erase", *ann, "--dry-run", "--json", env=env).output)["accounts"][0]
     assert counts["rows"] == {"profiles": 3, "member_lists": 1, "email_events": 0,
                               "unsubscribes": 1}  # fmt: skip
 
@@ -409,7 +409,7 @@ def test_the_command_shows_numbers_and_no_data(
     assert "Erase them in Ometria too" in erased
     for output in (shown, told, erased):
         assert "example" not in output.lower().replace(str(tmp_path).lower(), "")
-    again = json.loads(invoke("erase", *ann, "--yes", "--json", env=env).output)
+    again = json.loads(invoke("erase", *ann, "--yes", "--json", env=env).output)["receipts"]
     assert sum(again[0]["rows"].values()) == 0
     listed = invoke("erase", "--list", env=env).output
     assert "ometria-uk: 1 person is suppressed." in listed

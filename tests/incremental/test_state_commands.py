@@ -108,10 +108,10 @@ def test_state_and_rejects_are_there_as_json(
     assert [table["table"] for table in shown["tables"]] == [table.name for table in CATALOG]
     (run_of_another,) = shown["active_runs"]
     assert (run_of_another["source_id"], run_of_another["host"]) == ("uk", "us-east")
-    (reject,) = answer("rejects", "list")
+    (reject,) = answer("rejects", "list")["rejects"]
     assert (reject["table_name"], reject["column_name"]) == ("profiles", "seen")
     assert "raw" not in reject
-    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")] == [SECRET]
+    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")["rejects"]] == [SECRET]
 
 
 def test_the_state_says_who_is_at_work(server: Server, warehouse: Path) -> None:
@@ -439,4 +439,9 @@ def test_the_program_replays_without_a_feed(shop: Account, server: Server, wareh
     assert (ended.exit_code, ended.stdout) == (
         0, "1 value converted now. 1 reject remains: ometria-replica rejects list.\n"
     )  # fmt: skip
-    assert json.loads(again.stdout) == {"converted": 0, "remaining": 1, "report": None}
+    assert json.loads(again.stdout) == {
+        "schema": "ometria-replica/rejects-replay/1",
+        "converted": 0,
+        "remaining": 1,
+        "report": None,
+    }
