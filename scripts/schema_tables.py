@@ -86,7 +86,7 @@ def _objects(
     field: Mapping[str, Any], whole: dict[str, Any], every: Mapping[str, Any]
 ) -> dict[str, Any] | str | None:
     """Find the objects in a field, or the document that has them; None if it has none."""
-    inner = field.get("items") or field.get("anyOf", [{}])[0]
+    inner = field.get("items") or field.get("anyOf", [field])[0]
     if "$ref" not in inner:
         return inner if "properties" in inner else None
     document, _, path = inner["$ref"].partition("#/$defs/")

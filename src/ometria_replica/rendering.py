@@ -1,4 +1,4 @@
-"""Text and JSON of the state, the rejects, the settings and the findings of a check."""
+"""Text and JSON of the state, the rejects and the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from ometria_replica.batch import Reject
-    from ometria_replica.check import Finding
     from ometria_replica.fields import TableFields
     from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
@@ -184,29 +183,6 @@ def settings_as_json(settings: Iterable[tuple[str, str, str]]) -> str:
     names = ("key", "value", "origin")
     shown = [dict(zip(names, line, strict=True)) for line in settings]
     return document("config", {"settings": shown})
-
-
-def finding_as_text(finding: Finding) -> str:
-    """Write what was tested and, below it, what is wrong."""
-    lines = [f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}"]
-    if finding.error is not None:
-        lines.append(f"        {finding.error}")
-    if finding.warning is not None:
-        lines.append(f"        Warning: {finding.warning}")
-    return "\n".join(lines)
-
-
-def findings_as_json(findings: Iterable[Finding]) -> str:
-    """Write the findings; ``error`` and ``warning`` are null where all is well."""
-    shown = [
-        {
-            "what": finding.what,
-            "error": None if finding.error is None else str(finding.error),
-            "warning": finding.warning,
-        }
-        for finding in findings
-    ]
-    return document("check", {"findings": shown})
 
 
 def _time(moment: datetime) -> str:

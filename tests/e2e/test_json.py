@@ -78,6 +78,7 @@ def _tell(story: Story, folder: Path, people: list[str]) -> None:
         story.tell(*command)
     story.tell("check")
     story.tell("check", **WRONG)
+    story.tell("check", OMETRIA_REQUESTS_PER_SECOND="many")
     story.tell("sync", "--dry-run", **WITHOUT_FEED)
     story.tell("sync")
     refused = story.tell("sync", **WRONG)

@@ -326,30 +326,20 @@ main()
 
 def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) -> None:
     """``check`` exits with 0 or the first failure's code, and creates nothing."""
-    url = env["OMETRIA_API_URL"]
     good = run("check", env=env, cwd=tmp_path)
     bad = run("check", env=env | {"OMETRIA_API_KEY": "another-key"}, cwd=tmp_path)
 
     assert (good.code, good.err) == (0, "")
-    assert good.out.splitlines()[:3] == [
-        f"ok      ometria-uk: GET {url}/{endpoint} answers"
-        for endpoint in ("profiles", "lists", "unsubscribes")
-    ]
+    assert "  pass  GET /lists/{id}/changes: the key may read it, for member_lists.\n" in good.out
     assert bad.code == 3
-    assert (
-        f"FAILED  ometria-uk: GET {url}/profiles, lists, unsubscribes\n"
-        f"        {REFUSED.format('profiles')}" in bad.out
-    )
-    assert "ok      the warehouse" in bad.out
+    refused = "127.0.0.1 refuses the API key for every endpoint that was asked: /profiles, /lists,"
+    assert f"  fail  {refused}\n        /unsubscribes.\n        > Check that the key" in bad.out
+    assert "  pass  The warehouse" in bad.out
     as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
-    assert (as_json.code, as_json.json["findings"][0]) == (
-        3,
-        {
-            "what": f"ometria-uk: GET {url}/profiles, lists, unsubscribes",
-            "error": REFUSED.format("profiles"),
-            "warning": None,
-        },
-    )
+    assert as_json.code == as_json.json["exit_code"] == 3
+    (failure,) = [each for each in as_json.json["findings"] if each["level"] == "fail"]
+    assert (failure["code"], failure["source_id"]) == ("api.right", "ometria-uk")
+    assert failure["text"] == f"{refused} /unsubscribes."
     assert not (tmp_path / "w.duckdb").exists()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.replication import sync
-from ometria_replica.schema import Pages, Table, md5
+from ometria_replica.schema import Column, Pages, Table, md5
 from ometria_simulator import Account
 from tests import replicas
 from tests.duck import Row, read_file
@@ -29,8 +29,8 @@ IN_A_HURRY = CATALOG + Table(
     "hurry",
     Pages("data-deletion-requests", requests_per_minute=60_000),
     md5("id"),
-    columns=(),
-    identity=(),
+    columns=(Column("id", "request_id"),),
+    identity=(("id",),),
 )
 """Six requests a minute for deletion requests would take ten seconds each."""
 

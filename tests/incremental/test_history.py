@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ometria_replica.check import check
 from ometria_replica.config import Config, Secret, WarehouseSettings
 from ometria_replica.describe import describe
+from ometria_replica.doctor.run import check
 from ometria_replica.erasing import erase, find, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.rehashing import rehash

@@ -13,9 +13,9 @@ import pytest
 from ometria_replica import failpoints
 from ometria_replica.batch import BatchSize, Lease
 from ometria_replica.catalog import CATALOG, Catalog
-from ometria_replica.check import check
 from ometria_replica.config import Secret
 from ometria_replica.describe import describe
+from ometria_replica.doctor.run import check
 from ometria_replica.erasing import erase, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.nested_tables import NESTED_TABLES, ORDER_LINES, PROFILE_TAGS

@@ -7,7 +7,7 @@ from typing import Final
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "sync": ("sync", "sync profiles lists --since 7d", "sync --full --dry-run"),
     "backfill": ("backfill --since 2026-01-01 --until 2026-01-31", "backfill lists --since 30d"),
-    "check": ("check", "check --json"),
+    "check": ("check", "check --strict --json"),
     "status": ("status", "status email_events --max-age 26h"),
     "query": (
         'query "SELECT count(*) FROM ometria.profiles"',

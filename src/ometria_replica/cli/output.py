@@ -33,6 +33,16 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
+def has_colours() -> bool:
+    """
+    Whether standard output is a terminal that shows colours, and the user wants them.
+
+    ``NO_COLOR`` switches them off if it is set and not empty, as no-color.org says.
+    """
+    wants = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wants and sys.stdout.isatty()
+
+
 def guard_streams() -> None:
     """
     Tell failures of the standard streams apart from faults of the program.

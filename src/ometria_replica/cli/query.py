@@ -17,7 +17,7 @@ from ometria_replica.cli.options import (
     WarehouseOption,
     one_of,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,6 +130,5 @@ def _print_table(grid: Grid) -> None:
     if not sys.stdout.isatty():
         say(as_table(grid))
         return
-    styled = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size().columns
-    typer.echo(as_table(grid, width=width, styled=styled))
+    typer.echo(as_table(grid, width=width, styled=has_colours()))

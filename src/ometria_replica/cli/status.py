@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import timedelta  # noqa: TC003 -- Typer reads the annotation.
 from typing import Annotated
 
@@ -19,7 +17,7 @@ from ometria_replica.cli.options import (
     age,
     settings_of_accounts,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 
@@ -62,7 +60,7 @@ def status(
 
 def _coloured(text: str, *, all_right: bool) -> str:
     """Colour the verdict, on a terminal that has colours."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not has_colours():
         return text
     answer, colon, rest = text.partition(":")
     colour = typer.colors.GREEN if all_right else typer.colors.RED

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
@@ -77,6 +77,8 @@ class AccountSource:
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
     replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
     while the caller works on another. One thread may read the API, and another the files.
+    *answer_within* is how many seconds a request may take with its retries; None means the
+    patience of a sync.
     """
 
     def __init__(
@@ -86,8 +88,13 @@ class AccountSource:
         catalog: Catalog = CATALOG,
         *,
         files_ahead: int = FILES_AHEAD,
+        answer_within: float | None = None,
     ) -> None:
         self._account = account
+        self._patience: dict[str, Any] = {}
+        if answer_within is not None:
+            names = ("timeout_seconds", "deadline_seconds", "give_up_after_seconds")
+            self._patience = dict.fromkeys(names, answer_within)
         self._started_at = started_at
         self._catalog = catalog
         self._files_ahead = files_ahead
@@ -109,6 +116,7 @@ class AccountSource:
                     max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
                     keeps_texts=bool(self._account.keep_records),
+                    **self._patience,
                 )
             )
         return self._client

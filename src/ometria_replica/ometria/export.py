@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import FeedSettings
-    from ometria_replica.records import Dialect
+    from ometria_replica.records import Dialect, Packing
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -244,8 +244,8 @@ class ExportFiles:
                 path = scratch_files.create_in(folder, "feed-")
                 self._download(origin, path)
                 is_written = True
-                dialect, lines = self._prepare(path)
-                return FeedFile(origin, path, dialect, lines=lines)
+                dialect, lines, packing = self._prepare(path)
+                return FeedFile(origin, path, dialect, lines=lines, packing=packing)
         except BaseException as error:
             if path is not None:
                 scratch_files.discard(path)
@@ -297,10 +297,10 @@ class ExportFiles:
                 raise _CancelledError
             yield piece
 
-    def _prepare(self, path: Path) -> tuple[Dialect, int | None]:
-        """Return the dialect of *path*, and the lines of a CSV file."""
+    def _prepare(self, path: Path) -> tuple[Dialect, int | None, Packing]:
+        """Return the dialect of *path*, the lines of a CSV file, and how it was written."""
         options = self.options
-        decompress(
+        packing = decompress(
             path,
             compression=options.compression,
             encoding=options.encoding,
@@ -320,7 +320,7 @@ class ExportFiles:
                 check_lines(path, options.max_record_bytes)
             case "parquet":
                 check_parquet(path, self.max_bytes, options.max_record_bytes)
-        return dialect, lines
+        return dialect, lines, packing
 
 
 class _CancelledError(Exception):
