@@ -192,7 +192,7 @@ def test_each_command_prints_json() -> None:
         if not any("--json" in parameter.opts for parameter in command.params)
     }
 
-    assert without == {"state", "rejects"}
+    assert without == {"completion", "state", "rejects"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     ConfigOption,
     JsonOption,
@@ -36,6 +37,7 @@ def tables(
         typer.Option(
             "--format",
             parser=one_of(Format),
+            autocompletion=completing.words(Format),
             metavar="FORMAT",
             show_default="text",
             help=f"{', '.join(Format)}.",
@@ -49,6 +51,7 @@ def tables(
         str | None,
         typer.Option(
             "--for",
+            autocompletion=completing.warehouses,
             metavar="WAREHOUSE",
             show_default="duckdb",
             help="SQL for this warehouse: duckdb, postgresql, snowflake, ...",

@@ -21,6 +21,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "erase": ("erase --email ann@example.com --dry-run", "erase --file ids.csv --yes"),
     "rehash": ("rehash", "rehash --reload"),
     "demo": ("demo", "demo --profiles 500 --lists 5 --events 2000"),
+    "completion": ("completion bash", "completion fish > ometria-replica.fish"),
     "state show": ("state show",),
     "state rewind": ("state rewind email_events", "state rewind profiles lists --since yesterday"),
     "rejects list": ("rejects list --limit 10", "rejects list --raw --json"),

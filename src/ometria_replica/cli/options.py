@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 from typing_extensions import override
 
+from ometria_replica.cli import completing
+from ometria_replica.cli.completing import PROGRAM
 from ometria_replica.cli.examples import EXAMPLES
 from ometria_replica.nearest import did_you_mean
 
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
-PROGRAM = "ometria-replica"
 DATE = "DATE"  # As the help shows it, which also says what it may be.
 
+DAYS_COMPLETED = completing.words(("today", "yesterday", "7d", "30d"))
 DAYS = "2026-01-31, yesterday or 7d"
 """What a day may be."""
 
@@ -61,6 +63,8 @@ class Command(TyperCommand):
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = {option for parameter in self.params for option in parameter.opts}
+        if ctx.resilient_parsing:  # A shell completes a command line that is not finished.
+            return super().parse_args(ctx, args)
         for argument in takewhile(lambda argument: argument != "--", args):
             name = argument.partition("=")[0]
             now = options.intersection(RENAMED.get(name, ()))
@@ -133,14 +137,27 @@ def log_steps(*, verbose: bool) -> bool:
     return verbose
 
 
-def repeated(flag: str, metavar: str, text: str) -> Any:
+def repeated(
+    flag: str, metavar: str, text: str, complete: Callable[..., list[str]] | None = None
+) -> Any:
     """Describe an option that may be given several times; none by default."""
-    return typer.Option(flag, metavar=metavar, show_default=False, help=f"{text}; repeat for more.")
+    return typer.Option(
+        flag,
+        metavar=metavar,
+        show_default=False,
+        autocompletion=complete,
+        help=f"{text}; repeat for more.",
+    )
 
 
 TablesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
+    typer.Argument(
+        metavar="TABLE",
+        show_default=False,
+        autocompletion=completing.tables,
+        help="Only these tables.",
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -154,7 +171,12 @@ WarehouseOption = Annotated[
 ]
 AccountOption = Annotated[
     list[str] | None,
-    repeated("--account", "NAME", "Only this account, by its source_id or account_id"),
+    repeated(
+        "--account",
+        "NAME",
+        "Only this account, by its source_id or account_id",
+        completing.accounts,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 VerboseOption = Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     ConfigOption,
     VerboseOption,
@@ -54,6 +55,7 @@ def query(
         typer.Option(
             "--format",
             parser=one_of(ResultFormat),
+            autocompletion=completing.words(ResultFormat),
             metavar="FORMAT",
             show_default="table",
             help=f"{', '.join(ResultFormat)}.",

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     DATE,
     DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     Command,
     ConfigOption,
@@ -109,12 +111,16 @@ def state_show(
 
 @state_app.command("rewind", cls=Command)
 def state_rewind(
-    tables: Annotated[list[str], typer.Argument(metavar="TABLE", help="These tables.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="TABLE", autocompletion=completing.tables, help="These tables."),
+    ],
     since: Annotated[
         date | None,
         typer.Option(
             "--since",
             parser=day,
+            autocompletion=DAYS_COMPLETED,
             metavar=DATE,
             help=f"Read again from this day on: {DAYS}; default: everything.",
         ),

@@ -11,6 +11,7 @@ import typer
 from ometria_replica.cli.options import (
     DATE,
     DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -44,7 +45,11 @@ def sync(
     since: Annotated[
         date | None,
         typer.Option(
-            "--since", parser=day, metavar=DATE, help=f"Read again from this day on: {DAYS}."
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"Read again from this day on: {DAYS}.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -93,12 +98,24 @@ def sync(
 def backfill(
     since: Annotated[
         date,
-        typer.Option("--since", parser=day, metavar=DATE, help=f"First day to read again: {DAYS}."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"First day to read again: {DAYS}.",
+        ),
     ],
     tables: TablesArgument = None,
     until: Annotated[
         date | None,
-        typer.Option("--until", parser=day, metavar=DATE, help="Last day to read again."),
+        typer.Option(
+            "--until",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help="Last day to read again.",
+        ),
     ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
