@@ -29,7 +29,7 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
 # What runs here. The cloud's own drivers are tried where there is an account: see docs/reference/warehouses.md.
-engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt \
+engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt --extra traces --extra lineage \
 	--group dev --group warehouses
 
 pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \

@@ -40,24 +40,39 @@ def _section(name: str, schema: dict[str, Any], every: Mapping[str, Any]) -> Ite
     commands = " and ".join(f"`{command}`" for command in schema["x-commands"])
     yield f"## {name}"
     yield f"\n{schema['description']} Of {commands}; schema: [{name}.json](schemas/{name}.json)."
-    yield from _fields(schema, schema, every)
+    yield from _fields(schema, every)
+    for part, definition in schema.get("$defs", {}).items():
+        yield f"\nEach {part.replace('_', ' ')}:"
+        yield from _fields(definition, every)
 
 
-def _fields(part: dict[str, Any], whole: dict[str, Any], every: Mapping[str, Any]) -> Iterator[str]:
+def _fields(part: Mapping[str, Any], every: Mapping[str, Any]) -> Iterator[str]:
     yield "\n| field | type | meaning |\n| --- | --- | --- |"
-    inner: dict[str, dict[str, Any]] = {}
+    inner = {}
     for name, field in part["properties"].items():
-        objects = _objects(field, whole, every)
+        objects = _inside(field)
         meaning = field["description"]
-        if isinstance(objects, str):
-            meaning += f": see [{objects}](#{objects})"
-        elif objects:
+        if other := _document(objects, every):
+            meaning += f": see [{other}](#{other})"
+        elif "properties" in objects:
             inner[name] = objects
         yield f"| `{name}` | {_type(field)} | {meaning} |"
     for name, objects in inner.items():
         which = "Each object" if "items" in part["properties"][name] else "The object"
         yield f"\n{which} in `{name}`:"
-        yield from _fields(objects, whole, every)
+        yield from _fields(objects, every)
+
+
+def _inside(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of the objects in a field that may have some."""
+    inner: Mapping[str, Any] = field.get("items") or field.get("anyOf", [field])[0]
+    return inner
+
+
+def _document(objects: Mapping[str, Any], every: Mapping[str, Any]) -> str | None:
+    """Name the document of which *objects* are; None if they are of this one."""
+    document = objects.get("$ref", "").partition("#")[0]
+    return next((name for name, schema in every.items() if schema["$id"] == document), None)
 
 
 def _type(field: Mapping[str, Any]) -> str:
@@ -69,27 +84,12 @@ def _type(field: Mapping[str, Any]) -> str:
             return ", ".join(f"`{json.dumps(value)}`" for value in values)
         case {"anyOf": _}:
             return "object or null"
+        case {"$ref": _}:
+            return "object"
         case {"type": "array", "items": items}:
-            return (
-                "array of objects"
-                if "properties" in items or "$ref" in items
-                else "array of strings"
-            )
+            return "array of strings" if "enum" in items else f"array of {_type(items)}s"
         case {"type": kinds}:
             kind = kinds if isinstance(kinds, str) else kinds[0]
             shown = {"date-time": "time", "date": "day"}.get(field.get("format", ""), kind)
             return shown if isinstance(kinds, str) else f"{shown} or null"
     raise ValueError(field)
-
-
-def _objects(
-    field: Mapping[str, Any], whole: dict[str, Any], every: Mapping[str, Any]
-) -> dict[str, Any] | str | None:
-    """Find the objects in a field, or the document that has them; None if it has none."""
-    inner = field.get("items") or field.get("anyOf", [field])[0]
-    if "$ref" not in inner:
-        return inner if "properties" in inner else None
-    document, _, path = inner["$ref"].partition("#/$defs/")
-    if not document:
-        return dict(whole["$defs"][path])
-    return next(name for name, schema in every.items() if schema["$id"] == document)

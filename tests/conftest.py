@@ -16,7 +16,7 @@ collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
 
 settings.register_profile("quick", max_examples=8)
-settings.register_profile("full", max_examples=200)
+settings.register_profile("full", max_examples=100)
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,7 @@ SAMPLE_WIDTH = 24  # Characters of a value: four columns and a key fit a termina
 _CLOSING = """\
 That account was simulated. For yours:
 
-    export OMETRIA_API_KEY=...                     # Ometria: Settings > API keys
-    export OMETRIA_FEED_URL=s3://bucket/prefix     # where the self-serve export goes
-    export OMETRIA_WAREHOUSE_URL=duckdb:///shop.duckdb
-    ometria-replica check
-    ometria-replica sync
+    ometria-replica init     # asks for your API key and your bucket, and says what comes next
 
 To query {path}:
 

@@ -23,6 +23,8 @@ VERSIONS: Final = {
     "erase-export": 1,
     "erase-list": 1,
     "fields": 1,
+    "init": 1,
+    "plan": 1,
     "rehash": 1,
     "rejects-list": 1,
     "rejects-replay": 1,

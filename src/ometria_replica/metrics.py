@@ -85,12 +85,19 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run, which ended with *exit_code*; *report* is None if it ended before it had one."""
+    """
+    A run, which ended with *exit_code*; *report* is None if it ended before it had one.
+
+    *error* is what ended it, None for a success, and *reason* the sentence of it, without what
+    may be personal.
+    """
 
     started_at: datetime
     ended_at: datetime
     exit_code: int
     report: RunReport | None = None
+    error: BaseException | None = None
+    reason: str | None = None
 
 
 def write_metrics(path: Path, config: Config, run: EndedRun, *, reads_state: bool = True) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+Due = Literal["all", "new", "period"]
+
 Outcome = Literal["succeeded", "failed", "dry run", "stopped", "did not end"]
 
 MOST_WARNINGS = 10  # In the text. One problem of an account can repeat for each list.
@@ -44,6 +46,8 @@ class TableReport:
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
     *versions_opened* and *versions_closed* count those of the table's history.
+    *due* says which records were requested: all, the new ones, or those of a period of days. It is
+    None in reports of earlier releases, and of what is not read by itself.
     *continued_after* is the number of records that an interrupted run had read before, if this
     run continued it. *remarks* are what else a reader may want to know. *error* is None if the
     table was read to its end.
@@ -76,6 +80,7 @@ class TableReport:
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
+    due: Due | None = None
     error: str | None = None
 
     @property
@@ -115,6 +120,11 @@ class RunReport:
         return sum(table.inserted + table.updated for table in self.tables)
 
     @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
     def requests(self) -> int:
         """Requests sent to Ometria, including retries."""
         return sum(table.requests for table in self.tables)
@@ -132,14 +142,15 @@ class RunReport:
 
     def to_text(self) -> str:
         """Write the report as text."""
-        return "\n".join([*self._headline(), "", *self._table_lines(), "", *self._remarks()])
+        return "\n".join([self.headline, "", *self._table_lines(), "", *self._remarks()])
 
-    def _headline(self) -> list[str]:
-        seconds = (self.finished_at - self.started_at).total_seconds()
+    @property
+    def headline(self) -> str:
+        """Say in a sentence what the run did, and how long it took."""
         verb = {"succeeded": "Synced to", "dry run": "Would sync to"}
         requests = counted(self.requests, "request")
         where = f"{verb.get(self.outcome, 'Failed syncing to')} {self.warehouse}"
-        return [f"{where} in {_duration(seconds)}, with {requests}."]
+        return f"{where} in {duration(self.seconds)}, with {requests}."
 
     def name_of(self, table: TableReport) -> str:
         """Name a table, and its account if there are several."""
@@ -288,7 +299,8 @@ def _left_out(table: TableReport, removed: str) -> Iterable[str]:
         yield f"{rows} older than `retain` {removed}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a duration in seconds, or in minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -305,7 +317,6 @@ def history_as_text(reports: Iterable[dict[str, Any]]) -> str:
 
 
 def _history_cells(report: RunReport) -> list[str]:
-    seconds = (report.finished_at - report.started_at).total_seconds()
     totals = (
         sum(getattr(table, name) for table in report.tables)
         for name in ("records", "inserted", "updated", "rejected")
@@ -313,7 +324,7 @@ def _history_cells(report: RunReport) -> list[str]:
     return [
         f"{report.started_at:%Y-%m-%d %H:%M:%S}",
         report.outcome,
-        f"{seconds:.1f}",
+        f"{report.seconds:.1f}",
         *(f"{total:,}" for total in totals),
     ]
 

@@ -15,6 +15,7 @@ from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
+from ometria_replica.log_context import logging_for
 from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse import open_warehouse
@@ -224,11 +225,12 @@ def leased(warehouse: Warehouse, owner: Owner) -> Iterator[Callable[[], Lease]]:
         return Lease.of_this_process(owner.source_id, f"by hand {os.getpid()}", until)
 
     now = utc_now()
-    for warning in warehouse.prepare(owner, now):
-        logger.warning("%s", warning)
-    lease = from_now()
-    warehouse.leases.acquire(lease, now)
-    try:
-        yield from_now
-    finally:
-        warehouse.leases.release(lease)
+    with logging_for(account=owner.source_id):
+        for warning in warehouse.prepare(owner, now):
+            logger.warning("%s", warning)
+        lease = from_now()
+        warehouse.leases.acquire(lease, now)
+        try:
+            yield from_now
+        finally:
+            warehouse.leases.release(lease)

@@ -13,9 +13,32 @@ _CONTROLS = re.compile(
 )
 
 
+_WORD = re.compile(r"[^\s'\"<>(),;:/]+")
+_PASSWORD = "***@"  # noqa: S105 -- What our messages have in its place, before a host.
+
+
+def without_addresses(text: str) -> str:
+    """
+    Mask what could be an email address in a message that leaves the machine, or goes to a log.
+
+    Our messages name no person. But some name a file, and a file may be named after a person.
+    """
+    return _WORD.sub(_masked, text)
+
+
+def _masked(word: re.Match[str]) -> str:
+    is_address = "@" in word[0] or "%40" in word[0]
+    return "[address]" if is_address and not word[0].startswith(_PASSWORD) else word[0]
+
+
 def printable(text: str) -> str:
     """Escape the characters that steer a terminal, as JSON does: names of files may hold them."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 and so JSON cannot hold, by their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def aligned(lines: list[list[str]], *, left: int = 1) -> list[str]:

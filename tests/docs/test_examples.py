@@ -36,7 +36,7 @@ GROUP: Any = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
-    *("pip", "export", "source", "apt", "cd", "git", "curl"),
+    *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
 }
 
@@ -257,7 +257,9 @@ def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "ometria.toml"
     path.write_text(text)
 
-    config = load_config(path, dict.fromkeys(names, "a-key-of-enough-characters"))
+    environ = dict.fromkeys(names, "a-key-of-enough-characters")
+    environ |= {name: "https://hooks.example.com/" for name in names if "WEBHOOK" in name}
+    config = load_config(path, environ)
 
     assert config.accounts
 

@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMANDS = ("sync", "check", "verify", "tables", "config", "runs", "demo")
-HEAVY = ("duckdb", "pyarrow", "httpx2", "obstore", "boto3", "moto", "rich.progress", "numpy")
+COMMANDS = ("init", "sync", "check", "verify", "tables", "config", "runs", "demo")
+HEAVY = (
+    "duckdb",
+    "pyarrow",
+    "httpx2",
+    "obstore",
+    "boto3",
+    "moto",
+    "rich.progress",
+    "rich.prompt",
+    "numpy",
+    "ometria_replica.init",
+)
 
 
 @pytest.fixture(scope="module")

@@ -113,15 +113,15 @@ def test_an_option_is_written_alike_in_each_command() -> None:
             helps.setdefault(each.opts[0], set()).add(getattr(each, "help", ""))
 
     assert {name: many for name, many in metavars.items() if len(many) > 1} == {}
-    for name in ("--account", "--config", "--verbose"):
+    for name in ("--account", "--verbose"):
         assert len(helps[name]) == 1
 
 
 def test_tables_are_arguments_in_each_command() -> None:
-    """No command has an option for them; where one is needed, several may be named."""
+    """Where one is needed, several may be named. Only `init` has an option: for a setting."""
     for name, command in COMMANDS.items():
         for each in command.params:
-            assert "table" not in each.opts[0] or each.opts == ["tables"], name
+            assert "table" not in each.opts[0] or each.opts == ["tables"] or name == "init"
             assert each.opts != ["tables"] or (each.nargs, each.metavar) == (-1, "TABLE"), name
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.cli.output import has_colours
 from ometria_replica.errors import ConfigError, RejectedRecords
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
@@ -44,6 +47,35 @@ def server(shop: Account) -> Iterator[Server]:
 def env(server: Server, tmp_path: Path) -> dict[str, str]:
     """Return an environment in which a sync succeeds."""
     return {**api_env(server, tmp_path / "w.duckdb"), "XDG_CACHE_HOME": str(tmp_path)}
+
+
+# --- colours -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "terminal", "has"),
+    [
+        ({}, True, True),
+        ({"NO_COLOR": ""}, True, True),  # As no-color.org says: set, and not empty.
+        ({"NO_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_colours_are_for_terminals_and_for_those_who_want_them(
+    more: dict[str, str], terminal: bool, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each command alike."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | more).items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with open(theirs, "w") as stream, monkeypatch.context() as patched:  # noqa: PTH123 -- A number.
+        patched.setattr(sys, "stdout", stream)
+        found = has_colours()
+    os.close(ours)
+
+    assert found == has
 
 
 # --- streams ------------------------------------------------------------------------------------

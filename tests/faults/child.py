@@ -128,7 +128,7 @@ def apply(plan: Plan, folder: Path) -> None:
     """Change settings, listen to steps, and switch on the defect, for the life of the process."""
     from ometria_replica import failpoints  # noqa: PLC0415 -- only in the child.
 
-    if plan.debug:  # The command line's own logging.basicConfig() then changes nothing.
+    if plan.debug:  # The command line leaves it so, and writes each line in its own format too.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
     change_settings(plan, clock)

@@ -10,7 +10,7 @@ import pytest
 
 from ometria_replica.accounts import source_ids
 from ometria_replica.errors import AccessDenied, ConfigError
-from ometria_replica.log_names import named
+from ometria_replica.log_context import LogContext, log_context
 from tests.e2e.program import invoke
 from tests.incremental.shops import HOUR, NOON, account, replicate, state
 from tests.replicas import write_feed_file
@@ -102,25 +102,27 @@ def test_a_single_account_is_not_named(server: Server, warehouse: Path) -> None:
 
 
 def test_log_lines_name_the_account_while_it_is_read(server: Server, warehouse: Path) -> None:
-    """The threads that prefetch pages name it too, and nothing does after the run."""
+    """And the run and the table; nothing does after the run."""
     seen = set()
 
     class Names(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            seen.add(named(record.getMessage()).partition("loaded ")[0])
+            context = log_context()
+            assert record.getMessage().startswith(f"loaded {context.table}: ")
+            seen.add((context.account, context.run))
 
     logger = logging.getLogger("ometria_replica.run_context")
     handler, level = Names(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        replicate_both(warehouse, server)
+        report = replicate_both(warehouse, server)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
 
-    assert seen == {"uk: ", "us: "}
-    assert named("afterwards") == "afterwards"
+    assert seen == {("uk", report.run_id), ("us", report.run_id)}
+    assert log_context() == LogContext()
 
 
 def test_rejects_name_the_account(

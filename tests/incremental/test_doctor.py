@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 FIVE = {
     "profiles": ("profiles",),
-    "lists": ("member_lists", "lists"),
+    "lists": ("lists", "member_lists"),
     "lists/{id}/changes": ("member_lists",),
     "unsubscribes": ("unsubscribes",),
 }
@@ -93,7 +94,22 @@ def test_an_endless_429_ends_the_questions_in_time(
     first, *others = rights(account(server))
 
     assert "another integration uses up the account's rate limit" in str(first.error)
-    assert {right.untried for right in others} == {"another endpoint did not answer"}
+    assert {right.untried for right in others} == {asking.TIME_IS_OVER}
+
+
+def test_an_endpoint_that_fails_keeps_no_other_from_being_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a host that cannot be reached is asked once."""
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.3)
+    server.faults.sometimes("/v2/profiles", Fault(status=503), 1.0)
+    found = list(rights(account(server)))
+    assert [right.is_granted for right in found] == [False, True, True, True]
+
+    server.stop()
+    first, *others = rights(account(server))
+    assert isinstance(first.error, Unavailable)
+    assert {right.untried for right in others} == {asking.UNREACHABLE}
 
 
 # --- the clock -----------------------------------------------------------------------------------
@@ -210,6 +226,22 @@ def test_a_file_that_is_no_export_is_told_before_the_first_sync(
         assert unreadable.text.startswith("1 file of email_events could not be read")
 
 
+def test_an_export_that_has_stopped_is_told(tmp_path: Path, warehouse: Path) -> None:
+    """By the age of its newest file: a sync finds nothing new, and has no reason to warn."""
+    (tmp_path / "feed").mkdir()
+    for day in (1, 2):
+        file = tmp_path / "feed" / f"{day}.csv"
+        file.write_text("to_address,event_type,dt_occurred\n")
+        os.utime(file, times=(0, (NOON + timedelta(days=day)).timestamp()))
+    settings = config(warehouse, account(folder=tmp_path / "feed"))
+
+    for days, level in ((8, "pass"), (10, "warn")):
+        now = NOON + timedelta(days=days)
+        (found,) = of("feed.files", check(settings, clock=lambda now=now: now))  # type: ignore[misc] # mypy cannot infer its default.
+        assert found.level == level
+        assert f"the newest of 2026-07-03 12:00 UTC, {days - 2} days ago" in found.text
+
+
 # --- the machine ---------------------------------------------------------------------------------
 
 
@@ -279,6 +311,8 @@ def test_an_extra_that_is_missing_is_named_and_the_rest_is_tested(
 # --- the settings --------------------------------------------------------------------------------
 
 TOML = """
+metrics = "{folder}/nowhere/ometria.prom"
+
 [warehouse]
 url = "{warehouse}"
 
@@ -319,7 +353,8 @@ def test_settings_without_effect_and_odd_ones_are_told(tmp_path: Path) -> None:
         "feed.delimiter",
         "feed.region",
     }
-    host, rate = of("settings.unusual", findings)
+    metrics, host, rate = of("settings.unusual", findings)
+    assert f"{tmp_path}/nowhere does not exist" in metrics.text
     assert "not-ometria.example.com" in host.text
     assert "requests_per_second is 9" in rate.text
     secret, writable = of("settings.permissions", findings)
@@ -460,6 +495,18 @@ def test_a_bug_in_a_test_is_a_finding_without_its_message() -> None:
     _, bug = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
     assert (bug.level, "ValueError" in str(bug.mend)) == ("fail", True)
     assert "ann" not in repr(bug)
+
+
+def test_a_panic_of_a_library_is_a_finding_too() -> None:
+    """The store's driver is written in Rust, whose panics are no Exception."""
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def broken() -> Iterable[Finding]:
+        yield passed("a.first", "")
+        raise panic
+
+    _, found = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    assert "PanicException" in str(found.mend)
 
 
 def test_long_lines_are_broken_between_words_and_addresses_stay_whole() -> None:

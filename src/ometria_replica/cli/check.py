@@ -13,6 +13,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     settings_of,
@@ -37,6 +39,8 @@ def check(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Test the settings, the API key, the bucket, the warehouse and the machine. Reads only."""
     from ometria_replica.check_texts import (

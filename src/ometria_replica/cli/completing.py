@@ -64,8 +64,15 @@ def tables(ctx: Any, incomplete: str) -> list[str]:
     """Complete the name of a table that the command line does not have yet."""
     from ometria_replica.catalog import CATALOG
 
-    named = ctx.params.get("tables") or ()
+    named = ctx.params.get("tables") or ctx.params.get("names") or ()
     return _beginning((name for name in CATALOG.every.names if name not in named), incomplete)
+
+
+def planned(ctx: Any, incomplete: str) -> list[str]:
+    """Complete the first word of ``plan``, or the name of a table."""
+    named = ctx.params.get("names") or ()
+    commands = () if named else ("sync", "backfill")
+    return [*_beginning(commands, incomplete), *tables(ctx, incomplete)]
 
 
 def warehouses(incomplete: str) -> list[str]:

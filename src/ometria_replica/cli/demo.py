@@ -6,8 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ometria_replica.cli.options import JsonOption, VerboseOption  # noqa: TC001 -- Typer reads them.
-from ometria_replica.cli.output import say
+from ometria_replica.cli.logs import say_report, shown_progress
+from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
+    JsonOption,
+    LogFormatOption,
+    QuietOption,
+    VerboseOption,
+)
 from ometria_replica.cli.syncing import print_report
 
 
@@ -22,13 +27,15 @@ def demo(
     ] = 100_000,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Sync a simulated account, without a key or a bucket."""
     from ometria_replica.config import load_warehouse
     from ometria_replica.demo import demo as run_demo
     from ometria_replica.progress import watching
 
-    with watching() as progress:
+    with watching(shown_progress()) as progress:
         report, samples = run_demo(
             load_warehouse(warehouse),
             profiles=profiles,
@@ -38,4 +45,4 @@ def demo(
         )
     print_report(report, as_json=as_json)
     if not as_json:
-        say(samples)
+        say_report(samples)

@@ -11,6 +11,8 @@ from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     TablesArgument,
     VerboseOption,
     WarehouseOption,
@@ -58,6 +60,8 @@ def tables(
         ),
     ] = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show the tables. Each has its columns, their types, sources and meanings, and its key."""
     from ometria_replica.describe import describe
@@ -76,6 +80,8 @@ def config(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show every setting, its value and its origin. Secrets are not shown."""
     from ometria_replica.config import explain

@@ -7,7 +7,9 @@ from typing import Final
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "sync": ("sync", "sync profiles lists --since 7d", "sync --full --dry-run"),
     "backfill": ("backfill --since 2026-01-01 --until 2026-01-31", "backfill lists --since 30d"),
-    "check": ("check", "check --strict --json"),
+    "init": ("init", "init --yes --key-file key.txt --feed s3://bucket/prefix"),
+    "plan": ("plan", "plan sync --full", "plan backfill lists --since 30d --offline"),
+    "check": ("check", "check --json"),
     "status": ("status", "status email_events --max-age 26h"),
     "query": (
         'query "SELECT count(*) FROM ometria.profiles"',

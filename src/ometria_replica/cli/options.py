@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing_extensions import override
 from ometria_replica.cli import completing
 from ometria_replica.cli.completing import PROGRAM
 from ometria_replica.cli.examples import EXAMPLES
+from ometria_replica.cli.logs import choose_format, log_errors_only, log_steps, settle_format
 from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ RENAMED = {
 _DAYS_AGO = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _AGE = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class LogFormats(StrEnum):
+    """The formats of ``--log-format``."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Command(TyperCommand):
@@ -130,13 +137,6 @@ def one_of(kind: type[Choice]) -> Callable[[str], Choice]:
     return parse
 
 
-def log_steps(*, verbose: bool) -> bool:
-    """Log each step if *verbose*. The option can stand before the command and after it."""
-    if verbose:
-        logging.getLogger().setLevel(logging.INFO)
-    return verbose
-
-
 def repeated(
     flag: str, metavar: str, text: str, complete: Callable[..., list[str]] | None = None
 ) -> Any:
@@ -188,13 +188,35 @@ VerboseOption = Annotated[
         help="Log each step to standard error.",
     ),
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=lambda value: log_errors_only(quiet=value),
+        help="Print errors only: no progress, no warnings, and no report of what was done unless"
+        " it is --json. What a command is there to show is printed.",
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormats | None,
+    typer.Option(
+        "--log-format",
+        metavar="FORMAT",
+        callback=choose_format,
+        show_default=False,
+        help="Write standard error as text, or as json; overrides the setting.",
+    ),
+]
 
 
 def settings_of(path: Path | None, warehouse: str | None) -> Config:
     """Load the settings as a command does."""
     from ometria_replica.config import load_config
 
-    return load_config(path, os.environ, warehouse)
+    config = load_config(path, os.environ, warehouse)
+    settle_format(config.log_format)
+    return config
 
 
 def settings_of_accounts(

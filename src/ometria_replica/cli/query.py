@@ -14,6 +14,8 @@ import typer
 from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     ConfigOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     one_of,
@@ -76,6 +78,8 @@ def query(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run SQL on the warehouse and print the rows. Reads only."""
     from ometria_replica import query_output

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ometria_replica.cli import completing
+from ometria_replica.cli.logs import say_report
 from ometria_replica.cli.options import (
     DATE,
     DAYS,
@@ -17,6 +18,8 @@ from ometria_replica.cli.options import (
     Command,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     TablesArgument,
     VerboseOption,
     WarehouseOption,
@@ -25,7 +28,7 @@ from ometria_replica.cli.options import (
     settings_of_accounts,
 )
 from ometria_replica.cli.output import say
-from ometria_replica.cli.syncing import sync_and_print
+from ometria_replica.cli.syncing import measured, sync_and_print
 
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport
@@ -46,6 +49,8 @@ def runs(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show the last runs, and why a run failed."""
     from ometria_replica.report import history_as_json, history_as_text
@@ -62,6 +67,8 @@ def fields(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """List the fields of the records that `keep_records` keeps, without their values."""
     from ometria_replica.fields import read_fields
@@ -84,13 +91,16 @@ def rehash(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Rewrite the rows of columns that the settings now exclude or hash."""
     from ometria_replica.rehashing import rehash as rewrite
     from ometria_replica.rendering import rehashed_as_json, rehashed_as_text
 
     done = rewrite(settings_of_accounts(config, warehouse, account), reload=reload)
-    say(rehashed_as_json(done) if as_json else rehashed_as_text(done))
+    text = rehashed_as_json(done) if as_json else rehashed_as_text(done)
+    say_report(text, as_json=as_json)
 
 
 @state_app.command("show", cls=Command)
@@ -100,6 +110,8 @@ def state_show(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show how far each table has been read, and which run is active."""
     from ometria_replica.rendering import state_as_json, state_as_text
@@ -130,6 +142,8 @@ def state_rewind(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Make the next sync read tables again. Rows are not touched."""
     from ometria_replica.rendering import rewound_as_json, rewound_as_text
@@ -140,7 +154,7 @@ def state_rewind(
     rewind(settings, tables, since)
     sources = [account.source_id for account in settings.accounts]
     write = rewound_as_json if as_json else rewound_as_text
-    say(write(tables, sources, since))
+    say_report(write(tables, sources, since), as_json=as_json)
 
 
 @rejects_app.command("list", cls=Command)
@@ -159,6 +173,8 @@ def rejects_list(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show rejected values and records, each with its reason."""
     from ometria_replica.rendering import rejects_as_json, rejects_as_text
@@ -175,6 +191,8 @@ def rejects_replay(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Convert rejected values again, and read unreadable files again."""
     from ometria_replica.catalog import CATALOG
@@ -191,11 +209,12 @@ def rejects_replay(
         with suppress(WarehouseError):  # Then the run failed too, and its error is the result.
             remaining = count_rejects(settings)
         write = replay_as_json if as_json else replay_as_text
-        say(write(converted, remaining, report))
+        say_report(write(converted, remaining, report), as_json=as_json)
 
     on = CATALOG.of(settings.accounts)
     feed_tables = [table.name for table in on if isinstance(table.read, Feed)]
     if feed_tables and any(each.feed for each in settings.accounts):
-        sync_and_print(settings, feed_tables, as_json=as_json, show=show)
+        with measured(settings, None, tells=settings) as run:
+            run.report = sync_and_print(settings, feed_tables, as_json=as_json, show=show)
     else:
         show(None, as_json=as_json)

@@ -11,6 +11,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     TablesArgument,
     VerboseOption,
     WarehouseOption,
@@ -40,6 +42,8 @@ def status(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show whether all is right: how fresh each table is, and what needs attention."""
     from ometria_replica.status import TOO_OLD, read_status

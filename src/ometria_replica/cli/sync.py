@@ -15,6 +15,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     TablesArgument,
     VerboseOption,
     WarehouseOption,
@@ -73,6 +75,8 @@ def sync(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
     from ometria_replica.accounts import only_accounts
@@ -81,7 +85,8 @@ def sync(
     settings = only_accounts(every, account or ())
     if metrics is None and settings.metrics:
         metrics = Path(settings.metrics)
-    with measured(every, None if dry_run else metrics) as run:
+    tells = None if dry_run else settings
+    with measured(every, None if dry_run else metrics, tells=tells) as run:
         run.report = sync_and_print(
             settings,
             tables,
@@ -122,10 +127,13 @@ def backfill(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read a period again, without moving the watermarks."""
     settings = settings_of_accounts(config, warehouse, account)
-    sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
+    with measured(settings, None, tells=settings) as run:
+        run.report = sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
 
 
 def _refuse_rejects(settings: Config, report: RunReport) -> None:

@@ -95,6 +95,12 @@ def check_boolean(value: object) -> bool:
     return value
 
 
+def check_switch(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:  # Of the environment.
+        return value.lower() == "true"
+    return check_boolean(value)
+
+
 def check_rate(value: object) -> float:
     try:
         # A number in the file, text in the environment.
@@ -199,6 +205,25 @@ def check_api_url(value: object) -> str:
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise Invalid(
             "must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)"
+        )
+    return text
+
+
+def check_webhook(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    try:
+        url = urlsplit(text)
+        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        clean = False
+    if not clean or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@#\\]", text):
+        raise Invalid(
+            "must be a URL such as https://host/path, without user, password, fragment or spaces"
+        )
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        raise Invalid(
+            "must be https: over http, the address would be sent unencrypted"
             " (http is allowed for localhost)"
         )
     return text

@@ -46,7 +46,7 @@ def check_api(
         yield _wrong_key(account, asked)  # Once is enough.
     else:
         yield from map(_right, asked)
-    yield from _untried([right for right in found if right.untried is not None])
+        yield from _untried([right for right in found if right.untried is not None])
     yield _clock(account, found)
 
 

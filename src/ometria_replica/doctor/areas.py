@@ -28,10 +28,12 @@ class Area(Generic[Result]):
         threading.Thread(target=self._run, name="doctor", daemon=True).start()
 
     def _run(self) -> None:
-        with self._at_once:
-            for result in self._test():
-                self._results.put(result)
-        self._results.put(None)
+        try:
+            with self._at_once:
+                for result in self._test():
+                    self._results.put(result)
+        finally:
+            self._results.put(None)
 
     def results(self, ends_at: float, unfinished: Result) -> Iterator[Result]:
         """Yield the results as they come; last *unfinished*, if there may be more at *ends_at*."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted, size, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from ometria_replica.catalog import Catalog
@@ -28,12 +30,19 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
 
 LIST_WITHIN = 30.0  # Seconds: a bucket lists some 5,000 files a second.
+STALE = timedelta(days=7)
+"""Ometria documents no cadence of the export; other programs read it daily."""
+
 MOST_BYTES = 64_000_000  # Of a file that is read for its dialect.
 SEEN_RECORDS = 100  # Of a JSON file, for the names of its fields.
 SHOWN = 8  # Names of columns.
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _QUOTES = {'"': "double quotes", "'": "single quotes", "": "no quotes"}
+
+
+Look = Callable[[FeedFile, "Table"], "Iterator[Finding]"]
+"""What else is found in the file of a table that was read for its dialect."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +60,18 @@ class FeedFacts:
 
 
 def check_feed(
-    account: AccountSettings, tables: Catalog, limits: Limits, clock: Callable[[], datetime]
+    account: AccountSettings,
+    tables: Catalog,
+    limits: Limits,
+    clock: Callable[[], datetime],
+    *,
+    look: Look | None = None,
 ) -> Iterator[Finding | FeedFacts]:
-    """List the files of each table that the feed has, and read one of them."""
+    """List the files of each table that the feed has, and read one of them; *look* into it too."""
     with AccountSource(account, clock(), tables) as source:
         for table in tables:
             if isinstance(table.read, Feed):
-                yield from _check_table(account, source, table, limits, clock)
+                yield from _check_table(account, source, table, limits, clock, look=look)
 
 
 def _check_table(
@@ -66,10 +80,13 @@ def _check_table(
     table: Table,
     limits: Limits,
     clock: Callable[[], datetime],
+    *,
+    look: Look | None,
 ) -> Iterator[Finding | FeedFacts]:
     files: list[FeedObject] = []
     expansions: list[float] = []
-    where = f"The feed {source.feed_name(table)}"
+    url, _, pattern = source.feed_name(table).rpartition(" ")
+    where = f"The feed {url}" + (f" ({pattern})" if pattern != "*" else "")
     yield from tested(
         "feed.files", f"{where} cannot be listed.",
         lambda: _list(source.export(table), where, files, clock()),
@@ -77,7 +94,7 @@ def _check_table(
     if files:
         yield from tested(
             "feed.dialect", f"{where}: no file could be read.",
-            lambda: _read_one(source.export(table), table, files, limits, expansions),
+            lambda: _read_one(source.export(table), table, files, limits, expansions, look=look),
         )  # fmt: skip
     yield FeedFacts(account.source_id, table, tuple(files), next(iter(expansions), None))
 
@@ -110,7 +127,14 @@ def _list(
         more = "" if is_whole else f" or more, as listed in {LIST_WITHIN:.0f} seconds"
         total = size(sum(file.size for file in files))
         found = f"{counted(len(files), 'file')}{more} ({total}), {age}"
-        yield passed("feed.files", f"{where} holds {found}{waiting}.")
+        if now - newest < STALE or not is_whole:
+            yield passed("feed.files", f"{where} holds {found}{waiting}.")
+        else:
+            yield warned(
+                "feed.files",
+                f"{where} holds {found}{waiting}: has the export stopped?",
+                "Look in Ometria whether the self-serve export is still on, and goes there.",
+            )
 
 
 def _read_one(
@@ -119,6 +143,8 @@ def _read_one(
     files: list[FeedObject],
     limits: Limits,
     expansions: list[float],
+    *,
+    look: Look | None,
 ) -> Iterator[Finding]:
     """Read the newest file that is not large, or the smallest one."""
     small = [file for file in files if file.size <= MOST_BYTES and not file.name.endswith("/")]
@@ -135,6 +161,8 @@ def _read_one(
             with_size = max(1, found.origin.size)
             expansions.append(found.path.stat().st_size / with_size)
             yield from _described(found, table)
+            if look is not None:
+                yield from look(found, table)
             found.discard()
         elif isinstance(found, Unreadable):
             text = f"The newest file, {found.origin.name}, cannot be read: {found.reason}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ometria_replica.errors import TRY_AGAIN_LATER, ReplicaError, WarehouseError
+from ometria_replica.stopping import is_of_a_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -58,7 +59,10 @@ def tested(code: str, text: str, test: Callable[[], Iterator[Finding]]) -> Itera
     except OSError as error:
         reason = error.strerror or type(error).__name__
         yield failed(code, text, WarehouseError(f"The system refused: {reason}."))
-    except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
+    except BaseException as error:
+        if not is_of_a_library(error):  # A panic of Rust is no Exception.
+            raise
+        # Without its message, which may quote personal data.
         kind = type(error).__name__
         yield failed(code, text, ReplicaError(f"Bug in ometria-replica: {kind}. Please report it."))
 

@@ -85,8 +85,8 @@ class Place:
     mend: str
 
 
-def places(url_folder: Path | None, limits: Limits, loads: Sequence[Load]) -> list[Place]:
-    """List the folders; *url_folder* is that of a warehouse on this machine, None without one."""
+def places(stored_in: Path | None, limits: Limits, loads: Sequence[Load]) -> list[Place]:
+    """List the folders; *stored_in* is that of a warehouse on this machine, None without one."""
     temporary = Path(limits.temp_directory or tempfile.gettempdir())
     spill = _bytes_of(config_of(limits, Path())["memory_limit"])
     needs = max((load.temporary for load in loads), default=0) + spill
@@ -94,9 +94,9 @@ def places(url_folder: Path | None, limits: Limits, loads: Sequence[Load]) -> li
         Place("temporary files", temporary, needs,
               "set warehouse.temp_directory (OMETRIA_TEMP_DIRECTORY) to a folder on a larger disk"),
     ]  # fmt: skip
-    if url_folder is not None:
+    if stored_in is not None:
         stored = sum(load.stored for load in loads)
-        found.append(Place("the warehouse", url_folder, stored, "move it to a larger disk"))
+        found.append(Place("the warehouse", stored_in, stored, "move it to a larger disk"))
     return found
 
 

@@ -7,13 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from ometria_replica.doctor.findings import Finding, passed, tested
+from ometria_replica.observing import OBSERVED_BY, observing
 from ometria_replica.version import __version__
 from ometria_replica.warehouse import SCHEMES, imported, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSIONS, EXTRA = "program.versions", "program.extra"
+    from ometria_replica.config import Config
+
+VERSIONS, EXTRA, OBSERVERS = "program.versions", "program.extra", "program.observers"
 
 _PACKAGES = {
     "postgres": ("adbc-driver-postgresql",),
@@ -44,6 +47,19 @@ def check_extra(url: str) -> Iterator[Finding]:
         yield passed(EXTRA, f"The extra {known.extra} is installed: {versions}.")
 
     yield from tested(EXTRA, f"The warehouse needs the extra {known.extra}.", test)
+
+
+def check_observers(config: Config) -> Iterator[Finding]:
+    """Test that the observers of a run that are switched on can be opened; nothing is sent."""
+    wanted = [name for name in OBSERVED_BY if getattr(config, name)]
+    if not wanted:
+        return
+
+    def test() -> Iterator[Finding]:
+        with observing(config):
+            yield passed(OBSERVERS, f"The settings for {' and '.join(wanted)} are complete.")
+
+    yield from tested(OBSERVERS, f"A sync cannot send {' and '.join(wanted)}.", test)
 
 
 def _version(package: str) -> str:

@@ -14,6 +14,7 @@ from ometria_replica.doctor.clock import Heard
 from ometria_replica.errors import AccessDenied, NotFound, ReplicaError, Unavailable
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.ometria.response import Setback
 from ometria_replica.ometria.times import utc_text
 from ometria_replica.records import field_text
 from ometria_replica.replication import utc_now
@@ -38,6 +39,9 @@ ALL_WITHIN = 45.0
 
 NOTHING_TO_ASK = "there is no record yet to ask it for"
 """Why an endpoint was not asked that is read for each record of another."""
+
+UNREACHABLE = "Ometria could not be reached"
+TIME_IS_OVER = "other endpoints took too long"
 
 _WINDOW = timedelta(hours=1)  # Asked of an endpoint that is read by windows of time.
 
@@ -82,8 +86,8 @@ def rights(account: AccountSettings, catalog: Catalog = CATALOG) -> Iterator[Rig
     """
     Ask each endpoint that the tables of *account* need for one record, and give what came of it.
 
-    In the order of the tables, one request each. After an endpoint that gives no answer within
-    ANSWER_WITHIN, and after ALL_WITHIN, the others are not tried. Nothing without an API key.
+    In the order of the tables, one request each, for which an endpoint has ANSWER_WITHIN. If the
+    host cannot be reached, and after ALL_WITHIN, the rest is not tried. Nothing without an API key.
     """
     if account.api_key is None:
         return
@@ -101,11 +105,11 @@ def rights_of(
 ) -> Iterator[Right]:
     """Do as :func:`rights`, with an open *source* and the *tables* that are on."""
     parents: dict[str, list[Record]] = {}
-    no_answer = False
+    is_unreachable = False
     with _set_after(ALL_WITHIN) as stop:
         for read, right in _needed(account, tables):
-            if no_answer or stop.is_set():
-                yield replace(right, untried="another endpoint did not answer")
+            if is_unreachable or stop.is_set():
+                yield replace(right, untried=UNREACHABLE if is_unreachable else TIME_IS_OVER)
                 continue
             path = _path(read, parents)
             if path is None:
@@ -115,7 +119,8 @@ def rights_of(
             try:
                 answer = source.client.get(path, _query(read, asked_at), stop=stop)
             except ReplicaError as error:
-                no_answer = isinstance(error, Unavailable) or stop.is_set()
+                cause = error.__cause__
+                is_unreachable = isinstance(cause, Setback) and cause.unreachable
                 yield replace(right, error=_too_late(right) if stop.is_set() else error)
                 continue
             parents[right.endpoint] = answer.records
@@ -156,7 +161,7 @@ def _needed(account: AccountSettings, tables: Catalog) -> list[tuple[_Read, Righ
         right = replace(right, tables=names, can_lack=right.can_lack and can_lack)
         found[read.endpoint] = (read, right)
 
-    for table in tables:
+    for table in tables.in_reading_order:
         read = table.read
         if isinstance(read, Feed | Inside):
             continue

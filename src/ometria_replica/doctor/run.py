@@ -14,10 +14,11 @@ from ometria_replica.doctor.areas import started
 from ometria_replica.doctor.feed import FeedFacts, check_feed
 from ometria_replica.doctor.findings import Finding, failed, tested
 from ometria_replica.doctor.machine import Load, check_disks, check_memory, places
-from ometria_replica.doctor.program import check_extra, check_program
+from ometria_replica.doctor.program import check_extra, check_observers, check_program
 from ometria_replica.doctor.settings import check_settings, doubts, problems
 from ometria_replica.doctor.warehouse import check_warehouse, folder_of
 from ometria_replica.errors import ConfigError, Unavailable
+from ometria_replica.log_context import logging_for
 from ometria_replica.replication import utc_now
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def check(
     """
     yield from check_program()
     yield from check_extra(config.warehouse.url)
+    yield from check_observers(config)
     try:
         catalog = catalog.of(config.accounts).with_records(config.accounts)
     except ConfigError as error:
@@ -117,7 +119,10 @@ def _sources(
             named.append((account, "the feed"))
             tests.append(partial(check_feed, account, on, config.warehouse.limits, clock))
     ends_at = time.monotonic() + SOURCES_WITHIN
-    safe = [partial(_safely, what, test) for (_, what), test in zip(named, tests, strict=True)]
+    safe = [
+        partial(_safely, account, what, test)
+        for (account, what), test in zip(named, tests, strict=True)
+    ]
     for (account, what), area in zip(named, started(safe, AT_ONCE), strict=True):
         unfinished = failed(
             UNFINISHED, f"The tests of {what} did not end within {SOURCES_WITHIN:.0f} seconds.",
@@ -130,7 +135,7 @@ def _sources(
 
 
 def _safely(
-    what: str, test: Callable[[], Iterable[Finding | FeedFacts]]
+    account: AccountSettings, what: str, test: Callable[[], Iterable[Finding | FeedFacts]]
 ) -> Iterator[Finding | FeedFacts]:
     """Turn an error that ends *test* into a finding, so that its area ends."""
     facts: list[FeedFacts] = []
@@ -142,5 +147,6 @@ def _safely(
             else:
                 facts.append(result)
 
-    yield from tested("check.failed", f"The tests of {what} ended early.", findings)
-    yield from facts
+    with logging_for(account=account.source_id):
+        yield from tested("check.failed", f"The tests of {what} ended early.", findings)
+        yield from facts

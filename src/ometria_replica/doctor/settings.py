@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ def check_settings(config: Config, catalog: Catalog) -> Iterator[Finding]:
     """Look at the settings, which are valid each by itself: those of all accounts first."""
     yield _valid(config)
     yield from _permissions(config)
+    yield from _metrics(config)
     scheme = config.warehouse.url.partition(":")[0]
     if "warehouse.duckdb_storage_version" in config.origins and scheme != "duckdb":
         yield _unused("warehouse.duckdb_storage_version", "the warehouse is no DuckDB file")
@@ -92,6 +94,19 @@ def _permissions(config: Config) -> Iterator[Finding]:
             " elsewhere.",
             f"chmod go-w {config.path}",
         )  # fmt: skip
+
+
+def _metrics(config: Config) -> Iterator[Finding]:
+    """Look whether the file of metrics can be written: a sync goes on without it."""
+    if config.metrics is None:
+        return
+    folder = Path(config.metrics).absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield warned(
+            UNUSUAL,
+            f"{config.metrics} cannot be written: {folder} does not exist, or is not writable.",
+            "Create the folder, or change metrics (OMETRIA_METRICS): a sync goes on without it.",
+        )
 
 
 def _mode(path: Path) -> int:

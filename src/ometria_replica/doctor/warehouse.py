@@ -14,7 +14,7 @@ from ometria_replica.duckdb_files import duckdb_path, file_name_warning
 from ometria_replica.errors import ReplicaError
 from ometria_replica.replication import owner_of
 from ometria_replica.text import counted
-from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse import local_places, open_warehouse
 from ometria_replica.warehouse.state_upgrades import STATE_VERSION, version_of
 from ometria_replica.warehouse.trial import try_sync
 
@@ -48,9 +48,10 @@ def check_warehouse(
 
 
 def folder_of(url: str) -> Path | None:
-    """Return the folder of a warehouse that is a file; None for any other."""
-    path = duckdb_path(url.removeprefix("dlt+"))
-    return Path(path).absolute().parent if path else None
+    """Return where a warehouse on this machine keeps its rows; None for any other."""
+    path = duckdb_path(url)
+    places = [Path(path)] if path else local_places(url)
+    return places[-1].absolute() if places else None
 
 
 def _named(url: str) -> str:
