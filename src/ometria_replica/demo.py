@@ -41,8 +41,10 @@ That account was simulated. For yours:
 
     ometria-replica init     # asks for your API key and your bucket, and says what comes next
 
-To query {path}:
+To look at {path}:
 
+    ometria-replica query --warehouse {url} {statement}
+    OMETRIA_ACCOUNT_ID={demo} OMETRIA_API_KEY=none ometria-replica status --warehouse {url}
     {python} -c {code}
 """
 
@@ -168,10 +170,17 @@ def shown_cell(cell: str | None) -> str:
 
 
 def _closing(path: str, catalog: Catalog) -> str:
-    """Show the next steps, and a command that runs as it is printed."""
+    """Show the next steps, and commands that run as they are printed."""
     table = catalog.tables[0].full_name
     if file_name_warning(path, catalog):
         table = f"{duckdb_catalog(path)}.{table}"
     opened = f"duckdb.connect({json.dumps(path)}, read_only=True)"
     code = f'import duckdb; {opened}.sql("FROM {table}").show()'
-    return _CLOSING.format(path=path, python=shlex.quote(sys.executable), code=shlex.quote(code))
+    return _CLOSING.format(
+        path=path,
+        url=shlex.quote(f"duckdb:///{path}"),
+        statement=shlex.quote(f"FROM {table} LIMIT 3"),
+        demo=DEMO,
+        python=shlex.quote(sys.executable),
+        code=shlex.quote(code),
+    )

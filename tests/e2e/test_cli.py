@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -291,9 +292,11 @@ def test_a_file_with_the_name_of_a_schema_brings_a_warning(
         assert connection.execute(f"FROM {table}").fetchall() != []
 
 
-def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
+def test_the_demo_shows_rows_and_commands_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed.
+    It fills ``warehouse.duckdb`` and shows rows of each table; its last lines run as printed.
 
     A second demo would be of another account, and is refused.
     """
@@ -315,6 +318,13 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
         check=True,
     )
     assert "profile_id" in shown.stdout
+    monkeypatch.chdir(tmp_path)
+    for line, said in zip(ended.out.strip().splitlines()[-3:-1], ("3 rows.", "40"), strict=True):
+        words = shlex.split(line)
+        start = words.index("ometria-replica")
+        env = dict(word.split("=", 1) for word in words[:start])
+        asked = invoke(*words[start + 1 :], env=env)
+        assert (asked.exit_code, said in asked.stdout) == (0, True), line
     again = run("demo", *small, cwd=tmp_path)
     assert (again.code, again.out) == (2, "")
     assert again.err.startswith("warehouse.duckdb holds the account of an earlier demo.")

@@ -237,7 +237,7 @@ def test_a_day_has_one_form(day: str, env: dict[str, str]) -> None:
     result = invoke("sync", "--since", day, env=env)
 
     assert result.exit_code == 2
-    assert f"{day!r} is not a day, such as 2026-01-31." in result.stderr
+    assert f"{day!r} is not a day, such as 2026-01-31, yesterday or 7d." in result.stderr
 
 
 def test_a_strict_run_fails_as_long_as_there_are_rejects(

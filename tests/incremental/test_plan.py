@@ -257,7 +257,7 @@ def test_why_all_is_read_is_said(shop: Account, server: Server, warehouse: Path)
     nested = look(warehouse, tags, at=NOON + DAY)
     assert codes(nested, "profiles") == ["nested tables"]
     assert planned(nested, "profile_tags").reads_with == "profiles"
-    rewind(config(warehouse, on), "unsubscribes", None)
+    rewind(config(warehouse, on), ["unsubscribes"], None)
     assert codes(look(warehouse, on, at=NOON + DAY), "unsubscribes") == ["rewound"]
     report = replicate(warehouse, on, at=NOON + 7 * DAY)
     assert (of(report, "profiles").due, of(report, "unsubscribes").due) == ("all", "all")

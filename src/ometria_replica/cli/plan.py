@@ -10,6 +10,7 @@ import typer
 from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
     DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
@@ -35,8 +36,10 @@ def plan(
             help="What to plan, by default sync; then only these tables.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="As of sync.")] = False,
-    detect_deletes: Annotated[bool, typer.Option("--detect-deletes", help="As of sync.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Plan a sync from the beginning.")] = False,
+    detect_deletes: Annotated[
+        bool, typer.Option("--detect-deletes", help="Plan a sync that finds deleted records.")
+    ] = False,
     since: Annotated[
         date | None,
         typer.Option(
@@ -44,7 +47,7 @@ def plan(
             parser=day,
             autocompletion=DAYS_COMPLETED,
             metavar=DATE,
-            help="As of sync and backfill.",
+            help=f"First day to read again: {DAYS}.",
         ),
     ] = None,
     until: Annotated[
@@ -54,7 +57,7 @@ def plan(
             parser=day,
             autocompletion=DAYS_COMPLETED,
             metavar=DATE,
-            help="As of backfill.",
+            help=f"Last day of a backfill: {DAYS}.",
         ),
     ] = None,
     offline: Annotated[

@@ -219,14 +219,20 @@ def _account_as_data(account: AccountPlan) -> dict[str, Any]:
 
 
 def _table_as_data(table: TablePlan) -> dict[str, Any]:
-    figures = ("requests", "records", "rewritten", "files", "bytes", "parts")
-    plain = (
-        "table", "due", "rows", "parts_total", "unit", "tried_again", "versions", "expired",
-        "reads_with", "notes", "error",
+    names = (
+        "table", "due", "why", "requests", "records", "rewritten", "rows", "files", "bytes",
+        "parts", "parts_total", "unit", "tried_again", "versions", "expired", "reads_with", "notes",
+        "error",
     )  # fmt: skip
-    found = {name: getattr(table, name) for name in plain}
-    found["why"] = [{"code": why.code, "text": why.text} for why in table.why]
-    for name in figures:
-        figure = getattr(table, name)
-        found[name] = figure.as_data() if figure else None
-    return found
+    return {name: _as_data(getattr(table, name)) for name in names}
+
+
+def _as_data(value: Any) -> Any:
+    match value:
+        case Figure():
+            return value.as_data()
+        case Why(code, text):
+            return {"code": code, "text": text}
+        case tuple():
+            return [_as_data(each) for each in value]
+    return value
