@@ -43,6 +43,7 @@ REPEATS = (
         "warehouses/test_treatments.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
+    Repeats("warehouses/test_html_report.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_permissions.py", ("delta", "iceberg", "dlt+duckdb")),
     Repeats(
         "warehouses/test_lost_rows.py",

@@ -25,7 +25,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import Limits, WarehouseSettings
@@ -56,10 +56,13 @@ def demo(
     lists: int,
     events: int,
     progress: Progress,
+    finish: Callable[[Config], str] = lambda _: "",
     catalog: Catalog = CATALOG,
 ) -> tuple[RunReport, str]:
     """
     Simulate an account and its bucket, sync both, and show a few rows of each table.
+
+    *finish* gets the settings of the sync, and what it says is told too.
 
     Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
     not a DuckDB file without an account.
@@ -69,10 +72,10 @@ def demo(
         raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path, warehouse.limits)
     with _simulator(profiles, lists, events) as ready:
-        report = sync(_settings(ready, warehouse), catalog=catalog, progress=progress)
-    return report, "\n\n".join(
-        [*_samples(path, warehouse.limits, catalog), _closing(path, catalog)]
-    )
+        settings = _settings(ready, warehouse)
+        report = sync(settings, catalog=catalog, progress=progress)
+    parts = [*_samples(path, warehouse.limits, catalog), finish(settings), _closing(path, catalog)]
+    return report, "\n\n".join(part for part in parts if part)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ VERSIONS: Final = {
     "rehash": 1,
     "rejects-list": 1,
     "rejects-replay": 1,
+    "report": 1,
     "runs": 1,
     "state-rewind": 1,
     "state-show": 1,

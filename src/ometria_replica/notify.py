@@ -3,7 +3,8 @@ Post a short JSON to a webhook when a run fails, works again, or has set somethi
 
 It takes a few seconds at most, and is never the failure of a run. The address is a secret, as
 those of Slack and Teams are: nothing logs it, and no redirect is followed, to which it would show.
-What is posted holds the sentence of an error, which never quotes a person or a key.
+What is posted holds the sentence of an error, which never quotes a person or a key; a word in it
+that could be an address, such as the name of a file, is masked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import httpx2
 from ometria_replica.config.checks import is_loopback
 from ometria_replica.errors import Busy, RejectedRecords, ReplicaError
 from ometria_replica.log_context import context_of
+from ometria_replica.observing.texts import shown
 from ometria_replica.ometria.certificates import trusted
 from ometria_replica.ometria.client import USER_AGENT
 from ometria_replica.ometria.deadlines import DeadlineBackend
@@ -51,7 +53,6 @@ STOPPED_SECONDS = 3.0
 """After a SIGTERM, because Docker kills ten seconds after it."""
 
 PAUSE_SECONDS = 1.0  # Before the one other attempt.
-MOST_CHARACTERS = 1_000  # Of a sentence: wrong settings may have many.
 RECENT_RUNS = 50
 
 _FOR_CHATS: Final = str.maketrans({"<": "\u2039", ">": "\u203a"})
@@ -135,7 +136,7 @@ def _notice(event: Event, config: Config, run: EndedRun) -> dict[str, Any]:
     if run_id is None and run.error is not None:
         run_id = context_of(run.error).run
     seconds = (run.ended_at - run.started_at).total_seconds()
-    reason = None if event == "recovered" else _sentence(run.reason or "")
+    reason = None if event == "recovered" else shown(run.reason or "")
     which = f"the run {run_id}" if run_id else "a run"
     named = ", ".join(accounts) if len(accounts) <= 5 else counted(len(accounts), "account")
     notice = {
@@ -164,10 +165,6 @@ def _text(event: Event, which: str, took: str, reason: str | None) -> str:
         case "rejects":
             text = f"ometria-replica: {which} set something aside. {reason}"
     return printable(text).translate(_FOR_CHATS)
-
-
-def _sentence(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}\u2026"
 
 
 def _post(url: str, notices: Sequence[dict[str, Any]], seconds: float) -> str | None:

@@ -10,13 +10,14 @@ import signal
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from scripts import diagram, reference
 
 from ometria_replica import errors
 from ometria_replica.describe import describe
+from ometria_replica.doctor.findings import Code
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
@@ -67,6 +68,14 @@ def test_each_option_is_in_the_reference(name: str) -> None:
 
     assert section
     assert [option for option in options if option not in section] == []
+
+
+def test_each_test_of_check_is_on_its_page() -> None:
+    """Scripts find there what a code means."""
+    page = read(DOCS / "how-to" / "check.md").partition("\n## What is tested\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
+
+    assert [name for cell in cells for name in re.findall(r"`(.+?)`", cell)] == [*get_args(Code)]
 
 
 @pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])

@@ -252,6 +252,21 @@ def test_a_folder_that_is_not_there_is_refused(folder: Path) -> None:
     assert "none/ometria.toml: the folder does not exist" in str(done.exception)
 
 
+@pytest.mark.parametrize("adds", [False, True])
+def test_what_no_answer_could_mend_is_refused_first(folder: Path, adds: bool) -> None:
+    """A variable that is wrong, or the file to which an account would be added."""
+    options: tuple[str, ...] = ("--api-url", "http://127.0.0.1:9/v2")
+    env = {"OMETRIA_MEMORY_LIMIT": "much"}
+    if adds:
+        (folder / "ometria.toml").write_text('[[accounts]]\napi_key = "env:NOT_SET"\n')
+        options, env = ("--add-account", *options), {}
+    done = init(*options, key="a-key", env=env)
+
+    assert isinstance(done.exception, ConfigError)
+    assert ("NOT_SET is not set" if adds else "OMETRIA_MEMORY_LIMIT") in str(done.exception)
+    assert done.stdout == ""
+
+
 def test_accounts_are_added_to_a_file_that_keeps_its_comments(folder: Path) -> None:
     """The text that was there stays; the secrets of a new account have variables with its name."""
     init("--untested", "--account-id", "uk", "--hash", "*.email", key="a-key")
@@ -342,12 +357,13 @@ def test_a_variable_that_would_override_the_file_is_named(server: Server) -> Non
 def test_a_feed_without_files_and_one_that_cannot_be_read_are_warned_of(tmp_path: Path) -> None:
     """They may get better: the settings are written."""
     (tmp_path / "empty").mkdir()
-    write_feed_file(tmp_path / "odd", "odd.json", datetime(2026, 1, 1, tzinfo=UTC), [{"a": "b"}])
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    write_feed_file(tmp_path / "odd", "odd.json", yesterday, [{"a": "b"}])
     for name, warning in (("empty", "wait for it"), ("odd", "odd.json, cannot be read")):
         done = init("--feed", f"../{name}", "--config", f"{name}.toml", "--json")
 
         assert done.exit_code == 0, (done.output, done.exception)
-        assert warning in json.loads(done.stdout)["warnings"][0]
+        assert warning in " ".join(json.loads(done.stdout)["warnings"])
 
 
 def test_git_that_would_take_the_secrets_is_warned_of(server: Server, folder: Path) -> None:

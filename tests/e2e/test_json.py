@@ -125,6 +125,7 @@ def _tell(story: Story, folder: Path, people: list[str]) -> None:
     story.tell("plan", "backfill", "--since", "7d", "--offline", **WITHOUT_FEED)
     story.tell("plan", **WRONG)
     story.tell("status", OMETRIA_SOURCE_ID="another", **WITHOUT_FEED)
+    story.tell("report", "--html", str(folder / "report.html"), **WITHOUT_FEED)
     story.tell("tables", "--all")
     story.tell("tables", "ometria_raw.lists")
     story.tell("config")

@@ -31,6 +31,7 @@ from ometria_replica.doctor.settings import check_settings
 from ometria_replica.errors import AccessDenied, ConfigError, Unavailable, WarehouseError
 from ometria_replica.records import FeedObject
 from ometria_simulator import Fault
+from tests.duck import opened
 from tests.e2e.program import api_env, invoke
 from tests.incremental.shops import account, config, replicate
 
@@ -384,6 +385,21 @@ def test_settings_that_are_wrong_are_findings_and_the_warehouse_is_tested(
     assert not warehouse.exists()
 
 
+def test_rows_that_are_gone_are_told_once(server: Server, warehouse: Path) -> None:
+    """A table that is missing is missing for every account; settings that do not fit are one's."""
+    both = [account(server, account_id=name, source_id=name) for name in ("uk", "us")]
+    replicate(warehouse, *both, at=NOON, tables=["lists"])
+    with opened(warehouse, read_only=False) as connection:
+        connection.execute("DROP TABLE ometria.lists")
+    changed = replace(both[1], wide_keys=True)
+
+    missing, fit = of("warehouse.rows", check(config(warehouse, both[0], changed)))
+    assert "ometria.lists is missing" in missing.text
+    assert (missing.level, missing.source_id) == ("warn", "uk")
+    assert (fit.level, fit.source_id) == ("fail", "us")
+    assert "wide_keys" in str(fit.mend)
+
+
 # --- all of it -----------------------------------------------------------------------------------
 
 
@@ -463,11 +479,11 @@ def test_text_json_and_exit_code_say_the_same(server: Server, warehouse: Path) -
 
 levels = st.sampled_from(
     [
-        passed("a.b", ""),
-        warned("a.b", "", ""),
-        failed("a.b", "", Unavailable()),
-        failed("a.b", "", ConfigError("")),
-        failed("a.b", "", AccessDenied()),
+        passed("api.clock", ""),
+        warned("api.clock", "", ""),
+        failed("api.clock", "", Unavailable()),
+        failed("api.clock", "", ConfigError("")),
+        failed("api.clock", "", AccessDenied()),
     ]
 )
 
@@ -489,10 +505,10 @@ def test_a_bug_in_a_test_is_a_finding_without_its_message() -> None:
     """It may quote personal data."""
 
     def broken() -> Iterable[Finding]:
-        yield passed("a.first", "")
+        yield passed("api.right", "")
         raise ValueError("ann@example.com")
 
-    _, bug = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    _, bug = giving.tested("api.clock", "It broke.", broken)  # type: ignore[arg-type] # A generator.
     assert (bug.level, "ValueError" in str(bug.mend)) == ("fail", True)
     assert "ann" not in repr(bug)
 
@@ -502,10 +518,10 @@ def test_a_panic_of_a_library_is_a_finding_too() -> None:
     panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 
     def broken() -> Iterable[Finding]:
-        yield passed("a.first", "")
+        yield passed("api.right", "")
         raise panic
 
-    _, found = giving.tested("a.b", "It broke.", broken)  # type: ignore[arg-type] # A generator.
+    _, found = giving.tested("api.clock", "It broke.", broken)  # type: ignore[arg-type] # A generator.
     assert "PanicException" in str(found.mend)
 
 
@@ -513,7 +529,7 @@ def test_long_lines_are_broken_between_words_and_addresses_stay_whole() -> None:
     """So that an address can be copied."""
     address = f"postgresql://{'x' * 120}"
     text = finding_as_text(
-        warned("a.b", f"It is {address} that fails. " * 2, "Look at it.\nOr not.")
+        warned("api.clock", f"It is {address} that fails. " * 2, "Look at it.\nOr not.")
     )
     assert text.count(address) == 2
     assert text.splitlines()[-2:] == ["        > Look at it.", "        > Or not."]

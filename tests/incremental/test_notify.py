@@ -232,7 +232,7 @@ def notifying(settings: Config, url: str) -> Config:
 @given(st.text(st.characters()), st.integers(0, 3_000))
 def test_any_sentence_is_valid_json_and_calls_nobody(text: str, number: int) -> None:
     """Names of files come into it: in a chat they neither link nor call everybody."""
-    sentence = f"<!channel> <https://canary.example|here> {text}{'x' * number}"
+    sentence = f"<!channel> <https://canary.example|here> {PERSON}.csv {text}{'x' * number}"
     error = ConfigError(sentence)
     run = EndedRun(NOON, NOON, 2, error=error, reason=sentence)
 
@@ -242,6 +242,7 @@ def test_any_sentence_is_valid_json_and_calls_nobody(text: str, number: int) -> 
     assert len(encoded) < 20_000
     assert not re.search(r"[<>\x00-\x08\x1b]", notice["text"])
     assert "\u2039!channel\u203a" in notice["text"]
+    assert PERSON not in str(notice)
 
 
 # --- how it is posted ---------------------------------------------------------------------------

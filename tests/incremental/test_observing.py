@@ -19,6 +19,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import Config, FeedSettings, WarehouseSettings
@@ -169,21 +173,39 @@ def test_a_run_continues_the_trace_and_the_job_that_started_it(
     collector: Collector, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scheduler names its own span and its own job in the environment, as the standards say."""
-    trace, span, job = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", str(UUID(int=7))
-    monkeypatch.setenv("TRACEPARENT", f"00-{trace}-{span}-01")
+    trace_id, span, job = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", str(UUID(int=7))
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace_id}-{span}-01")
     monkeypatch.setenv("OPENLINEAGE_PARENT_ID", f"airflow/nightly/ometria/{job}")
     monkeypatch.setenv("OPENLINEAGE_NAMESPACE", "shops")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "crm")
 
     observed(warehouse, account(server), tables=["lists"])
 
-    assert (collector.span("sync").trace, collector.span("sync").parent) == (trace, span)
+    assert (collector.span("sync").trace, collector.span("sync").parent) == (trace_id, span)
     assert collector.resource["service.name"] == "crm"
     first = collector.of_job("sync")[0]
     assert first["job"]["namespace"] == "shops"
     parent = first["run"]["facets"]["parent"]
     assert parent["run"]["runId"] == job
     assert (parent["job"]["namespace"], parent["job"]["name"]) == ("airflow", "nightly/ometria")
+
+
+def test_an_agent_that_has_set_up_opentelemetry_is_used(
+    collector: Collector, server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``opentelemetry-instrument`` does, with an exporter of its own: no address is needed."""
+    of_agent = OTLPSpanExporter(endpoint=f"{collector.url}/v1/traces")
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(of_agent))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+
+    observed(warehouse, account(server), lineage=False, tables=["lists"])
+
+    assert {span.name for span in collector.spans} == {
+        "sync", "read lists", "GET /lists", "load lists",
+    }  # fmt: skip
+    provider.shutdown()
 
 
 # --- lineage -----------------------------------------------------------------------------------

@@ -26,7 +26,10 @@ from ometria_replica.init.environment_text import (
     variables_in,
 )
 from ometria_replica.init.files import Files
+from ometria_replica.init.prompts import Unattended
+from ometria_replica.init.questions import WAREHOUSE, Answer
 from ometria_replica.init.sample import MASK, masked_cell
+from ometria_replica.init.session import Session
 from ometria_replica.init.settings_text import OFFERED, added_account, new_file
 from ometria_replica.run_checks import problems_of
 from ometria_replica.tables import TABLES
@@ -103,16 +106,22 @@ def test_a_shell_reads_an_environment_file_as_written(tmp_path: Path) -> None:
     assert ran.stdout.splitlines() == [*secrets.values()]
 
 
-def test_of_runs_at_once_one_writes_both_files(tmp_path: Path) -> None:
-    """The others are refused, and leave nothing behind."""
+@pytest.mark.parametrize("before", [None, "before"])
+def test_of_runs_at_once_one_writes_both_files(tmp_path: Path, before: str | None) -> None:
+    """The others are refused, and leave nothing behind: new files, and files that are changed."""
     files = Files(tmp_path / "ometria.toml", tmp_path / "ometria.env")
+    if before is not None:
+        files.create(before, before)
     outcomes: list[int | ConfigError] = []
     start = threading.Barrier(8)
 
     def write(number: int) -> None:
         start.wait()
         try:
-            files.create(f"{number}", f"{number}")
+            if before is None:
+                files.create(f"{number}", f"{number}")
+            else:
+                files.change(before, f"{number}", f"{number}")
             outcomes.append(number)
         except ConfigError as error:
             outcomes.append(error)
@@ -123,6 +132,7 @@ def test_of_runs_at_once_one_writes_both_files(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
 
+    assert len(outcomes) == len(threads)
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, int)]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "ometria.toml": f"{winner}",
@@ -171,6 +181,17 @@ def test_accounts_and_their_secrets_are_added_together_or_not(
     files.change("mine", "ours", "A=a\nB=b\n")
     assert files.settings.read_text() == "ours"
     assert files.environment.read_text() == "A=a\nB=b\n"
+
+
+def test_a_password_that_was_given_is_not_shown() -> None:
+    """A person sees the answers that a variable gave, without the password in one."""
+    shown: list[str] = []
+    url = "postgresql://me:secret@db/shop"
+    answers = {WAREHOUSE: Answer(url, "OMETRIA_WAREHOUSE_URL")}
+    session = Session(answers, Unattended(shown.append, is_attended=True), {}, PATH)
+
+    assert session.ask(WAREHOUSE) == url
+    assert shown == ["\nWarehouse: postgresql://me:***@db/shop (OMETRIA_WAREHOUSE_URL)"]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,15 @@ from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the anno
     QuietOption,
     VerboseOption,
 )
+from ometria_replica.cli.pages import has_extra, write_report
 from ometria_replica.cli.syncing import print_report
+from ometria_replica.errors import ReplicaError
+
+if TYPE_CHECKING:
+    from ometria_replica.config import Config
+
+REPORT = "ometria-report.html"
+"""The page that the demo writes beside its warehouse."""
 
 
 def demo(
@@ -42,7 +51,22 @@ def demo(
             lists=lists,
             events=events,
             progress=progress,
+            finish=_write_page,
         )
     print_report(report, as_json=as_json)
     if not as_json:
         say_report(samples)
+
+
+def _write_page(settings: Config) -> str:
+    """Write the page beside the warehouse, if it can be drawn, and say where it is."""
+    from ometria_replica.duckdb_files import duckdb_path
+
+    if not has_extra():
+        return "For a report with charts: pip install 'ometria-replica[report]'."
+    file = Path(duckdb_path(settings.warehouse.url) or ".").with_name(REPORT)
+    try:
+        write_report(settings, file)
+    except ReplicaError as error:  # The sync is done, and a page is not worth its exit code.
+        return f"No report was written: {error}"
+    return f"A report with charts is in {file}: open it in a browser."

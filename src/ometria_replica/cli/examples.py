@@ -11,6 +11,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "plan": ("plan", "plan sync --full", "plan backfill lists --since 30d --offline"),
     "check": ("check", "check --json"),
     "status": ("status", "status email_events --max-age 26h"),
+    "report": ("report --html report.html", "report --html report.html --days 90"),
     "query": (
         'query "SELECT count(*) FROM ometria.profiles"',
         'query --csv "FROM ometria.lists" > lists.csv',

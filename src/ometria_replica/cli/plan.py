@@ -15,6 +15,8 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     day,
@@ -71,6 +73,8 @@ def plan(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show what a sync or a backfill would take, without writing anything."""
     from ometria_replica.planning.run import plan_run

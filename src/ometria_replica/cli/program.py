@@ -39,6 +39,7 @@ from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, V
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
 from ometria_replica.cli.plan import plan
 from ometria_replica.cli.query import query
+from ometria_replica.cli.report import report
 from ometria_replica.cli.state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli.status import status
 from ometria_replica.cli.sync import backfill, sync
@@ -84,6 +85,7 @@ COMMANDS = (
     check,
     status,
     query,
+    report,
     verify,
     runs,
     tables,

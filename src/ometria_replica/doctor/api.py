@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config import is_loopback
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
 
-RIGHT, CLOCK = "api.right", "api.clock"
+RIGHT: Final = "api.right"
+CLOCK: Final = "api.clock"
 
 CLOCK_WARNS = timedelta(seconds=5)
 """More than a clock that is set by the network is off."""

@@ -13,6 +13,34 @@ if TYPE_CHECKING:
 
 Level = Literal["pass", "warn", "fail"]
 
+Code = Literal[
+    "program.versions",
+    "program.extra",
+    "program.observers",
+    "settings.valid",
+    "settings.problem",
+    "settings.not_read",
+    "settings.unused",
+    "settings.unusual",
+    "settings.permissions",
+    "api.right",
+    "api.clock",
+    "feed.address",
+    "feed.files",
+    "feed.dialect",
+    "warehouse.file_name",
+    "warehouse.open",
+    "warehouse.privileges",
+    "warehouse.state",
+    "warehouse.rows",
+    "warehouse.unreadable",
+    "machine.memory",
+    "machine.disk",
+    "check.unfinished",
+    "check.failed",
+]
+"""The tests, in the order of the page. Scripts rely on them: none is renamed."""
+
 STRICT_EXIT_CODE = 4
 """Of warnings with ``--strict``: the code of work that is done and needs a look."""
 
@@ -22,12 +50,12 @@ class Finding:
     """
     The result of one test.
 
-    *code* names the test for programs, and stays the same: ``api.right``. *text* says what is so,
+    *code* names the test for programs. *text* says what is so,
     and *mend* what to do about it; None if it passed. *source_id* is the account that it is of,
     None if it is of none. *error* is what a sync would raise; None unless it failed.
     """
 
-    code: str
+    code: Code
     level: Level
     text: str
     mend: str | None = None
@@ -35,22 +63,22 @@ class Finding:
     error: ReplicaError | None = None
 
 
-def passed(code: str, text: str) -> Finding:
+def passed(code: Code, text: str) -> Finding:
     """Say that all is well."""
     return Finding(code, "pass", text)
 
 
-def warned(code: str, text: str, mend: str) -> Finding:
+def warned(code: Code, text: str, mend: str) -> Finding:
     """Say what a sync can do with, and should not have to."""
     return Finding(code, "warn", text, mend)
 
 
-def failed(code: str, text: str, error: ReplicaError, mend: str | None = None) -> Finding:
+def failed(code: Code, text: str, error: ReplicaError, mend: str | None = None) -> Finding:
     """Say what a sync would fail of; *error* tells what to do, unless *mend* does."""
     return Finding(code, "fail", text, mend or str(error), error=error)
 
 
-def tested(code: str, text: str, test: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def tested(code: Code, text: str, test: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """Give what *test* finds; an error that ends it becomes a finding with *code* and *text*."""
     try:
         yield from test()

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ometria_replica.available_memory import available_memory
 from ometria_replica.doctor.findings import Finding, failed, passed, warned
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ometria_replica.config import Limits
     from ometria_replica.records import FeedObject
 
-MEMORY, DISK = "machine.memory", "machine.disk"
+MEMORY: Final = "machine.memory"
+DISK: Final = "machine.disk"
 
 ENOUGH = 1_000_000_000
 """Bytes of memory in which a sync runs by default."""

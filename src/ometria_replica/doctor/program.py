@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ometria_replica.doctor.findings import Finding, passed, tested
 from ometria_replica.observing import OBSERVED_BY, observing
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from ometria_replica.config import Config
 
-VERSIONS, EXTRA, OBSERVERS = "program.versions", "program.extra", "program.observers"
+VERSIONS: Final = "program.versions"
+EXTRA: Final = "program.extra"
+OBSERVERS: Final = "program.observers"
 
 _PACKAGES = {
     "postgres": ("adbc-driver-postgresql",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import Config
@@ -34,7 +34,7 @@ SOURCES_WITHIN = 120.0
 AT_ONCE = 8
 """APIs and feeds. Those of more accounts wait."""
 
-UNFINISHED = "check.unfinished"
+UNFINISHED: Final = "check.unfinished"
 
 
 def check(

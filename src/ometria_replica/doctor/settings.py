@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config import explain, is_loopback
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config, FeedSettings
 
-VALID, PROBLEM, NOT_READ = "settings.valid", "settings.problem", "settings.not_read"
-UNUSED, UNUSUAL, OPEN = "settings.unused", "settings.unusual", "settings.permissions"
+VALID: Final = "settings.valid"
+PROBLEM: Final = "settings.problem"
+NOT_READ: Final = "settings.not_read"
+UNUSED: Final = "settings.unused"
+UNUSUAL: Final = "settings.unusual"
+OPEN: Final = "settings.permissions"
 
 OMETRIA_DOMAIN = "ometria.com"
 REQUESTS_PER_SECOND = 4.0  # Documented: for all integrations of an account together.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ometria_replica import history
 from ometria_replica.config import masked
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from ometria_replica.batch import Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import Config
     from ometria_replica.doctor.feed import FeedFacts
     from ometria_replica.warehouse.warehouse import Warehouse
 
-OPEN, PRIVILEGES = "warehouse.open", "warehouse.privileges"
-STATE, ROWS, FILES = "warehouse.state", "warehouse.rows", "warehouse.unreadable"
+OPEN: Final = "warehouse.open"
+PRIVILEGES: Final = "warehouse.privileges"
+STATE: Final = "warehouse.state"
+ROWS: Final = "warehouse.rows"
+FILES: Final = "warehouse.unreadable"
 
 
 def check_warehouse(
@@ -77,14 +81,13 @@ def _opened(
         yield passed(OPEN, f"The warehouse {_named(url)} {how}{f' ({remark})' if remark else ''}.")
         yield from _privileges(warehouse, _with_histories(config, catalog), now)
         yield from tested(STATE, "The state cannot be read.", lambda: _state(warehouse))
+        told: set[str] = set()
         for account in config.accounts:
             owner = owner_of(account, catalog)
             yield from of_account(
                 tested(
-                    ROWS, "The rows that are there are not as the settings want them.",
-                    lambda owner=owner: (  # type: ignore[misc] # mypy cannot infer its default.
-                        _lost(each) for each in warehouse.prepare(owner, now)
-                    ),
+                    ROWS, "The settings do not fit the rows that are there.",
+                    lambda owner=owner: _lost(warehouse, owner, now, told),  # type: ignore[misc] # mypy cannot infer its default.
                 ),
                 account.source_id,
             )  # fmt: skip
@@ -142,13 +145,16 @@ def _state(warehouse: Warehouse) -> Iterator[Finding]:
         yield passed(STATE, f"The state has version {version}, that of this program.")
 
 
-def _lost(warning: str) -> Finding:
-    return warned(
-        ROWS,
-        warning,
-        "Run `ometria-replica sync`; or before, if you have a backup of the tables and the state of"
-        " one time, restore it.",
-    )
+def _lost(warehouse: Warehouse, owner: Owner, now: datetime, told: set[str]) -> Iterator[Finding]:
+    """Warn of what is gone, unless it was *told* of another account: a table is of all of them."""
+    for warning in warehouse.prepare(owner, now):
+        if warning not in told:
+            told.add(warning)
+            yield warned(
+                ROWS, warning,
+                "Run `ometria-replica sync`; or before, if you have a backup of the tables and the"
+                " state of one time, restore it.",
+            )  # fmt: skip
 
 
 def _files(warehouse: Warehouse, facts: FeedFacts, loads: list[Load]) -> Iterator[Finding]:

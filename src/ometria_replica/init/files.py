@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.permissions import PRIVATE_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _SHARED_FILE = 0o666  # Less the umask: it holds no secret.
@@ -74,10 +76,14 @@ class Files:
         The environment file comes first: if the program is killed then, a variable that nothing
         refers to does no harm. Raises ConfigError if the settings file has changed meanwhile.
         """
-        if read(self.settings) != before:
-            raise ConfigError(
-                f"{self.settings} has changed meanwhile, and was left as it is. Run again."
-            )
+        with _locked(self.settings):
+            if read(self.settings) != before:
+                raise ConfigError(
+                    f"{self.settings} has changed meanwhile, and was left as it is. Run again."
+                )
+            self._change(settings, environment)
+
+    def _change(self, settings: str, environment: str | None) -> None:
         mode = stat.S_IMODE(self.settings.stat().st_mode)
         if environment is None:
             _replace(self.settings, settings, mode)
@@ -104,6 +110,18 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path}: the file must be UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """
+    Keep other runs from replacing a file.
+
+    One that waited has the lock of the file that was replaced, and finds another text.
+    """
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_there(path: Path) -> bool:

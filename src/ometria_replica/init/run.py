@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Secret
-from ometria_replica.config.load import parsed
+from ometria_replica.config.load import config_of, parsed
 from ometria_replica.errors import ConfigError
 from ometria_replica.init import environment_text, settings_text
 from ometria_replica.init.choices_for_ever import choose_for_ever
@@ -67,6 +67,7 @@ def set_up(session: Session, files: Files, today: date, *, adds: bool = False) -
     else:
         files.refuse_existing()
         draft = Draft()
+        session.config(draft.with_feed(url="."))  # What else is wrong, no answer could mend.
     _refuse_names(session)
     draft = draft.with_account(account_id=session.ask(ACCOUNT_ID, "default"))
     if (api_url := session.answer(API_URL)) is not None:
@@ -159,7 +160,9 @@ def _continued(session: Session, files: Files) -> tuple[Session, Draft]:
             " shows."
         )
     variables = environment_text.variables_in(read(files.environment), files.environment)
-    return session.with_variables(variables), Draft(before=document)
+    session = session.with_variables(variables)
+    config_of(document, session.environ, files.settings)  # What is wrong there is mended first.
+    return session, Draft(before=document)
 
 
 def _write(files: Files, before: str, draft: Draft, today: date) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.check_texts import finding_as_text
+from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.init.prompts import Choice
 from ometria_replica.init.questions import is_reference
@@ -60,7 +61,7 @@ class Session:
         if found is None:
             return self.prompts.ask(question, default)
         if self.prompts.is_attended and not is_reference(question, found.raw):
-            self.prompts.tell(f"\n{question.text}: {found.raw} ({found.origin})")
+            self.prompts.tell(f"\n{question.text}: {masked(found.raw)} ({found.origin})")
         return found.raw
 
     def warn(self, text: str) -> None:

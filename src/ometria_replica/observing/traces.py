@@ -37,7 +37,7 @@ from ometria_replica.observing.texts import shown
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
@@ -82,19 +82,21 @@ def opened() -> Traces | None:
     )
     provider = trace.get_tracer_provider()
     if not isinstance(provider, trace.ProxyTracerProvider):
-        return Traces(provider.get_tracer("ometria_replica", __version__), parent)
+        flush: Callable[[], object] = getattr(provider, "force_flush", lambda: None)
+        return Traces(provider.get_tracer("ometria_replica", __version__), parent, flush)
     _check_environment()
     exporter = _Exporter(OTLPSpanExporter())
     ours = TracerProvider(resource=_resource(), shutdown_on_exit=False)
     ours.add_span_processor(BatchSpanProcessor(exporter))
-    return Traces(ours.get_tracer("ometria_replica", __version__), parent, ours, exporter)
+    tracer = ours.get_tracer("ometria_replica", __version__)
+    return Traces(tracer, parent, ours.shutdown, exporter)
 
 
 class Traces:
     """
     Makes spans of events with *tracer*; the run's is a child of *parent*.
 
-    *provider* is closed with it, and *exporter* knows what failed; None where they are not ours.
+    *finish* sends what is left, and *exporter* knows what failed; None where it is not ours.
     """
 
     what = "Spans"
@@ -104,12 +106,12 @@ class Traces:
         self,
         tracer: Tracer,
         parent: Context,
-        provider: TracerProvider | None = None,
+        finish: Callable[[], object],
         exporter: _Exporter | None = None,
     ) -> None:
         self._tracer = tracer
         self._parent = parent
-        self._provider = provider
+        self._finish = finish
         self._exporter = exporter
         self._system = ""
         self._run: Span | None = None
@@ -139,8 +141,7 @@ class Traces:
 
     def close(self) -> None:
         """Send what is left."""
-        if self._provider is not None:
-            self._provider.shutdown()
+        self._finish()
 
     @property
     def failed(self) -> bool:
