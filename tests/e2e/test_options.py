@@ -158,6 +158,7 @@ def test_a_name_with_a_slip_is_answered_with_the_nearest(
             ("query", "SELECT 1", "--format", "x"),
             "There is no 'x'; there are table, csv, json, jsonl.",
         ),
+        (("sync", "--log-format", "jason"), "There is no 'jason'; did you mean json?"),
         (("tables", "--format", "sql", "--json"), "--format and --json exclude each other."),
         (("stauts",), "No such command 'stauts'. Did you mean 'status'"),
         (("sync", "--sicne", "7d"), "--since"),

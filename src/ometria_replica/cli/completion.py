@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ometria_replica.cli.completing import script_for, words
-from ometria_replica.cli.options import one_of
+from ometria_replica.cli.options import LogFormatOption, QuietOption, VerboseOption, one_of
 
 
 class Shell(StrEnum):
@@ -29,6 +29,9 @@ def completion(
             help=f"{', '.join(Shell)}.",
         ),
     ],
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Print a script that completes commands, tables and accounts in a shell."""
     typer.echo(script_for(shell.value))

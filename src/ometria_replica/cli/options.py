@@ -202,6 +202,8 @@ LogFormatOption = Annotated[
     LogFormats | None,
     typer.Option(
         "--log-format",
+        parser=one_of(LogFormats),
+        autocompletion=completing.words(LogFormats),
         metavar="FORMAT",
         callback=choose_format,
         show_default=False,
