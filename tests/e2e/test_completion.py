@@ -104,6 +104,19 @@ def test_accounts_are_those_of_the_settings_that_are_chosen(tmp_path: Path) -> N
     assert accounts("--config", str(tmp_path)) == []
 
 
+def test_a_question_without_words_is_answered_with_all_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As somebody may ask by hand."""
+    monkeypatch.setenv(VARIABLE, "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "")  # So that what is set below is unset after the test.
+    monkeypatch.setenv("COMP_CWORD", "")
+    del os.environ["COMP_WORDS"], os.environ["COMP_CWORD"]
+    answer_shells()
+
+    assert {"init", "sync", "rejects"} < set(invoke(env={}).stdout.split())
+
+
 def test_each_table_can_be_completed(folder: Path) -> None:
     """Also those that are off by default."""
     assert {table.name for table in TABLES} < set(completed("tables", "", folder=folder))

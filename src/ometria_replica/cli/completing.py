@@ -32,6 +32,8 @@ def answer_shells() -> None:
         from typer.completion import completion_init  # type: ignore[attr-defined]  # Since 2020.
 
         completion_init()
+        for name, none in (("COMP_WORDS", ""), ("COMP_CWORD", "0")):  # Typer fails without.
+            os.environ.setdefault(name, none)
         _join_options()
 
 
