@@ -74,10 +74,10 @@ imports: $(ready)  ## Check that imports flow one way
 	@$(bin)/lint-imports --no-logo
 
 docs: $(ready)  ## Write the generated pages
-	@$(bin)/python scripts/reference.py
+	@$(bin)/python -m scripts.reference
 
 docs-check: $(tools)  ## Check that those pages are current
-	@$(bin)/python scripts/reference.py --check
+	@$(bin)/python -m scripts.reference --check
 	@$(bin)/python bench/report.py --check
 	@$(bin)/python bench/warehouses.py --check
 	@$(bin)/python bench/tables.py --check

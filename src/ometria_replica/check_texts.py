@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from ometria_replica.doctor.findings import exit_code
+from ometria_replica.json_documents import document
 from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ometria_replica.doctor.findings import Finding, Level
-
-SCHEMA_VERSION = 1
-"""Of the JSON. A field that is added does not change it; one that is removed or renamed does."""
 
 _LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
 _WIDTH = 100
@@ -67,10 +64,9 @@ def summary_as_text(findings: Sequence[Finding]) -> str:
 
 
 def findings_as_json(findings: Sequence[Finding], *, strict: bool = False) -> str:
-    """Write the findings as a JSON object, with what they come to."""
+    """Write the findings as a JSON document, with what they come to."""
     counts = Counter(finding.level for finding in findings)
     data = {
-        "schema_version": SCHEMA_VERSION,
         "level": next((level for level in reversed(_LEVELS) if counts[level]), "pass"),
         "exit_code": exit_code(findings, strict=strict),
         "counts": {level: counts[level] for level in _LEVELS},
@@ -85,4 +81,4 @@ def findings_as_json(findings: Sequence[Finding], *, strict: bool = False) -> st
             for finding in findings
         ],
     }
-    return json.dumps(data, indent=2)
+    return document("check", data)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+from ometria_replica.json_documents import as_json, document, schema_of
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class RunReport:
         return sum(table.requests for table in self.tables)
 
     def to_json(self) -> str:
-        """Write the report as one JSON object, times as ISO 8601 in UTC."""
-        return json.dumps(self.to_dict(), indent=2, default=str)
+        """Write the report as a JSON document."""
+        return as_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to plain data."""
-        data = asdict(self)
+        """Convert the report to plain data, with the name of its schema."""
+        data = {"schema": schema_of("sync"), **asdict(self)}
         for name in ("started_at", "finished_at"):
             data[name] = data[name].isoformat()
         return data
@@ -337,5 +337,5 @@ def _reasons(report: RunReport) -> Iterator[str]:
 
 
 def history_as_json(reports: Iterable[dict[str, Any]]) -> str:
-    """Write the run history as a JSON array of reports."""
-    return json.dumps(list(reports), indent=2)
+    """Write the run history. Reports of earlier releases get the fields that are new."""
+    return document("runs", {"runs": [report_from_dict(report).to_dict() for report in reports]})

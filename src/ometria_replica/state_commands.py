@@ -99,28 +99,29 @@ def _status(warehouse: Warehouse, source_id: str, table: Table) -> TableStatus:
 
 def rewind(
     config: Config,
-    table_name: str,
-    to: date | None,
+    tables: Sequence[str],
+    since: date | None,
     *,
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
 ) -> None:
     """
-    Make the next run read a table again from *to* on; None means from the beginning.
+    Make the next run read *tables* again from *since* on; None means from the beginning.
 
-    Raises ConfigError for a table that is not in *catalog* and for a day in the future, and Busy
+    Raises ConfigError for a name that is not in *catalog* and for a day in the future, and Busy
     while a run is active.
     """
     catalog = catalog.of(config.accounts)
-    table = catalog.table(table_name)
-    refuse_future(to, clock())
-    day = reachable(to)
+    chosen = catalog.only(tables) if tables else ()
+    refuse_future(since, clock())
+    day = reachable(since)
     moment = datetime.combine(day, time(), UTC) if day else None
     refuse_if_unknown(config)
     with opened(config, catalog) as warehouse:
         for account in config.accounts:
             with leased(warehouse, owner_of(account, catalog)):
-                warehouse.state.rewind(account.source_id, table.name, moment)
+                for table in chosen:
+                    warehouse.state.rewind(account.source_id, table.name, moment)
 
 
 def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.json_documents import document
 from ometria_replica.report import error_cause
 from ometria_replica.text import ago, aligned, counted, size, span
 
@@ -212,7 +212,7 @@ def _one_line(text: str) -> str:
 
 
 def status_as_json(status: Status) -> str:
-    """Write the status as a JSON object, times as ISO 8601 in UTC, ages in seconds."""
+    """Write the status as a JSON document, ages in seconds."""
     run = status.last_run
     data = {
         "all_right": status.is_all_right,
@@ -233,7 +233,7 @@ def status_as_json(status: Status) -> str:
         ],
         "elsewhere": status.elsewhere,
     }
-    return json.dumps(data, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
+    return document("status", data)
 
 
 def _run_as_data(run: RunReport) -> dict[str, Any]:

@@ -42,9 +42,11 @@ ELSEWHERE = {
 
 
 def commands(text: str) -> list[list[str]]:
-    """Split a shell block into its commands' words."""
+    """Split a shell block into its commands' words, without where their output goes."""
     lines = text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [
+        words for line in lines if (words := shlex.split(line.partition(" > ")[0], comments=True))
+    ]
 
 
 def parse(words: list[str]) -> None:

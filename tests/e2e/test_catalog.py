@@ -41,28 +41,28 @@ MORE = CATALOG + CAMPAIGNS + SENDS
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_form_describes_the_tables_of_any_catalog(form: str) -> None:
     """A table that is added is described beside the others, and alone by either name."""
-    assert "campaign_title" in describe("campaigns", form, catalog=MORE)
-    assert describe("marketing.campaigns", form, catalog=MORE) == describe(
+    assert "campaign_title" in describe(["campaigns"], form, catalog=MORE)
+    assert describe(["marketing.campaigns"], form, catalog=MORE) == describe(
         "campaigns", form, catalog=MORE
     )
-    everything = describe(None, form, catalog=MORE)
+    everything = describe((), form, catalog=MORE)
     assert "campaigns" in everything
     assert "sends" in everything
     assert "email_events" in everything
-    assert "Campaigns" not in describe(None, form)
+    assert "Campaigns" not in describe((), form)
     with pytest.raises(ConfigError, match="There is no table 'campaigns'"):
-        describe("campaigns", form)
+        describe(["campaigns"], form)
 
 
 def test_a_schema_is_created_for_each_that_tables_name() -> None:
     """The statements create each schema once, before the tables."""
-    statements = describe(None, "sql", catalog=MORE).splitlines()
+    statements = describe((), "sql", catalog=MORE).splitlines()
 
     assert statements[:2] == [
         'CREATE SCHEMA IF NOT EXISTS "ometria";',
         'CREATE SCHEMA IF NOT EXISTS "marketing";',
     ]
-    assert [table["schema"] for table in json.loads(describe(None, "json", catalog=MORE))] == [
+    assert [table["schema"] for table in json.loads(describe((), "json", catalog=MORE))] == [
         *["ometria"] * 5,
         "marketing",
         "ometria",

@@ -145,7 +145,7 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     """Text, markdown and the diagram show all columns of all tables."""
     markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
     mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
-    as_json = run("tables", "--json", cwd=tmp_path, check=True).json
+    as_json = run("tables", "--json", cwd=tmp_path, check=True).json["tables"]
     one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
 
     assert mermaid.startswith("erDiagram\n")
@@ -168,11 +168,11 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     """Exit 2, in the same words as for a sync."""
-    ended = run("tables", "profile", cwd=tmp_path)
+    ended = run("tables", "sales", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
+        "There is no table 'sales'. The tables are profiles, member_lists, lists, email_events,"
         " unsubscribes, collections, contacts, orders, products, custom_events, push_errors,"
         " data_deletion_requests, profile_identities, profile_tags, profile_lists, order_lines.\n"
     )
@@ -187,7 +187,7 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
     refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
     ids.append(refused.json["run_id"])
 
-    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json
+    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json["runs"]
     text = run("runs", "--limit", "1", env=env, cwd=tmp_path, check=True).out
 
     assert [each["run_id"] for each in history] == ids[::-1]
@@ -222,7 +222,7 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
         "key": "accounts[0].api_key",
         "value": "set",
         "origin": "file:key.txt",
-    } in as_json.json
+    } in as_json.json["settings"]
     lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
     assert "canary" not in ended.everything
     assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]

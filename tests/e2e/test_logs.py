@@ -213,14 +213,14 @@ class Lost:
         raise LookupError({PERSON!r})
 def lose():
     raise LookupError({PERSON!r})
-def broken(table, *_, **__):
+def broken(tables, *_, **__):
     Lost()
     thread = threading.Thread(target=lose)
     thread.start()
     thread.join()
     warnings.warn("odd \\x1b[2J")
     logging.getLogger("a.library").warning("%d", {PERSON!r})
-    if table == "signal":
+    if "signal" in tables:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
     raise LookupError({PERSON!r})

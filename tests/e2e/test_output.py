@@ -176,7 +176,7 @@ def test_steps_are_logged_wherever_the_option_stands(env: dict[str, str], tmp_pa
 
 @pytest.mark.parametrize(
     "command",
-    [("sync", "--since"), ("backfill", "--since"), ("state", "rewind", "profiles", "--to")],
+    [("sync", "--since"), ("backfill", "--since"), ("state", "rewind", "profiles", "--since")],
 )
 def test_a_day_in_the_future_is_refused(
     command: tuple[str, ...], env: dict[str, str], tmp_path: Path
@@ -216,7 +216,7 @@ def test_the_first_and_the_last_day_of_all_can_be_named(env: dict[str, str]) -> 
     invoke("sync", env=env)
     for arguments in (
         ("backfill", "--since", "0001-01-01", "--until", "9999-12-31"),
-        ("state", "rewind", "profiles", "--to", "0001-01-01"),
+        ("state", "rewind", "profiles", "--since", "0001-01-01"),
         ("sync",),
     ):
         result = invoke(*arguments, env=env)
@@ -237,7 +237,7 @@ def test_a_day_has_one_form(day: str, env: dict[str, str]) -> None:
     result = invoke("sync", "--since", day, env=env)
 
     assert result.exit_code == 2
-    assert f"{day!r} is not a day, such as 2026-01-31." in result.stderr
+    assert f"{day!r} is not a day, such as 2026-01-31, yesterday or 7d." in result.stderr
 
 
 def test_a_strict_run_fails_as_long_as_there_are_rejects(

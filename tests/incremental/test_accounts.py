@@ -168,10 +168,12 @@ def test_each_command_shows_only_the_chosen_accounts(
     assert {table["source_id"] for table in printed("state", "show", *us, env=env)["tables"]} == {
         "us"
     }
-    assert [reject["source_id"] for reject in printed("rejects", "list", *us, env=env)] == ["us"]
-    (run,) = printed("runs", "--limit", "2", *us, env=env)
+    assert [
+        reject["source_id"] for reject in printed("rejects", "list", *us, env=env)["rejects"]
+    ] == ["us"]
+    (run,) = printed("runs", "--limit", "2", *us, env=env)["runs"]
     assert {table["source_id"] for table in run["tables"]} == {"us"}
-    assert len(printed("runs", env=env)) == 4
+    assert len(printed("runs", env=env)["runs"]) == 4
     found = printed("check", *us, env=env)["findings"]
     assert {finding["source_id"] for finding in found} == {"us", None}
 
@@ -185,7 +187,12 @@ def test_state_changes_only_for_the_chosen_account(
     done = printed("state", "rewind", "profiles", "--account", "us", env=env)
     text = invoke("state", "rewind", "lists", env=env).stdout
 
-    assert done == {"table": "profiles", "source_ids": ["us"], "since": None}
+    assert done == {
+        "schema": "ometria-replica/state-rewind/1",
+        "tables": ["profiles"],
+        "source_ids": ["us"],
+        "since": None,
+    }
     marks = {(row["source_id"], row["table_name"]) for row in state(warehouse, "watermarks")}
     assert ("uk", "profiles") in marks
     assert ("us", "profiles") not in marks

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.check_texts import SCHEMA_VERSION, finding_as_text, findings_as_json
+from ometria_replica.check_texts import finding_as_text, findings_as_json
 from ometria_replica.config import Limits, WarehouseSettings, load_config
 from ometria_replica.doctor import api
 from ometria_replica.doctor import findings as giving
@@ -460,7 +460,7 @@ def test_text_json_and_exit_code_say_the_same(server: Server, warehouse: Path) -
     data = json.loads(invoke("check", "--json", "--strict", env=env).stdout)
 
     assert (plain.exit_code, strict.exit_code, data["exit_code"]) == (0, 4, 4)
-    assert (data["schema_version"], data["level"]) == (SCHEMA_VERSION, "warn")
+    assert data["level"] == "warn"
     assert data["counts"] == {"pass": len(data["findings"]) - 1, "warn": 1, "fail": 0}
     lines = plain.stdout.splitlines()
     summary = f"Good enough for a sync: 1 warning in {len(data['findings'])} tests; what to do is"

@@ -269,7 +269,7 @@ def test_a_dropped_table_of_records_is_made_again(warehouse: Path, server: Serve
 
 def test_the_tables_of_records_are_described() -> None:
     columns = {"__source_id", "__sync_key", "record", "__synced_at"}
-    text = describe("ometria_raw.profiles", "text")
+    text = describe(["ometria_raw.profiles"], "text")
     words = [line.split() for line in text.splitlines() if not line.startswith(" ")]
     assert {line[0] for line in words if line} >= columns
-    assert "jsonb" in describe("ometria_raw", "sql", warehouse="postgresql")
+    assert "jsonb" in describe(["ometria_raw"], "sql", warehouse="postgresql")

@@ -135,7 +135,7 @@ def test_a_sixth_table_is_checked_shown_and_rewound(
     ]
     assert (status.rows, status.read_until is not None) == (1, True)
 
-    rewind(settings, "privacy_requests", None, catalog=SIX)
+    rewind(settings, ["privacy_requests"], None, catalog=SIX)
     (status,) = [
         table
         for table in read_state(settings, catalog=SIX).tables

@@ -152,7 +152,7 @@ def test_a_user_can_have_it_tried_at_once(how: str, feed: Feed) -> None:
     if how == "replay":
         replay(settings)
     elif how == "rewind":
-        rewind(settings, "email_events", None)
+        rewind(settings, ["email_events"], None)
 
     feed.sync(NOON + MINUTE, full=how == "full")
 

@@ -43,10 +43,10 @@ def erase(
         list[str] | None,
         repeated("--customer-id", "ID", "The id of a customer"),
     ] = None,
-    from_file: Annotated[
+    file: Annotated[
         Path | None,
         typer.Option(
-            "--from-file",
+            "--file",
             metavar="FILE",
             help="A file of ids: email:ADDRESS, profile_id:ID or customer_id:ID in each line, or"
             " CSV with such columns.",
@@ -87,8 +87,8 @@ def erase(
     from ometria_replica.erasing import ids_in, ids_of
 
     ids = ids_of(email or (), profile_id or (), customer_id or ())
-    if from_file is not None:
-        ids |= ids_in(from_file)
+    if file is not None:
+        ids |= ids_in(file)
     chosen = [
         name
         for name, is_chosen in (
@@ -127,7 +127,7 @@ def _refuse_contradictions(chosen: list[str], ids: Ids, idle: list[str], again: 
             raise ConfigError("--list shows all erasures. Leave out the ids.")
     elif not ids and not again:
         raise ConfigError(
-            "Say whom: --email, --profile-id, --customer-id or --from-file. Nothing was changed."
+            "Say whom: --email, --profile-id, --customer-id or --file. Nothing was changed."
         )
 
 

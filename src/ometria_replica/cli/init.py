@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from datetime import date
@@ -19,6 +18,7 @@ from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the anno
     VerboseOption,
 )
 from ometria_replica.cli.output import say
+from ometria_replica.json_documents import document
 
 if TYPE_CHECKING:
     from ometria_replica.init.prompts import Prompts
@@ -138,7 +138,7 @@ def init(
         say("\nStopped. Nothing was written.", err=True)
         raise typer.Exit(128 + stop.number) from None
     if as_json:
-        say(json.dumps(as_data(done), indent=2, ensure_ascii=False))
+        say(document("init", as_data(done)))
     else:
         say(f"\n{next_steps(done, is_default=settings == DEFAULT_FILE)}")
 

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -31,6 +34,7 @@ def plan(
         typer.Argument(
             metavar="sync|backfill|TABLE",
             show_default=False,
+            autocompletion=completing.planned,
             help="What to plan, by default sync; then only these tables.",
         ),
     ] = None,
@@ -40,11 +44,23 @@ def plan(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"First day to read again: {DAYS}.",
+        ),
     ] = None,
     until: Annotated[
         date | None,
-        typer.Option("--until", parser=day, metavar=DATE, help="Last day of a backfill."),
+        typer.Option(
+            "--until",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"Last day of a backfill: {DAYS}.",
+        ),
     ] = None,
     offline: Annotated[
         bool,

@@ -17,6 +17,8 @@ import typer
 
 from ometria_replica import stopping
 from ometria_replica.cli.check import check
+from ometria_replica.cli.completing import answer_shells
+from ometria_replica.cli.completion import completion
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
@@ -92,6 +94,7 @@ COMMANDS = (
     erase,
     rehash,
     demo,
+    completion,
 )
 """In the order of the help."""
 
@@ -110,6 +113,7 @@ def main() -> None:
     stopping.listen()
     _write_no_core_dumps()
     try:
+        answer_shells()
         with stopping.interruptible(lambda: None):
             ended = app(standalone_mode=False, obj=asked)
     except ReplicaError as error:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
+from ometria_replica.cli import completing
+from ometria_replica.cli.options import (
     ConfigOption,
     LogFormatOption,
     QuietOption,
     VerboseOption,
     WarehouseOption,
+    one_of,
 )
 from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import ConfigError
@@ -53,7 +55,12 @@ def query(
     form: Annotated[
         ResultFormat | None,
         typer.Option(
-            "--format", metavar="FORMAT", show_default="table", help=f"{', '.join(ResultFormat)}."
+            "--format",
+            parser=one_of(ResultFormat),
+            autocompletion=completing.words(ResultFormat),
+            metavar="FORMAT",
+            show_default="table",
+            help=f"{', '.join(ResultFormat)}.",
         ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Short for --format csv.")] = False,

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.logs import say_report
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     Command,
     ConfigOption,
     JsonOption,
     LogFormatOption,
     QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -57,9 +61,7 @@ def runs(
 
 
 def fields(
-    tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="The tables; default: all.")
-    ] = None,
+    tables: TablesArgument = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -121,14 +123,18 @@ def state_show(
 
 @state_app.command("rewind", cls=Command)
 def state_rewind(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
-    to: Annotated[
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="TABLE", autocompletion=completing.tables, help="These tables."),
+    ],
+    since: Annotated[
         date | None,
         typer.Option(
-            "--to",
+            "--since",
             parser=day,
+            autocompletion=DAYS_COMPLETED,
             metavar=DATE,
-            help="Read again from this day on; default: everything.",
+            help=f"Read again from this day on: {DAYS}; default: everything.",
         ),
     ] = None,
     account: AccountOption = None,
@@ -139,15 +145,16 @@ def state_rewind(
     quiet: QuietOption = False,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Make the next sync read a table again. Rows are not touched."""
+    """Make the next sync read tables again. Rows are not touched."""
     from ometria_replica.rendering import rewound_as_json, rewound_as_text
     from ometria_replica.state_commands import rewind
 
     settings = settings_of_accounts(config, warehouse, account)
-    rewind(settings, table, to)
+    tables = list(dict.fromkeys(tables))
+    rewind(settings, tables, since)
     sources = [account.source_id for account in settings.accounts]
     write = rewound_as_json if as_json else rewound_as_text
-    say_report(write(table, sources, to), as_json=as_json)
+    say_report(write(tables, sources, since), as_json=as_json)
 
 
 @rejects_app.command("list", cls=Command)

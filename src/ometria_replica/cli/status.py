@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
+from datetime import timedelta  # noqa: TC003 -- Typer reads the annotation.
 from typing import Annotated
 
 import typer
@@ -14,30 +13,19 @@ from ometria_replica.cli.options import (
     JsonOption,
     LogFormatOption,
     QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
+    age,
     settings_of_accounts,
 )
 from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-def age(text: str) -> timedelta:
-    """Parse an age, such as ``90m``, ``26h`` or ``2d``."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is not an age, such as 90m, 26h or 2d.")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
 
 def status(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     max_age: Annotated[
         timedelta | None,
         typer.Option(

@@ -10,11 +10,14 @@ import typer
 
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
     LogFormatOption,
     QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -31,10 +34,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read each table from the beginning.")
     ] = False,
@@ -46,7 +46,13 @@ def sync(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option("--since", parser=day, metavar=DATE, help="Read again from this day on."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"Read again from this day on: {DAYS}.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -97,15 +103,24 @@ def sync(
 def backfill(
     since: Annotated[
         date,
-        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"First day to read again: {DAYS}.",
+        ),
     ],
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     until: Annotated[
         date | None,
-        typer.Option("--until", parser=day, metavar=DATE, help="Last day to read again."),
+        typer.Option(
+            "--until",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help="Last day to read again.",
+        ),
     ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,

@@ -14,6 +14,7 @@ from ometria_replica.cli.options import (
     JsonOption,
     LogFormatOption,
     QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     settings_of_accounts,
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Read everything.")] = False,
     sample: Annotated[
         float | None,

@@ -6,13 +6,13 @@ Messages never repeat a text value, because a key may have been pasted into the 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config.retention import Retention
+from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -426,9 +426,6 @@ def check_columns(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name as the end of a message; empty if none is near."""
-    if name in RENAMED:
-        return f": it is now {RENAMED[name]}"
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def renamed_or_near(name: str, known: Iterable[str]) -> str:
+    """Return what a setting is called now, or the nearest one, as the end of a message."""
+    return f": it is now {RENAMED[name]}" if name in RENAMED else did_you_mean(name, known)

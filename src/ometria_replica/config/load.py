@@ -9,7 +9,6 @@ The first provider with a value decides:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import os
 import tomllib
@@ -33,6 +32,7 @@ from ometria_replica.config.schema import (
     settings_of,
 )
 from ometria_replica.errors import ConfigError
+from ometria_replica.nearest import nearest
 from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
@@ -327,9 +327,9 @@ class _Loading:
         """
         suffix = name.removeprefix("OMETRIA_")
         suffixes = [known.removeprefix("OMETRIA_") for known in VARIABLES]
-        near = difflib.get_close_matches(suffix, suffixes, 1)
-        hint = f"; did you mean OMETRIA_{near[0]}?" if near else ""
-        if difflib.get_close_matches(suffix, suffixes, 1, cutoff=0.8):
+        near = nearest(suffix, suffixes)
+        hint = f"; did you mean OMETRIA_{near}?" if near else ""
+        if nearest(suffix, suffixes, cutoff=0.8):
             self.reader.problems.append(f"{name}: is not a setting{hint} Rename it, or unset it.")
         else:
             logger.warning("%s is not a setting and is ignored%s", name, hint)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ometria_replica.config.checks import Invalid, did_you_mean
+from ometria_replica.config.checks import Invalid, renamed_or_near
 from ometria_replica.config.schema import Setting, settings_of
 from ometria_replica.config.secrets import Secret, holds_token, masked
 
@@ -125,7 +125,7 @@ class Reader:
         known = tuple(known)
         for name in (each for each in names if each not in known):
             shown = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else ascii(name)
-            hint = did_you_mean(name, known) or f"; known are {', '.join(known)}"
+            hint = renamed_or_near(name, known) or f"; known are {', '.join(known)}"
             self.problem(dotted(section, shown), f"is not a setting{hint}")
 
     def problem(self, key: str, message: str) -> None:

@@ -24,6 +24,7 @@ from ometria_replica.dlt.reading import NEVER_NULL, read
 from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.schema import ROW_KEY, Inside
 
@@ -143,7 +144,8 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     }
     known = every.names
     problems = [
-        f"{SECTION}.tables: there is no table '{name}'; the tables are {', '.join(known)}."
+        f"{SECTION}.tables: there is no table '{name}'"
+        + (did_you_mean(name, known) or f"; the tables are {', '.join(known)}.")
         if name not in known
         else f"{SECTION}.tables: {name} is an array inside other records, of which dlt cannot"
         " remove what is gone. Replicate it with `ometria-replica sync`."

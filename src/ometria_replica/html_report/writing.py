@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ConfigError
 from ometria_replica.html_report.page import GENERATOR, as_html
+from ometria_replica.json_documents import document
 from ometria_replica.status_texts import verdict
 from ometria_replica.whole_files import write_whole
 
@@ -61,7 +61,7 @@ def write_figures(file: Path, figures: Figures) -> Written:
 
 def written_as_json(written: Written) -> str:
     """Write what was written as a JSON object."""
-    return json.dumps(asdict(written), indent=2)
+    return document("report", asdict(written))
 
 
 def write_page(file: Path, page: str) -> None:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ometria_replica.errors import ReplicaError
     from ometria_replica.report import Due
 
-VERSION = 1
-"""Of the JSON: it rises if a field changes its meaning or goes."""
-
 Code = Literal[
     "first run",
     "--full",
@@ -203,13 +200,12 @@ class Plan:
         return total([begun, *(table.rewritten for table in self.tables)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the plan to plain data, times as ISO 8601 in UTC."""
+        """Convert the plan to plain data."""
         names = ("requests", "seconds", "files", "bytes", "rewritten")
         return {
-            "plan_version": VERSION,
             "version": self.version,
             "command": self.command,
-            "planned_at": self.planned_at.isoformat(),
+            "planned_at": self.planned_at,
             "warehouse": self.warehouse,
             "offline": self.is_offline,
             "requests_sent": self.asked,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from ometria_replica.json_documents import document
 from ometria_replica.report import error_cause
 from ometria_replica.text import aligned, counted
 
@@ -22,8 +22,8 @@ _MARKS = {
 
 
 def plan_as_json(plan: Plan) -> str:
-    """Write the plan as a JSON object."""
-    return json.dumps(plan.to_dict(), indent=2, default=str)
+    """Write the plan as a JSON document."""
+    return document("plan", plan.to_dict())
 
 
 def plan_as_text(plan: Plan) -> str:
