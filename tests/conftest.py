@@ -35,7 +35,6 @@ REPEATS = (
         ("delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
     ),
     Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
-    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats("warehouses/test_erasures.py", ("postgres",), ("replaced_address", "can_stay")),
     Repeats(
