@@ -37,7 +37,7 @@ STEPS = (
     ("span", "seed", "least"),
     [
         pytest.param(MONTH, 1, (12, 1, 10), id="month"),
-        pytest.param(YEAR, 2026, (50, 2, 40), id="year", marks=pytest.mark.slow),
+        pytest.param(YEAR, 2026, (50, 1, 40), id="year", marks=pytest.mark.slow),
     ],
 )
 def test_a_year_in_the_life_of_a_replica(
