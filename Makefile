@@ -29,7 +29,7 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
 # What runs here. The cloud's own drivers are tried where there is an account: see docs/reference/warehouses.md.
-engines := --extra simulator --extra postgres --extra delta --extra iceberg --extra dlt \
+engines := --extra simulator --extra report --extra postgres --extra delta --extra iceberg --extra dlt --extra traces --extra lineage \
 	--group dev --group warehouses
 
 pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \
@@ -74,10 +74,10 @@ imports: $(ready)  ## Check that imports flow one way
 	@$(bin)/lint-imports --no-logo
 
 docs: $(ready)  ## Write the generated pages
-	@$(bin)/python scripts/reference.py
+	@$(bin)/python -m scripts.reference
 
 docs-check: $(tools)  ## Check that those pages are current
-	@$(bin)/python scripts/reference.py --check
+	@$(bin)/python -m scripts.reference --check
 	@$(bin)/python bench/report.py --check
 	@$(bin)/python bench/warehouses.py --check
 	@$(bin)/python bench/tables.py --check
@@ -117,7 +117,7 @@ diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
 	@$(bin)/python scripts/diagram.py
 
 lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade takes newer versions)
-	@$(compile) --extra simulator --group dev --output-file requirements/dev.txt
+	@$(compile) --extra simulator --extra report --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
 	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --group engines --output-file requirements/spark.txt
@@ -130,7 +130,7 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 
 clean:  ## Remove .venv, caches and the demo's file
 	rm -rf $(VENV) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
-	rm -f warehouse.duckdb warehouse.duckdb.wal
+	rm -f warehouse.duckdb warehouse.duckdb.wal ometria-report.html
 
 $(ready): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { \

@@ -60,7 +60,7 @@ def main() -> int:
     if not mmdc or not chromium:
         print("Needs mmdc (npm: @mermaid-js/mermaid-cli) and chromium.", file=sys.stderr)
         return 1
-    text = describe(None, "mermaid")
+    text = describe((), "mermaid")
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(f"{mark(text)}\n{draw(text, mmdc, chromium)}\n")
     print(f"wrote {PICTURE}")

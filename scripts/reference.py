@@ -1,8 +1,8 @@
 """
 Write the reference pages that are made from the program, or check that they are current.
 
-    python scripts/reference.py           writes them
-    python scripts/reference.py --check   exits 1 and names those that are not current
+    python -m scripts.reference           writes them
+    python -m scripts.reference --check   exits 1 and names those that are not current
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from scripts import schema_tables
 from typer.testing import CliRunner
 
 from ometria_replica.catalog import CATALOG
@@ -42,15 +43,18 @@ def pages() -> dict[Path, str]:
     return {
         folder / "commands.md": _template("commands").format(helps="\n\n".join(_helps())),
         folder / "tables.md": _template("tables").format(
-            tables=describe(None, "markdown"),
+            tables=describe((), "markdown"),
             further=as_markdown(replace(CATALOG, tables=CATALOG.further, further=())),
             certainties=_certainties(),
             joins=_joins(JOINS),
             further_joins=_joins(join for join in CATALOG.joins if join not in JOINS),
-            mermaid=describe(None, "mermaid"),
-            every=describe(None, "mermaid", every=True),
+            mermaid=describe((), "mermaid"),
+            every=describe((), "mermaid", every=True),
         ),
         folder / "settings.md": settings_page(),
+        folder / "json.md": _template("json").format(
+            documents=schema_tables.documents(), sections=schema_tables.sections()
+        ),
     }
 
 

@@ -16,7 +16,7 @@ collect_ignore = [] if find_spec("pyspark") else ["spark"]
 """`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
 
 settings.register_profile("quick", max_examples=8)
-settings.register_profile("full", max_examples=200)
+settings.register_profile("full", max_examples=100)
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,27 @@ class Repeats:
 REPEATS = (
     Repeats(
         "warehouses/test_conformance.py",
-        ("delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
+        ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
     ),
-    Repeats("warehouses/test_conformance.py", ("postgres",), ("deleted_by_selection",)),
-    Repeats("warehouses/test_erasures.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
-    Repeats("warehouses/test_erasures.py", ("postgres",), ("replaced_address", "can_stay")),
+    Repeats(
+        "warehouses/test_erasures.py",
+        ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
+    ),
     Repeats(
         "warehouses/test_treatments.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
+    Repeats(
+        "warehouses/test_html_report.py",
+        ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
+    ),
     Repeats("warehouses/test_permissions.py", ("delta", "iceberg", "dlt+duckdb")),
-    Repeats("warehouses/test_lost_rows.py", ("iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats(
         "warehouses/test_lost_rows.py",
-        ("postgres",),
-        ("schema", "all_gone", "every_source", "state_table"),
+        ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
-    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "tens_of_thousands", "let_go")),
+    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "let_go")),
+    Repeats("warehouses/test_lakes.py", ("delta", "iceberg"), ("tens_of_thousands",)),
     Repeats("upgrade/test_upgrade.py", ("postgres",)),
     Repeats("upgrade/test_remotes.py", ("iceberg", "dlt+duckdb")),
     Repeats("dlt_source/test_source.py", ("postgres",)),

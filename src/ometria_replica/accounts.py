@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.errors import ConfigError
+from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +47,9 @@ def source_ids(known: Iterable[Named], names: Sequence[str]) -> set[str]:
     by_name |= {each.source_id: each.source_id for each in known}
     if unknown := [name for name in names if name not in by_name]:
         there = ", ".join(dict.fromkeys(each.source_id for each in known))
-        accounts = f"The accounts are {there}." if there else "No account is known here."
-        raise ConfigError(f"There is no account {name!r}. {accounts}" for name in unknown)
+        accounts = f". The accounts are {there}." if there else ". No account is known here."
+        raise ConfigError(
+            f"There is no account {name!r}{did_you_mean(name, by_name) or accounts}"
+            for name in unknown
+        )
     return {by_name[name] for name in names}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.batch import FileLogEntry, Part
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import STAGED_RECORDS
+from ometria_replica.observer import BatchLoaded, Place
 from ometria_replica.raw_records import raw_table
 from ometria_replica.records import FeedFile, StagedFile, Unreadable
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from ometria_replica.batch import BatchSize
-    from ometria_replica.mapping import Staging
+    from ometria_replica.batch import Batch, BatchSize, Loaded
+    from ometria_replica.mapping import Staged, Staging
+    from ometria_replica.observer import Watch
     from ometria_replica.records import FetchedFile, Page
 
 BATCH_SECONDS = 120.0  # However few records came: each batch renews the lease.
@@ -155,6 +157,30 @@ def parts_of(staging: Staging) -> tuple[Part, ...]:
         for nested in staging.nested
     )
     return (*inside, *records)
+
+
+def batch_loaded(
+    watch: Watch,
+    mapping_seconds: float,
+    batch: Batch,
+    staged: Staged,
+    loaded: Loaded,
+) -> BatchLoaded:
+    """Make the event of a batch that was loaded just now, and that *watch* has timed."""
+    return BatchLoaded(
+        watch.began_at,
+        watch.seconds,
+        Place(batch.source_id, batch.table.name),
+        mapping_seconds=mapping_seconds,
+        files=len(batch.files),
+        records=staged.records,
+        inserted=loaded.inserted,
+        updated=loaded.updated,
+        unchanged=loaded.unchanged,
+        removed=loaded.removed,
+        records_rejected=staged.records_rejected,
+        values_rejected=staged.values_rejected,
+    )
 
 
 def discard(files: Iterable[FetchedFile]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import ALL, AccountSettings, did_you_mean
+from ometria_replica.config import ALL, AccountSettings
 from ometria_replica.errors import ConfigError
 from ometria_replica.history import stored, with_history
 from ometria_replica.more_tables import MORE_JOINS, MORE_TABLES
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
 from ometria_replica.privacy import treated
 from ometria_replica.raw_records import kept, problems, records_of
@@ -139,10 +140,10 @@ class Catalog:
                 f"The table '{name}' is switched off. Name it in the setting tables"
                 f' (OMETRIA_TABLES) beside the others, or set tables = "{ALL}".'
             )
-        listed = f". The tables are {', '.join(self.names)}."
-        near = did_you_mean(name, self.every.names)
-        is_further = near and near == did_you_mean(name, [each.name for each in self.further])
-        return f"There is no table '{name}'{near if is_further else listed}"
+        near = did_you_mean(name.rpartition(".")[2], self.every.names)
+        return f"There is no table '{name}'" + (
+            near or f". The tables are {', '.join(self.names)}."
+        )
 
     def for_account(self, account: AccountSettings) -> Catalog:
         """Return the tables that the account's settings switch on, as these want them."""

@@ -25,7 +25,7 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import Limits, WarehouseSettings
@@ -39,14 +39,12 @@ SAMPLE_WIDTH = 24  # Characters of a value: four columns and a key fit a termina
 _CLOSING = """\
 That account was simulated. For yours:
 
-    export OMETRIA_API_KEY=...                     # Ometria: Settings > API keys
-    export OMETRIA_FEED_URL=s3://bucket/prefix     # where the self-serve export goes
-    export OMETRIA_WAREHOUSE_URL=duckdb:///shop.duckdb
-    ometria-replica check
-    ometria-replica sync
+    ometria-replica init     # asks for your API key and your bucket, and says what comes next
 
-To query {path}:
+To look at {path}:
 
+    ometria-replica query --warehouse {url} {statement}
+    OMETRIA_ACCOUNT_ID={demo} OMETRIA_API_KEY=none ometria-replica status --warehouse {url}
     {python} -c {code}
 """
 
@@ -58,10 +56,13 @@ def demo(
     lists: int,
     events: int,
     progress: Progress,
+    finish: Callable[[Config], str] = lambda _: "",
     catalog: Catalog = CATALOG,
 ) -> tuple[RunReport, str]:
     """
     Simulate an account and its bucket, sync both, and show a few rows of each table.
+
+    *finish* gets the settings of the sync, and what it says is told too.
 
     Raises ConfigError if the simulator's extra is not installed, or if the warehouse is
     not a DuckDB file without an account.
@@ -71,10 +72,10 @@ def demo(
         raise ConfigError("The demo writes to a DuckDB file only. Use --warehouse duckdb:///FILE.")
     _refuse_other_accounts(path, warehouse.limits)
     with _simulator(profiles, lists, events) as ready:
-        report = sync(_settings(ready, warehouse), catalog=catalog, progress=progress)
-    return report, "\n\n".join(
-        [*_samples(path, warehouse.limits, catalog), _closing(path, catalog)]
-    )
+        settings = _settings(ready, warehouse)
+        report = sync(settings, catalog=catalog, progress=progress)
+    parts = [*_samples(path, warehouse.limits, catalog), finish(settings), _closing(path, catalog)]
+    return report, "\n\n".join(part for part in parts if part)
 
 
 @contextmanager
@@ -172,10 +173,17 @@ def shown_cell(cell: str | None) -> str:
 
 
 def _closing(path: str, catalog: Catalog) -> str:
-    """Show the next steps, and a command that runs as it is printed."""
+    """Show the next steps, and commands that run as they are printed."""
     table = catalog.tables[0].full_name
     if file_name_warning(path, catalog):
         table = f"{duckdb_catalog(path)}.{table}"
     opened = f"duckdb.connect({json.dumps(path)}, read_only=True)"
     code = f'import duckdb; {opened}.sql("FROM {table}").show()'
-    return _CLOSING.format(path=path, python=shlex.quote(sys.executable), code=shlex.quote(code))
+    return _CLOSING.format(
+        path=path,
+        url=shlex.quote(f"duckdb:///{path}"),
+        statement=shlex.quote(f"FROM {table} LIMIT 3"),
+        demo=DEMO,
+        python=shlex.quote(sys.executable),
+        code=shlex.quote(code),
+    )

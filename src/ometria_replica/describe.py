@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -11,10 +10,14 @@ from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.comments import column_comment, null_when
 from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
+from ometria_replica.json_documents import document
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA, Feed, Inside
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ometria_replica.schema import Column, Read, Table
 
 _LINEAGE_WORDS = {
@@ -27,7 +30,7 @@ _WIDTH = 88  # Characters of a line of text.
 
 
 def describe(
-    name: str | None,
+    names: Sequence[str],
     form: str,
     *,
     catalog: Catalog = CATALOG,
@@ -35,32 +38,52 @@ def describe(
     every: bool = False,
 ) -> str:
     """
-    Describe one table, or all that are on by default if *name* is None; *form* is one of FORMATS.
+    Describe the named tables, or all that are on by default without names; *form* is in FORMATS.
 
-    *name* may include the schema, and be that of a history, of the kept records, or of all tables
-    of these. *every* table is one that is off by default too, as *name* may be. SQL is that of
+    A name may include the schema, and be that of a history, of the kept records, or of all tables
+    of these. *every* table is one that is off by default too, as a name may be. SQL is that of
     *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for
     a warehouse that has no SQL.
     """
-    if name == RAW_SCHEMA:
-        catalog = Catalog((catalog.every if every else replace(catalog, further=())).records)
-    elif name is not None:
-        all_ = catalog.every
-        others = {t.full_name: t for t in all_.stored if t.schema == HISTORY_SCHEMA}
-        others |= {t.full_name: t for t in all_.records}
-        bare = {table.full_name: table.name for table in all_}
-        other = others.get(name)
-        catalog = Catalog((other,)) if other else all_.only([bare.get(name, name)])
-    elif every:
-        catalog = catalog.every
+    chosen = _chosen(dict.fromkeys(names), catalog, every=every)
     if warehouse is None:
-        return FORMATS[form](catalog)
+        if form == "text" and len(names) > 1:
+            return "\n\n".join("\n".join(_one_table(table)) for table in chosen)
+        return FORMATS[form](chosen)
     if form != "sql":
         raise ConfigError("--for names the warehouse of --format sql. Leave out one of them.")
     if warehouse not in warehouses():
-        known = ", ".join(warehouses())
-        raise ConfigError(f"There is no SQL for '{warehouse}'. The warehouses are {known}.")
-    return as_sql(catalog, warehouse)
+        listed = f". The warehouses are {', '.join(warehouses())}."
+        hint = did_you_mean(warehouse, warehouses()) or listed
+        raise ConfigError(f"There is no SQL for '{warehouse}'{hint}")
+    return as_sql(chosen, warehouse)
+
+
+def _chosen(names: Iterable[str], catalog: Catalog, *, every: bool) -> Catalog:
+    """Return the tables that are described, as a catalog of their own where they are named."""
+    found = [table for name in names for table in _called(name, catalog, every=every)]
+    if not found:
+        return catalog.every if every else catalog
+    tables = {table.name: table for table in reversed(found)}
+    if other := next((each for each in found if each != tables[each.name]), None):
+        raise ConfigError(
+            f"{tables[other.name].full_name} and {other.full_name} have one name. Describe them"
+            " one at a time."
+        )
+    return replace(catalog, tables=tuple(reversed(tables.values())), further=())
+
+
+def _called(name: str, catalog: Catalog, *, every: bool) -> Iterable[Table]:
+    """Return the table that is called *name*, or all of the schema that is."""
+    if name == RAW_SCHEMA:
+        return (catalog.every if every else replace(catalog, further=())).records
+    everything = catalog.every
+    others = {t.full_name: t for t in everything.stored if t.schema == HISTORY_SCHEMA}
+    others |= {t.full_name: t for t in everything.records}
+    if other := others.get(name):
+        return [other]
+    bare = {table.full_name: table.name for table in everything}
+    return everything.only([bare.get(name, name)])
 
 
 def as_text(catalog: Catalog) -> str:
@@ -110,21 +133,19 @@ def as_mermaid(catalog: Catalog) -> str:
 
 
 def as_json(catalog: Catalog) -> str:
-    """Write the tables as a JSON array."""
-    return json.dumps(
-        [
-            {
-                "schema": table.schema,
-                "name": table.name,
-                "source": _read(table.read),
-                "key": str(table.sync_key),
-                "about": table.about,
-                "columns": [_json_column(table, column) for column in table.all_columns],
-            }
-            for table in catalog
-        ],
-        indent=2,
-    )
+    """Write an object for each table, with one for each column."""
+    tables = [
+        {
+            "schema": table.schema,
+            "name": table.name,
+            "source": _read(table.read),
+            "key": str(table.sync_key),
+            "about": table.about,
+            "columns": [_json_column(table, column) for column in table.all_columns],
+        }
+        for table in catalog
+    ]
+    return document("tables", {"tables": tables})
 
 
 FORMATS = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.json_documents import as_json, document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -46,22 +46,23 @@ def _found(found: Found, *, blank: bool) -> str:
 
 
 def found_as_json(found: Sequence[Found]) -> str:
-    """Write what was found of people as an array, one object for each account."""
-    return _json([
-        {
-            "source_id": each.source_id,
-            "people": len(each.people),
-            "profiles": each.ids("profile"),
-            "addresses": each.ids("address"),
-            "customers": each.ids("customer"),
-            "most_profiles": each.most_profiles,
-            "rows": each.rows,
-            "rejects": len(each.rejects),
-            "quoted": each.quoted,
-            "not_followed": each.not_followed,
-        }
-        for each in found
-    ])  # fmt: skip
+    """Write what was found of people, an object for each account."""
+    return document("erase-dry-run", {"accounts": [_found_data(each) for each in found]})
+
+
+def _found_data(each: Found) -> dict[str, Any]:
+    return {
+        "source_id": each.source_id,
+        "people": len(each.people),
+        "profiles": each.ids("profile"),
+        "addresses": each.ids("address"),
+        "customers": each.ids("customer"),
+        "most_profiles": each.most_profiles,
+        "rows": each.rows,
+        "rejects": len(each.rejects),
+        "quoted": each.quoted,
+        "not_followed": each.not_followed,
+    }
 
 
 def erased_as_text(receipts: Sequence[Receipt]) -> str:
@@ -85,8 +86,8 @@ def erased_as_text(receipts: Sequence[Receipt]) -> str:
 
 
 def receipts_as_json(receipts: Sequence[Receipt]) -> str:
-    """Write receipts as an array of objects."""
-    return _json([asdict(each) for each in receipts])
+    """Write the receipts of one erasure."""
+    return document("erase", {"receipts": [asdict(each) for each in receipts]})
 
 
 def erasures_as_text(erased: Sequence[Erased]) -> str:
@@ -122,12 +123,9 @@ def _state(receipt: Receipt) -> str:
 
 def erasures_as_json(erased: Sequence[Erased]) -> str:
     """Write the receipts, and the numbers of suppressed people, by account."""
-    return _json({
-        "receipts": [asdict(each) for source in erased for each in source.receipts],
-        "suppressed": [
-            {"source_id": each.source_id, "people": each.suppressed} for each in erased
-        ],
-    })  # fmt: skip
+    receipts = [asdict(each) for source in erased for each in source.receipts]
+    suppressed = [{"source_id": each.source_id, "people": each.suppressed} for each in erased]
+    return document("erase-list", {"receipts": receipts, "suppressed": suppressed})
 
 
 def allowed_as_text(allowed: Mapping[str, int]) -> str:
@@ -144,13 +142,14 @@ def allowed_as_text(allowed: Mapping[str, int]) -> str:
 
 
 def allowed_as_json(allowed: Mapping[str, int]) -> str:
-    """Write how many people may be loaded again, as an array, one object for each account."""
-    return _json([{"source_id": name, "people": number} for name, number in allowed.items()])
+    """Write how many people may be loaded again, an object for each account."""
+    accounts = [{"source_id": name, "people": number} for name, number in allowed.items()]
+    return document("erase-allow", {"accounts": accounts})
 
 
 def held_as_json(held: Mapping[str, Mapping[str, Sequence[Mapping[str, object]]]]) -> str:
     """Write all that is held of people, by account and by table."""
-    return _json(held)
+    return as_json(held, ascii_only=False)
 
 
 def exported_as_text(file: str, rows: Mapping[str, Mapping[str, int]]) -> str:
@@ -165,7 +164,7 @@ def exported_as_text(file: str, rows: Mapping[str, Mapping[str, int]]) -> str:
 def exported_as_json(file: str, rows: Mapping[str, Mapping[str, int]]) -> str:
     """Write how much was exported: the file, and rows by account and table."""
     accounts = [{"source_id": name, "rows": by_table} for name, by_table in rows.items()]
-    return _json({"file": file, "accounts": accounts})
+    return document("erase-export", {"file": file, "accounts": accounts})
 
 
 def _ids(profiles: int, addresses: int, customers: int) -> str:
@@ -173,15 +172,3 @@ def _ids(profiles: int, addresses: int, customers: int) -> str:
         f"{counted(profiles, 'profile')}, {counted(addresses, 'address', 'addresses')} and"
         f" {counted(customers, 'customer id')}"
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)

@@ -39,11 +39,8 @@ def note_deletion_requests(
     Not in a dry run, which could note nothing. If the key may not read them, or Ometria answers
     otherwise than it documents, the report warns of it: nothing else depends on them.
     """
-    if not account.follow_erasures or account.api_key is None or warehouse.sessions.dry_run:
-        return
     source_id, call = account.source_id, run.threads.call
-    read_at = call(partial(warehouse.deletion_requests.read_at, source_id))
-    if read_at is not None and timedelta() <= run.started_at - read_at < READ_EVERY:
+    if warehouse.sessions.dry_run or not call(partial(requests_are_due, run, warehouse, account)):
         return
     progress = TableProgress(run, results, account, DELETION_REQUESTS.name)
     requests: list[DeletionRequest] = []
@@ -55,6 +52,14 @@ def note_deletion_requests(
         progress.count(records=len(requests))
         note = warehouse.deletion_requests.note
         call(partial(note, source_id, requests, run.started_at, run.run_id))
+
+
+def requests_are_due(run: RunContext, warehouse: Warehouse, account: AccountSettings) -> bool:
+    """Whether the run reads the deletion requests of an account."""
+    if not account.follow_erasures or account.api_key is None:
+        return False
+    read_at = warehouse.deletion_requests.read_at(account.source_id)
+    return read_at is None or not timedelta() <= run.started_at - read_at < READ_EVERY
 
 
 def forget_replaced(read: TableRead, batch: Batch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import did_you_mean, sentence
+from ometria_replica.config import sentence
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.schema import HISTORY_SCHEMA, ROW_KEY, Column, Inside, computed
 
 if TYPE_CHECKING:

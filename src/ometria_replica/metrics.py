@@ -9,7 +9,6 @@ it said before, because an alert on a series that is gone does not fire.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections import defaultdict
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ometria_replica.errors import ReplicaError
 from ometria_replica.status import read_status
+from ometria_replica.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,12 +85,19 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run, which ended with *exit_code*; *report* is None if it ended before it had one."""
+    """
+    A run, which ended with *exit_code*; *report* is None if it ended before it had one.
+
+    *error* is what ended it, None for a success, and *reason* the sentence of it, without what
+    may be personal.
+    """
 
     started_at: datetime
     ended_at: datetime
     exit_code: int
     report: RunReport | None = None
+    error: BaseException | None = None
+    reason: str | None = None
 
 
 def write_metrics(path: Path, config: Config, run: EndedRun, *, reads_state: bool = True) -> None:
@@ -108,7 +115,7 @@ def write_metrics(path: Path, config: Config, run: EndedRun, *, reads_state: boo
         if reads_state:
             with suppress(ReplicaError):  # The run has said why.
                 state = dict(_state(config))
-        _replace(path, to_text(samples | state | dict(_last_run(run, state))))
+        write_whole(path, to_text(samples | state | dict(_last_run(run, state))), READABLE)
     except OSError as error:
         logger.warning(
             "The metrics could not be written to %s: %s. The run itself went on without them.",
@@ -206,21 +213,3 @@ def _read(path: Path) -> dict[Series, float]:
             with suppress(ValueError):
                 samples[Series(found[1], found[2])] = float(found[3])
     return samples
-
-
-def _replace(path: Path, text: str) -> None:
-    """
-    Write a file at once, so that no reader sees a part of it.
-
-    The collector does not read the file beside it, whose name ends otherwise.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.unlink(missing_ok=True)  # Of a process with the same number that was killed.
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READABLE)
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), READABLE)  # Whatever the umask is.
-            file.write(text.encode())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ _AMOUNT = "In the currency of the order. Whether tax and shipping are in it is n
 # fmt: off
 CONTACTS = Table(
     "contacts",
-    read=Growing("contacts/{collection}", parent=CONTACTS_ENDPOINT),
+    read=Growing("contacts/{collection}", parent=CONTACTS_ENDPOINT, count="count"),
     sync_key=md5("source_id", "collection", "id"),
     identity=(("collection",), ("id",)),
     record_id="contact_id",

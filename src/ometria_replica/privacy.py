@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
+from ometria_replica.config import EVERY_TABLE, sentence
 from ometria_replica.errors import ConfigError
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.pseudonyms import Pseudonyms
 from ometria_replica.schema import ColumnTreatment, Growing, Inside, Md5, PerParent
 from ometria_replica.suppressions import secret_of

@@ -1,15 +1,18 @@
 """
-Shows the progress of a run: a bar for each table on a terminal, else a line for each table.
+Shows the progress of a run: a bar for each table on a terminal, else a line for each table, which
+can be a log line.
 
 It goes to standard error, so that standard output holds only the report.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from ometria_replica.run_context import NoProgress
 from ometria_replica.text import counted, printable
 
 if TYPE_CHECKING:
@@ -22,9 +25,34 @@ if TYPE_CHECKING:
     from ometria_replica.run_context import Progress
 
 
+logger = logging.getLogger(__name__)
+
+Shown = Literal["as text", "as log lines", "not at all"]
+
+_COUNTS = (
+    "seconds",
+    "requests",
+    "rate_limited",
+    "files",
+    "records",
+    "inserted",
+    "updated",
+    "unchanged",
+    "removed",
+    "rejected",
+)
+"""Those of a table's report that are fields of its log line."""
+
+
 @contextmanager
-def watching() -> Iterator[Progress]:
+def watching(shown: Shown = "as text") -> Iterator[Progress]:
     """Show the progress of a run on standard error."""
+    if shown == "not at all":
+        yield NoProgress()
+        return
+    if shown == "as log lines":
+        yield _LogLines()
+        return
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -103,18 +131,34 @@ class _Lines:
         pass
 
     def finish(self, report: TableReport) -> None:
-        outcome = "failed after" if report.error else "read"
-        records = counted(report.records, "record")
-        more = f", {_requests(report.requests)}" if report.requests else ""
-        files = f", {counted(report.files, 'file')}" if report.files else ""
         print(  # noqa: T201 -- To standard error, for log files.
-            printable(
-                f"{report.source_id} {report.table}: {outcome} {records}{more}{files},"
-                f" {report.seconds:.1f} s"
-            ),
+            printable(f"{report.source_id} {report.table}: {_summary(report)}"),
             file=sys.stderr,
             flush=True,
         )
+
+
+class _LogLines(NoProgress):
+    """A log line for each table, at its end, with its counts as fields."""
+
+    def finish(self, report: TableReport) -> None:
+        fields = {
+            "account": report.source_id,
+            "table": report.table,
+            "outcome": "failed" if report.error else "read",
+            **{name: getattr(report, name) for name in _COUNTS},
+        }
+        level = logging.ERROR if report.error else logging.INFO
+        reason = f": {report.error}" if report.error else ""
+        logger.log(level, "%s%s", _summary(report), reason, extra={"fields": fields})
+
+
+def _summary(report: TableReport) -> str:
+    outcome = "failed after" if report.error else "read"
+    records = counted(report.records, "record")
+    more = f", {_requests(report.requests)}" if report.requests else ""
+    files = f", {counted(report.files, 'file')}" if report.files else ""
+    return f"{outcome} {records}{more}{files}, {report.seconds:.1f} s"
 
 
 def _requests(number: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import EVERY_TABLE, did_you_mean, sentence
+from ometria_replica.config import EVERY_TABLE, sentence
+from ometria_replica.nearest import did_you_mean
 from ometria_replica.schema import LINEAGE, RAW_SCHEMA, Column, Inside, Table, computed
 
 if TYPE_CHECKING:

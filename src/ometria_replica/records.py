@@ -107,12 +107,25 @@ class FeedObject:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """
+    How an export file was written before it was normalised.
+
+    *compressions* are those that were removed, the outermost first. *encoding* is None for
+    Parquet; ``western`` is Windows-1252 or Latin-1.
+    """
+
+    compressions: tuple[str, ...] = ()
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
 class FeedFile:
     """
     An export file on this machine, at *path*, in the format *dialect*.
 
     Of a part of a file, *lines_before* counts the lines above it. *lines* are the lines of a CSV
-    file, with the empty ones; None if they have not been counted.
+    file, with the empty ones; None if they have not been counted. *packing* is None of a part.
     """
 
     origin: FeedObject
@@ -120,6 +133,7 @@ class FeedFile:
     dialect: Dialect
     lines_before: int = 0
     lines: int | None = None
+    packing: Packing | None = None
 
     def discard(self) -> None:
         """Remove it from this machine."""

@@ -1,12 +1,11 @@
-"""Text and JSON of the state, the rejects, the settings and the findings of a check."""
+"""Text and JSON of the state, the rejects and the settings."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.json_documents import document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from ometria_replica.batch import Reject
-    from ometria_replica.check import Finding
     from ometria_replica.fields import TableFields
     from ometria_replica.rehashing import Rehashed
     from ometria_replica.report import RunReport
@@ -38,9 +36,10 @@ def state_as_text(state: ReplicaState) -> str:
 
 
 def state_as_json(state: ReplicaState) -> str:
-    """Write the state as a JSON object, times as ISO 8601 in UTC."""
+    """Write the state."""
     leases = [lease.as_data() for lease in state.leases]
-    return _json({"tables": [asdict(table) for table in state.tables], "active_runs": leases})
+    tables = [asdict(table) for table in state.tables]
+    return document("state-show", {"tables": tables, "active_runs": leases})
 
 
 def fields_as_text(found: Sequence[TableFields]) -> str:
@@ -69,42 +68,43 @@ def _fields_of(table: TableFields) -> Iterator[str]:
 
 
 def fields_as_json(found: Sequence[TableFields]) -> str:
-    """Write an array with an object for each table."""
-    return _json(
-        [
+    """Write an object for each table, with one for each field."""
+    return document("fields", {"tables": [_table_fields(table) for table in found]})
+
+
+def _table_fields(table: TableFields) -> dict[str, Any]:
+    return {
+        "source_id": table.source_id,
+        "table": table.table,
+        "records": table.records,
+        "is_cut": table.is_cut,
+        "fields": [
             {
-                "source_id": table.source_id,
-                "table": table.table,
-                "records": table.records,
-                "is_cut": table.is_cut,
-                "fields": [
-                    {
-                        "path": each.path,
-                        "records": each.records,
-                        "types": sorted(each.types),
-                        "first_at": each.first_at,
-                        "last_at": each.last_at,
-                        "column": column,
-                    }
-                    for each, column in table.fields
-                ],
+                "path": each.path,
+                "records": each.records,
+                "types": sorted(each.types),
+                "first_at": each.first_at,
+                "last_at": each.last_at,
+                "column": column,
             }
-            for table in found
-        ]
-    )
+            for each, column in table.fields
+        ],
+    }
 
 
-def rewound_as_text(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
+def rewound_as_text(tables: Sequence[str], source_ids: Sequence[str], since: date | None) -> str:
     """Write what the next run does after a rewind."""
-    since = f"what changed since {to}" if to else "everything"
+    what = f"what changed since {since}" if since else "everything"
     whose = f" of {', '.join(source_ids)}" if len(source_ids) > 1 else ""
-    return f"The next sync reads {table_name}{whose} again: {since}. No row was changed."
+    return f"The next sync reads {', '.join(tables)}{whose} again: {what}. No row was changed."
 
 
-def rewound_as_json(table_name: str, source_ids: Sequence[str], to: date | None) -> str:
-    """Write the table, the sources and the day of a rewind; None means from the beginning."""
-    since = to.isoformat() if to else None
-    return _json({"table": table_name, "source_ids": list(source_ids), "since": since})
+def rewound_as_json(tables: Sequence[str], source_ids: Sequence[str], since: date | None) -> str:
+    """Write the tables, the sources and the day of a rewind; None means from the beginning."""
+    return document(
+        "state-rewind",
+        {"tables": list(tables), "source_ids": list(source_ids), "since": since},
+    )
 
 
 def rehashed_as_text(done: Sequence[Rehashed]) -> str:
@@ -127,7 +127,7 @@ def rehashed_as_text(done: Sequence[Rehashed]) -> str:
 
 def rehashed_as_json(done: Sequence[Rehashed]) -> str:
     """Write what became of the rows of each table."""
-    return _json([asdict(each) for each in done])
+    return document("rehash", {"tables": [asdict(each) for each in done]})
 
 
 def replay_as_text(converted: int, remaining: int | None, report: RunReport | None) -> str:
@@ -144,7 +144,9 @@ def replay_as_text(converted: int, remaining: int | None, report: RunReport | No
 def replay_as_json(converted: int, remaining: int | None, report: RunReport | None) -> str:
     """Write the result of a replay; *remaining* is null if the warehouse failed then."""
     run = report.with_errors_once().to_dict() if report else None
-    return _json({"converted": converted, "remaining": remaining, "report": run})
+    return document(
+        "rejects-replay", {"converted": converted, "remaining": remaining, "report": run}
+    )
 
 
 def rejects_as_text(rejects: list[Reject], *, raw: bool) -> str:
@@ -162,14 +164,13 @@ def rejects_as_text(rejects: list[Reject], *, raw: bool) -> str:
 
 
 def rejects_as_json(rejects: list[Reject], *, raw: bool) -> str:
-    """Write the rejects as a JSON array; the value as received only if *raw*."""
+    """Write the rejects; the value as received only if *raw*."""
     hidden = set() if raw else {"raw"}
-    return _json(
-        [
-            {name: value for name, value in asdict(reject).items() if name not in hidden}
-            for reject in rejects
-        ]
-    )
+    shown = [
+        {name: value for name, value in asdict(reject).items() if name not in hidden}
+        for reject in rejects
+    ]
+    return document("rejects-list", {"rejects": shown})
 
 
 def settings_as_text(settings: Iterable[tuple[str, str, str]]) -> str:
@@ -178,37 +179,11 @@ def settings_as_text(settings: Iterable[tuple[str, str, str]]) -> str:
 
 
 def settings_as_json(settings: Iterable[tuple[str, str, str]]) -> str:
-    """Write the settings as a JSON array, values as they are shown."""
-    return _json([dict(zip(("key", "value", "origin"), line, strict=True)) for line in settings])
-
-
-def finding_as_text(finding: Finding) -> str:
-    """Write what was tested and, below it, what is wrong."""
-    lines = [f"{'ok    ' if finding.error is None else 'FAILED'}  {finding.what}"]
-    if finding.error is not None:
-        lines.append(f"        {finding.error}")
-    if finding.warning is not None:
-        lines.append(f"        Warning: {finding.warning}")
-    return "\n".join(lines)
-
-
-def findings_as_json(findings: Iterable[Finding]) -> str:
-    """Write the findings as a JSON array; ``error`` and ``warning`` are null where all is well."""
-    return _json(
-        [
-            {
-                "what": finding.what,
-                "error": None if finding.error is None else str(finding.error),
-                "warning": finding.warning,
-            }
-            for finding in findings
-        ]
-    )
+    """Write an object for each setting, values as they are shown."""
+    names = ("key", "value", "origin")
+    shown = [dict(zip(names, line, strict=True)) for line in settings]
+    return document("config", {"settings": shown})
 
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ometria_replica import privacy, retention
+from ometria_replica import privacy
+from ometria_replica.api_reads import api_batches
 from ometria_replica.batch import Owner
-from ometria_replica.batching import ReadAhead, parts_of
+from ometria_replica.batching import ReadAhead, batch_loaded, parts_of
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.config import masked
 from ometria_replica.drift import Changes
@@ -27,25 +28,20 @@ from ometria_replica.errors import (
     ReplicaError,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.file_reads import export_batches
 from ometria_replica.following import (
     forget_replaced,
     forget_what_is_left,
     note_deletion_requests,
 )
 from ometria_replica.local_duckdb import translating
+from ometria_replica.log_context import logging_for
 from ometria_replica.mapping import Staging, forget_keys
-from ometria_replica.ometria.account_source import AccountSource, setting_missing
+from ometria_replica.observer import BatchLoaded, Place, Watch, observed, safely
+from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.reading_threads import OneThread, ReadingThreads
-from ometria_replica.run_checks import (
-    has_both,
-    not_kept,
-    reachable,
-    refuse_contradictions,
-    refuse_future,
-    refuse_what_is_not_kept,
-    refuse_what_is_not_set,
-)
+from ometria_replica.run_checks import has_both, reachable, refuse_future, scope_of
 from ometria_replica.run_context import (
     LEASE,
     NoProgress,
@@ -53,13 +49,14 @@ from ometria_replica.run_context import (
     RunContext,
     ToldProgress,
     Window,
+    new_id,
     utc_now,
 )
 from ometria_replica.run_endings import finish, leased, recorded_if_stopped
 from ometria_replica.run_results import Results, joined_results
-from ometria_replica.schema import Feed, Inside, Newest
+from ometria_replica.schema import Feed, Newest
 from ometria_replica.stopping import is_of_a_library
-from ometria_replica.table_reads import TableRead, api_batches, export_batches
+from ometria_replica.table_reads import TableRead
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
@@ -71,8 +68,10 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.mapping import Staged
+    from ometria_replica.observer import Observe
     from ometria_replica.reading_threads import Threads
     from ometria_replica.report import RunReport
+    from ometria_replica.run_checks import Scope
     from ometria_replica.run_context import Fetch
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import Suppressions
@@ -103,6 +102,7 @@ def sync(
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
+    observe: Observe | None = None,
     fetch: Fetch | None = None,
 ) -> RunReport:
     """
@@ -113,34 +113,33 @@ def sync(
     from that day on; *until* ends the read after that day, for files and for tables that are read
     by windows of time. Neither *since* nor *until* moves the watermark. *detect_deletes* reads
     profiles and lists in full, and so finds the deleted ones. *dry_run* reads, maps and compares,
-    and writes nothing. *fetch* fetches the export files; None fetches them on this machine.
+    and writes nothing. *observe* is told of what happens, in any thread; what it raises is logged
+    and ends nothing. *fetch* fetches the export files; None fetches them on this machine.
 
     Raises ConfigError before anything is contacted. Any other error of ours is raised when all
     tables were tried, with the report as its attribute ``report``.
     """
-    catalog = catalog.of(config.accounts).with_records(config.accounts)
-    chosen = catalog.read_with(tables)
-    window = Window(full, detect_deletes, since, until)
-    refuse_contradictions(window)
-    refuse_what_is_not_set(config, catalog, tables)
-    window = replace(window, since=reachable(since), until=reachable(until))
     limits, now = config.warehouse.limits, clock()
-    refuse_future(since, now)
-    refuse_what_is_not_kept(config, chosen, window, now)
+    scope = scope_of(config, tables, Window(full, detect_deletes, since, until), catalog, now)
+    catalog, chosen = scope.catalog, scope.chosen
     general = Results()
     if warning := file_name_warning(config.warehouse.url, catalog):
         general.warnings.append(warning)
-    with open_warehouse(
-        config.warehouse.url,
-        catalog=catalog,
-        dry_run=dry_run,
-        storage_version=config.warehouse.duckdb_storage_version,
-        limits=limits,
-    ) as warehouse:
+    observe, run_id = safely(observe), new_id(now)
+    with (
+        observed(observe, run_id, config, catalog, dry_run=dry_run) as seen,
+        open_warehouse(
+            config.warehouse.url,
+            catalog=catalog,
+            dry_run=dry_run,
+            storage_version=config.warehouse.duckdb_storage_version,
+            limits=limits,
+        ) as warehouse,
+    ):
         threads = _threads(config, chosen)
         run = RunContext(
             started_at=now,
-            window=window,
+            window=scope.window,
             clock=clock,
             progress=ToldProgress(progress or NoProgress(), threads),
             threads=threads,
@@ -150,19 +149,22 @@ def sync(
             table_names=[table.name for table in chosen.in_reading_order],
             ahead=ReadAhead(warehouse.batch_size),
             files_ahead=max(1, FILES_AHEAD // min(config.parallel_accounts, len(config.accounts))),
+            observe=observe,
+            run_id=run_id,
         )
         place = masked(config.warehouse.url)
         replicas = [
-            AccountReplication(run, warehouse, account, chosen, catalog, place)
-            for account in config.accounts
+            AccountReplication(run, warehouse, account, scope, place) for account in config.accounts
         ]
         results = [general, *(each.results for each in replicas)]
-        with recorded_if_stopped(run, results, warehouse, place):
-            for account in config.accounts:
-                for found in warehouse.prepare(owner_of(account, catalog), clock()):
-                    general.warn_once(found)
-            threads.work(each.replicate for each in replicas)
-        return finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+        with logging_for(run=run.run_id):
+            with recorded_if_stopped(run, results, warehouse, place):
+                for account in config.accounts:
+                    for found in warehouse.prepare(owner_of(account, catalog), clock()):
+                        general.warn_once(found)
+                threads.work(each.replicate for each in replicas)
+            seen.report = finish(run, joined_results(results), warehouse, place, dry_run=dry_run)
+            return seen.report
 
 
 def _threads(config: Config, tables: Catalog) -> Threads:
@@ -177,17 +179,15 @@ def _threads(config: Config, tables: Catalog) -> Threads:
 @dataclass(frozen=True)
 class AccountReplication:
     """
-    One account of *run*, and the *results* of its tables.
+    One account of *run*, and the *results* of its tables, which are those of *scope*.
 
-    *tables* are those to read, of *all_* that there are. It is done in a thread that reads: what
-    needs the warehouse is done in the thread that uses it.
+    It is done in a thread that reads: what needs the warehouse is done in the thread that uses it.
     """
 
     run: RunContext
     warehouse: Warehouse
     account: AccountSettings
-    tables: Catalog
-    all_: Catalog
+    scope: Scope
     place: str
     results: Results = field(init=False)
 
@@ -210,19 +210,16 @@ class AccountReplication:
     def _sync(self) -> None:
         with (
             AccountSource(
-                self.account, self.run.started_at, self.all_, files_ahead=self.run.files_ahead
+                self.account,
+                self.run.started_at,
+                self.scope.catalog,
+                files_ahead=self.run.files_ahead,
+                observe=self.run.observe,
             ) as source,
             self.run.threads.stopping(source.cancel),
         ):
             with self._noted(self.results):
-                of_account = self.tables.for_account(self.account)
-                chosen = replace(
-                    of_account,
-                    tables=tuple(
-                        retention.retained(table, self.account, self.run.started_at)
-                        for table in of_account.in_reading_order
-                    ),
-                )
+                chosen = self.scope.of(self.account)
                 self._read(source, chosen)
                 self.results.join_parts()
                 if not self.results.is_broken:
@@ -248,10 +245,7 @@ class AccountReplication:
         )
 
     def _readable(self, chosen: Catalog) -> Iterator[Table]:
-        for table in chosen:
-            if isinstance(table.read, Inside):
-                continue  # It is read with its parent.
-            reason = setting_missing(self.account, table) or not_kept(table, self.run.window)
+        for table, reason in self.scope.readable(self.account, chosen):
             if reason:
                 self.results.leave_out(table.name, reason)
             else:
@@ -265,26 +259,23 @@ class AccountReplication:
         results: Results,
         tables: Sequence[Table],
     ) -> None:
-        every = self.all_.every.as_set(self.account).tables
+        every = self.scope.catalog.every.as_set(self.account).tables
         with self._noted(results):
             for table in tables:
                 if suppressed or self.account.follow_erasures:  # The last one may have added some.
                     suppressed = self._suppressions()
-                left, *inside = (
-                    replace(each, suppressions=suppressed)
-                    for each in (table, *chosen.inside(table))
-                )
                 read = TableRead(
                     self.run,
                     results,
                     self.warehouse,
                     self.account,
                     source,
-                    left,
+                    table,
                     every,
-                    tuple(inside),
-                )
-                with step(f"table {table.name}"), _going_on(results):
+                    chosen.inside(table),
+                ).without(suppressed)
+                named = logging_for(table=table.name)
+                with step(f"table {table.name}"), _going_on(results), named:
                     results.refusals.append(sync_table(read))
 
     def _note_refusals(self) -> None:
@@ -367,20 +358,25 @@ def _warn_if_missed(read: TableRead) -> None:
 
 def _load(read: TableRead, pending: Pending) -> None:
     """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
+    watch = Watch()
     try:
         batch, staged = stage(
             read.warehouse.connection, read.account, read.table, pending, read.inside
         )
+        mapping_seconds = watch.seconds
         drift = read.drift_in(batch, staged) if read.table.keeps_records else Changes()
         batch = replace(batch, fields=drift.noted)
         forget_replaced(read, batch)
         with translating(f"loading {read.table.name}"):
             loaded = read.warehouse.load(batch)
-    except NotEnoughMemory:
-        parts = pending.in_parts()
+    except Exception as error:
+        place, kind = Place(read.account.source_id, read.table.name), type(error).__name__
+        read.run.observe(BatchLoaded(watch.began_at, watch.seconds, place, error=kind))
+        parts = pending.in_parts() if isinstance(error, NotEnoughMemory) else ()
         if not parts:
             raise
     else:
+        read.run.observe(batch_loaded(watch, mapping_seconds, batch, staged, loaded))
         pending.finish()
         read.progress.add(staged, loaded)
         for name, inside in read.progress_inside.items():

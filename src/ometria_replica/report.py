@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+from ometria_replica.json_documents import as_json, document, schema_of
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
+
+Due = Literal["all", "new", "period"]
 
 Outcome = Literal["succeeded", "failed", "dry run", "stopped", "did not end"]
 
@@ -44,6 +46,8 @@ class TableReport:
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
     *versions_opened* and *versions_closed* count those of the table's history.
+    *due* says which records were requested: all, the new ones, or those of a period of days. It is
+    None in reports of earlier releases, and of what is not read by itself.
     *continued_after* is the number of records that an interrupted run had read before, if this
     run continued it. *remarks* are what else a reader may want to know. *error* is None if the
     table was read to its end.
@@ -76,6 +80,7 @@ class TableReport:
     unknown_fields: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
+    due: Due | None = None
     error: str | None = None
 
     @property
@@ -115,31 +120,37 @@ class RunReport:
         return sum(table.inserted + table.updated for table in self.tables)
 
     @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
     def requests(self) -> int:
         """Requests sent to Ometria, including retries."""
         return sum(table.requests for table in self.tables)
 
     def to_json(self) -> str:
-        """Write the report as one JSON object, times as ISO 8601 in UTC."""
-        return json.dumps(self.to_dict(), indent=2, default=str)
+        """Write the report as a JSON document."""
+        return as_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to plain data."""
-        data = asdict(self)
+        """Convert the report to plain data, with the name of its schema."""
+        data = {"schema": schema_of("sync"), **asdict(self)}
         for name in ("started_at", "finished_at"):
             data[name] = data[name].isoformat()
         return data
 
     def to_text(self) -> str:
         """Write the report as text."""
-        return "\n".join([*self._headline(), "", *self._table_lines(), "", *self._remarks()])
+        return "\n".join([self.headline, "", *self._table_lines(), "", *self._remarks()])
 
-    def _headline(self) -> list[str]:
-        seconds = (self.finished_at - self.started_at).total_seconds()
+    @property
+    def headline(self) -> str:
+        """Say in a sentence what the run did, and how long it took."""
         verb = {"succeeded": "Synced to", "dry run": "Would sync to"}
         requests = counted(self.requests, "request")
         where = f"{verb.get(self.outcome, 'Failed syncing to')} {self.warehouse}"
-        return [f"{where} in {_duration(seconds)}, with {requests}."]
+        return f"{where} in {duration(self.seconds)}, with {requests}."
 
     def name_of(self, table: TableReport) -> str:
         """Name a table, and its account if there are several."""
@@ -288,7 +299,8 @@ def _left_out(table: TableReport, removed: str) -> Iterable[str]:
         yield f"{rows} older than `retain` {removed}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a duration in seconds, or in minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -305,7 +317,6 @@ def history_as_text(reports: Iterable[dict[str, Any]]) -> str:
 
 
 def _history_cells(report: RunReport) -> list[str]:
-    seconds = (report.finished_at - report.started_at).total_seconds()
     totals = (
         sum(getattr(table, name) for table in report.tables)
         for name in ("records", "inserted", "updated", "rejected")
@@ -313,7 +324,7 @@ def _history_cells(report: RunReport) -> list[str]:
     return [
         f"{report.started_at:%Y-%m-%d %H:%M:%S}",
         report.outcome,
-        f"{seconds:.1f}",
+        f"{report.seconds:.1f}",
         *(f"{total:,}" for total in totals),
     ]
 
@@ -326,5 +337,5 @@ def _reasons(report: RunReport) -> Iterator[str]:
 
 
 def history_as_json(reports: Iterable[dict[str, Any]]) -> str:
-    """Write the run history as a JSON array of reports."""
-    return json.dumps(list(reports), indent=2)
+    """Write the run history. Reports of earlier releases get the fields that are new."""
+    return document("runs", {"runs": [report_from_dict(report).to_dict() for report in reports]})

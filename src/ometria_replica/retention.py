@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from ometria_replica.config import did_you_mean, sentence
+from ometria_replica.config import sentence
+from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

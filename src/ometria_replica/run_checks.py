@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 
 from ometria_replica import history, privacy, retention
 from ometria_replica.errors import ConfigError
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.schema import Feed
+from ometria_replica.schema import Feed, Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +19,59 @@ if TYPE_CHECKING:
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.run_context import Window
     from ometria_replica.schema import Table
+
+
+@dataclass(frozen=True)
+class Scope:
+    """
+    What a run reads: the tables *chosen* of *catalog*, those in *window*, at the time *now*.
+
+    The catalog holds every table that an account has switched on.
+    """
+
+    catalog: Catalog
+    chosen: Catalog
+    window: Window
+    now: datetime
+
+    def of(self, account: AccountSettings) -> Catalog:
+        """Give the tables of an account in the order of reading, each with what it keeps."""
+        of_account = self.chosen.for_account(account)
+        return replace(
+            of_account,
+            tables=tuple(
+                retention.retained(table, account, self.now)
+                for table in of_account.in_reading_order
+            ),
+        )
+
+    def readable(
+        self, account: AccountSettings, tables: Catalog
+    ) -> Iterator[tuple[Table, str | None]]:
+        """Give those to read, each with why the account cannot; without those that are inside."""
+        for table in tables:
+            if not isinstance(table.read, Inside):  # It is read with its parent.
+                reason = setting_missing(account, table) or not_kept(table, self.window)
+                yield table, reason
+
+
+def scope_of(
+    config: Config, tables: Sequence[str], window: Window, catalog: Catalog, now: datetime
+) -> Scope:
+    """
+    Find what a run reads that is asked for *tables*, none for all, within *window*.
+
+    Raises ConfigError, before anything is contacted, for what cannot be done.
+    """
+    catalog = catalog.of(config.accounts).with_records(config.accounts)
+    chosen = catalog.read_with(tables)
+    refuse_contradictions(window)
+    refuse_what_is_not_set(config, catalog, tables)
+    since = window.since
+    window = replace(window, since=reachable(since), until=reachable(window.until))
+    refuse_future(since, now)
+    refuse_what_is_not_kept(config, chosen, window, now)
+    return Scope(catalog, chosen, window, now)
 
 
 def refuse_contradictions(window: Window) -> None:

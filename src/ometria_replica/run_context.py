@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 from ometria_replica.batch import Lease, Run
 from ometria_replica.batching import ReadAhead
 from ometria_replica.errors import Busy, ReplicaError, WarehouseError
+from ometria_replica.observer import (
+    Place,
+    TableEnded,
+    TableStarted,
+    Watch,
+    ending,
+    ignore,
+)
 from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.report import RunReport, TableReport
 from ometria_replica.run_results import in_order
@@ -29,10 +36,11 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Loaded
     from ometria_replica.config import AccountSettings
     from ometria_replica.mapping import Staged
+    from ometria_replica.observer import Observe
     from ometria_replica.read_position import InterruptedRead
     from ometria_replica.reading_threads import Threads
     from ometria_replica.records import FeedObject, FetchedFile
-    from ometria_replica.report import Outcome
+    from ometria_replica.report import Due, Outcome
     from ometria_replica.run_results import Results
     from ometria_replica.schema import Table
 
@@ -146,8 +154,9 @@ class RunContext:
     files go to *temp_directory*, None for the system's own. *threads* are those in which accounts
     are read, and *table_names* the tables in the order of the report. *ahead* limits what all
     threads together have read and not loaded, *files_ahead* the files that each downloads.
-    *leases* are those that are held, by source. *refusals* of the warehouse are in the order of
-    time: after the first, others may only follow from it.
+    *observe* is told of what happens, in the thread in which it does. *run_id* is made of the time
+    if it is not given. *leases* are those that are held, by source. *refusals* of the warehouse are
+    in the order of time: after the first, others may only follow from it.
     """
 
     started_at: datetime
@@ -161,12 +170,14 @@ class RunContext:
     table_names: Sequence[str] = ()
     ahead: ReadAhead = field(default_factory=ReadAhead)
     files_ahead: int = FILES_AHEAD
-    run_id: str = field(init=False)
+    observe: Observe = ignore
+    run_id: str = ""
     leases: dict[str, Lease] = field(default_factory=dict)
     refusals: list[WarehouseError] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "run_id", new_id(self.started_at))
+        if not self.run_id:
+            object.__setattr__(self, "run_id", new_id(self.started_at))
 
     def lease(self, source_id: str) -> Lease:
         """Make a lease of a source that ends a while from now."""
@@ -261,27 +272,38 @@ class TableProgress:
 
         *requests* counts them, and *rate_limited* those that were answered with 429.
         """
-        began, before, limited = time.monotonic(), requests(), rate_limited()
+        watch, before, limited = Watch(), requests(), rate_limited()
+        place = Place(self.report.source_id, self.report.table)
+        failure: BaseException | None = None
+        self._run.observe(TableStarted(watch.began_at, place))
         try:
             yield
-        except ReplicaError as error:
-            self.report = replace(self.report, error=str(error))
+        except BaseException as error:
+            failure = error
+            if isinstance(error, ReplicaError):
+                self.report = replace(self.report, error=str(error))
             raise
         finally:
-            seconds = round(time.monotonic() - began, 3)
             self.report = replace(
                 self.report,
-                seconds=seconds,
+                seconds=round(watch.seconds, 3),
                 requests=requests() - before,
                 rate_limited=rate_limited() - limited,
             )
             self._results.tables.append(self.report)
             self._run.progress.finish(self.report)
+            self._run.observe(
+                TableEnded(watch.began_at, watch.seconds, place, ending(failure), self.report)
+            )
 
     def count(self, **counts: int) -> None:
         """Add to the counts of the report, by name."""
         sums = {name: getattr(self.report, name) + count for name, count in counts.items()}
         self.report = replace(self.report, **sums)
+
+    def is_due(self, due: Due) -> None:
+        """Note which records of the table are requested."""
+        self.report = replace(self.report, due=due)
 
     def resumed(self, read: InterruptedRead | None) -> None:
         """Note which full read was continued; None if the table was read anew."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica.errors import ReplicaError, WarehouseError
-from ometria_replica.log_names import logging_for
+from ometria_replica.log_context import logging_for, remember_context
 from ometria_replica.report import TableReport
 
 if TYPE_CHECKING:
@@ -86,20 +86,19 @@ class Results:
 
     @contextmanager
     def naming(self, source_id: str, *, several: bool) -> Iterator[None]:
-        """Let log lines and errors of the block name the account, if there are *several*."""
-        if not several:
-            yield
-            return
+        """Let log lines of the block name the account, and its errors if there are *several*."""
         before = len(self.errors)
-        try:
-            with logging_for(source_id):
+        named = source_id if several else None
+        with logging_for(account=source_id):
+            try:
                 yield
-        except ReplicaError as error:
-            error.source_id = source_id
-            raise
-        finally:
-            for failure in self.all_errors[before:]:
-                failure.source_id = source_id
+            except ReplicaError as error:
+                error.source_id = named
+                raise
+            finally:
+                for failure in self.all_errors[before:]:
+                    failure.source_id = named
+                    remember_context(failure)
 
     @contextmanager
     def after_failure(self) -> Iterator[None]:

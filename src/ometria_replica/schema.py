@@ -183,12 +183,14 @@ class Growing:
     parameter that may select records updated since a date: each run tries whether Ometria honours
     it. With a *parent*, there is such a collection for each of its records: *endpoint* has the
     name of a field of the parent in braces, as ``contacts/{collection}``, which joins each record.
-    *pages* says that ``limit`` and ``offset`` are known to work.
+    *count* is the field of the parent with the number of records. *pages* says that ``limit`` and
+    ``offset`` are known to work.
     """
 
     endpoint: str
     since: str = "updateSince"
     parent: Pages | None = None
+    count: str | None = None
     pages: bool = True
 
     @property

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from ometria_replica.config import AccountSettings, Config, Limits
+    from ometria_replica.observer import Observe
     from ometria_replica.ometria.bucket import Bucket
     from ometria_replica.records import FeedFile, FeedObject, FetchedFile
     from ometria_replica.report import RunReport
@@ -83,6 +84,7 @@ def backfill(
     memory: str | None = None,
     clock: Callable[[], datetime] = utc_now,
     progress: Progress | None = None,
+    observe: Observe | None = None,
 ) -> RunReport:
     """
     Read the feeds of *config* as ``sync`` does, and map their files on the executors of *spark*.
@@ -90,7 +92,7 @@ def backfill(
     *staging* is the folder for staged rows until they are loaded: an ``s3://`` address, or a
     folder that the driver and the executors share. Pass FeedSettings if it needs other
     credentials than the AWS credential chain provides. The run removes the files that it
-    wrote there. *full*, *since*, *until*, *clock* and *progress* are those of ``sync``.
+    wrote there. *full*, *since*, *until*, *clock*, *progress* and *observe* are those of ``sync``.
     *at_once* is the number of files that are processed concurrently: at least the number of
     the cluster's cores. *memory* is the memory limit of the DuckDB in one task;
     None means ``memory_limit`` of *config*, or else 1 GB. A task has one thread, and its
@@ -120,6 +122,7 @@ def backfill(
             until=until,
             clock=clock,
             progress=progress,
+            observe=observe,
             fetch=cluster.fetch,
         )
 

@@ -15,6 +15,7 @@ from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
+from ometria_replica.log_context import logging_for
 from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse import open_warehouse
@@ -98,28 +99,29 @@ def _status(warehouse: Warehouse, source_id: str, table: Table) -> TableStatus:
 
 def rewind(
     config: Config,
-    table_name: str,
-    to: date | None,
+    tables: Sequence[str],
+    since: date | None,
     *,
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
 ) -> None:
     """
-    Make the next run read a table again from *to* on; None means from the beginning.
+    Make the next run read *tables* again from *since* on; None means from the beginning.
 
-    Raises ConfigError for a table that is not in *catalog* and for a day in the future, and Busy
+    Raises ConfigError for a name that is not in *catalog* and for a day in the future, and Busy
     while a run is active.
     """
     catalog = catalog.of(config.accounts)
-    table = catalog.table(table_name)
-    refuse_future(to, clock())
-    day = reachable(to)
+    chosen = catalog.only(tables) if tables else ()
+    refuse_future(since, clock())
+    day = reachable(since)
     moment = datetime.combine(day, time(), UTC) if day else None
     refuse_if_unknown(config)
     with opened(config, catalog) as warehouse:
         for account in config.accounts:
             with leased(warehouse, owner_of(account, catalog)):
-                warehouse.state.rewind(account.source_id, table.name, moment)
+                for table in chosen:
+                    warehouse.state.rewind(account.source_id, table.name, moment)
 
 
 def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -223,11 +225,12 @@ def leased(warehouse: Warehouse, owner: Owner) -> Iterator[Callable[[], Lease]]:
         return Lease.of_this_process(owner.source_id, f"by hand {os.getpid()}", until)
 
     now = utc_now()
-    for warning in warehouse.prepare(owner, now):
-        logger.warning("%s", warning)
-    lease = from_now()
-    warehouse.leases.acquire(lease, now)
-    try:
-        yield from_now
-    finally:
-        warehouse.leases.release(lease)
+    with logging_for(account=owner.source_id):
+        for warning in warehouse.prepare(owner, now):
+            logger.warning("%s", warning)
+        lease = from_now()
+        warehouse.leases.acquire(lease, now)
+        try:
+            yield from_now
+        finally:
+            warehouse.leases.release(lease)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.json_documents import document
 from ometria_replica.report import error_cause
-from ometria_replica.text import aligned, counted
+from ometria_replica.text import ago, aligned, counted, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ometria_replica.status import Status, TableStatus
 
 MOST_WARNINGS = 3  # Of the last run; `runs` has the others.
-
-_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 def status_as_text(status: Status) -> str:
@@ -172,7 +170,7 @@ def _active(lease: Lease) -> str:
 def _disk(status: Status) -> str:
     if status.disk is None:
         return ""
-    return f", {_size(status.disk.bytes)}; {_size(status.disk.free_bytes)} free on its disk"
+    return f", {size(status.disk.bytes)}; {size(status.disk.free_bytes)} free on its disk"
 
 
 def _table_lines(status: Status) -> list[str]:
@@ -205,29 +203,6 @@ def _name(status: Status, table: TableStatus) -> str:
     return f"{table.source_id} {table.table}" if len(status.accounts) > 1 else table.table
 
 
-def ago(time: timedelta) -> str:
-    """Write how long ago something was; a clock that is a little ahead makes it now."""
-    return f"{span(time)} ago" if time >= timedelta(seconds=1) else "now"
-
-
-def span(time: timedelta) -> str:
-    """Write a span of time in its largest unit that has at least two, as a person would."""
-    seconds = time.total_seconds()
-    for unit, length in _UNITS:
-        if seconds >= 2 * length:
-            return counted(int(seconds // length), unit)
-    return "1 second" if seconds >= 1 else "less than a second"
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
-
-
 def _time(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
@@ -237,7 +212,7 @@ def _one_line(text: str) -> str:
 
 
 def status_as_json(status: Status) -> str:
-    """Write the status as a JSON object, times as ISO 8601 in UTC, ages in seconds."""
+    """Write the status as a JSON document, ages in seconds."""
     run = status.last_run
     data = {
         "all_right": status.is_all_right,
@@ -258,7 +233,7 @@ def status_as_json(status: Status) -> str:
         ],
         "elsewhere": status.elsewhere,
     }
-    return json.dumps(data, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
+    return document("status", data)
 
 
 def _run_as_data(run: RunReport) -> dict[str, Any]:

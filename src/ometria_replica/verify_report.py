@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ometria_replica.json_documents import document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -109,11 +109,8 @@ class VerifyReport:
         return sum(table.requests for table in self.tables)
 
     def to_json(self) -> str:
-        """Write the report as one JSON object, times as ISO 8601 in UTC."""
-        data = asdict(self)
-        for name in ("started_at", "finished_at"):
-            data[name] = data[name].isoformat()
-        return json.dumps(data, indent=2)
+        """Write the report as a JSON document."""
+        return document("verify", asdict(self))
 
     def to_text(self) -> str:
         """Write the report as text."""

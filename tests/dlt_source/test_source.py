@@ -126,7 +126,10 @@ def test_the_next_load_continues_after_one_that_failed_halfway(
     assert events(everything(destination)) == events(expected(shop, feed, "1042", "uk"))
 
 
-@pytest.mark.parametrize("how", ["the folder is deleted", "the packages are aborted"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param("the folder is deleted", marks=pytest.mark.slow), "the packages are aborted"],
+)
 def test_a_lost_load_is_read_again(
     shop: Account, server: Server, feed: Feed, destination: Destination, how: str
 ) -> None:
@@ -158,6 +161,7 @@ def events(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
     return {name: rows[name] for name in ("member_lists", "unsubscribes", "email_events")}
 
 
+@pytest.mark.slow
 def test_a_table_that_ometria_refuses_fails_the_whole_load(
     shop: Account, server: Server, feed: Feed, duck: DuckDB
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_table_that_ometria_refuses_fails_the_whole_load(
     assert everything(duck) == expected(shop, feed, "1042", "uk")
 
 
+@pytest.mark.slow
 def test_two_accounts_share_a_dataset(
     shop: Account, server: Server, feed: Feed, destination: Destination, tmp_path: Path
 ) -> None:
@@ -354,6 +359,7 @@ def test_a_list_that_failed_is_retried(duck: DuckDB) -> None:
     assert {row["list_id"] for row in duck.rows("member_lists")} == {"10", "20"}
 
 
+@pytest.mark.slow
 def test_delta_tables_are_merged_by_key(
     shop: Account, server: Server, feed: Feed, tmp_path: Path
 ) -> None:
@@ -416,6 +422,7 @@ def test_a_resource_can_be_read_without_a_pipeline(server: Server) -> None:
     assert table.column_names == [name for name, _ in page.columns]
 
 
+@pytest.mark.slow
 def test_a_load_from_the_start_removes_deleted_rows(
     shop: Account, server: Server, feed: Feed, duck: DuckDB
 ) -> None:

@@ -19,7 +19,7 @@ import typer
 from ometria_replica import load_config, sync
 from ometria_replica.cli import app
 from ometria_replica.tables import TABLES
-from tests.faults.child import forkserver
+from tests.forked import forkserver
 from tests.postgres import postgres
 from ometria_simulator import Account, Dialect, Feed, serve
 
@@ -36,15 +36,17 @@ GROUP: Any = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
-    *("pip", "export", "source", "apt", "cd", "git", "curl"),
+    *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
 }
 
 
 def commands(text: str) -> list[list[str]]:
-    """Split a shell block into its commands' words."""
+    """Split a shell block into its commands' words, without where their output goes."""
     lines = text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    return [
+        words for line in lines if (words := shlex.split(line.partition(" > ")[0], comments=True))
+    ]
 
 
 def parse(words: list[str]) -> None:
@@ -81,7 +83,18 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
         assert target in TARGETS
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
+SLOW_PAGES = {"add-a-table.md", "dlt.md", "lake.md"}
+"""Their blocks sync by themselves, or import much; tests of their own show what they do."""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, marks=[pytest.mark.slow] * (block.page.name in SLOW_PAGES))
+        for block in blocks("python")
+    ],
+    ids=str,
+)
 def test_a_python_block_runs(block: Block, shop: Shop, tmp_path: Path) -> None:
     """Each block stands alone, in a folder with a copy of the synced ``warehouse.duckdb``."""
     if block.page.name == "CONTRIBUTING.md":  # Shows style, and does nothing.
@@ -244,7 +257,9 @@ def test_a_settings_block_is_taken(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "ometria.toml"
     path.write_text(text)
 
-    config = load_config(path, dict.fromkeys(names, "a-key-of-enough-characters"))
+    environ = dict.fromkeys(names, "a-key-of-enough-characters")
+    environ |= {name: "https://hooks.example.com/" for name in names if "WEBHOOK" in name}
+    config = load_config(path, environ)
 
     assert config.accounts
 

@@ -8,56 +8,28 @@ import json
 import re
 import signal
 import tomllib
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from scripts import diagram, reference
 
-from ometria_replica import errors, status
-from ometria_replica.batch import Lease, Reject
-from ometria_replica.check import Finding
+from ometria_replica import errors
 from ometria_replica.describe import describe
+from ometria_replica.doctor.findings import Code
 from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
-from ometria_replica.erasing import Erased
-from ometria_replica.erasure_texts import (
-    allowed_as_json,
-    erasures_as_json,
-    exported_as_json,
-    found_as_json,
-)
-from ometria_replica.rehashing import Rehashed
-from ometria_replica.rendering import (
-    findings_as_json,
-    rehashed_as_json,
-    replay_as_json,
-    rewound_as_json,
-    settings_as_json,
-    state_as_json,
-)
-from ometria_replica.report import RunReport, TableReport
-from ometria_replica.state_commands import ReplicaState, TableStatus
-from ometria_replica.status_texts import status_as_json
 from ometria_replica.tables import TABLES
 from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.warehouse import SCHEMES
-from ometria_replica.warehouse.erasures import Receipt
-from ometria_replica.warehouse.people import Found
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 
-def names_of(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
 
 COMMANDS = reference.commands()
-LEASE = Lease("uk", "a-run", "a-host", 1, datetime(2026, 1, 1, tzinfo=UTC))
-STATUS = status.Status(LEASE.expires_at, "", timedelta(1), (), (), (), None, (), None)
 EXTRAS = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
 CLOUDS = [
     scheme
@@ -98,46 +70,12 @@ def test_each_option_is_in_the_reference(name: str) -> None:
     assert [option for option in options if option not in section] == []
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in {"state", "rejects"}])
-def test_each_command_can_print_json(name: str) -> None:
-    """Each has the option, and the page has the fields of what it prints."""
-    page = read(DOCS / "reference" / "commands.md").partition("\n## JSON\n")[2]
+def test_each_test_of_check_is_on_its_page() -> None:
+    """Scripts find there what a code means."""
+    page = read(DOCS / "how-to" / "check.md").partition("\n## What is tested\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
 
-    assert "--json" in [option for parameter in COMMANDS[name].params for option in parameter.opts]
-    assert f"`{name}`" in page
-
-
-JSON: dict[str, Any] = {
-    "A report": [*names_of(RunReport), *names_of(TableReport)],
-    "`check`": json.loads(findings_as_json([Finding("a test")]))[0],
-    "`tables`": json.loads(describe(None, "json"))[0],
-    "`config`": json.loads(settings_as_json([("key", "value", "default")]))[0],
-    "`status`": json.loads(status_as_json(STATUS)),
-    "`status`, each table": names_of(status.TableStatus),
-    "`state show`": [
-        *names_of(TableStatus),
-        *json.loads(state_as_json(ReplicaState((), (LEASE,))))["active_runs"][0],
-    ],
-    "`rehash`": json.loads(rehashed_as_json([Rehashed("uk", "lists", 1)]))[0],
-    "`state rewind`": json.loads(rewound_as_json("lists", [], None)),
-    "`erase`": names_of(Receipt),
-    "`erase --dry-run`": json.loads(found_as_json([Found("uk", (), {}, ())]))[0],
-    "`erase --list`": json.loads(erasures_as_json([Erased("uk", 0, ())]))["suppressed"][0],
-    "`erase --allow`": json.loads(allowed_as_json({"uk": 1}))[0],
-    "`erase --export`": json.loads(exported_as_json("ann.json", {})),
-    "`rejects list`": names_of(Reject),
-    "`rejects replay`": json.loads(replay_as_json(0, 0, None)),
-}
-
-
-@pytest.mark.parametrize("section", JSON)
-def test_each_field_of_the_json_is_in_the_reference(section: str) -> None:
-    """The tables below a heading have the fields that the program prints, and no others."""
-    page = read(DOCS / "reference" / "commands.md").partition("\n## JSON\n")[2]
-    text = page.partition(f"\n### {section}\n")[2].partition("\n### ")[0]
-    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
-
-    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == list(JSON[section])
+    assert [name for cell in cells for name in re.findall(r"`(.+?)`", cell)] == [*get_args(Code)]
 
 
 @pytest.mark.parametrize("kind", [Config, WarehouseSettings, AccountSettings, FeedSettings])
@@ -282,7 +220,7 @@ def test_a_picture_is_xml(picture: Path) -> None:
 
 def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
     """The picture holds the hash of the present diagram text."""
-    text = describe(None, "mermaid")
+    text = describe((), "mermaid")
 
     assert read(DOCS / "assets" / "erd.svg").startswith(diagram.mark(text))
     assert f"```mermaid\n{text}\n```" in read(DOCS / "reference" / "tables.md")

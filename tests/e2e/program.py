@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ from typer.testing import CliRunner
 
 import ometria_replica
 from ometria_replica.cli import app
+from ometria_replica.ometria import retries
+from tests.forked import forkserver, run_command_line, stand_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from typer.testing import Result
 
@@ -87,6 +90,10 @@ def run(
     With *check*, any exit code but 0 fails the test. Streams that go elsewhere, to *out* or *err*,
     are given as empty.
     """
+    if code in {None, IMPATIENT} and out == err == subprocess.PIPE:
+        done = _fork(arguments, env or {}, cwd, impatient=code is not None)
+        assert not check or done.code == 0, done
+        return done
     start = ["-c", code] if code else ["-m", "ometria_replica"]
     ended = subprocess.run(
         [sys.executable, *start, *arguments],
@@ -108,6 +115,31 @@ def run(
     done = Ended(ended.returncode, ended.stdout or "", ended.stderr or "")
     assert not check or done.code == 0, done
     return done
+
+
+def _fork(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *, impatient: bool) -> Ended:
+    """Run the command line in a process that is forked, which saves most of its start."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = forkserver().Process(
+            target=_child, args=(arguments, dict(env), cwd, folder, impatient), daemon=True
+        )
+        process.start()
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"the program hangs: {arguments}")
+        out, err = ((Path(folder) / f"child.{stream}").read_text() for stream in ("out", "err"))
+    return Ended(process.exitcode, out, err)
+
+
+def _child(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path, folder: str, impatient: bool
+) -> None:
+    stand_alone(Path(folder), "child", {"HOME": str(cwd), **env})
+    os.chdir(cwd)
+    if impatient:
+        retries.UNREACHABLE_SECONDS = 0.1
+    run_command_line(arguments)
 
 
 def api_env(server: Server, warehouse: Path) -> dict[str, str]:

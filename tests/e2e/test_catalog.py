@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.check import check
 from ometria_replica.config import load_config
 from ometria_replica.describe import FORMATS, describe
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import Column, Feed, Pages, PerParent, Table, md5
+from ometria_replica.schema import Column, Pages, PerParent, Table, md5
 from ometria_simulator import Account, serve
 from tests.e2e.program import api_env
 
@@ -41,28 +41,28 @@ MORE = CATALOG + CAMPAIGNS + SENDS
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_form_describes_the_tables_of_any_catalog(form: str) -> None:
     """A table that is added is described beside the others, and alone by either name."""
-    assert "campaign_title" in describe("campaigns", form, catalog=MORE)
-    assert describe("marketing.campaigns", form, catalog=MORE) == describe(
+    assert "campaign_title" in describe(["campaigns"], form, catalog=MORE)
+    assert describe(["marketing.campaigns"], form, catalog=MORE) == describe(
         "campaigns", form, catalog=MORE
     )
-    everything = describe(None, form, catalog=MORE)
+    everything = describe((), form, catalog=MORE)
     assert "campaigns" in everything
     assert "sends" in everything
     assert "email_events" in everything
-    assert "Campaigns" not in describe(None, form)
+    assert "Campaigns" not in describe((), form)
     with pytest.raises(ConfigError, match="There is no table 'campaigns'"):
-        describe("campaigns", form)
+        describe(["campaigns"], form)
 
 
 def test_a_schema_is_created_for_each_that_tables_name() -> None:
     """The statements create each schema once, before the tables."""
-    statements = describe(None, "sql", catalog=MORE).splitlines()
+    statements = describe((), "sql", catalog=MORE).splitlines()
 
     assert statements[:2] == [
         'CREATE SCHEMA IF NOT EXISTS "ometria";',
         'CREATE SCHEMA IF NOT EXISTS "marketing";',
     ]
-    assert [table["schema"] for table in json.loads(describe(None, "json", catalog=MORE))] == [
+    assert [table["schema"] for table in json.loads(describe((), "json", catalog=MORE))] == [
         *["ometria"] * 5,
         "marketing",
         "ometria",
@@ -70,15 +70,20 @@ def test_a_schema_is_created_for_each_that_tables_name() -> None:
 
 
 def test_check_tries_each_endpoint_of_the_catalog_once(tmp_path: Path) -> None:
-    """A table that is read for each parent is tried by its parent's endpoint."""
+    """A table that is read for each parent is tried by the first one."""
     with serve(Account.create(profiles=2, lists=1), requests_per_second=None) as server:
         config = load_config(None, api_env(server, tmp_path / "w.duckdb"))
         findings = list(check(config, catalog=MORE))
 
-    tried = [finding.what.split(server.url)[1].split()[0] for finding in findings[:4]]
-    assert tried == ["/profiles", "/lists", "/unsubscribes", "/campaigns"]
-    assert [finding.error is None for finding in findings] == [
-        *(True, True, True, False),  # The endpoints.
-        *(True for table in MORE if isinstance(table.read, Feed)),  # Not read: no feed is set.
-        True,  # The warehouse.
-    ]
+    tried = {each.text.partition(":")[0]: each.level for each in findings if "GET " in each.text}
+    assert tried == {
+        "GET /profiles": "pass",
+        "GET /lists": "pass",
+        "GET /lists/{id}/changes": "pass",
+        "GET /unsubscribes": "pass",
+        "GET /campaigns": "fail",
+        "GET /campaigns/{id}/sends": "warn",  # Not tried.
+    }
+    assert [each.code for each in findings if each.level == "fail"] == ["api.right"]
+    (not_read,) = [each.text for each in findings if each.code == "settings.not_read"]
+    assert not_read.startswith("email_events is not read: no feed is set")

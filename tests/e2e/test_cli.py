@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMANDS = ("sync", "check", "verify", "tables", "config", "runs", "demo")
-HEAVY = ("duckdb", "pyarrow", "httpx2", "obstore", "boto3", "moto", "rich.progress", "numpy")
+COMMANDS = ("init", "sync", "check", "verify", "tables", "config", "runs", "demo")
+HEAVY = (
+    "duckdb",
+    "pyarrow",
+    "httpx2",
+    "obstore",
+    "boto3",
+    "moto",
+    "rich.progress",
+    "rich.prompt",
+    "numpy",
+    "ometria_replica.init",
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +145,7 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
     """Text, markdown and the diagram show all columns of all tables."""
     markdown = run("tables", "--format", "markdown", cwd=tmp_path, check=True).out
     mermaid = run("tables", "--format", "mermaid", cwd=tmp_path, check=True).out
-    as_json = run("tables", "--json", cwd=tmp_path, check=True).json
+    as_json = run("tables", "--json", cwd=tmp_path, check=True).json["tables"]
     one = run("tables", "ometria.lists", cwd=tmp_path, check=True).out
 
     assert mermaid.startswith("erDiagram\n")
@@ -156,11 +168,11 @@ def test_tables_in_other_forms_name_every_column(tmp_path: Path) -> None:
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     """Exit 2, in the same words as for a sync."""
-    ended = run("tables", "profile", cwd=tmp_path)
+    ended = run("tables", "sales", cwd=tmp_path)
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
+        "There is no table 'sales'. The tables are profiles, member_lists, lists, email_events,"
         " unsubscribes, collections, contacts, orders, products, custom_events, push_errors,"
         " data_deletion_requests, profile_identities, profile_tags, profile_lists, order_lines.\n"
     )
@@ -175,7 +187,7 @@ def test_runs_are_shown_newest_first(server: Server, tmp_path: Path) -> None:
     refused = run("sync", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
     ids.append(refused.json["run_id"])
 
-    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json
+    history = run("runs", "--json", env=env, cwd=tmp_path, check=True).json["runs"]
     text = run("runs", "--limit", "1", env=env, cwd=tmp_path, check=True).out
 
     assert [each["run_id"] for each in history] == ids[::-1]
@@ -210,7 +222,7 @@ def test_config_tells_where_values_came_from_and_no_secret(tmp_path: Path) -> No
         "key": "accounts[0].api_key",
         "value": "set",
         "origin": "file:key.txt",
-    } in as_json.json
+    } in as_json.json["settings"]
     lines = {line.split()[0]: line.split(None, 1)[1] for line in ended.out.splitlines()}
     assert "canary" not in ended.everything
     assert lines["accounts[0].api_key"].split() == ["set", "file:key.txt"]
@@ -266,7 +278,7 @@ def test_a_file_with_the_name_of_a_schema_brings_a_warning(
     checked = run("check", env=env, cwd=tmp_path, check=True)
 
     assert report["warnings"] == [warning]
-    assert checked.out.splitlines()[-1] == f"        Warning: {warning}"
+    assert warning in " ".join(checked.out.replace("        > ", "").split())
     with (
         duckdb.connect(tmp_path / name, read_only=True) as connection,
         pytest.raises(duckdb.BinderException, match="Ambiguous reference to catalog or schema"),
@@ -280,9 +292,11 @@ def test_a_file_with_the_name_of_a_schema_brings_a_warning(
         assert connection.execute(f"FROM {table}").fetchall() != []
 
 
-def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
+def test_the_demo_shows_rows_and_commands_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    It fills ``warehouse.duckdb`` and shows rows of each table; its last line runs as printed.
+    It fills ``warehouse.duckdb`` and shows rows of each table; its last lines run as printed.
 
     A second demo would be of another account, and is refused.
     """
@@ -304,6 +318,13 @@ def test_the_demo_shows_rows_and_a_command_that_works(tmp_path: Path) -> None:
         check=True,
     )
     assert "profile_id" in shown.stdout
+    monkeypatch.chdir(tmp_path)
+    for line, said in zip(ended.out.strip().splitlines()[-3:-1], ("3 rows.", "40"), strict=True):
+        words = shlex.split(line)
+        start = words.index("ometria-replica")
+        env = dict(word.split("=", 1) for word in words[:start])
+        asked = invoke(*words[start + 1 :], env=env)
+        assert (asked.exit_code, said in asked.stdout) == (0, True), line
     again = run("demo", *small, cwd=tmp_path)
     assert (again.code, again.out) == (2, "")
     assert again.err.startswith("warehouse.duckdb holds the account of an earlier demo.")

@@ -13,7 +13,7 @@ import pytest
 
 from ometria_simulator import Account, Feed, S3Server, Server, serve
 from tests.duck import read_file
-from tests.e2e.program import IMPATIENT, api_env, run, s3_env
+from tests.e2e.program import IMPATIENT, api_env, invoke, run, s3_env
 from tests.replicas import everything
 
 if TYPE_CHECKING:
@@ -205,19 +205,19 @@ def test_without_any_settings_the_first_step_is_told(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.duckdb")) == []
 
 
-def test_an_unknown_table_is_told_with_those_there_are(
+def test_an_unknown_table_is_told_with_the_nearest_or_with_all(
     env: dict[str, str], server: Server, tmp_path: Path
 ) -> None:
-    """Exit 2: the message lists each unknown name, before any request."""
+    """Exit 2: the message has each unknown name, before any request."""
     asked = len(server.requests)
 
-    ended = run("sync", "profile", "lists", "events", env=env, cwd=tmp_path)
+    ended = run("sync", "profile", "lists", "Sales", env=env, cwd=tmp_path)
 
     tables = "The tables are profiles, member_lists, lists, email_events, unsubscribes."
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.splitlines() == [
-        f"There is no table 'profile'. {tables}",
-        f"There is no table 'events'. {tables}",
+        "There is no table 'profile'; did you mean profiles?",
+        f"There is no table 'Sales'. {tables}",
     ]
     assert (len(server.requests), (tmp_path / "w.duckdb").exists()) == (asked, False)
 
@@ -228,6 +228,12 @@ def test_an_unknown_table_is_told_with_those_there_are(
         (("sync", "--sweep"), "--sweep is now --detect-deletes."),
         (("backfill", "--from", "2026-01-01"), "--from is now --since."),
         (("backfill", "--since=2026-01-01", "--to=2026-01-02"), "--to is now --until."),
+        (("state", "rewind", "lists", "--to", "2026-01-02"), "--to is now --since."),
+        (("erase", "--from-file", "ids.csv"), "--from-file is now --file."),
+        (
+            ("state", "rewind", "--table", "lists"),
+            "--table is now an argument: ometria-replica state rewind TABLE.",
+        ),
         (
             ("backfill", "--since", "2026-01-01", "--table", "lists"),
             "--table is now an argument: ometria-replica backfill TABLE.",
@@ -238,14 +244,14 @@ def test_the_old_name_of_an_option_leads_to_the_new_one(
     arguments: tuple[str, ...], message: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Exit 2: the message has the present name, and nothing is read."""
-    ended = run(*arguments, env=env, cwd=tmp_path)
+    ended = invoke(*arguments, env=env)
 
-    assert (ended.code, ended.out) == (2, "")
-    assert last_line(ended.err) == f"Error: {message}"
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert last_line(ended.stderr) == f"Error: {message}"
     assert not (tmp_path / "w.duckdb").exists()
 
 
-@pytest.mark.parametrize("since", ["yesterday", "17/05/2017", "2026-02-30", "2026-3", ""])
+@pytest.mark.parametrize("since", ["tomorrow", "17/05/2017", "2026-02-30", "2026-3", ""])
 def test_a_since_that_is_no_day_is_told(since: str, env: dict[str, str], tmp_path: Path) -> None:
     """Exit 2: the option, the value and the form it should have."""
     ended = run("sync", "--since", since, env=env, cwd=tmp_path)
@@ -253,7 +259,7 @@ def test_a_since_that_is_no_day_is_told(since: str, env: dict[str, str], tmp_pat
     assert (ended.code, ended.out) == (2, "")
     assert "Invalid value for '--since'" in last_line(ended.err)
     assert repr(since) in last_line(ended.err)
-    assert "is not a day, such as 2026-01-31" in last_line(ended.err)
+    assert "is not a day, such as 2026-01-31, yesterday or 7d." in last_line(ended.err)
 
 
 def test_a_run_that_another_holds_back_says_so(env: dict[str, str], tmp_path: Path) -> None:
@@ -320,30 +326,20 @@ main()
 
 def test_check_tells_each_thing_it_tried(env: dict[str, str], tmp_path: Path) -> None:
     """``check`` exits with 0 or the first failure's code, and creates nothing."""
-    url = env["OMETRIA_API_URL"]
     good = run("check", env=env, cwd=tmp_path)
     bad = run("check", env=env | {"OMETRIA_API_KEY": "another-key"}, cwd=tmp_path)
 
     assert (good.code, good.err) == (0, "")
-    assert good.out.splitlines()[:3] == [
-        f"ok      ometria-uk: GET {url}/{endpoint} answers"
-        for endpoint in ("profiles", "lists", "unsubscribes")
-    ]
+    assert "  pass  GET /lists/{id}/changes: the key may read it, for member_lists.\n" in good.out
     assert bad.code == 3
-    assert (
-        f"FAILED  ometria-uk: GET {url}/profiles, lists, unsubscribes\n"
-        f"        {REFUSED.format('profiles')}" in bad.out
-    )
-    assert "ok      the warehouse" in bad.out
+    refused = "127.0.0.1 refuses the API key for every endpoint that was asked: /profiles, /lists,"
+    assert f"  fail  {refused}\n        /unsubscribes.\n        > Check that the key" in bad.out
+    assert "  pass  The warehouse" in bad.out
     as_json = run("check", "--json", env=env | {"OMETRIA_API_KEY": "x"}, cwd=tmp_path)
-    assert (as_json.code, as_json.json[0]) == (
-        3,
-        {
-            "what": f"ometria-uk: GET {url}/profiles, lists, unsubscribes",
-            "error": REFUSED.format("profiles"),
-            "warning": None,
-        },
-    )
+    assert as_json.code == as_json.json["exit_code"] == 3
+    (failure,) = [each for each in as_json.json["findings"] if each["level"] == "fail"]
+    assert (failure["code"], failure["source_id"]) == ("api.right", "ometria-uk")
+    assert failure["text"] == f"{refused} /unsubscribes."
     assert not (tmp_path / "w.duckdb").exists()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.cli.output import has_colours
 from ometria_replica.errors import ConfigError, RejectedRecords
 from ometria_simulator import Account, Server, serve
 from tests.duck import read_file
@@ -44,6 +47,35 @@ def server(shop: Account) -> Iterator[Server]:
 def env(server: Server, tmp_path: Path) -> dict[str, str]:
     """Return an environment in which a sync succeeds."""
     return {**api_env(server, tmp_path / "w.duckdb"), "XDG_CACHE_HOME": str(tmp_path)}
+
+
+# --- colours -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "terminal", "has"),
+    [
+        ({}, True, True),
+        ({"NO_COLOR": ""}, True, True),  # As no-color.org says: set, and not empty.
+        ({"NO_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_colours_are_for_terminals_and_for_those_who_want_them(
+    more: dict[str, str], terminal: bool, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each command alike."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | more).items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with open(theirs, "w") as stream, monkeypatch.context() as patched:  # noqa: PTH123 -- A number.
+        patched.setattr(sys, "stdout", stream)
+        found = has_colours()
+    os.close(ours)
+
+    assert found == has
 
 
 # --- streams ------------------------------------------------------------------------------------
@@ -144,7 +176,7 @@ def test_steps_are_logged_wherever_the_option_stands(env: dict[str, str], tmp_pa
 
 @pytest.mark.parametrize(
     "command",
-    [("sync", "--since"), ("backfill", "--since"), ("state", "rewind", "profiles", "--to")],
+    [("sync", "--since"), ("backfill", "--since"), ("state", "rewind", "profiles", "--since")],
 )
 def test_a_day_in_the_future_is_refused(
     command: tuple[str, ...], env: dict[str, str], tmp_path: Path
@@ -184,7 +216,7 @@ def test_the_first_and_the_last_day_of_all_can_be_named(env: dict[str, str]) -> 
     invoke("sync", env=env)
     for arguments in (
         ("backfill", "--since", "0001-01-01", "--until", "9999-12-31"),
-        ("state", "rewind", "profiles", "--to", "0001-01-01"),
+        ("state", "rewind", "profiles", "--since", "0001-01-01"),
         ("sync",),
     ):
         result = invoke(*arguments, env=env)
@@ -205,7 +237,7 @@ def test_a_day_has_one_form(day: str, env: dict[str, str]) -> None:
     result = invoke("sync", "--since", day, env=env)
 
     assert result.exit_code == 2
-    assert f"{day!r} is not a day, such as 2026-01-31." in result.stderr
+    assert f"{day!r} is not a day, such as 2026-01-31, yesterday or 7d." in result.stderr
 
 
 def test_a_strict_run_fails_as_long_as_there_are_rejects(

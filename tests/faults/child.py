@@ -5,9 +5,6 @@ The program announces each step that reads or writes (see ``ometria_replica.fail
 child listens, and at the step of its plan it kills itself, stops, or moves its clock. Before
 the command line starts, the child also changes settings that users cannot change, and no
 others: :func:`change_settings` lists them. A plan may switch on one seeded defect.
-
-Children are forked from a server that has imported everything, so that each starts within
-tenths of a second.
 """
 
 from __future__ import annotations
@@ -15,47 +12,23 @@ from __future__ import annotations
 import faulthandler
 import functools
 import logging
-import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
 import time
-import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from tests.forked import forkserver, run_command_line, stand_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from multiprocessing.process import BaseProcess
-
-ROOT = Path(__file__).parents[2]
-PRELOADED = (
-    "tests.faults.child",
-    "tests.faults.table_defects",
-    "tests.faults.warm",
-    "duckdb",
-    "pyarrow",
-    "obstore",
-    "httpx2",
-    "httpcore2",
-    "typer._adapters",
-    "encodings.idna",
-    "truststore",
-    "filelock",
-    "ometria_replica.cli",
-    "ometria_replica.config",
-    "ometria_replica.rendering",
-    "ometria_replica.state_commands",
-    "ometria_replica.progress",
-    "ometria_replica.ometria.bucket",
-    "ometria_replica.warehouse.engines.postgres",
-    "ometria_replica.warehouse.remotes.dlt_destinations.duckdb",
-)
+    from pathlib import Path
 
 Action = Literal["kill", "abort", "raise", "stall", "jump"]
 
@@ -83,7 +56,7 @@ class Plan:
     batch_files: int = 2
     lock_wait_seconds: float = 0.5
     timeout_seconds: float = 5.0
-    give_up_seconds: float = 2.0
+    give_up_seconds: float = 1.0
     file_bytes: int | None = None
     settle_seconds: float = 0
     debug: bool = False
@@ -134,38 +107,12 @@ class Process:
         return self._process.exitcode, self._out.read_text(), self._err.read_text()
 
 
-@functools.cache
-def forkserver() -> Any:
-    """Start the server from which children are forked: a process has one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
-    try:
-        process = context.Process(target=int)
-        process.start()
-        process.join()
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
-    return context
-
-
 # --- In the child ------------------------------------------------------------------------------
 
 
 def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None:
     """Run the command line: output to files, its own environment, and the plan applied."""
-    for stream, suffix in ((1, "out"), (2, "err")):
-        target = os.open(folder / f"{name}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(target, stream)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    os.chdir(folder)
-    kept = {"PATH": os.environ.get("PATH", "")}
-    home = {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true", "TZ": plan.timezone}
-    os.environ.clear()
-    os.environ.update({**kept, **home, **plan.env})
+    stand_alone(folder, name, {"TZ": plan.timezone, **plan.env})
     if plan.do == "stall":  # All of it: another of its threads would hold the file, or read on.
         os.environ["OMETRIA_PARALLEL_ACCOUNTS"] = "1"
     time.tzset()
@@ -174,27 +121,14 @@ def run(plan: Plan, arguments: tuple[str, ...], folder: Path, name: str) -> None
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_bytes, plan.file_bytes))
     apply(plan, folder)
-    from ometria_replica.cli import main  # noqa: PLC0415 -- the plan comes first.
-
-    sys.argv = ["ometria-replica", *arguments]
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-    except BaseException:  # noqa: BLE001 -- as the interpreter would.
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    run_command_line(arguments)
 
 
 def apply(plan: Plan, folder: Path) -> None:
     """Change settings, listen to steps, and switch on the defect, for the life of the process."""
     from ometria_replica import failpoints  # noqa: PLC0415 -- only in the child.
 
-    if plan.debug:  # The command line's own logging.basicConfig() then changes nothing.
+    if plan.debug:  # The command line leaves it so, and writes each line in its own format too.
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     clock = Clock(plan.at)
     change_settings(plan, clock)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from ometria_replica import batching, replication, table_reads
+from ometria_replica import api_reads, batching, due, replication
 from ometria_replica.batch import FileLogEntry
 from ometria_replica.errors import (
     AccessDenied,
@@ -163,10 +163,10 @@ def state_before_reading() -> None:
 
         if read.table.name == "email_events":
             listed = list(read.source.export(read.table).list())
-            files = table_reads._files_to_read(read, listed, {})
+            files = due._files_to_read(read, listed, {})
             entries = tuple(FileLogEntry(file, now, 0) for file in files)
             read.ask(lambda warehouse: note(warehouse, entries))
-            _patch(table_reads, "_files_to_read", lambda _read, _listed, _waiting: files)
+            _patch(due, "_files_to_read", lambda _read, _listed, _waiting: files)
         else:
             read.ask(note_watermark)
         original(read)
@@ -177,7 +177,7 @@ def state_before_reading() -> None:
 @defect
 def watermark_with_first_batch() -> None:
     """The watermark moves with the first batch of a table, not with its last."""
-    original: Any = table_reads.api_batches
+    original: Any = api_reads.api_batches
 
     def api_batches(read: TableRead) -> Iterator[Any]:
         for pending in original(read):
@@ -190,7 +190,7 @@ def watermark_with_first_batch() -> None:
 @defect
 def continued_read_with_its_own_time() -> None:
     """A read that continues an interrupted one sets the watermark of its own beginning."""
-    _patch(table_reads, "_began_at", lambda read, _reading: read.source.read_until)
+    _patch(api_reads, "_began_at", lambda read, _reading: read.source.read_until)
 
 
 @defect
@@ -352,9 +352,9 @@ def failed_request_is_empty() -> None:
     """A failed request counts as an empty answer."""
     original = Client._attempt
 
-    def attempt(self: Client, path: str, query: Any, origin: str) -> Answer:
+    def attempt(self: Client, path: str, query: Any, origin: str, exchange: Any) -> Answer:
         try:
-            return original(self, path, query, origin)
+            return original(self, path, query, origin, exchange)
         except (Setback, OmetriaError):
             return Answer([], self._now(), None, origin)
 
@@ -458,12 +458,12 @@ def watermark_from_records() -> None:
 @defect
 def watermark_from_the_end() -> None:
     """The watermark is the end of the sync of the table, not the start of the run."""
-    original = table_reads._with_state
+    original = api_reads._with_state
 
     def with_state(read: TableRead, reading: Any, batch: Batch) -> Batch:
         return replace(original(read, reading, batch), watermark=read.run.clock())
 
-    _patch(table_reads, "_with_state", with_state)
+    _patch(api_reads, "_with_state", with_state)
 
 
 @defect
@@ -524,7 +524,7 @@ def no_fence() -> None:
 @defect
 def delete_detection_with_every_batch() -> None:
     """Each batch of a full read counts as the full read."""
-    batches, with_state = batching.page_batches, table_reads._with_state
+    batches, with_state = batching.page_batches, api_reads._with_state
     is_last = True
 
     def page_batches(*arguments: Any) -> Iterator[tuple[Any, bool]]:
@@ -537,8 +537,8 @@ def delete_detection_with_every_batch() -> None:
         found = with_state(read, reading, batch)
         return found if is_last else replace(found, watermark=None, full_read_at=None)
 
-    _patch(table_reads, "page_batches", page_batches)
-    _patch(table_reads, "_with_state", as_if_last)
+    _patch(api_reads, "page_batches", page_batches)
+    _patch(api_reads, "_with_state", as_if_last)
 
 
 @defect

@@ -39,8 +39,8 @@ For each defect one scenario runs with it, and the checks must report it.
 `python -m tests.faults.page` writes this page from `tests/faults`, and a test compares the two.
 There are {scenarios} scenarios and {defects} defects.
 
-`make test` runs the scenarios on DuckDB, except those marked *slow*, and each defect once, except those of scenarios that are slow and no ladder, and those of all tables.
-`make test-all` also runs the slow ones, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
+`make test` runs the scenarios on DuckDB, except those marked *slow*, and one defect for each thing that the checks report.
+`make test-all` also runs the slow ones and every defect, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
 Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year with all tables, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 Each load also compares the records of each file with its rows and rejects, whatever the fault; `tests/unit/test_reconciliation.py` seeds readers that lose a record, and each is noticed.
 """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -200,6 +201,7 @@ def _live_and_fail(world: World) -> None:
     for command in (["config"], ["state", "show"], ["runs", "--json"], ["rejects", "list"]):
         world.run(*command, plan=loud)
     world.account.advance(timedelta(days=1))
+    loud = replace(loud, env={**loud.env, "OMETRIA_LOG_FORMAT": "json"})
     for fault in (
         Fault(status=500, body=str(PERSON)),
         Fault(status=403, body=KEY),

@@ -24,7 +24,7 @@ class Endpoints:
     The records of each path, in Ometria's order, and the status of a path that fails.
 
     *changed* has the day on which a record, by path and id, last changed; *honours* says whether
-    ``updateSince`` selects by it. *in_reverse* serves the newest first.
+    ``updateSince`` selects by it. *in_reverse* serves the newest first. *most* are sent at once.
     """
 
     records: dict[str, list[Record]] = field(default_factory=dict)
@@ -32,6 +32,7 @@ class Endpoints:
     changed: dict[tuple[str, str], date] = field(default_factory=dict)
     honours: bool = False
     in_reverse: bool = False
+    most: int = 250
 
     def served(self) -> AbstractContextManager[Listener]:
         """Serve them over HTTP."""
@@ -45,7 +46,7 @@ class Endpoints:
         found = list(self._selected(path, asked.query.get("updateSince")))
         if self.in_reverse:
             found.reverse()
-        return json_reply(found[asked.offset : asked.offset + min(asked.limit, 250)])
+        return json_reply(found[asked.offset : asked.offset + min(asked.limit, self.most)])
 
     def _selected(self, path: str, since: str | None) -> Iterator[Record]:
         day = date.fromisoformat(since) if since and self.honours else date.min

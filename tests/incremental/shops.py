@@ -6,8 +6,10 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.replication import sync
+from ometria_replica.schema import Column, Pages, Table, md5
 from ometria_simulator import Account
 from tests import replicas
 from tests.duck import Row, read_file
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 YEAR = 365 * DAY
+IN_A_HURRY = CATALOG + Table(
+    "hurry",
+    Pages("data-deletion-requests", requests_per_minute=60_000),
+    md5("id"),
+    columns=(Column("id", "request_id"),),
+    identity=(("id",),),
+)
+"""Six requests a minute for deletion requests would take ten seconds each."""
 
 
 def small_shop() -> Account:

@@ -10,7 +10,7 @@ import pytest
 
 from ometria_replica.accounts import source_ids
 from ometria_replica.errors import AccessDenied, ConfigError
-from ometria_replica.log_names import named
+from ometria_replica.log_context import LogContext, log_context
 from tests.e2e.program import invoke
 from tests.incremental.shops import HOUR, NOON, account, replicate, state
 from tests.replicas import write_feed_file
@@ -102,25 +102,27 @@ def test_a_single_account_is_not_named(server: Server, warehouse: Path) -> None:
 
 
 def test_log_lines_name_the_account_while_it_is_read(server: Server, warehouse: Path) -> None:
-    """The threads that prefetch pages name it too, and nothing does after the run."""
+    """And the run and the table; nothing does after the run."""
     seen = set()
 
     class Names(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            seen.add(named(record.getMessage()).partition("loaded ")[0])
+            context = log_context()
+            assert record.getMessage().startswith(f"loaded {context.table}: ")
+            seen.add((context.account, context.run))
 
     logger = logging.getLogger("ometria_replica.run_context")
     handler, level = Names(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        replicate_both(warehouse, server)
+        report = replicate_both(warehouse, server)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
 
-    assert seen == {"uk: ", "us: "}
-    assert named("afterwards") == "afterwards"
+    assert seen == {("uk", report.run_id), ("us", report.run_id)}
+    assert log_context() == LogContext()
 
 
 def test_rejects_name_the_account(
@@ -166,13 +168,14 @@ def test_each_command_shows_only_the_chosen_accounts(
     assert {table["source_id"] for table in printed("state", "show", *us, env=env)["tables"]} == {
         "us"
     }
-    assert [reject["source_id"] for reject in printed("rejects", "list", *us, env=env)] == ["us"]
-    (run,) = printed("runs", "--limit", "2", *us, env=env)
+    assert [
+        reject["source_id"] for reject in printed("rejects", "list", *us, env=env)["rejects"]
+    ] == ["us"]
+    (run,) = printed("runs", "--limit", "2", *us, env=env)["runs"]
     assert {table["source_id"] for table in run["tables"]} == {"us"}
-    assert len(printed("runs", env=env)) == 4
-    found = [finding["what"] for finding in printed("check", *us, env=env)]
-    assert [what for what in found if what.startswith("uk: ")] == []
-    assert [what for what in found if what.startswith("us: ")]
+    assert len(printed("runs", env=env)["runs"]) == 4
+    found = printed("check", *us, env=env)["findings"]
+    assert {finding["source_id"] for finding in found} == {"us", None}
 
 
 def test_state_changes_only_for_the_chosen_account(
@@ -184,7 +187,12 @@ def test_state_changes_only_for_the_chosen_account(
     done = printed("state", "rewind", "profiles", "--account", "us", env=env)
     text = invoke("state", "rewind", "lists", env=env).stdout
 
-    assert done == {"table": "profiles", "source_ids": ["us"], "since": None}
+    assert done == {
+        "schema": "ometria-replica/state-rewind/1",
+        "tables": ["profiles"],
+        "source_ids": ["us"],
+        "since": None,
+    }
     marks = {(row["source_id"], row["table_name"]) for row in state(warehouse, "watermarks")}
     assert ("uk", "profiles") in marks
     assert ("us", "profiles") not in marks

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ometria_replica.cli import pages
+from ometria_replica.cli.demo import _write_page
 from ometria_replica.config import Limits, load_warehouse
 from ometria_replica.demo import SAMPLE_WIDTH, shown_cell
 from tests.e2e.program import run
-from tests.incremental.shops import NOON, account, replicate
+from tests.incremental.shops import NOON, account, config, replicate
 from tests.replicas import TABLES, everything
 
 if TYPE_CHECKING:
@@ -30,9 +32,33 @@ def test_the_demo_shows_five_tables(tmp_path: Path) -> None:
     assert ended.out.startswith("Synced to duckdb:///x.duckdb in ")
     for name in TABLES:
         assert f"\nometria.{name}\n  " in ended.out
+    assert "A report with charts is in ometria-report.html: open it in a browser.\n" in ended.out
+    assert "All right: 5 tables" in (tmp_path / "ometria-report.html").read_text(encoding="utf-8")
     assert "That account was simulated. For yours:" in ended.out
     assert "\x1b" not in ended.out
     assert {row["_account_id"] for row in rows["profiles"]} == {"demo"}
+
+
+def test_the_demo_writes_its_report_over_no_other_file(
+    server: Server, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of its name stays, and the demo says so, as it does without the packages."""
+    replicate(warehouse, account(server), at=NOON)
+    other = warehouse.with_name("ometria-report.html")
+    other.write_text("mine", encoding="utf-8")
+    settings = config(warehouse, account(server))
+
+    assert _write_page(settings) == (
+        f"No report was written: {other} exists and is not a report of this program."
+        " Nothing was overwritten. Name another file, or remove it."
+    )
+    assert other.read_text(encoding="utf-8") == "mine"
+    other.unlink()
+    assert _write_page(settings).startswith(f"A report with charts is in {other}")
+    monkeypatch.setattr(pages, "find_spec", lambda _: None)
+    assert _write_page(settings) == (
+        "For a report with charts: pip install 'ometria-replica[report]'."
+    )
 
 
 def test_the_demo_leaves_a_real_account_alone(

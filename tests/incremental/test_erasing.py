@@ -104,7 +104,7 @@ def test_the_replica_is_the_account_without_those_who_were_erased(
         reads: list[dict[str, Any]] = [{}, {"full": True}, {}, {"since": date(2025, 1, 1)}]
         for number, options in enumerate(reads):
             if number == 2:
-                rewind(config(warehouse, settings), "email_events", None)
+                rewind(config(warehouse, settings), ["email_events"], None)
                 replay(config(warehouse, settings))
             report = replicate(warehouse, settings, at=now + (number + 2) * HOUR, **options)
             assert {name: [dict(row, updated_at=None) for row in found]
@@ -186,7 +186,7 @@ def test_ids_that_appear_later_are_suppressed_with_the_person(
 
     assert allow(config(warehouse, settings), ids_of(profile_ids=["back"])) == {"uk": 1}
     assert state(warehouse, "suppressions") == []
-    rewind(config(warehouse, settings), "email_events", None)
+    rewind(config(warehouse, settings), ["email_events"], None)
     replicate(warehouse, settings, at=NOON + 4 * HOUR, full=True)
     assert profiles(warehouse) == ["ann", "anna", "back", "bob"]
     assert len(addressed(warehouse)) == 4
@@ -272,7 +272,7 @@ def test_people_are_followed_by_pseudonyms(
     assert (found.ids("profile"), found.ids("address"), found.ids("customer")) == (2, 2, 1)
     assert found.not_followed == ("unsubscribes.email",)
     report = replicate(warehouse, hashed, at=NOON + HOUR, full=True)
-    rewind(config(warehouse, hashed), "email_events", None)
+    rewind(config(warehouse, hashed), ["email_events"], None)
     replicate(warehouse, hashed, at=NOON + 2 * HOUR)
     assert (profiles(warehouse), len(addressed(warehouse))) == (["bob"], 1)
     assert not [each for each in report.warnings if "read again" in each]
@@ -325,7 +325,7 @@ def test_an_erased_address_stays_masked_in_rows_of_others(
     replicate(warehouse, settings, at=NOON + HOUR)
     masked = {"https://x.example/?from=[address]", "Not [address], but bob@example.com"}
     assert texts() == masked
-    rewind(config(warehouse, settings), "email_events", None)
+    rewind(config(warehouse, settings), ["email_events"], None)
     report = replicate(warehouse, settings, at=NOON + 2 * HOUR)
     assert (texts(), of(report, "email_events").inserted) == (masked, 0)
 
@@ -391,7 +391,7 @@ def test_the_command_shows_numbers_and_no_data(
         " sure that they are one person.\n"
     )
     assert "profiles         3" in shown
-    counts = json.loads(invoke("erase", *ann, "--dry-run", "--json", env=env).output)[0]
+    counts = json.loads(invoke("erase", *ann, "--dry-run", "--json", env=env).output)["accounts"][0]
     assert counts["rows"] == {"profiles": 3, "member_lists": 1, "email_events": 0,
                               "unsubscribes": 1}  # fmt: skip
 
@@ -409,7 +409,7 @@ def test_the_command_shows_numbers_and_no_data(
     assert "Erase them in Ometria too" in erased
     for output in (shown, told, erased):
         assert "example" not in output.lower().replace(str(tmp_path).lower(), "")
-    again = json.loads(invoke("erase", *ann, "--yes", "--json", env=env).output)
+    again = json.loads(invoke("erase", *ann, "--yes", "--json", env=env).output)["receipts"]
     assert sum(again[0]["rows"].values()) == 0
     listed = invoke("erase", "--list", env=env).output
     assert "ometria-uk: 1 person is suppressed." in listed
@@ -430,7 +430,7 @@ def test_the_command_shows_numbers_and_no_data(
         (("--list", "--allow"), "exclude each other"),
         (("--email", "a@b.example", "--allow", "--blank"), "--blank has no effect with --allow"),
         (("--email", "a@b.example", "--yes"), "has no rows of source 'ometria-uk'"),
-        (("--from-file", "nowhere.csv"), "cannot be read"),
+        (("--file", "nowhere.csv"), "cannot be read"),
         (("--email", "ann\udcff@example.com"), "An id is not written in UTF-8"),
         (("--email", "Ann"), "An email address has an @ in it, and one that was given has none"),
         (("--email", "@example.com"), "An email address has an @ in it"),

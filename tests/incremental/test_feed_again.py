@@ -150,7 +150,7 @@ def test_any_order_of_rereads_leaves_the_newest_copies(
                 )
             elif step == "rewind":
                 day = date(2026, 2, number) if number else None
-                rewind(config(warehouse, all_of_it), "email_events", day)
+                rewind(config(warehouse, all_of_it), ["email_events"], day)
             elif step == "replay":
                 replay(config(warehouse, all_of_it))
         replicate(warehouse, all_of_it, at=NOON)

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from ometria_replica.catalog import CATALOG
 from ometria_replica.config import Secret
 from ometria_replica.ometria.deletion_requests import deletion_request
-from ometria_replica.schema import Pages, Table, md5
 from ometria_simulator import Fault, Quirks
-from tests.incremental.shops import DAY, HOUR, NOON, ReceivedRequests, account, replicate, state
+from tests.incremental.shops import (
+    DAY,
+    HOUR,
+    IN_A_HURRY,
+    NOON,
+    ReceivedRequests,
+    account,
+    replicate,
+    state,
+)
 from tests.replicas import everything, of, write_feed_file
 
 if TYPE_CHECKING:
@@ -21,10 +28,6 @@ if TYPE_CHECKING:
     from ometria_simulator import Account, Server
 
 PATH: Final = "data-deletion-requests"
-IN_A_HURRY = CATALOG + Table(
-    "hurry", Pages(PATH, requests_per_minute=60_000), md5("id"), columns=(), identity=()
-)
-"""Six requests a minute would take ten seconds."""
 
 
 def follow(warehouse: Path, server: Server, **options: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.check import check
 from ometria_replica.config import Secret
+from ometria_replica.doctor.run import check
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, ConfigError
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT as LIMITED
@@ -274,8 +274,8 @@ def test_check_warns_of_a_further_table_as_a_sync_does(warehouse: Path) -> None:
         required = list(check(config(warehouse, replace(settings, require=("orders",)))))
 
     assert [each.error for each in found] == [None] * len(found)
-    warned = [each.what.rpartition("/v2/")[2] for each in found if each.warning]
-    assert warned == ["push/_errors", "orders"]
+    warned = [each.text.partition(":")[0] for each in found if each.level == "warn"]
+    assert warned == ["GET /orders", "GET /push/_errors"]
     assert [type(each.error) for each in required if each.error] == [AccessDenied]
 
 

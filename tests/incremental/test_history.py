@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ometria_replica.check import check
 from ometria_replica.config import Config, Secret, WarehouseSettings
 from ometria_replica.describe import describe
+from ometria_replica.doctor.run import check
 from ometria_replica.erasing import erase, find, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.rehashing import rehash
@@ -69,7 +69,7 @@ def test_a_sync_keeps_every_version(shop: Account, server: Server, warehouse: Pa
     shop.delete_profile("bob")
     replicate(warehouse, settings, at=NOON + 2 * DAY, detect_deletes=True, **TABLES)
     replicate(warehouse, settings, at=NOON + 3 * DAY, full=True, **TABLES)
-    rewind(config(warehouse, settings), "profiles", None)
+    rewind(config(warehouse, settings), ["profiles"], None)
     last = replicate(warehouse, settings, at=NOON + 4 * DAY, since=NOON.date(), **TABLES)
 
     first, second = versions(warehouse, profile_id="ann")
@@ -139,12 +139,12 @@ def test_an_event_table_has_no_history(server: Server, warehouse: Path) -> None:
 
 def test_a_history_is_described_by_its_full_name() -> None:
     """Its SQL has the key of a version, and each of its columns a meaning."""
-    text = describe("ometria_history.lists", "text")
+    text = describe(["ometria_history.lists"], "text")
     assert "Null: the version holds." in text
-    statements = describe("ometria_history.lists", "sql", warehouse="postgresql")
+    statements = describe(["ometria_history.lists"], "sql", warehouse="postgresql")
     assert 'PRIMARY KEY ("__source_id", "__sync_key", "valid_from")' in statements
     with pytest.raises(ConfigError, match="no table"):
-        describe("ometria_history.email_events", "text")
+        describe(["ometria_history.email_events"], "text")
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_a_check_tries_the_history_too(tmp_path: Path, server: Server) -> None:
                            database=database) == []  # fmt: skip
     postgres().run(
         "CREATE SCHEMA ometria_history",
-        describe("ometria_history.lists", "sql", warehouse="postgresql").split(";")[1],
+        describe(["ometria_history.lists"], "sql", warehouse="postgresql").split(";")[1],
         "CREATE FUNCTION no() RETURNS trigger AS 'BEGIN RETURN NULL; END' LANGUAGE plpgsql",
         "CREATE TRIGGER no BEFORE INSERT ON ometria_history.lists"
         " FOR EACH ROW EXECUTE FUNCTION no()",

@@ -269,7 +269,7 @@ def test_a_collection_in_another_order_starts_over(
 def test_a_rewind_ends_an_interrupted_read(server: Server, warehouse: Path) -> None:
     """After a rewind the next run reads from the day on that was asked for, or all."""
     interrupt(server, warehouse, NOON)
-    rewind(config(warehouse, account(server)), "profiles", (NOON - DAY).date())
+    rewind(config(warehouse, account(server)), ["profiles"], (NOON - DAY).date())
 
     assert positions(warehouse) == []
 

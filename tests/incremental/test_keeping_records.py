@@ -18,7 +18,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.fields import read_fields
 from ometria_replica.rehashing import rehash
 from tests.duck import read_file
-from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
+from tests.incremental.shops import DAY, HOUR, IN_A_HURRY, NOON, account, config, replicate, state
 from tests.ometria.listener import KEY, Asked, Reply, listening
 from tests.replicas import write_feed_file
 from tests.unit.test_kept_records import json_is_valid, json_objects
@@ -228,10 +228,10 @@ def test_records_go_with_events_that_are_too_old(warehouse: Path, server: Server
 def test_the_records_of_an_address_that_ometria_has_replaced_go(
     warehouse: Path, shop: Account, server: Server
 ) -> None:
-    own = account(server, follow_erasures=True, **ALL)
-    replicate(warehouse, own, at=NOON)
+    own = account(server, follow_erasures=True, keep_records=("profiles", "unsubscribes"))
+    replicate(warehouse, own, at=NOON, catalog=IN_A_HURRY)
     shop.anonymise_profile("bob")
-    replicate(warehouse, own, at=NOON + DAY, full=True)
+    replicate(warehouse, own, at=NOON + DAY, full=True, catalog=IN_A_HURRY)
     assert read_file(warehouse, "ometria_raw.unsubscribes") == []
     assert not any("bob@example.com" in json.dumps(each) for each in kept(warehouse))
 
@@ -269,7 +269,7 @@ def test_a_dropped_table_of_records_is_made_again(warehouse: Path, server: Serve
 
 def test_the_tables_of_records_are_described() -> None:
     columns = {"__source_id", "__sync_key", "record", "__synced_at"}
-    text = describe("ometria_raw.profiles", "text")
+    text = describe(["ometria_raw.profiles"], "text")
     words = [line.split() for line in text.splitlines() if not line.startswith(" ")]
     assert {line[0] for line in words if line} >= columns
-    assert "jsonb" in describe("ometria_raw", "sql", warehouse="postgresql")
+    assert "jsonb" in describe(["ometria_raw"], "sql", warehouse="postgresql")

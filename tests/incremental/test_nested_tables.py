@@ -13,9 +13,9 @@ import pytest
 from ometria_replica import failpoints
 from ometria_replica.batch import BatchSize, Lease
 from ometria_replica.catalog import CATALOG, Catalog
-from ometria_replica.check import check
 from ometria_replica.config import Secret
 from ometria_replica.describe import describe
+from ometria_replica.doctor.run import check
 from ometria_replica.erasing import erase, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.nested_tables import NESTED_TABLES, ORDER_LINES, PROFILE_TAGS
@@ -205,7 +205,7 @@ def test_a_table_inside_is_rewound_with_the_one_that_it_is_inside(
     replicate(warehouse, on, at=tagged.now)
     with opened_file(warehouse, read_only=False) as connection:
         connection.execute("DELETE FROM ometria.profile_tags WHERE tag = 'all'")
-    rewind(config(warehouse, on), "profile_tags", to)
+    rewind(config(warehouse, on), ["profile_tags"], to)
     replicate(warehouse, on, at=tagged.now)
 
     assert len(tags(warehouse)) == 6
@@ -520,10 +520,10 @@ def test_they_are_shown_checked_and_counted_as_tables(
     ]
     assert (status.rows, status.read_until) == (6, watermark_of(warehouse, "profiles"))
     assert not [finding for finding in check(config(warehouse, on)) if finding.error]
-    text = describe("order_lines", "text", catalog=CATALOG.every)
+    text = describe(["order_lines"], "text", catalog=CATALOG.every)
     assert "from the array lineitems inside each record of orders" in text
     assert f"key: {ORDER_LINES.sync_key}" in text
-    diagram = describe(None, "mermaid", catalog=CATALOG.every)
+    diagram = describe((), "mermaid", catalog=CATALOG.every)
     assert 'orders ||--o{ order_lines : "order_id"' in diagram
 
 

@@ -381,7 +381,9 @@ url = "{feed}"
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_run_of_several_accounts_that_is_ended_leaves_what_it_has_loaded(
     number: int, tmp_path: Path, warehouse: Path
 ) -> None:

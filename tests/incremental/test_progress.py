@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -159,3 +160,20 @@ def test_watching_changes_nothing(
     assert [each.inserted for each in watched.tables] == [
         each.inserted for each in unwatched.tables
     ]
+
+
+def test_lines_of_json_have_no_bars_among_them(
+    server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """On a terminal, too; and lines of the log for people stand above the bars."""
+    env = environment(server, warehouse, tmp_path)
+
+    _, _, as_json = on_a_terminal("sync", "lists", "--log-format=json", env=env, cwd=tmp_path)
+    _, _, as_text = on_a_terminal("sync", "lists", "-v", env=env, cwd=tmp_path)
+
+    assert [json.loads(line)["run"] is None for line in as_json.splitlines()] == [False, False]
+    assert "\x1b" not in as_json
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", as_text)
+    before, _, after = text.partition("INFO ometria_replica.run_context: loaded lists: ")
+    assert before.endswith("\r")  # The bar is erased before the line.
+    assert "uk lists ━" in after

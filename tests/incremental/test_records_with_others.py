@@ -11,7 +11,7 @@ from ometria_replica.config import Secret
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import ConfigError
 from tests.duck import opened, read_file
-from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate
+from tests.incremental.shops import DAY, HOUR, IN_A_HURRY, NOON, account, config, replicate
 from tests.incremental.test_keeping_records import ALL, kept
 from tests.incremental.verifications import verified
 
@@ -172,11 +172,11 @@ def test_a_replaced_address_is_masked_where_the_new_record_still_has_it(
 ) -> None:
     """Ometria may leave it in a field that is not the address of the profile."""
     own = account(server, tables=NESTED, follow_erasures=True, hash_key=SECRET, **ALL)
-    replicate(warehouse, own, at=NOON)
+    replicate(warehouse, own, at=NOON, catalog=IN_A_HURRY)
     shop.anonymise_profile("bob")
     shop.update_profile("bob", properties={"contact": "Bob@example.com"})
 
-    replicate(warehouse, own, at=NOON + DAY, full=True)
+    replicate(warehouse, own, at=NOON + DAY, full=True, catalog=IN_A_HURRY)
 
     assert records(warehouse)["bob"]["properties"] == {"contact": "[address]"}
     assert b"bob@example.com" not in warehouse.read_bytes().lower()

@@ -166,7 +166,7 @@ def test_a_table_that_grew_empty_has_lost_nothing(
     assert of(replicate(warehouse, kept, at=NOON, tables=[table]), table).expired == 1
     assert replicate(warehouse, kept, at=NOON + HOUR, tables=[table]).warnings == ()
 
-    rewind(config(warehouse, kept), table, None)
+    rewind(config(warehouse, kept), [table], None)
     assert of(replicate(warehouse, kept, at=NOON + HOUR, tables=[table]), table).too_old == 1
     assert replicate(warehouse, kept, at=NOON + 2 * HOUR, tables=[table]).warnings == ()
 

@@ -20,8 +20,8 @@ import pytest
 
 from ometria_replica import batching, replication
 from ometria_replica.batch import Lease, Owner
-from ometria_replica.check import check
 from ometria_replica.config import Secret, load_config
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
@@ -405,7 +405,8 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(shop: Account, tmp_path: Path, wareho
 
 def test_check_fails_where_a_sync_would(server: Server, tmp_path: Path) -> None:
     """``check`` reports a warehouse in a missing folder before the first sync."""
-    *_, finding = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
+    findings = check(config(tmp_path / "nowhere" / "w.duckdb", account(server)))
+    (finding,) = [finding for finding in findings if finding.error]
 
     assert str(finding.error) == (
         f"{tmp_path}/nowhere does not exist, or cannot be written."
@@ -417,14 +418,15 @@ def test_check_says_once_that_a_key_is_wrong(server: Server, warehouse: Path) ->
     """One endpoint that is refused has its own line; if all are, the key is wrong."""
     wrong = account(server, api_key=Secret("another-key", "the test"))
 
-    found = [finding for finding in check(config(warehouse, wrong)) if finding.error]
-    assert [finding.what for finding in found] == [
-        f"uk: GET {server.url}/profiles, lists, unsubscribes"
-    ]
+    (found,) = [finding for finding in check(config(warehouse, wrong)) if finding.error]
+    assert found.source_id == "uk"
+    assert found.text.endswith("every endpoint that was asked: /profiles, /lists, /unsubscribes.")
 
-    server.no_rights = frozenset({"lists"})
-    found = [finding for finding in check(config(warehouse, account(server))) if finding.error]
-    assert [finding.what for finding in found] == [f"uk: GET {server.url}/lists"]
+    server.no_rights = frozenset({"changes"})
+    (found,) = [each for each in check(config(warehouse, account(server))) if each.error]
+    assert found.text == (
+        "GET /lists/{id}/changes: the API key has no right to it; member_lists cannot be read."
+    )
 
 
 @pytest.mark.parametrize(

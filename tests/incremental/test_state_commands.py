@@ -108,10 +108,10 @@ def test_state_and_rejects_are_there_as_json(
     assert [table["table"] for table in shown["tables"]] == [table.name for table in CATALOG]
     (run_of_another,) = shown["active_runs"]
     assert (run_of_another["source_id"], run_of_another["host"]) == ("uk", "us-east")
-    (reject,) = answer("rejects", "list")
+    (reject,) = answer("rejects", "list")["rejects"]
     assert (reject["table_name"], reject["column_name"]) == ("profiles", "seen")
     assert "raw" not in reject
-    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")] == [SECRET]
+    assert [reject["raw"] for reject in answer("rejects", "list", "--raw")["rejects"]] == [SECRET]
 
 
 def test_the_state_says_who_is_at_work(server: Server, warehouse: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_rewound_table_is_read_from_the_beginning(
     replicate(warehouse, settings, at=NOON)
     before = everything(warehouse, load_time=True)
 
-    rewind(config(warehouse, settings), "profiles", None)
+    rewind(config(warehouse, settings), ["profiles"], None)
 
     assert everything(warehouse, load_time=True) == before
     shop.set_time(NOON + HOUR)
@@ -165,7 +165,7 @@ def test_a_rewound_table_is_read_from_the_beginning(
 
 @pytest.mark.parametrize(
     ("options", "since"),
-    [((), "everything"), (("--to", "2026-01-20"), "what changed since 2026-01-20")],
+    [((), "everything"), (("--since", "2026-01-20"), "what changed since 2026-01-20")],
 )
 def test_the_program_says_what_a_rewind_does(
     options: tuple[str, ...], since: str, server: Server, warehouse: Path
@@ -187,10 +187,10 @@ def test_a_table_is_rewound_to_a_day(shop: Account, server: Server, warehouse: P
     watermarks = state(warehouse, "watermarks")
 
     with pytest.raises(ConfigError, match="2026-03-03 is in the future: today is 2026-03-02"):
-        rewind(config(warehouse, settings), "profiles", date(2026, 3, 3), clock=lambda: NOON)
+        rewind(config(warehouse, settings), ["profiles"], date(2026, 3, 3), clock=lambda: NOON)
     assert state(warehouse, "watermarks") == watermarks
 
-    rewind(config(warehouse, settings), "profiles", date(2026, 1, 20))
+    rewind(config(warehouse, settings), ["profiles"], date(2026, 1, 20))
     asked = ReceivedRequests(server)
     replicate(warehouse, settings, at=NOON)
     assert asked.values("profiles", "updateSince") == {"2026-01-18"}
@@ -206,7 +206,7 @@ def test_a_rewound_feed_is_read_again(
     settings = account(folder=feed)
     replicate(warehouse, settings, at=NOON)
 
-    rewind(config(warehouse, settings), "email_events", day)
+    rewind(config(warehouse, settings), ["email_events"], day)
 
     first = of(replicate(warehouse, settings, at=NOON + HOUR), "email_events")
     second = of(replicate(warehouse, settings, at=NOON + 2 * HOUR), "email_events")
@@ -214,14 +214,11 @@ def test_a_rewound_feed_is_read_again(
 
 
 def test_a_table_that_is_none_cannot_be_rewound(server: Server, warehouse: Path) -> None:
-    """The message lists the tables; no file is created."""
+    """The message names the nearest table; nothing is rewound, and no file is created."""
     with pytest.raises(ConfigError) as refused:
-        rewind(config(warehouse, account(server)), "profile", None)
+        rewind(config(warehouse, account(server)), ["lists", "profile"], None)
 
-    assert str(refused.value) == (
-        "There is no table 'profile'. The tables are profiles, member_lists, lists, email_events,"
-        " unsubscribes."
-    )
+    assert str(refused.value) == "There is no table 'profile'; did you mean profiles?"
     assert not warehouse.exists()
 
 
@@ -235,7 +232,7 @@ def test_nothing_is_changed_by_hand_where_nothing_was_loaded(
     mistyped = account(server, account_id="2", source_id="kk")
 
     for attempt in (
-        lambda: rewind(config(warehouse, mistyped), "profiles", None),
+        lambda: rewind(config(warehouse, mistyped), ["profiles"], None),
         lambda: replay(config(warehouse, mistyped)),
     ):
         with pytest.raises(ConfigError) as refused:
@@ -255,7 +252,7 @@ def test_nothing_is_rewound_under_a_run(server: Server, warehouse: Path) -> None
     watermarks = state(warehouse, "watermarks")
 
     for attempt in (
-        lambda: rewind(config(warehouse, account(server)), "profiles", None),
+        lambda: rewind(config(warehouse, account(server)), ["profiles"], None),
         lambda: replay(config(warehouse, account(server))),
     ):
         with pytest.raises(Busy, match="run a-run"):
@@ -442,4 +439,9 @@ def test_the_program_replays_without_a_feed(shop: Account, server: Server, wareh
     assert (ended.exit_code, ended.stdout) == (
         0, "1 value converted now. 1 reject remains: ometria-replica rejects list.\n"
     )  # fmt: skip
-    assert json.loads(again.stdout) == {"converted": 0, "remaining": 1, "report": None}
+    assert json.loads(again.stdout) == {
+        "schema": "ometria-replica/rejects-replay/1",
+        "converted": 0,
+        "remaining": 1,
+        "report": None,
+    }

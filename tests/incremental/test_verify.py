@@ -283,7 +283,7 @@ def test_settings_that_change_rows_are_no_differences(
 
 def test_a_table_that_was_not_read_to_its_end_is_not_verified(replica: Replica) -> None:
     """The next sync reads it: there is nothing to compare with."""
-    rewind(config(replica.warehouse, replica.settings), "profiles", None)
+    rewind(config(replica.warehouse, replica.settings), ["profiles"], None)
 
     report = verified(replica.warehouse, replica.settings, tables=["profiles"])
 

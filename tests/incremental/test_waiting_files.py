@@ -14,11 +14,11 @@ import pytest
 from ometria_replica.batch import WaitingFile
 from ometria_replica.config import Config, FeedSettings, WarehouseSettings
 from ometria_replica.errors import NotEnoughMemory
+from ometria_replica.file_reads import _wait
 from ometria_replica.ometria.export import ExportFiles
 from ometria_replica.records import FeedObject, Unreadable
 from ometria_replica.replication import sync
 from ometria_replica.state_commands import replay, rewind
-from ometria_replica.table_reads import _wait
 from ometria_replica.temp_files import is_out_of_memory
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, config, state
@@ -152,7 +152,7 @@ def test_a_user_can_have_it_tried_at_once(how: str, feed: Feed) -> None:
     if how == "replay":
         replay(settings)
     elif how == "rewind":
-        rewind(settings, "email_events", None)
+        rewind(settings, ["email_events"], None)
 
     feed.sync(NOON + MINUTE, full=how == "full")
 

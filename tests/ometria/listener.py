@@ -24,11 +24,12 @@ KEY = "canary-0123456789abcdef"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as received."""
+    """A request as received; one that posts something has a *body*."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def offset(self) -> int:
@@ -76,11 +77,14 @@ def listening(answer: Callable[[Asked], Reply]) -> Iterator[Listener]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers))
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers), body)
             with lock:
                 listener.asked.append(asked)
                 reply = answer(asked)
             self._send(reply)
+
+        do_POST = do_GET  # noqa: N815 -- The name is of the standard library.
 
         def _send(self, reply: Reply) -> None:
             if reply.harm == "hang":

@@ -53,7 +53,7 @@ def _certificate(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _over_tls(folder: Path, name: str) -> Iterator[str]:
+def over_tls(folder: Path, name: str) -> Iterator[str]:
     """Answer 404 over TLS, with a certificate of *name*; give the address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ def test_a_certificate_that_is_not_trusted_is_named(
     name: str, is_trusted: bool, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no outage, so it is told at once; the file that the message names makes it trusted."""
-    with _over_tls(tmp_path, name) as url:
+    with over_tls(tmp_path, name) as url:
         if is_trusted:
             monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / f"{name}.pem"))
         with client_of(url, tmp_path) as client, pytest.raises(UnexpectedResponse) as caught:

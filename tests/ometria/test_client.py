@@ -340,7 +340,7 @@ def test_retry_after_does_not_shorten_the_backoff_of_a_429(asked: str, tmp_path:
     assert sum(clock.slept) > 100
 
 
-@pytest.mark.parametrize("asked", ["0", "1"])
+@pytest.mark.parametrize("asked", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_requests_that_fail_together_each_give_up_in_time(asked: str, tmp_path: Path) -> None:
     """The waits of the others do not prolong an outage: eight requests at once, on a real clock."""
     ended: list[float] = []

@@ -18,8 +18,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ometria_replica.check import check
 from ometria_replica.config import Config, FeedSettings, Secret, WarehouseSettings
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
@@ -167,11 +167,12 @@ def test_check_warns_of_a_feed_as_a_sync_does(s3: S3Client, endpoint: str, tmp_p
     settings = replicas.account(folder=tmp_path)
     config = Config((replace(settings, feed=feed),), WarehouseSettings(str(tmp_path / "w.duckdb")))
 
-    over_http, nothing = [each.warning for each in check(config) if each.warning]
-    assert f"the store at {elsewhere.removeprefix('http://')} is asked over http" in str(over_http)
-    assert "no file has a name that matches '*.csv'. There are other files, such as 1.txt" in str(
-        nothing
-    )
+    over_http, nothing = [each for each in check(config) if each.code.startswith("feed.")]
+    assert (over_http.code, over_http.level) == ("feed.address", "warn")
+    assert f"the store at {elsewhere.removeprefix('http://')} is asked over http" in over_http.text
+    assert (nothing.code, nothing.level) == ("feed.files", "warn")
+    assert nothing.text.endswith("no file has a name that matches '*.csv'.")
+    assert str(nothing.mend).startswith("There are other files, such as 1.txt. Check the feed's")
 
 
 def test_a_listing_starts_after_a_name_and_goes_beyond_a_page(s3: S3Client, endpoint: str) -> None:
@@ -601,8 +602,10 @@ def test_a_line_break_at_the_end_of_a_variable_does_no_harm(
         assert text not in message
 
 
-def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str) -> None:
-    """Three mistakes have three messages, none of which contains a key."""
+def test_keys_that_are_unknown_wrong_or_not_allowed(
+    s3: S3Client, endpoint: str, tmp_path: Path
+) -> None:
+    """Three mistakes have three messages, none of which contains a key; so does a check."""
     iam = boto3.client(
         "iam",
         endpoint_url=endpoint,
@@ -613,12 +616,16 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     iam.create_user(UserName="reader")
     key = iam.create_access_key(UserName="reader")["AccessKey"]
     reset = f"{endpoint}/moto-api/reset-auth"
+    settings = replicas.account(folder=tmp_path)
+    warehouse = WarehouseSettings(str(tmp_path / "w.duckdb"))
     tell(reset, b"0")
     try:
         unknown = refusal(s3_feed(endpoint, access_key_id="AKIANOBODY"), AccessDenied)
         wrong = refusal(s3_feed(endpoint, access_key_id=key["AccessKeyId"]), AccessDenied)
         right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
         denied = refusal(s3_feed(endpoint, **right), AccessDenied)
+        feed = s3_feed(endpoint, **right).options
+        findings = list(check(Config((replace(settings, feed=feed),), warehouse)))
     finally:
         tell(reset, b"inf")
 
@@ -629,6 +636,9 @@ def test_keys_that_are_unknown_wrong_or_not_allowed(s3: S3Client, endpoint: str)
     assert "access denied (403" in denied
     assert "s3:ListBucket" in denied
     assert key["AccessKeyId"] not in unknown + wrong + denied
+    assert [(each.code, each.mend) for each in findings if each.level == "fail"] == [
+        ("feed.files", denied)
+    ]
 
 
 def test_a_closed_port_and_an_unknown_host() -> None:

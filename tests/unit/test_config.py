@@ -436,7 +436,7 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             "ometria.toml: colour: is not a setting;"
             " known are warehouse, accounts, tables, full_read_every_days, exclude, hash,"
             " normalise, retain, history, follow_erasures, keep_records, parallel_accounts,"
-            " metrics."
+            " metrics, traces, lineage, log_format, notify."
         ),
         "ometria.toml: warehous: is not a setting; did you mean warehouse?",
         (
@@ -556,7 +556,8 @@ def test_every_problem_is_told_at_once_with_file_key_and_what_is_allowed() -> No
             (
                 "'a key': is not a setting; known are warehouse, accounts, tables,"
                 " full_read_every_days, exclude, hash, normalise, retain, history,"
-                " follow_erasures, keep_records, parallel_accounts, metrics."
+                " follow_erasures, keep_records, parallel_accounts, metrics, traces, lineage,"
+                " log_format, notify."
             ),
         ),
     ],
@@ -958,6 +959,10 @@ def test_each_setting_is_explained_with_its_origin() -> None:
     assert explain(load_config(path, environ, "cli.duckdb")) == [
         ("parallel_accounts", "8", "default"),
         ("metrics", "not set", "default"),
+        ("traces", "false", "default"),
+        ("lineage", "false", "default"),
+        ("log_format", "text", "default"),
+        ("notify", "not set", "default"),
         ("warehouse.url", "duckdb:///cli.duckdb", "command line"),
         ("warehouse.duckdb_storage_version", "v1.4.0", "default"),
         ("warehouse.memory_limit", "not set", "default"),
@@ -1205,6 +1210,20 @@ def test_junk_is_refused_with_one_kind_of_error_that_echoes_no_secret(
 
 
 # --- The page ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
+def test_a_switch_in_the_environment_is_a_word(text: str, value: bool) -> None:
+    """In the file, it is true or false without quotes, or with them."""
+    config = load_config(None, KEY | {"OMETRIA_TRACES": text, "OMETRIA_LINEAGE": text})
+
+    assert (config.traces, config.lineage) == (value, value)
+
+
+def test_a_switch_is_nothing_else() -> None:
+    """A number of the shell is refused, rather than taken for false."""
+    with pytest.raises(ConfigError, match="OMETRIA_TRACES: must be true or false, not text"):
+        load_config(None, KEY | {"OMETRIA_TRACES": "1"})
 
 
 def test_the_page_of_settings_is_made_from_the_settings() -> None:

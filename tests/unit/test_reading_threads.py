@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ometria_replica import reading_threads
 from ometria_replica.batch import BatchSize
 from ometria_replica.batching import MOST_AHEAD, ReadAhead, page_batches
-from ometria_replica.log_names import logging_for, named
+from ometria_replica.log_context import LogContext, log_context, logging_for
 from ometria_replica.reading_threads import OneThread, ReadingThreads, Threads
 from ometria_replica.records import Page
 from ometria_replica.stopping import Cancelled
@@ -70,18 +70,20 @@ def test_a_call_returns_its_result_or_its_error_to_the_thread_that_asked() -> No
 
 def test_a_call_logs_under_the_name_of_the_thread_that_asked() -> None:
     """Also the threads that it has started."""
-    names: list[str] = []
+    names: list[tuple[str, str | None]] = []
 
     def work(name: str) -> None:
-        with logging_for(name):
-            threads.call(lambda: names.append(named("called")))
-            threads.beside(lambda: None, lambda: names.append(named("beside")))
+        with logging_for(account=name):
+            threads.call(lambda: names.append(("called", log_context().account)))
+            threads.beside(lambda: None, lambda: names.append(("beside", log_context().account)))
 
     threads = ReadingThreads(2)
     threads.work([partial(work, "uk"), partial(work, "us")])
 
-    assert sorted(names) == ["uk: beside", "uk: called", "us: beside", "us: called"]
-    assert named("here") == "here"
+    assert sorted(names) == sorted(
+        (where, name) for where in ("beside", "called") for name in ("uk", "us")
+    )
+    assert log_context() == LogContext()
 
 
 @pytest.mark.parametrize("place", ["a job", "beside it", "a call"])

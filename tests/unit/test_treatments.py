@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ometria_replica import privacy
-from ometria_replica.check import check
 from ometria_replica.config import AccountSettings, Config, Secret, WarehouseSettings
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.pseudonyms import Pseudonyms
@@ -379,11 +379,11 @@ def test_check_tells_a_problem_and_a_sync_refuses_it(tmp_path: Path) -> None:
     config = Config(accounts=(wrong,), warehouse=WarehouseSettings(url=url))
     said = "hash profiles.seen: only text can be hashed"
 
-    finding = next(check(config))
+    finding = next(each for each in check(config) if each.level != "pass")
     with pytest.raises(ConfigError, match=f"uk: {said}"):
         sync(config)
 
-    assert finding.what == "uk: the columns"
+    assert (finding.code, finding.source_id) == ("settings.problem", "uk")
     assert isinstance(finding.error, ConfigError)
     assert said in str(finding.error)
     assert not list(tmp_path.iterdir())

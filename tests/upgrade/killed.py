@@ -7,6 +7,7 @@ import re
 import signal
 from typing import TYPE_CHECKING, Any, Literal
 
+from tests import forked
 from tests.faults import child
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run_killed(shop: Shop, arguments: tuple[str, ...], nth: int, when: Killed) -
     Return the exit code: -9 for one that was killed, 0 where there are not so many statements.
     """
     plan = child.Plan(at=shop.account.now, env=shop.environ())
-    process = child.forkserver().Process(
+    process = forked.forkserver().Process(
         target=_run, args=(plan, nth, when, arguments, shop.folder), daemon=True
     )
     process.start()

@@ -55,8 +55,8 @@ COLUMNS = {
 PROFILES_BACK, OTHERS_BACK = timedelta(days=2), timedelta(days=8)
 """How far before its watermark the program begins to read."""
 
-UPGRADING = ("state", "rewind", "lists", "--to", "2026-06-01")  # After all watermarks: they stay.
-"""A command that writes, and then changes nothing: no list was read up to that day."""
+UPGRADING = ("state", "rewind", "lists", "--since", "2026-06-01")
+"""A command that writes, and then changes nothing: the day is after all watermarks."""
 
 READING = (
     ("state", "show"),
@@ -366,7 +366,7 @@ def test_the_runs_of_version_1_are_shown(shop: Shop) -> None:
     """``runs`` shows the runs of version 1, newest first."""
     runs = [row["run_id"] for row in shop.state("runs")]
 
-    shown = json.loads(shop.run("runs", "--json").out)
+    shown = json.loads(shop.run("runs", "--json").out)["runs"]
 
     assert [run["run_id"] for run in shown] == sorted(runs, reverse=True)
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ometria_replica.selection import Selection, Values
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES
 from ometria_replica.warehouse.state_tables import REJECTS
-from tests.faults.child import ROOT
+from tests.forked import ROOT
 from tests.places import DeltaPlace, DuckDBPlace, IcebergPlace
 from tests.warehouses.loads import Load, opened, rows
 

@@ -103,7 +103,7 @@ def test_comments_are_sent_where_dlt_writes_them(cloud: Any) -> None:
 
 def test_the_sql_of_a_cloud_needs_no_connection(cloud: Any) -> None:
     """It makes the tables of the loader, in a database that the documentation names."""
-    text = describe(None, "sql", warehouse=cloud._destination.name.lower())
+    text = describe((), "sql", warehouse=cloud._destination.name.lower())
 
     made = [
         sqlglot.parse_one(statement.replace(" SORTKEY ", " "), read=_dialect(cloud))

@@ -177,7 +177,7 @@ def test_a_meaning_may_hold_any_text(database: Place) -> None:
 def test_the_sql_of_a_warehouse_makes_the_tables_that_a_sync_would_make(database: Place) -> None:
     """With its keys and comments; the sync takes them for its own, loads, and changes nothing."""
     statements = describe(
-        None, "sql", warehouse="duckdb" if isinstance(database, DuckDBPlace) else "postgresql"
+        (), "sql", warehouse="duckdb" if isinstance(database, DuckDBPlace) else "postgresql"
     )
     if isinstance(database, DuckDBPlace):
         duckdb.connect(str(database.path)).execute(statements).close()
@@ -200,7 +200,7 @@ def test_a_role_that_does_not_own_the_tables_writes_no_comments(
     in_postgres: PostgresPlace,
 ) -> None:
     """An administrator made them from the printed SQL, without its comments; rows are loaded."""
-    statements = describe(None, "sql", warehouse="postgresql").split(";\n")
+    statements = describe((), "sql", warehouse="postgresql").split(";\n")
     run(
         in_postgres,
         *(statement for statement in statements if "COMMENT ON" not in statement),
@@ -268,4 +268,4 @@ def test_an_iceberg_table_has_comments_as_spark_writes_them(tmp_path: Path) -> N
 def test_a_warehouse_without_sql_is_refused(form: str, warehouse: str, reason: str) -> None:
     """By the names of those that have it."""
     with pytest.raises(ConfigError, match=reason):
-        describe(None, form, warehouse=warehouse)
+        describe((), form, warehouse=warehouse)

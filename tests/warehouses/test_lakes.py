@@ -28,10 +28,10 @@ from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.remotes import delta
 from ometria_replica.warehouse.remotes.lake import MOST_KEYS, MOST_SPANS
-from tests.faults.child import ROOT
 from tests.faults.ladders import Rung, climb
 from tests.faults.scenarios import live
 from tests.faults.world import HISTORY, World
+from tests.forked import ROOT
 from tests.places import KINDS, BucketPlace, DeltaPlace
 from tests.postgres import postgres
 from tests.warehouses.loads import HOUR, NOON, Load, a_lease, opened, rows, state, table_state_of
@@ -374,6 +374,7 @@ def test_accounts_that_load_at_once_lose_nothing(lake: Place) -> None:
 # --- in a bucket -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     """Rows are added, replaced and removed, state is kept, and leases are seen."""
     place = BucketPlace(bucket, "some/lake")

@@ -15,11 +15,14 @@ import pytest
 
 from ometria_replica.batch import DeleteDetection, Owner
 from ometria_replica.catalog import CATALOG
+from ometria_replica.config import Config, WarehouseSettings
+from ometria_replica.doctor.run import check
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.tables import LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.engines import postgres_errors
 from ometria_replica.warehouse.trial import try_sync
+from tests import replicas
 from tests.places import PostgresPlace
 from tests.postgres import GUARDED, PASSWORD
 from tests.postgres import postgres as server
@@ -132,6 +135,32 @@ def test_check_fails_a_role_whose_sync_would_fail(
         tried(as_guest(place))
     assert named in str(refused.value)
     assert refused.value.exit_code == 5
+
+
+@pytest.mark.slow
+def test_check_names_every_table_that_a_role_may_not_write(
+    place: PostgresPlace, tmp_path: Path
+) -> None:
+    """One failure ends a sync, and one mend after the other would take as many checks."""
+    with opened(place):
+        pass
+    granted(
+        place,
+        *GUEST,
+        "REVOKE UPDATE, DELETE ON ometria.profiles FROM {role}",
+        "REVOKE INSERT ON ometria.lists FROM {role}",
+    )
+    account = replicas.account(folder=tmp_path, account_id="account of uk")
+    config = Config((account,), WarehouseSettings(as_guest(place)))
+
+    found = [each for each in check(config) if each.level == "fail"]
+
+    assert {each.code for each in found} == {"warehouse.privileges"}
+    assert [each.error and each.error.exit_code for each in found] == [5, 5]
+    for each, table in zip(found, ("profiles", "lists"), strict=True):
+        assert each.text.startswith(f"A sync of {table} was tried and rolled back, and failed")
+        assert f"lacks a privilege on the table {table}" in str(each.mend)
+    assert PASSWORD not in repr(found)
 
 
 def test_check_names_the_privilege_that_a_new_role_lacks(place: PostgresPlace) -> None:

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
+    one_of,
     settings_of,
 )
 from ometria_replica.cli.output import say
@@ -28,11 +33,16 @@ class Format(StrEnum):
 
 
 def tables(
-    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="Only this table.")] = None,
+    tables: TablesArgument = None,
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", metavar="FORMAT", show_default="text", help=f"{', '.join(Format)}."
+            "--format",
+            parser=one_of(Format),
+            autocompletion=completing.words(Format),
+            metavar="FORMAT",
+            show_default="text",
+            help=f"{', '.join(Format)}.",
         ),
     ] = None,
     every: Annotated[
@@ -43,21 +53,26 @@ def tables(
         str | None,
         typer.Option(
             "--for",
+            autocompletion=completing.warehouses,
             metavar="WAREHOUSE",
             show_default="duckdb",
             help="SQL for this warehouse: duckdb, postgresql, snowflake, ...",
         ),
     ] = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show the tables. Each has its columns, their types, sources and meanings, and its key."""
     from ometria_replica.describe import describe
 
+    if as_json and form not in {None, Format.JSON}:
+        raise typer.BadParameter("--format and --json exclude each other.")
     if as_json:
         form = Format.JSON
     elif form is None:
         form = Format.TEXT if warehouse is None else Format.SQL
-    say(describe(table, form.value, warehouse=warehouse, every=every))
+    say(describe(tables or (), form.value, warehouse=warehouse, every=every))
 
 
 def config(
@@ -65,6 +80,8 @@ def config(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show every setting, its value and its origin. Secrets are not shown."""
     from ometria_replica.config import explain

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli.logs import say_report
 from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
     repeated,
@@ -40,10 +43,10 @@ def erase(
         list[str] | None,
         repeated("--customer-id", "ID", "The id of a customer"),
     ] = None,
-    from_file: Annotated[
+    file: Annotated[
         Path | None,
         typer.Option(
-            "--from-file",
+            "--file",
             metavar="FILE",
             help="A file of ids: email:ADDRESS, profile_id:ID or customer_id:ID in each line, or"
             " CSV with such columns.",
@@ -77,13 +80,15 @@ def erase(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Erase a person from all tables, and let no sync load the person again."""
     from ometria_replica.erasing import ids_in, ids_of
 
     ids = ids_of(email or (), profile_id or (), customer_id or ())
-    if from_file is not None:
-        ids |= ids_in(from_file)
+    if file is not None:
+        ids |= ids_in(file)
     chosen = [
         name
         for name, is_chosen in (
@@ -122,7 +127,7 @@ def _refuse_contradictions(chosen: list[str], ids: Ids, idle: list[str], again: 
             raise ConfigError("--list shows all erasures. Leave out the ids.")
     elif not ids and not again:
         raise ConfigError(
-            "Say whom: --email, --profile-id, --customer-id or --from-file. Nothing was changed."
+            "Say whom: --email, --profile-id, --customer-id or --file. Nothing was changed."
         )
 
 
@@ -153,7 +158,8 @@ def _erase(settings: Config, ids: Ids, *, again: bool, blank: bool, as_json: boo
     from ometria_replica.erasure_texts import erased_as_text, receipts_as_json
 
     receipts = erase(settings, ids, blank=blank, again=again)
-    say(receipts_as_json(receipts) if as_json else erased_as_text(receipts))
+    text = receipts_as_json(receipts) if as_json else erased_as_text(receipts)
+    say_report(text, as_json=as_json)
 
 
 def _list(settings: Config, accounts: list[str] | tuple[str, ...], *, as_json: bool) -> None:
@@ -169,7 +175,8 @@ def _allow(settings: Config, ids: Ids, *, as_json: bool) -> None:
     from ometria_replica.erasure_texts import allowed_as_json, allowed_as_text
 
     allowed = allow(settings, ids)
-    say(allowed_as_json(allowed) if as_json else allowed_as_text(allowed))
+    text = allowed_as_json(allowed) if as_json else allowed_as_text(allowed)
+    say_report(text, as_json=as_json)
 
 
 def _export(settings: Config, ids: Ids, file: Path, *, as_json: bool) -> None:
@@ -188,4 +195,5 @@ def _export(settings: Config, ids: Ids, file: Path, *, as_json: bool) -> None:
         source_id: {name: len(rows) for name, rows in tables.items()}
         for source_id, tables in held.items()
     }
-    say(exported_as_json(str(file), rows) if as_json else exported_as_text(str(file), rows))
+    write = exported_as_json if as_json else exported_as_text
+    say_report(write(str(file), rows), as_json=as_json)

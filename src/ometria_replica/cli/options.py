@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from datetime import date
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 from typing_extensions import override
 
+from ometria_replica.cli import completing
+from ometria_replica.cli.completing import PROGRAM
+from ometria_replica.cli.examples import EXAMPLES
+from ometria_replica.cli.logs import choose_format, log_errors_only, log_steps, settle_format
+from ometria_replica.nearest import did_you_mean
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ometria_replica.config import Config
 
-DATE = "YYYY-MM-DD"  # As the help shows it.
+Choice = TypeVar("Choice", bound=StrEnum)
 
-RENAMED = {"--sweep": "--detect-deletes", "--from": "--since", "--to": "--until"}
-"""Options of ``sync`` and ``backfill`` by the name that they had before."""
+DATE = "DATE"  # As the help shows it, which also says what it may be.
+
+DAYS_COMPLETED = completing.words(("today", "yesterday", "7d", "30d"))
+DAYS = "2026-01-31, yesterday or 7d"
+"""What a day may be."""
+
+RENAMED = {
+    "--sweep": ("--detect-deletes",),
+    "--from": ("--since",),
+    "--to": ("--until", "--since"),
+    "--from-file": ("--file",),
+}
+"""The present names of each option that was renamed: a command has at most one of them."""
+
+_DAYS_AGO = re.compile(r"([0-9]{1,6})d", re.ASCII)
+_AGE = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class LogFormats(StrEnum):
+    """The formats of ``--log-format``."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Command(TyperCommand):
     """
-    A command whose help shows an argument by its name, without a Python type.
+    A command whose help shows an argument by its name, without a Python type, and examples.
 
     It refuses the old name of an option and names the new one.
     """
@@ -38,36 +70,95 @@ class Command(TyperCommand):
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = {option for parameter in self.params for option in parameter.opts}
-        for name in (argument.partition("=")[0] for argument in args):
-            if name not in options and RENAMED.get(name) in options:
-                ctx.fail(f"{name} is now {RENAMED[name]}.")
-            if name == "--table":
-                ctx.fail(f"--table is now an argument: ometria-replica {ctx.info_name} TABLE.")
+        if ctx.resilient_parsing:  # A shell completes a command line that is not finished.
+            return super().parse_args(ctx, args)
+        for argument in takewhile(lambda argument: argument != "--", args):
+            name = argument.partition("=")[0]
+            now = options.intersection(RENAMED.get(name, ()))
+            if now and name not in options:
+                ctx.fail(f"{name} is now {now.pop()}.")
+            if name == "--table" and "tables" in options:
+                ctx.fail(f"--table is now an argument: {PROGRAM} {name_of(ctx)} TABLE.")
         return super().parse_args(ctx, args)
 
+    @override
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if lines := EXAMPLES.get(name_of(ctx)):
+            with formatter.section("Examples"):
+                for line in lines:
+                    formatter.write(f"{'':{formatter.current_indent}}{PROGRAM} {line}\n")
 
-def day(text: str) -> date:
-    """Parse a day; other forms of ISO 8601, such as weeks, are refused."""
-    try:
+
+def name_of(context: Any) -> str:
+    """Return the name of a command with those of its groups, such as ``state show``."""
+    if context.parent is None:
+        return ""
+    return f"{name_of(context.parent)} {context.info_name}".strip()
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def day(text: str, *, clock: Callable[[], datetime] = utc_now) -> date:
+    """
+    Parse a day in UTC: ``2026-01-31``, ``today``, ``yesterday``, or ``7d`` for seven days ago.
+
+    Other forms of ISO 8601, such as weeks, are refused.
+    """
+    words = {"today": 0, "yesterday": 1}
+    ago = _DAYS_AGO.fullmatch(text)
+    with suppress(ValueError, OverflowError):
+        if text in words or ago:
+            return clock().date() - timedelta(days=int(ago[1]) if ago else words[text])
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
             return date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise typer.BadParameter(f"{text!r} is not a day, such as 2026-01-31.")
+    raise typer.BadParameter(f"{text!r} is not a day, such as 2026-01-31, yesterday or 7d.")
 
 
-def log_steps(*, verbose: bool) -> bool:
-    """Log each step if *verbose*. The option can stand before the command and after it."""
-    if verbose:
-        logging.getLogger().setLevel(logging.INFO)
-    return verbose
+def age(text: str) -> timedelta:
+    """Parse an age, such as ``90m``, ``26h`` or ``2d``."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not an age, such as 90m, 26h or 2d.")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def repeated(flag: str, metavar: str, text: str) -> Any:
+def one_of(kind: type[Choice]) -> Callable[[str], Choice]:
+    """Parse a member of *kind*; another text is refused with the nearest one."""
+
+    def parse(text: str) -> Choice:
+        with suppress(ValueError):
+            return kind(text)
+        hint = did_you_mean(text, kind) or f"; there are {', '.join(kind)}."
+        raise typer.BadParameter(f"There is no {text!r}{hint}")
+
+    return parse
+
+
+def repeated(
+    flag: str, metavar: str, text: str, complete: Callable[..., list[str]] | None = None
+) -> Any:
     """Describe an option that may be given several times; none by default."""
-    return typer.Option(flag, metavar=metavar, show_default=False, help=f"{text}; repeat for more.")
+    return typer.Option(
+        flag,
+        metavar=metavar,
+        show_default=False,
+        autocompletion=complete,
+        help=f"{text}; repeat for more.",
+    )
 
 
+TablesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TABLE",
+        show_default=False,
+        autocompletion=completing.tables,
+        help="Only these tables.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -80,7 +171,12 @@ WarehouseOption = Annotated[
 ]
 AccountOption = Annotated[
     list[str] | None,
-    repeated("--account", "NAME", "Only this account, by its source_id or account_id"),
+    repeated(
+        "--account",
+        "NAME",
+        "Only this account, by its source_id or account_id",
+        completing.accounts,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 VerboseOption = Annotated[
@@ -92,13 +188,37 @@ VerboseOption = Annotated[
         help="Log each step to standard error.",
     ),
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=lambda value: log_errors_only(quiet=value),
+        help="Print errors only: no progress, no warnings, and no report of what was done unless"
+        " it is --json. What a command is there to show is printed.",
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormats | None,
+    typer.Option(
+        "--log-format",
+        parser=one_of(LogFormats),
+        autocompletion=completing.words(LogFormats),
+        metavar="FORMAT",
+        callback=choose_format,
+        show_default=False,
+        help="Write standard error as text, or as json; overrides the setting.",
+    ),
+]
 
 
 def settings_of(path: Path | None, warehouse: str | None) -> Config:
     """Load the settings as a command does."""
     from ometria_replica.config import load_config
 
-    return load_config(path, os.environ, warehouse)
+    config = load_config(path, os.environ, warehouse)
+    settle_format(config.log_format)
+    return config
 
 
 def settings_of_accounts(

@@ -7,17 +7,14 @@ ends the program with a sentence; a log line that cannot be written is no reason
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
-from typing_extensions import override
 
 from ometria_replica.errors import OutputError
-from ometria_replica.log_names import named
 from ometria_replica.text import printable
 
 if TYPE_CHECKING:
@@ -31,6 +28,16 @@ class OutputClosed(BaseException):
 def say(text: str, *, err: bool = False) -> None:
     """Print a line without characters that steer a terminal."""
     typer.echo(printable(text), err=err)
+
+
+def has_colours() -> bool:
+    """
+    Whether standard output is a terminal that shows colours, and the user wants them.
+
+    ``NO_COLOR`` switches them off if it is set and not empty, as no-color.org says.
+    """
+    wants = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wants and sys.stdout.isatty()
 
 
 def guard_streams() -> None:
@@ -48,26 +55,6 @@ def guard_streams() -> None:
     for name, failed in (("stdout", _refuse), ("stderr", _ignore)):
         stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- as long as the program.
         setattr(sys, name, _Guarded(stream, failed))
-
-
-def log_to_stderr() -> None:
-    """Write the log lines of all modules to standard error."""
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[lines])
-
-
-class _Formatter(logging.Formatter):
-    """Formats log lines without characters that steer a terminal, with the account's name."""
-
-    @override
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = named(record.message)
-        return super().formatMessage(record)
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
 
 
 class _Guarded:

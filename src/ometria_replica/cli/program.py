@@ -11,18 +11,35 @@ import os
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ometria_replica import stopping
 from ometria_replica.cli.check import check
+from ometria_replica.cli.completing import answer_shells
+from ometria_replica.cli.completion import completion
 from ometria_replica.cli.demo import demo
 from ometria_replica.cli.describe import config, tables
 from ometria_replica.cli.erase import erase
-from ometria_replica.cli.options import Command, VerboseOption, log_steps
-from ometria_replica.cli.output import OutputClosed, guard_streams, log_to_stderr, say
+from ometria_replica.cli.init import init
+from ometria_replica.cli.logs import (
+    USAGE_ERROR,
+    VARIABLE,
+    asked_format,
+    choose_format,
+    log_errors_only,
+    log_failure,
+    log_lost_errors,
+    log_steps,
+    log_to_stderr,
+    writes_json,
+)
+from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
+from ometria_replica.cli.output import OutputClosed, guard_streams, say
+from ometria_replica.cli.plan import plan
 from ometria_replica.cli.query import query
+from ometria_replica.cli.report import report
 from ometria_replica.cli.state import fields, rehash, rejects_app, runs, state_app
 from ometria_replica.cli.status import status
 from ometria_replica.cli.sync import backfill, sync
@@ -45,6 +62,8 @@ def main_options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Replicate an Ometria account into your own warehouse."""
     if version:
@@ -52,16 +71,21 @@ def main_options(
         raise typer.Exit
     if context.invoked_subcommand is None:
         context.fail("Missing command.")
-    log_to_stderr()
+    log_to_stderr(context.obj or os.environ.get(VARIABLE))
+    choose_format(log_format)
     log_steps(verbose=verbose)
+    log_errors_only(quiet=quiet)
 
 
 COMMANDS = (
+    init,
     sync,
     backfill,
+    plan,
     check,
     status,
     query,
+    report,
     verify,
     runs,
     tables,
@@ -70,6 +94,7 @@ COMMANDS = (
     erase,
     rehash,
     demo,
+    completion,
 )
 """In the order of the help."""
 
@@ -82,29 +107,53 @@ app.add_typer(rejects_app, name="rejects")
 def main() -> None:
     """Run the command line; print each ReplicaError as a message and exit with its code."""
     guard_streams()  # First: a stream that is closed would become the next file that is opened.
+    asked = asked_format(sys.argv[1:], os.environ)
+    log_to_stderr(asked)
+    log_lost_errors()
     stopping.listen()
     _write_no_core_dumps()
     try:
+        answer_shells()
         with stopping.interruptible(lambda: None):
-            app()
+            ended = app(standalone_mode=False, obj=asked)
     except ReplicaError as error:
-        say(f"{error.source_id}: {error}" if error.source_id else f"{error}", err=True)
+        text = f"{error.source_id}: {error}" if error.source_id else f"{error}"
+        log_failure(text, error, error.exit_code)
         raise SystemExit(error.exit_code) from None
+    except typer.Abort as abort:
+        log_failure("Aborted!", abort, 1)
+        raise SystemExit(1) from None
     except Exception as error:  # noqa: BLE001 -- Its message may quote personal data.
-        traceback.print_tb(error.__traceback__)
-        say(
-            f"Bug in ometria-replica: {type(error).__name__} (traceback above)."
+        if isinstance(error, USAGE_ERROR):
+            raise SystemExit(_refused(error)) from None
+        if not writes_json():  # Else it is a field of the last line.
+            traceback.print_tb(error.__traceback__)
+        where = "traceback here" if writes_json() else "traceback above"
+        log_failure(
+            f"Bug in ometria-replica: {type(error).__name__} ({where})."
             " Committed data is safe; the next run repeats the rest. Please report it.",
-            err=True,
+            error,
+            1,
         )
         raise SystemExit(1) from None
     except stopping.Stopped as stop:
-        say("Stopped. Committed data is safe; the next run continues from there.", err=True)
+        text = "Stopped. Committed data is safe; the next run continues from there."
+        log_failure(text, stop, 128 + stop.number)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
     except OutputClosed:
         raise SystemExit(128 + signal.SIGPIPE) from None  # As shells have it for other programs.
+    raise SystemExit(ended or 0)  # A command returns nothing, and Typer the code of an Exit.
+
+
+def _refused(error: Any) -> int:
+    """Say which arguments are wrong, and return the exit code."""
+    if writes_json():
+        log_failure(error.format_message(), error, error.exit_code)
+    else:
+        error.show()
+    return int(error.exit_code)
 
 
 def _write_no_core_dumps() -> None:

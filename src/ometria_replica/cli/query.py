@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
+from ometria_replica.cli import completing
+from ometria_replica.cli.options import (
     ConfigOption,
+    LogFormatOption,
+    QuietOption,
     VerboseOption,
     WarehouseOption,
+    one_of,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +55,12 @@ def query(
     form: Annotated[
         ResultFormat | None,
         typer.Option(
-            "--format", metavar="FORMAT", show_default="table", help=f"{', '.join(ResultFormat)}."
+            "--format",
+            parser=one_of(ResultFormat),
+            autocompletion=completing.words(ResultFormat),
+            metavar="FORMAT",
+            show_default="table",
+            help=f"{', '.join(ResultFormat)}.",
         ),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Short for --format csv.")] = False,
@@ -69,6 +78,8 @@ def query(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run SQL on the warehouse and print the rows. Reads only."""
     from ometria_replica import query_output
@@ -125,6 +136,5 @@ def _print_table(grid: Grid) -> None:
     if not sys.stdout.isatty():
         say(as_table(grid))
         return
-    styled = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size().columns
-    typer.echo(as_table(grid, width=width, styled=styled))
+    typer.echo(as_table(grid, width=width, styled=has_colours()))

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli import completing
+from ometria_replica.cli.logs import say_report
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     Command,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -21,7 +28,7 @@ from ometria_replica.cli.options import (
     settings_of_accounts,
 )
 from ometria_replica.cli.output import say
-from ometria_replica.cli.syncing import sync_and_print
+from ometria_replica.cli.syncing import measured, sync_and_print
 
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport
@@ -42,6 +49,8 @@ def runs(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show the last runs, and why a run failed."""
     from ometria_replica.report import history_as_json, history_as_text
@@ -52,14 +61,14 @@ def runs(
 
 
 def fields(
-    tables: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="The tables; default: all.")
-    ] = None,
+    tables: TablesArgument = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """List the fields of the records that `keep_records` keeps, without their values."""
     from ometria_replica.fields import read_fields
@@ -82,13 +91,16 @@ def rehash(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Rewrite the rows of columns that the settings now exclude or hash."""
     from ometria_replica.rehashing import rehash as rewrite
     from ometria_replica.rendering import rehashed_as_json, rehashed_as_text
 
     done = rewrite(settings_of_accounts(config, warehouse, account), reload=reload)
-    say(rehashed_as_json(done) if as_json else rehashed_as_text(done))
+    text = rehashed_as_json(done) if as_json else rehashed_as_text(done)
+    say_report(text, as_json=as_json)
 
 
 @state_app.command("show", cls=Command)
@@ -98,6 +110,8 @@ def state_show(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show how far each table has been read, and which run is active."""
     from ometria_replica.rendering import state_as_json, state_as_text
@@ -109,14 +123,18 @@ def state_show(
 
 @state_app.command("rewind", cls=Command)
 def state_rewind(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.")],
-    to: Annotated[
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="TABLE", autocompletion=completing.tables, help="These tables."),
+    ],
+    since: Annotated[
         date | None,
         typer.Option(
-            "--to",
+            "--since",
             parser=day,
+            autocompletion=DAYS_COMPLETED,
             metavar=DATE,
-            help="Read again from this day on; default: everything.",
+            help=f"Read again from this day on: {DAYS}; default: everything.",
         ),
     ] = None,
     account: AccountOption = None,
@@ -124,15 +142,19 @@ def state_rewind(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
-    """Make the next sync read a table again. Rows are not touched."""
+    """Make the next sync read tables again. Rows are not touched."""
     from ometria_replica.rendering import rewound_as_json, rewound_as_text
     from ometria_replica.state_commands import rewind
 
     settings = settings_of_accounts(config, warehouse, account)
-    rewind(settings, table, to)
+    tables = list(dict.fromkeys(tables))
+    rewind(settings, tables, since)
     sources = [account.source_id for account in settings.accounts]
-    say(rewound_as_json(table, sources, to) if as_json else rewound_as_text(table, sources, to))
+    write = rewound_as_json if as_json else rewound_as_text
+    say_report(write(tables, sources, since), as_json=as_json)
 
 
 @rejects_app.command("list", cls=Command)
@@ -151,6 +173,8 @@ def rejects_list(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show rejected values and records, each with its reason."""
     from ometria_replica.rendering import rejects_as_json, rejects_as_text
@@ -167,6 +191,8 @@ def rejects_replay(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Convert rejected values again, and read unreadable files again."""
     from ometria_replica.catalog import CATALOG
@@ -183,11 +209,12 @@ def rejects_replay(
         with suppress(WarehouseError):  # Then the run failed too, and its error is the result.
             remaining = count_rejects(settings)
         write = replay_as_json if as_json else replay_as_text
-        say(write(converted, remaining, report))
+        say_report(write(converted, remaining, report), as_json=as_json)
 
     on = CATALOG.of(settings.accounts)
     feed_tables = [table.name for table in on if isinstance(table.read, Feed)]
     if feed_tables and any(each.feed for each in settings.accounts):
-        sync_and_print(settings, feed_tables, as_json=as_json, show=show)
+        with measured(settings, None, tells=settings) as run:
+            run.report = sync_and_print(settings, feed_tables, as_json=as_json, show=show)
     else:
         show(None, as_json=as_json)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from datetime import timedelta
+from datetime import timedelta  # noqa: TC003 -- Typer reads the annotation.
 from typing import Annotated
 
 import typer
@@ -14,30 +11,21 @@ from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
+    age,
     settings_of_accounts,
 )
-from ometria_replica.cli.output import say
+from ometria_replica.cli.output import has_colours, say
 from ometria_replica.errors import Busy, NotUpToDate
 from ometria_replica.text import printable
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-def age(text: str) -> timedelta:
-    """Parse an age, such as ``90m``, ``26h`` or ``2d``."""
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text, re.ASCII)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is not an age, such as 90m, 26h or 2d.")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
 
 def status(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     max_age: Annotated[
         timedelta | None,
         typer.Option(
@@ -54,6 +42,8 @@ def status(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Show whether all is right: how fresh each table is, and what needs attention."""
     from ometria_replica.status import TOO_OLD, read_status
@@ -74,7 +64,7 @@ def status(
 
 def _coloured(text: str, *, all_right: bool) -> str:
     """Colour the verdict, on a terminal that has colours."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not has_colours():
         return text
     answer, colon, rest = text.partition(":")
     colour = typer.colors.GREEN if all_right else typer.colors.RED

@@ -10,9 +10,14 @@ import typer
 
 from ometria_replica.cli.options import (
     DATE,
+    DAYS,
+    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     day,
@@ -29,10 +34,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read each table from the beginning.")
     ] = False,
@@ -44,7 +46,13 @@ def sync(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option("--since", parser=day, metavar=DATE, help="Read again from this day on."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"Read again from this day on: {DAYS}.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -67,6 +75,8 @@ def sync(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
     from ometria_replica.accounts import only_accounts
@@ -75,7 +85,8 @@ def sync(
     settings = only_accounts(every, account or ())
     if metrics is None and settings.metrics:
         metrics = Path(settings.metrics)
-    with measured(every, None if dry_run else metrics) as run:
+    tells = None if dry_run else settings
+    with measured(every, None if dry_run else metrics, tells=tells) as run:
         run.report = sync_and_print(
             settings,
             tables,
@@ -92,25 +103,37 @@ def sync(
 def backfill(
     since: Annotated[
         date,
-        typer.Option("--since", parser=day, metavar=DATE, help="First day to read again."),
+        typer.Option(
+            "--since",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help=f"First day to read again: {DAYS}.",
+        ),
     ],
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     until: Annotated[
         date | None,
-        typer.Option("--until", parser=day, metavar=DATE, help="Last day to read again."),
+        typer.Option(
+            "--until",
+            parser=day,
+            autocompletion=DAYS_COMPLETED,
+            metavar=DATE,
+            help="Last day to read again.",
+        ),
     ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Read a period again, without moving the watermarks."""
     settings = settings_of_accounts(config, warehouse, account)
-    sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
+    with measured(settings, None, tells=settings) as run:
+        run.report = sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
 
 
 def _refuse_rejects(settings: Config, report: RunReport) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.cli.logs import is_quiet, log_outcome, say_report, shown_progress, writes_json
 from ometria_replica.cli.output import OutputClosed, say
 from ometria_replica.errors import ReplicaError
 from ometria_replica.stopping import Stopped
@@ -28,24 +29,32 @@ def sync_and_print(
     **options: Any,
 ) -> RunReport:
     """Sync, and print the report, of a failed run too. *show* prints it in place of its text."""
+    from ometria_replica.observing import observing
     from ometria_replica.progress import watching
     from ometria_replica.replication import sync
 
     show = show or print_report
-    try:
-        with watching() as progress:
-            report = sync(settings, tables or (), progress=progress, **options)
-    except ReplicaError as error:
-        if error.report:
-            show(error.report, as_json=as_json)
-        raise
-    show(report, as_json=as_json)
+    with observing(settings) as observe:  # It waits at its end: the report is printed before.
+        try:
+            with watching(shown_progress()) as progress:
+                report = sync(settings, tables or (), progress=progress, observe=observe, **options)
+        except ReplicaError as error:
+            if error.report:
+                show(error.report, as_json=as_json)
+            raise
+        log_outcome(report)
+        show(report, as_json=as_json)
     return report
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
-    """Print the report as text or JSON, each error once."""
-    say(report.with_errors_once().to_json() if as_json else report.to_text())
+    """Print the report as text or JSON, each error once; if quiet, the errors alone."""
+    text = report.with_errors_once().to_json() if as_json else report.to_text()
+    say_report(text, as_json=as_json)
+    failures = list(report.failures())
+    if len(failures) > 1 and is_quiet() and not writes_json():  # Of one, the last line tells.
+        for failure in failures:
+            say(failure, err=True)
 
 
 @dataclass
@@ -56,28 +65,52 @@ class Measured:
 
 
 @contextmanager
-def measured(settings: Config, file: Path | None) -> Iterator[Measured]:
-    """Write the metrics of the run in the block into *file*, however it ends; None writes none."""
+def measured(
+    settings: Config, file: Path | None, *, tells: Config | None = None
+) -> Iterator[Measured]:
+    """
+    Write the metrics of the run in the block into *file*, however it ends; None writes none.
+
+    *tells* are the settings with the accounts of the run, if its end is also told to the address
+    in `notify`.
+    """
     run = Measured()
-    if file is None:
+    if file is None and (tells is None or tells.notify is None):
         yield run
         return
     from ometria_replica.metrics import EndedRun, write_metrics
+    from ometria_replica.notify import notify
     from ometria_replica.replication import utc_now
 
-    started_at, exit_code, reads_state = utc_now(), 1, True
+    started_at = utc_now()
+    error: BaseException | None = None
     try:
         yield run
-        exit_code = 0
-    except ReplicaError as error:
-        exit_code, run.report = error.exit_code, error.report or run.report
-        raise
-    except Stopped as stop:
-        exit_code, reads_state = 128 + stop.number, False  # The warehouse may not answer soon.
-        raise
-    except OutputClosed:
-        exit_code = 128 + signal.SIGPIPE
+    except BaseException as caught:
+        error = caught
+        if isinstance(caught, ReplicaError):
+            run.report = caught.report or run.report
         raise
     finally:
-        ended = EndedRun(started_at, utc_now(), exit_code, run.report)
-        write_metrics(file, settings, ended, reads_state=reads_state)
+        exit_code, reason = _how_it_ended(error)
+        ended = EndedRun(started_at, utc_now(), exit_code, run.report, error, reason)
+        if file is not None:
+            # After a signal, the warehouse may not answer soon.
+            write_metrics(file, settings, ended, reads_state=not isinstance(error, Stopped))
+        if tells is not None:
+            notify(tells, ended)
+
+
+def _how_it_ended(error: BaseException | None) -> tuple[int, str | None]:
+    """Return the exit code of the program, and the sentence of the error."""
+    match error:
+        case None:
+            return 0, None
+        case ReplicaError():
+            text = f"{error.source_id}: {error}" if error.source_id else f"{error}"
+            return error.exit_code, text
+        case Stopped(number=number):
+            return 128 + number, f"It was stopped by {signal.Signals(number).name}."
+        case OutputClosed():
+            return 128 + signal.SIGPIPE, None
+    return 1, f"Bug in ometria-replica: {type(error).__name__}."

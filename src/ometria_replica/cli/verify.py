@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ometria_replica.cli.logs import announce, say_report, shown_progress
 from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
     JsonOption,
+    LogFormatOption,
+    QuietOption,
+    TablesArgument,
     VerboseOption,
     WarehouseOption,
     settings_of_accounts,
 )
-from ometria_replica.cli.output import say
 from ometria_replica.errors import ReplicaError
+
+if TYPE_CHECKING:
+    from ometria_replica.verify_report import VerifyReport
 
 
 def verify(
-    tables: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TABLE", show_default=False, help="Only these tables."),
-    ] = None,
+    tables: TablesArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Read everything.")] = False,
     sample: Annotated[
         float | None,
@@ -64,6 +67,8 @@ def verify(
     config: ConfigOption = None,
     warehouse: WarehouseOption = None,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Compare Ometria and the export with the warehouse. Exits with 4 if rows differ."""
     from ometria_replica.progress import watching
@@ -77,7 +82,7 @@ def verify(
         raise typer.BadParameter("--sample is a share above 0, and at most 1.")
     share = None if everything or (requests and sample is None) else sample or DEFAULT_SHARE
     try:
-        with watching() as progress:
+        with watching(shown_progress()) as progress:
             report = run_verify(
                 settings_of_accounts(config, warehouse, account),
                 tables or (),
@@ -86,11 +91,15 @@ def verify(
                 seed=secrets.randbelow(1_000_000) if seed is None else seed,
                 repair=repair,
                 progress=progress,
-                announce=lambda text: say(text, err=True),
+                announce=announce,
             )
     except ReplicaError as error:
         if error.verified:
-            say(error.verified.to_json() if as_json else error.verified.to_text())
+            _print(error.verified, as_json=as_json)
         raise
-    say(report.to_json() if as_json else report.to_text())
+    _print(report, as_json=as_json)
     refuse_differences(report, strict=strict)
+
+
+def _print(report: VerifyReport, *, as_json: bool) -> None:
+    say_report(report.to_json() if as_json else report.to_text(), as_json=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ometria_replica.config.checks import ALL, EVERY_TABLE, did_you_mean, is_loopback
+from ometria_replica.config.checks import ALL, EVERY_TABLE, is_loopback
 from ometria_replica.config.explain import explain
 from ometria_replica.config.limits import NO_LIMITS, Limits
 from ometria_replica.config.load import load_config, load_warehouse
@@ -27,7 +27,6 @@ __all__ = [
     "Retention",
     "Secret",
     "WarehouseSettings",
-    "did_you_mean",
     "explain",
     "is_loopback",
     "load_config",

@@ -6,13 +6,13 @@ Messages never repeat a text value, because a key may have been pasted into the 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ometria_replica.config.retention import Retention
+from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,6 +93,12 @@ def check_boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise Invalid(f"must be true or false, not {kind_of(value)}")
     return value
+
+
+def check_switch(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in {"true", "false"}:  # Of the environment.
+        return value.lower() == "true"
+    return check_boolean(value)
 
 
 def check_rate(value: object) -> float:
@@ -199,6 +205,25 @@ def check_api_url(value: object) -> str:
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise Invalid(
             "must be https: over http, the API key would be sent unencrypted"
+            " (http is allowed for localhost)"
+        )
+    return text
+
+
+def check_webhook(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    try:
+        url = urlsplit(text)
+        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        clean = False
+    if not clean or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@#\\]", text):
+        raise Invalid(
+            "must be a URL such as https://host/path, without user, password, fragment or spaces"
+        )
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        raise Invalid(
+            "must be https: over http, the address would be sent unencrypted"
             " (http is allowed for localhost)"
         )
     return text
@@ -401,9 +426,6 @@ def check_columns(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name as the end of a message; empty if none is near."""
-    if name in RENAMED:
-        return f": it is now {RENAMED[name]}"
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def renamed_or_near(name: str, known: Iterable[str]) -> str:
+    """Return what a setting is called now, or the nearest one, as the end of a message."""
+    return f": it is now {RENAMED[name]}" if name in RENAMED else did_you_mean(name, known)

@@ -9,7 +9,6 @@ The first provider with a value decides:
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import os
 import tomllib
@@ -33,6 +32,7 @@ from ometria_replica.config.schema import (
     settings_of,
 )
 from ometria_replica.errors import ConfigError
+from ometria_replica.nearest import nearest
 from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
@@ -60,12 +60,27 @@ def load_config(
     """
     is_named = path is not None or "OMETRIA_CONFIG" in environ
     path = _find(path, environ)
-    loading = _Loading(environ, path, _parse(path) if path else {})
+    loading = _Loading(environ, path, parsed(path) if path else {})
     config = loading.config(warehouse_url)
     if loading.reader.problems:
         raise ConfigError(loading.reader.problems)
     if path is not None and not is_named:
         _doubt_owner(path, config)
+    return config
+
+
+def config_of(
+    document: Mapping[str, object], environ: Mapping[str, str], path: Path | None = None
+) -> Config:
+    """
+    Read the settings of a *document*, as :func:`load_config` reads those of the file *path*.
+
+    It is the file's content as Python values; the file may not be there yet.
+    """
+    loading = _Loading(environ, path, document)
+    config = loading.config(None)
+    if loading.reader.problems:
+        raise ConfigError(loading.reader.problems)
     return config
 
 
@@ -78,7 +93,7 @@ def load_warehouse(
     *url* and *path* are those of the command line, as in :func:`load_config`.
     """
     path = _find(path, environ)
-    loading = _Loading(environ, path, _parse(path) if path else {})
+    loading = _Loading(environ, path, parsed(path) if path else {})
     warehouse = loading.warehouse(url)
     if loading.reader.problems:
         raise ConfigError(loading.reader.problems)
@@ -116,7 +131,8 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def _parse(path: Path) -> dict[str, object]:
+def parsed(path: Path) -> dict[str, object]:
+    """Read a settings file as Python values. Raises ConfigError for one that is no TOML."""
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Editors of Windows may add the mark.
         return tomllib.loads(text)
@@ -295,7 +311,7 @@ class _Loading:
                 )
 
     def _check_variables(self, accounts: int) -> None:
-        referred = set(_references(self._document))
+        referred = set(references(self._document))
         ours = [name for name in self._environ if name.startswith("OMETRIA_")]
         for name in sorted(ours):
             if accounts > 1 and name in ACCOUNT_VARIABLES and name not in referred:
@@ -311,9 +327,9 @@ class _Loading:
         """
         suffix = name.removeprefix("OMETRIA_")
         suffixes = [known.removeprefix("OMETRIA_") for known in VARIABLES]
-        near = difflib.get_close_matches(suffix, suffixes, 1)
-        hint = f"; did you mean OMETRIA_{near[0]}?" if near else ""
-        if difflib.get_close_matches(suffix, suffixes, 1, cutoff=0.8):
+        near = nearest(suffix, suffixes)
+        hint = f"; did you mean OMETRIA_{near}?" if near else ""
+        if nearest(suffix, suffixes, cutoff=0.8):
             self.reader.problems.append(f"{name}: is not a setting{hint} Rename it, or unset it.")
         else:
             logger.warning("%s is not a setting and is ignored%s", name, hint)
@@ -344,10 +360,10 @@ def _ambiguous(variable: str, path: str, accounts: int) -> str:
     )
 
 
-def _references(raw: object) -> Iterator[str]:
+def references(raw: object) -> Iterator[str]:
     """Find the variables that the file refers to, anywhere in it."""
     if isinstance(raw, str) and raw.startswith("env:"):
         yield raw.removeprefix("env:")
     elif isinstance(raw, dict | list):
         for each in raw.values() if isinstance(raw, dict) else raw:
-            yield from _references(each)
+            yield from references(each)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ometria_replica.config.checks import Invalid, did_you_mean
+from ometria_replica.config.checks import Invalid, renamed_or_near
 from ometria_replica.config.schema import Setting, settings_of
-from ometria_replica.config.secrets import Secret, masked
+from ometria_replica.config.secrets import Secret, holds_token, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,7 +125,7 @@ class Reader:
         known = tuple(known)
         for name in (each for each in names if each not in known):
             shown = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else ascii(name)
-            hint = did_you_mean(name, known) or f"; known are {', '.join(known)}"
+            hint = renamed_or_near(name, known) or f"; known are {', '.join(known)}"
             self.problem(dotted(section, shown), f"is not a setting{hint}")
 
     def problem(self, key: str, message: str) -> None:
@@ -154,12 +154,18 @@ class Reader:
                 )
             return Secret(str(setting.check(value.raw)), value.origin), value.origin
         text = str(setting.check(value.raw))
+        hides = setting.reference == "secret"
+        if value.is_public and hides and holds_token(text):
+            raise Invalid(
+                "looks as if it holds a token, which must not be written in the settings;"
+                ' write "env:NAME" for a variable or "file:/path" for a file that holds the URL'
+            )
         if value.is_public and masked(text) != text:
             raise Invalid(
                 "a password must not be written here, where others can read it;"
                 ' write "env:NAME" for a variable or "file:/path" for a file that holds the URL'
             )
-        return text, value.origin
+        return Secret(text, value.origin) if hides else text, value.origin
 
 
 def sentence(text: str) -> str:
@@ -178,15 +184,19 @@ def _followed(value: Value, environ: Mapping[str, str]) -> Value:
             raise Invalid(f"the environment variable {name} is not set")
         value = dataclasses.replace(value, raw=environ[name], origin=f"env:{name}", is_public=False)
     if isinstance(value.raw, str) and value.raw.startswith("file:"):
-        text, origin = _from_file(value.raw.removeprefix("file:"))
+        text, origin = secret_of_file(value.raw.removeprefix("file:"))
         return dataclasses.replace(value, raw=text, origin=origin, is_public=False)
     if value.origin.startswith("env:") and value.raw == "":
         raise Invalid(f"the environment variable {value.origin.removeprefix('env:')} is empty")
     return value
 
 
-def _from_file(name: str) -> tuple[str, str]:
-    """Read a secret from a file, without the line break at its end."""
+def secret_of_file(name: str) -> tuple[str, str]:
+    """
+    Read a secret from a file, without the line break at its end; return it with its origin.
+
+    Raises Invalid for a file that holds no text.
+    """
     try:
         path = Path(name).expanduser()
         with path.open("rb") as file:

@@ -43,10 +43,12 @@ from ometria_replica.config.checks import (
     check_retain,
     check_seconds,
     check_share,
+    check_switch,
     check_tables,
     check_text,
     check_threads,
     check_warehouse_url,
+    check_webhook,
     check_whole_bytes,
 )
 from ometria_replica.config.limits import Limits
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from ometria_replica.config.retention import Retention
     from ometria_replica.config.secrets import Secret
 
-Reference = Literal["none", "allowed", "required"]
+Reference = Literal["none", "allowed", "required", "secret"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class Setting:
     *check* turns the raw value into the value, or raises Invalid. *env* overrides the file.
     If the key is not set, the S3 client reads the variables in *aws* itself. *reference* says
     whether the raw value may be ``env:NAME`` or ``file:/path``, which is followed before the
-    check; a secret must be one. *unset* is what the page shows if there is no default.
+    check; a secret must be one if it is ``required``, and may be one if it is ``secret``. *unset*
+    is what the page shows if there is no default, and *example* a value in TOML, for a file that
+    shows a setting without one.
     """
 
     check: Callable[[object], object]
@@ -80,6 +84,7 @@ class Setting:
     aws: tuple[str, ...] = ()
     reference: Reference = "none"
     unset: str = "none"
+    example: str = ""
 
 
 def _setting(
@@ -92,15 +97,31 @@ def _setting(
     aws: tuple[str, ...] = (),
     reference: Reference = "none",
     unset: str = "none",
+    example: str = "",
 ) -> Any:
-    known = Setting(check, type, meaning, env, aws, reference, unset)
+    known = Setting(check, type, meaning, env, aws, reference, unset, example)
     return field(default=default, metadata={"setting": known})
 
 
-def _access(check: Callable[[object], object], type: str, meaning: str, *aws: str) -> Any:  # noqa: A002  # As above.
+def _access(
+    check: Callable[[object], object],
+    type: str,  # noqa: A002  # As above.
+    meaning: str,
+    *aws: str,
+    example: str = "",
+) -> Any:
     """Describe a setting of the S3 client, which finds the value itself if it is not set."""
     reference: Reference = "required" if type == "secret" else "none"
-    return _setting(check, type, meaning, None, aws=aws, reference=reference, unset="the AWS chain")
+    return _setting(
+        check,
+        type,
+        meaning,
+        None,
+        aws=aws,
+        reference=reference,
+        unset="the AWS chain",
+        example=example,
+    )
 
 
 def _dialect(check: Callable[[object], object], type: str, meaning: str) -> Any:  # noqa: A002  # As above.
@@ -142,7 +163,12 @@ class FeedSettings:
         "AWS_ENDPOINT_URL",
     )
     region: str | None = _access(
-        check_text, "text", "The bucket's region.", "AWS_REGION", "AWS_DEFAULT_REGION"
+        check_text,
+        "text",
+        "The bucket's region.",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        example='"eu-west-1"',
     )
     access_key_id: Secret | None = _access(
         check_key, "secret", "The access key; it needs `secret_access_key`.", "AWS_ACCESS_KEY_ID"
@@ -166,6 +192,7 @@ class FeedSettings:
         " still be writing it.",
         None,
         unset="60 for a folder, 0 for a bucket",
+        example="0",
     )
     follow_symlinks: bool = _setting(
         check_boolean,
@@ -179,6 +206,7 @@ class FeedSettings:
         "Read only files whose name matches, such as `*email_events*`.",
         None,
         unset="every file",
+        example='"*email_events*"',
     )
     format: str | None = _dialect(
         check_one_of("csv", "jsonl", "parquet"), "`csv`, `jsonl`, `parquet`", "The files' format."
@@ -302,6 +330,7 @@ class AccountSettings:
         "Read profiles and lists in full every so many days, to detect deleted ones.",
         None,
         unset="only with `--detect-deletes` or `--full`",
+        example="7",
     )
     tables: tuple[str, ...] | None = _setting(
         check_replicated,
@@ -312,6 +341,7 @@ class AccountSettings:
         None,
         env="OMETRIA_TABLES",
         unset="the five",
+        example='"all"',
     )
     full_read_every_days: int = _setting(
         check_days,
@@ -328,6 +358,7 @@ class AccountSettings:
         " is not set, a run fails instead of leaving the table out.",
         (),
         env="OMETRIA_REQUIRE",
+        example='["email_events"]',
     )
     exclude: tuple[str, ...] = _setting(
         check_column_names,
@@ -372,6 +403,7 @@ class AccountSettings:
         " accounts that set nothing else for the table.",
         (),
         unset="for ever",
+        example='{ email_events = "25 months" }',
     )
     history: tuple[str, ...] = _setting(
         check_tables,
@@ -382,6 +414,7 @@ class AccountSettings:
         " nothing else.",
         (),
         env="OMETRIA_HISTORY",
+        example='["profiles", "lists"]',
     )
     follow_erasures: bool = _setting(
         check_boolean,
@@ -401,6 +434,7 @@ class AccountSettings:
         (),
         env="OMETRIA_KEEP_RECORDS",
         unset="`false`",
+        example='["profiles"]',
     )
     feed: FeedSettings | None = None
 
@@ -439,6 +473,7 @@ class WarehouseSettings:
         None,
         env="OMETRIA_MEMORY_LIMIT",
         unset="550 MB, or in a small container 55 % of its memory",
+        example='"2GB"',
     )
     threads: int | None = _setting(
         check_threads,
@@ -456,6 +491,7 @@ class WarehouseSettings:
         None,
         env="OMETRIA_TEMP_DIRECTORY",
         unset="`TMPDIR`, or the system's own",
+        example='"/var/tmp"',
     )
 
     @property
@@ -495,6 +531,42 @@ class Config:
         " textfile collector of its node exporter reads files that end in `.prom`.",
         None,
         env="OMETRIA_METRICS",
+        example='"/var/lib/node_exporter/ometria.prom"',
+    )
+    traces: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send the spans of each sync to the OpenTelemetry collector that"
+        " `OTEL_EXPORTER_OTLP_ENDPOINT` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_TRACES",
+    )
+    lineage: bool = _setting(
+        check_switch,
+        "`true` or `false`",
+        "Send OpenLineage events of each sync to the address that `OPENLINEAGE_URL` or"
+        " `openlineage.yml` names. See [traces and lineage](../how-to/observe.md).",
+        False,
+        env="OMETRIA_LINEAGE",
+    )
+    log_format: Literal["text", "json"] = _setting(
+        check_one_of("text", "json"),
+        "`text`, `json`",
+        "The format of standard error: lines for people, or a JSON object in each line. What is"
+        " logged before the settings are read has the format of the variable or the option.",
+        "text",
+        env="OMETRIA_LOG_FORMAT",
+    )
+    notify: Secret | None = _setting(
+        check_webhook,
+        "secret URL",
+        "The address to which a sync posts a short JSON when it fails, when it succeeds after a"
+        " failure, and with `--strict` when there are rejects: https, except for localhost. See"
+        " [Run on a schedule](../how-to/schedule.md#be-told).",
+        None,
+        env="OMETRIA_NOTIFY",
+        example='"env:OMETRIA_NOTIFY"',
+        reference="secret",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 
 class Secret:
@@ -40,6 +41,16 @@ def masked(url: str) -> str:
     return _REVEALING.sub(r"\1***", url)
 
 
+def holds_token(url: str) -> bool:
+    """Whether a URL looks as if it must not be shared: a query, or a long part with digits."""
+    parts = urlsplit(url)
+    return bool(parts.query) or any(
+        len(part) >= _TOKEN_CHARACTERS and any(map(str.isdigit, part))
+        for part in (*parts.path.split("/"), *parts.netloc.split("."))
+    )
+
+
+_TOKEN_CHARACTERS: Final = 16  # A UUID has 36, the last part of a webhook of Slack 24.
 _REVEALING: Final = re.compile(
     r"([?&;][^=&]*(?:pass|pwd|token|secret|key|credential|signature|authorization"
     r"|connection.string)[^=&]*=)[^&#]+",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,8 @@ from ometria_replica.dlt.reading import NEVER_NULL, read
 from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.mapping import REJECT_COLUMNS
-from ometria_replica.ometria.account_source import AccountSource
+from ometria_replica.nearest import did_you_mean
+from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.schema import ROW_KEY, Inside
 
 if TYPE_CHECKING:
@@ -133,17 +133,19 @@ def _resources(
 
 def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     """Return the tables called *names*, or all that the account's settings can read."""
-    inputs = AccountSource(account, datetime.now(UTC))
     every = CATALOG.every
     on = every if names else CATALOG.of([account])
     # dlt's merge replaces rows by key, so what an array no longer has would stay.
     nested = {table.name for table in on if isinstance(table.read, Inside)}
     readable = {
-        table.name: table for table in on if inputs.can_read(table) and table.name not in nested
+        table.name: table
+        for table in on
+        if setting_missing(account, table) is None and table.name not in nested
     }
     known = every.names
     problems = [
-        f"{SECTION}.tables: there is no table '{name}'; the tables are {', '.join(known)}."
+        f"{SECTION}.tables: there is no table '{name}'"
+        + (did_you_mean(name, known) or f"; the tables are {', '.join(known)}.")
         if name not in known
         else f"{SECTION}.tables: {name} is an array inside other records, of which dlt cannot"
         " remove what is gone. Replicate it with `ometria-replica sync`."

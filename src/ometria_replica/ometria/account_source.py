@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
+from ometria_replica.observer import ignore
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
-from ometria_replica.ometria.growing import Branch, Due, GrowingReading
+from ometria_replica.ometria.growing import Branch, Due, GrowingReading, branches_of
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.read_strategies import (
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from ometria_replica.batch import DeletionRequest, TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
+    from ometria_replica.observer import Observe
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
-    from ometria_replica.schema import Table
+    from ometria_replica.schema import Read, Table
 
 OVERLAP = timedelta(days=2)
 """`updateSince` is a date of unknown time zone and bounds.
@@ -76,7 +77,9 @@ class AccountSource:
 
     *started_at* is our own time at the start of the run. *catalog* holds every table that is
     replicated: its feed tables divide the files among them. *files_ahead* of a feed are downloaded
-    while the caller works on another. One thread may read the API, and another the files.
+    while the caller works on another. *observe* is told of requests and files. One thread may read
+    the API, and another the files. *answer_within* is how many seconds a request may take with its
+    retries; None means the patience of a sync.
     """
 
     def __init__(
@@ -86,11 +89,18 @@ class AccountSource:
         catalog: Catalog = CATALOG,
         *,
         files_ahead: int = FILES_AHEAD,
+        answer_within: float | None = None,
+        observe: Observe = ignore,
     ) -> None:
         self._account = account
+        self._patience: dict[str, Any] = {}
+        if answer_within is not None:
+            names = ("timeout_seconds", "deadline_seconds", "give_up_after_seconds")
+            self._patience = dict.fromkeys(names, answer_within)
         self._started_at = started_at
         self._catalog = catalog
         self._files_ahead = files_ahead
+        self._observe = observe
         self._open = ExitStack()
         self._client: Client | None = None
         self._exports: dict[Table, ExportFiles] = {}
@@ -109,6 +119,8 @@ class AccountSource:
                     max_answer_bytes=self._account.max_answer_bytes,
                     requests_per_minute=_own_limits(self._catalog),
                     keeps_texts=bool(self._account.keep_records),
+                    **self._patience,
+                    observe=self._observe,
                 )
             )
         return self._client
@@ -118,8 +130,13 @@ class AccountSource:
         if table not in self._exports:
             if self._account.feed is None:
                 raise LookupError("the account has no feed")
-            ahead = self._files_ahead
-            files = ExportFiles(self._account.feed, table, self._catalog, ahead=ahead)
+            files = ExportFiles(
+                self._account.feed,
+                table,
+                self._catalog,
+                ahead=self._files_ahead,
+                observe=self._observe,
+            )
             self._exports[table] = self._open.enter_context(files)
         return self._exports[table]
 
@@ -156,10 +173,6 @@ class AccountSource:
         server = self._client.server_time() if self._client else None
         return min(self._started_at, server or self._started_at)
 
-    def can_read(self, table: Table) -> bool:
-        """Whether the account's settings allow reading *table*: an API key or a feed."""
-        return setting_missing(self._account, table) is None
-
     def read(
         self,
         table: Table,
@@ -183,7 +196,7 @@ class AccountSource:
             case Pages() as collection:
                 return self._read_pages(collection, state, first_day or watermark)
             case Windows() as windows:
-                start = first_day or (watermark - LOOK_BACK if watermark else BEGINNING)
+                start = first_day or (read_from(windows, watermark) if watermark else BEGINNING)
                 end = max(self._started_at, self.client.server_time() or start)
                 if until:
                     end = datetime.combine(until, time(), UTC)
@@ -242,7 +255,7 @@ class AccountSource:
     def _read_pages(self, collection: Pages, state: TableState, start: datetime | None) -> Reading:
         if collection.since is None:
             return CollectionReading(self.client, collection, self._read_collection)
-        overlapping = (start - OVERLAP).date() if start else None
+        overlapping = read_from(collection, start).date() if start else None
         resumed = None if overlapping else state.interrupted
         return OffsetReading(self.client, collection, overlapping, resumed)
 
@@ -266,7 +279,7 @@ class AccountSource:
         start = first_day or watermark
         due = Due(
             max(self._started_at, self.client.server_time() or self._started_at),
-            (start - OVERLAP).date() if start else None,
+            read_from(growing, start).date() if start else None,
             first_day is not None,
             state.ends,
             None if start else state.interrupted,
@@ -275,18 +288,10 @@ class AccountSource:
 
     def _branches(self, growing: Growing) -> list[Branch]:
         """List the collections of a table: one for each record of the parent, if it has one."""
-        name = growing.parent_field
-        if growing.parent is None or name is None:
+        if growing.parent is None:
             return [Branch(growing.endpoint)]
         records = (each for page in self._read_collection(growing.parent) for each in page.records)
-        values = dict.fromkeys(field_text(record, name) or "" for record in records)
-        if unusable := {"", ".", ".."} & values.keys():  # These would address another path.
-            self.client.warn(f"a record of {growing.parent.endpoint} has no usable {name}")
-        return [
-            Branch(growing.endpoint.format(**{name: quote(value, safe="")}), {name: value})
-            for value in values
-            if value not in unusable
-        ]
+        return branches_of(growing, records, self.client.warn)
 
     def _read_per_parent(
         self,
@@ -322,6 +327,13 @@ class AccountSource:
             since_parameter=self._account.changes_parameter,
             is_full=is_full,
         )
+
+
+def read_from(read: Read, watermark: datetime) -> datetime:
+    """Return the time from which on a table with that *watermark* is read again."""
+    if isinstance(read, Windows | PerParent):
+        return watermark - LOOK_BACK
+    return datetime.combine((watermark - OVERLAP).date(), time(), UTC)
 
 
 def due_since(state: TableState, now: datetime, parent: Record) -> datetime:

@@ -26,6 +26,7 @@ from ometria_replica.errors import (
     UnexpectedResponse,
 )
 from ometria_replica.failpoints import step
+from ometria_replica.observer import ignore
 from ometria_replica.ometria.answer_body import (
     ACCEPTED_ENCODINGS,
     UnreadableBody,
@@ -35,6 +36,8 @@ from ometria_replica.ometria.answer_body import (
 from ometria_replica.ometria.certificates import trusted
 from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
+from ometria_replica.ometria.http_loggers import silence_http_loggers
+from ometria_replica.ometria.observed_requests import told
 from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
     BadRequest,
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ometria_replica.observer import Observe
+    from ometria_replica.ometria.observed_requests import Exchange
     from ometria_replica.ometria.response import Answer
 
 logger = logging.getLogger(__name__)
@@ -79,7 +84,8 @@ class Client:
     all, and its decompressed body may hold *max_answer_bytes*, as :func:`counted_size` counts them.
     *requests_per_minute* are limits of single endpoints, which apply besides the account's.
     With *keeps_texts*, each record has its text as it came.
-    *warnings* collects messages for the report, without personal data. *clock*
+    *warnings* collects messages for the report, without personal data. *observe* is told of each
+    request. *clock*
     (monotonic seconds), *sleep*, *now* and *seed* are for tests; *rate_limit_folder* is the
     folder of :class:`RateLimiter`.
 
@@ -100,6 +106,7 @@ class Client:
         deadline_seconds: float = 300,
         give_up_after_seconds: float = 300,
         keeps_texts: bool = False,
+        observe: Observe = ignore,
         rate_limit_folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
@@ -107,13 +114,14 @@ class Client:
         seed: int | None = None,
     ) -> None:
         _check_settings(api_url, api_key)
-        _silence_http_loggers()
+        silence_http_loggers()
         self.requests = 0
         self.rate_limited = 0  # Requests that were answered with 429.
         self.warnings: list[str] = []
         self._api_url = api_url.rstrip("/")
         self._max_answer_bytes = max_answer_bytes
         self._keeps_texts = keeps_texts
+        self._observe = observe
         self._timeout_seconds = timeout_seconds
         self._deadline_seconds = deadline_seconds
         self._give_up_after_seconds = give_up_after_seconds
@@ -192,13 +200,16 @@ class Client:
         """
         stop = stop or self._closed
         origin = origin_of(path, query)
+        asked = self._clock()
         self._wait_for_turn(path, stop)
         effort = Effort(origin)
         while True:
             effort.attempts += 1
             began = self._clock()
+            waited = began - asked
             try:
-                return self._attempt(path, query, origin)
+                with told(self._observe, path, self._api_url, effort.attempts, waited) as exchange:
+                    return self._attempt(path, query, origin, exchange)
             except Setback as setback:
                 effort.seconds += 0 if setback.busy else self._clock() - began
                 seconds = self._retries.wait_seconds(setback, effort, heard=self._heard)
@@ -207,6 +218,7 @@ class Client:
                 logger.info("%s: %s; again in %.1f s", origin, setback.reason, seconds)
                 failed_at = self._clock()
                 self._hold(setback, seconds, path, stop)
+                asked = self._clock()
                 self._wait_for_turn(path, stop)
                 effort.seconds += 0 if setback.busy else self._seconds_since(failed_at)
 
@@ -265,12 +277,15 @@ class Client:
         own = self._endpoint_limits.get(path)
         return [self._rate_limit] if own is None else [self._rate_limit, own]
 
-    def _attempt(self, path: str, query: Mapping[str, str], origin: str) -> Answer:
+    def _attempt(
+        self, path: str, query: Mapping[str, str], origin: str, exchange: Exchange
+    ) -> Answer:
         with self._lock:
             self.requests += 1
         requested_at, sent = self._now(), self._clock()
         with step("request"):
             response, body = self._exchange(path, query)
+        exchange.status = response.status_code
         self._heard = True
         took = self._clock() - sent
         logger.debug("%s: %d in %.2f s", origin, response.status_code, took)
@@ -422,19 +437,3 @@ def _check_settings(api_url: str, api_key: str) -> None:
         )
     if problems:
         raise ConfigError(problems)
-
-
-# Below the level of warnings, the HTTP library logs whole URLs, which contain profile ids and
-# e-mail addresses. An application may reset levels; a filter stays.
-_HTTP_LOGGERS = ("httpx2", *(f"httpcore2.{part}" for part in (
-    "connection", "http11", "http2", "proxy", "socks",
-)))  # fmt: skip
-
-
-def _silence_http_loggers() -> None:
-    for name in _HTTP_LOGGERS:
-        logging.getLogger(name).addFilter(_only_warnings)
-
-
-def _only_warnings(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING

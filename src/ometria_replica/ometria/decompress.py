@@ -15,6 +15,7 @@ import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from ometria_replica import scratch_files
+from ometria_replica.records import Packing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -58,18 +59,19 @@ def decompress(
     compression: str | None = None,
     encoding: str | None = None,
     max_bytes: int,
-) -> None:
+) -> Packing:
     """
-    Rewrite *path* as plain text, unless it is.
+    Rewrite *path* as plain text, unless it is, and return how it was written.
 
     *compression* and *encoding* come from the settings; None means detection.
     Raises :class:`UnfitError`.
     """
-    _expand(path, compression, max_bytes)
+    compressions = _expand(path, compression, max_bytes)
     start = head(path)
-    if not start.startswith(PARQUET):
-        _refuse_what_is_no_text(start)
-        _to_utf8(path, start, encoding)
+    if start.startswith(PARQUET):
+        return Packing(compressions)
+    _refuse_what_is_no_text(start)
+    return Packing(compressions, _to_utf8(path, start, encoding))
 
 
 def head(path: Path, size: int = 4096) -> bytes:
@@ -92,19 +94,22 @@ def rewrite(path: Path, chunks: Iterable[bytes]) -> None:
 # --- Compression -------------------------------------------------------------------------------
 
 
-def _expand(path: Path, compression: str | None, max_bytes: int) -> None:
-    """Remove the layers of compression; with *compression* set, exactly that one."""
+def _expand(path: Path, compression: str | None, max_bytes: int) -> tuple[str, ...]:
+    """Remove the layers of compression, and name them; with *compression* set, that one."""
+    removed: tuple[str, ...] = ()
     if compression == "none":
-        return
+        return removed
     for _ in range(1 if compression else LAYERS):
         found = _compression(head(path))
         if compression and compression != found:
             raise UnfitError(f"is not {compression}, as the setting compression says")
         if found is None:
-            return
+            return removed
         rewrite(path, _limited(_EXPAND[found](path), max_bytes))
+        removed = (*removed, found)
     if compression is None and _compression(head(path)):
         raise UnfitError(f"is compressed more than {LAYERS} times over")
+    return removed
 
 
 def _compression(start: bytes) -> str | None:
@@ -221,7 +226,8 @@ def _refuse_what_is_no_text(start: bytes) -> None:
         raise UnfitError("is an HTML or XML page, not data; perhaps an error message was saved")
 
 
-def _to_utf8(path: Path, start: bytes, encoding: str | None) -> None:
+def _to_utf8(path: Path, start: bytes, encoding: str | None) -> str:
+    """Rewrite a text as UTF-8, unless it is, and return its encoding."""
     mark, marked = next(((m, name) for m, name in _MARKS if start.startswith(m)), (b"", None))
     found = marked or _unmarked_utf16(start)
     if found in {None, "utf-8"}:
@@ -232,6 +238,7 @@ def _to_utf8(path: Path, start: bytes, encoding: str | None) -> None:
         rewrite(path, _decoded(path, found or "utf-8", len(mark)))
     elif mark:
         rewrite(path, chunks_of(path, len(mark)))
+    return found or "utf-8"
 
 
 def _is_binary(start: bytes) -> bool:

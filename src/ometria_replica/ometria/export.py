@@ -21,6 +21,7 @@ from ometria_replica import scratch_files
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import AccessDenied, ReplicaError, Unavailable
 from ometria_replica.failpoints import step
+from ometria_replica.observer import FileFetched, Watch, current_place, ignore
 from ometria_replica.ometria.bucket import existing_folder, naming_a_folder, open_bucket
 from ometria_replica.ometria.bucket_files import BucketFiles
 from ometria_replica.ometria.decompress import CHUNK, PARQUET, UnfitError, decompress, head
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import FeedSettings
-    from ometria_replica.records import Dialect
+    from ometria_replica.observer import Observe
+    from ometria_replica.records import Dialect, Packing
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class ExportFiles:
 
     It holds the files of one *table*; *catalog* are all tables, which divide the files by name.
     *settle_seconds* replaces the setting. *ahead* is the number of files that are downloaded while
-    the caller works on another.
+    the caller works on another. *observe* is told of each.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ExportFiles:
         settle_seconds: float | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ahead: int = FILES_AHEAD,
+        observe: Observe = ignore,
     ) -> None:
         self.options = options = naming_a_folder(options)
         self.columns = table.fields
@@ -91,6 +94,7 @@ class ExportFiles:
         self._listed: list[FeedObject] = []
         self._stop = threading.Event()
         self._ahead = ahead
+        self._observe = observe
         self._workers = ThreadPoolExecutor(ahead, thread_name_prefix="feed")
 
     def __enter__(self) -> Self:
@@ -237,6 +241,20 @@ class ExportFiles:
         raise refusal from None
 
     def _bring(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
+        watch = Watch()
+        failure: str | None = None
+        try:
+            brought = self._brought(origin, folder)
+            failure = "Unreadable" if isinstance(brought, Unreadable) else None
+            return brought  # noqa: TRY300 -- The event needs it in any case.
+        except BaseException as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            place = current_place()
+            self._observe(FileFetched(watch.began_at, watch.seconds, place, origin.size, failure))
+
+    def _brought(self, origin: FeedObject, folder: Path) -> FeedFile | Unreadable:
         path: Path | None = None
         is_written = False
         try:
@@ -244,8 +262,8 @@ class ExportFiles:
                 path = scratch_files.create_in(folder, "feed-")
                 self._download(origin, path)
                 is_written = True
-                dialect, lines = self._prepare(path)
-                return FeedFile(origin, path, dialect, lines=lines)
+                dialect, lines, packing = self._prepare(path)
+                return FeedFile(origin, path, dialect, lines=lines, packing=packing)
         except BaseException as error:
             if path is not None:
                 scratch_files.discard(path)
@@ -297,10 +315,10 @@ class ExportFiles:
                 raise _CancelledError
             yield piece
 
-    def _prepare(self, path: Path) -> tuple[Dialect, int | None]:
-        """Return the dialect of *path*, and the lines of a CSV file."""
+    def _prepare(self, path: Path) -> tuple[Dialect, int | None, Packing]:
+        """Return the dialect of *path*, the lines of a CSV file, and how it was written."""
         options = self.options
-        decompress(
+        packing = decompress(
             path,
             compression=options.compression,
             encoding=options.encoding,
@@ -320,7 +338,7 @@ class ExportFiles:
                 check_lines(path, options.max_record_bytes)
             case "parquet":
                 check_parquet(path, self.max_bytes, options.max_record_bytes)
-        return dialect, lines
+        return dialect, lines, packing
 
 
 class _CancelledError(Exception):

@@ -17,23 +17,27 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ometria_replica.errors import AccessDenied, NotFound
 from ometria_replica.ometria.collection import Collection
 from ometria_replica.ometria.offset_pages import OffsetReader, PositionLostError
 from ometria_replica.ometria.page_overlap import by_id
 from ometria_replica.ometria.prefetch import Prefetch
+from ometria_replica.ometria.record_counts import count_records
 from ometria_replica.ometria.response import BadRequest
-from ometria_replica.records import Page
+from ometria_replica.records import Page, field_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date, datetime
 
     from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.read_strategies import Unit
+    from ometria_replica.ometria.record_counts import Counted
     from ometria_replica.read_position import InterruptedRead, ReadPosition
+    from ometria_replica.records import Record
     from ometria_replica.schema import Growing
 
 AHEAD = timedelta(days=3)
@@ -42,10 +46,36 @@ AHEAD = timedelta(days=3)
 
 @dataclass(frozen=True)
 class Branch:
-    """One collection, at *path*; the fields *joined* are set in each of its records."""
+    """
+    One collection, at *path*; the fields *joined* are set in each of its records.
+
+    *told* is how many records it has, as its parent tells; None if it does not.
+    """
 
     path: str
     joined: Mapping[str, str] = field(default_factory=dict)
+    told: int | None = None
+
+
+def branches_of(
+    growing: Growing, parents: Iterable[Record], warn: Callable[[str], object]
+) -> list[Branch]:
+    """List the collections of a table that has one for each of *parents*."""
+    name, parent = growing.parent_field or "", growing.parent.endpoint if growing.parent else ""
+    values = {field_text(record, name) or "": _told(record, growing.count) for record in parents}
+    if unusable := {"", ".", ".."} & values.keys():  # These would address another path.
+        warn(f"a record of {parent} has no usable {name}")
+    return [
+        Branch(growing.endpoint.format(**{name: quote(value, safe="")}), {name: value}, told)
+        for value, told in values.items()
+        if value not in unusable
+    ]
+
+
+def _told(record: Record, name: str | None) -> int | None:
+    """Read how many records a collection has; None if its parent does not tell."""
+    told = field_text(record, name) if name else None
+    return int(told) if told and told.isdecimal() and told.isascii() else None
 
 
 @dataclass(frozen=True)
@@ -88,6 +118,19 @@ class GrowingReading:
         self._ends: list[ReadPosition] = []
         self._honours: bool | None = None  # Whether Ometria selects records by a date.
         self._left_out = False
+
+    @property
+    def branches(self) -> Sequence[Branch]:
+        """The collections."""
+        return self._branches
+
+    def is_known(self, branch: Branch) -> bool:
+        """Whether the end of the last read of a collection is known."""
+        return (self._collection(branch).id or "") in self._known
+
+    def count(self, branch: Branch, guess: int = 0) -> Counted | None:
+        """Count the records of a collection, by few requests; None if that is not possible."""
+        return count_records(self._client, branch.path, {}, guess)
 
     @property
     def ends(self) -> tuple[ReadPosition, ...]:

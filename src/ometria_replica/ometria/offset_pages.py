@@ -88,9 +88,7 @@ def read_pages(
     read moves to the end, and all records after it shift left: every update would open a gap.
     By id, only deletions do.
     """
-    query = dict(pages.query)
-    if since is not None and pages.since is not None:
-        query[pages.since] = since.isoformat()
+    query = query_of(pages, since)
     with Prefetch(client) as prefetch:
         collection = Collection(
             pages.endpoint,
@@ -107,6 +105,14 @@ def read_pages(
         for page in reader.pages():
             yield _stamped(page, pages.stamp, since)
         reader.warn_of_doubts(client)
+
+
+def query_of(pages: Pages, since: date | None) -> dict[str, str]:
+    """Return the parameters of a collection: its own, and the day *since*."""
+    query = dict(pages.query)
+    if since is not None and pages.since is not None:
+        query[pages.since] = since.isoformat()
+    return query
 
 
 class OffsetReader:

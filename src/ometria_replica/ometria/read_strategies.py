@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ometria_replica.errors import AccessDenied, NotFound
-from ometria_replica.ometria.offset_pages import PositionLostError, read_pages
+from ometria_replica.ometria.offset_pages import PositionLostError, query_of, read_pages
 from ometria_replica.ometria.per_parent import read_per_parent
+from ometria_replica.ometria.record_counts import count_records
 from ometria_replica.ometria.response import BadRequest
-from ometria_replica.ometria.time_windows import read_windows
+from ometria_replica.ometria.time_windows import least_windows, read_windows
 from ometria_replica.records import Page
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.per_parent import Parent
+    from ometria_replica.ometria.record_counts import Counted
     from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.schema import Newest, Pages, PerParent, Windows
 
@@ -155,6 +157,11 @@ class OffsetReading(_RecordReading):
         self._since = since
         self.resumed = resumed
 
+    def count(self, guess: int = 0) -> Counted | None:
+        """Count the records of the collection, by few requests; None if that is not possible."""
+        query = query_of(self._collection, self._since)
+        return count_records(self._client, self._collection.endpoint, query, guess)
+
     def _read(self) -> Iterator[Page]:
         if self.resumed is not None:
             position = self.resumed.position
@@ -206,6 +213,11 @@ class WindowReading(_RecordReading):
         self._windows = windows
         self._since = since
         self._until = until
+
+    @property
+    def windows(self) -> int:
+        """The least number of windows, each of a request or more."""
+        return least_windows(self._since, self._until)
 
     def _read(self) -> Iterator[Page]:
         return read_windows(self._client, self._windows, since=self._since, until=self._until)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # few events: no answer holds the decade of a large account.
 YEAR = timedelta(days=366)
 MOST_YEARS = 4
+_YEAR = int(YEAR.total_seconds())
 FEW_EVENTS = 5_000
 
 SMALLEST_CUT = 3  # An answer of two events is whole; no server cuts at two.
@@ -48,7 +49,7 @@ def read_windows(
     An hour without events costs one request, most others three; a decade with few events four.
     """
     first, last = math.floor(_seconds(since)), math.ceil(_seconds(until))
-    year = reach = int(YEAR.total_seconds())
+    reach = _YEAR
     with Prefetch(client) as prefetch:
         while first <= last:
             window, found = _Window(max(first, last - reach), last), 0
@@ -56,7 +57,21 @@ def read_windows(
                 found += len(page.records)
                 yield page
             last = window.first - 1
-            reach = min(reach * 2, MOST_YEARS * year) if found < FEW_EVENTS else year
+            reach = _next_reach(reach, found)
+
+
+def least_windows(since: datetime, until: datetime) -> int:
+    """Count the windows that are requested, unless an answer has to be split, or holds many."""
+    first, last = math.floor(_seconds(since)), math.ceil(_seconds(until))
+    windows, reach = 0, _YEAR
+    while first <= last:
+        windows, last, reach = windows + 1, max(first, last - reach) - 1, _next_reach(reach, 0)
+    return windows
+
+
+def _next_reach(reach: int, found: int) -> int:
+    """Choose the length of the next window, in seconds: longer while windows hold few events."""
+    return min(reach * 2, MOST_YEARS * _YEAR) if found < FEW_EVENTS else _YEAR
 
 
 def _read_window(

@@ -18,6 +18,7 @@ from ometria_replica.errors import (
     OmetriaError,
     ReplicaError,
 )
+from ometria_replica.log_context import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.reading_threads import OneThread
 from ometria_replica.replication import owner_of, utc_now
@@ -94,7 +95,8 @@ def verify(
     )
     sample, budget = Sample(share, seed), Budget(requests)
     work = _Verifying(run, config, catalog, sample, budget, announce, repairs=repair)
-    return work.report(chosen)
+    with logging_for(run=run.run_id):
+        return work.report(chosen)
 
 
 def refuse_differences(report: VerifyReport, *, strict: bool) -> None:
@@ -187,25 +189,18 @@ class _Verifying:
                     self._leave_out(account, table, reason)
                     continue
                 kept = self._retained(table, account, warehouse)
-                left, *inside = (
-                    replace(each, suppressions=suppressed)
-                    for each in (
-                        replace(kept, keeps_records=kept.keeps_records and self.repairs),
-                        *of_account.inside(table),
-                    )
+                left = replace(kept, keeps_records=kept.keeps_records and self.repairs)
+                read = TableRead(
+                    run,
+                    self.results,
+                    warehouse,
+                    account,
+                    source,
+                    left,
+                    every,
+                    of_account.inside(table),
                 )
-                reads.append(
-                    TableRead(
-                        run,
-                        self.results,
-                        warehouse,
-                        account,
-                        source,
-                        left,
-                        every,
-                        tuple(inside),
-                    )
-                )
+                reads.append(read.without(suppressed))
             plans = list(self._plans(reads, verification))
             self._announce(account, [plan for _, plan, _ in plans])
             for read, plan, listed in plans:
@@ -220,7 +215,8 @@ class _Verifying:
                 one = partial(
                     make, read, plan, self.sample, self.budget, self.repairs, verification
                 )
-                self._table(read, plan, one)
+                with logging_for(table=read.table.name):
+                    self._table(read, plan, one)
             self.budget.used += source.requests
             self.results.warnings += [run.naming(source_id, each) for each in source.warnings]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from ometria_replica.ometria.collection import PAGE_SIZE
 from ometria_replica.ometria.page_overlap import overlap_of
+from ometria_replica.ometria.request_counts import OF_A_WINDOW, of_pages, of_windows
 from ometria_replica.ometria.samples import Stretch, stretches_of
 from ometria_replica.schema import Feed, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times
@@ -27,7 +27,7 @@ Part = TypeVar("Part")
 
 DEFAULT_SHARE = 0.05
 _STRIDE = PAGE_SIZE - overlap_of(PAGE_SIZE)
-_OF_A_LIST = _OF_A_WINDOW = 3  # Requests of most: an answer is proven whole by two more.
+_OF_A_LIST = OF_A_WINDOW  # Requests of most.
 _FIRST_YEAR = 2010
 
 
@@ -117,14 +117,14 @@ class Planner:
                 plan = Plan(table, state, "list", lists, number, _OF_A_LIST * number)
                 return replace(plan, is_whole=share is None)
             case Windows() if share is None:
-                requests = _OF_A_WINDOW + self._rows(table) // 1_000
+                requests = of_windows(self._rows(table))
                 return Plan(table, state, "table", 1, 1, requests, is_whole=True)
             case Windows():
                 windows = self._windows(table)
                 stretches = tuple(self._chosen(table, windows))
                 return Plan(
                     table, state, "window", len(windows), len(stretches),
-                    _OF_A_WINDOW * len(stretches), stretches=stretches,
+                    OF_A_WINDOW * len(stretches), stretches=stretches,
                 )  # fmt: skip
             case Pages(pages=True) if share is not None:
                 offsets = range(0, max(1, self._rows(table)), _STRIDE)
@@ -134,7 +134,7 @@ class Planner:
                     table, state, "page", len(offsets), number, number, offsets=chosen_offsets
                 )
             case _:
-                pages = ceil(max(1, self._rows(table)) / _STRIDE) + 1
+                pages = of_pages(max(1, self._rows(table)))
                 return Plan(table, state, "table", 1, 1, pages, is_whole=True)
 
     def _chosen(self, table: Table, parts: Sequence[Part]) -> list[Part]:

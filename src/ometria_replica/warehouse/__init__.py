@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.warehouse import Warehouse
 
-__all__ = ["SCHEMES", "duckdb_catalog", "duckdb_path", "file_name_warning", "open_warehouse"]
+__all__ = [
+    "SCHEMES",
+    "duckdb_catalog",
+    "duckdb_path",
+    "file_name_warning",
+    "local_places",
+    "open_warehouse",
+]
 
 
 def open_warehouse(
@@ -56,14 +63,14 @@ def open_warehouse(
     module = imported(scheme)
     with ExitStack() as opening:
         connection = open_staging(opening, limits)
-        for place in _local_places(url):
+        for place in local_places(url):
             opening.enter_context(CLOSED_UMASK.held(place))
         options = {"storage_version": storage_version} if scheme == "duckdb" else {}
         engine = _engine(module, url, connection, limits, dry_run=dry_run, **options)
         return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
 
 
-def _local_places(url: str) -> list[Path]:
+def local_places(url: str) -> list[Path]:
     """List the files and folders of a URL in which libraries make files as they like."""
     kind, _, rest = url.partition("://")
     path, _, query = rest.removeprefix("/").partition("?")

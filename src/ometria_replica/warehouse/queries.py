@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.query_answer import Answer
 
 _LAKES = ("delta", "iceberg")
+_POSTGRES = ("postgresql", "postgres")
+
+
+def can_ask(url: str) -> bool:
+    """Return whether this program can query the warehouse at *url*."""
+    native = url.removeprefix("dlt+")
+    is_lake = scheme_of(url).partition("+")[0] in _LAKES and scheme_of(url) in SCHEMES
+    return duckdb_path(native) is not None or scheme_of(native) in _POSTGRES or is_lake
 
 
 def ask(url: str, text: str, limits: Limits) -> AbstractContextManager[Answer]:
@@ -30,7 +38,7 @@ def ask(url: str, text: str, limits: Limits) -> AbstractContextManager[Answer]:
         from ometria_replica.warehouse.query_duckdb import ask_file  # noqa: PLC0415 -- one of them.
 
         return ask_file(path, text, limits)
-    if scheme_of(native) in {"postgresql", "postgres"}:
+    if scheme_of(native) in _POSTGRES:
         imported("postgresql")  # Raises if packages are missing.
         from ometria_replica.warehouse.query_postgres import ask_postgres  # noqa: PLC0415
 

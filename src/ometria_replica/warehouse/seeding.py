@@ -15,6 +15,7 @@ from ometria_replica.warehouse.sessions import Part
 
 if TYPE_CHECKING:
     from ometria_replica.batch import Batch
+    from ometria_replica.schema import Table
     from ometria_replica.warehouse.leases import Leases
 
 _NOTHING = "nothing_replaced"
@@ -39,15 +40,16 @@ class Seeding(Part):
             return 0
         if (table.name, source_id) in self._begun:
             return 0
-        rows = self._seed(batch) if self._is_due(batch) else 0
+        rows = self._seed(batch) if self.is_due(table, source_id) else 0
         self._begun.add((table.name, source_id))
         return rows
 
-    def _is_due(self, batch: Batch) -> bool:
-        history = history_table(batch.table)
-        if self._engine.holding([history], batch.source_id):
+    def is_due(self, table: Table, source_id: str) -> bool:
+        """Whether a table has rows of a source, and its history none. Within a session."""
+        history = history_table(table)
+        if self._engine.exists(history) and self._engine.holding([history], source_id):
             return False
-        return bool(self._engine.holding([batch.table], batch.source_id))
+        return self._engine.exists(table) and bool(self._engine.holding([table], source_id))
 
     def _seed(self, batch: Batch) -> int:
         engine, table, of_source = self._engine, batch.table, Selection(batch.source_id)

@@ -30,15 +30,16 @@ SOURCE = "!check"
 """The source of the rows that are tried. The id of an account's source has no such character."""
 
 
-def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> None:
+def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> bool:
     """
     Load a row into each of *tables*, replace it and remove it, and keep nothing.
 
-    Does nothing where a database cannot roll all of that back. Raises as a sync would.
+    Does nothing where a database cannot roll all of that back, and returns whether it can. Raises
+    as a sync would.
     """
     with warehouse.rolled_back("trying a sync") as trial:
         if trial is None:
-            return
+            return False
         lease = Lease.of_this_process(SOURCE, SOURCE, now + timedelta(minutes=1))
         kept = frozenset(table.name for table in tables if table.keeps_history)
         trial.prepare(Owner(SOURCE, SOURCE, history=kept), now)
@@ -48,6 +49,7 @@ def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> None:
                 trial.load(_staged(trial, table, lease, now, is_last=is_last))
         trial.state.record(Run(SOURCE, now, now, "dry run", __version__, "{}"))
         trial.leases.release(lease)
+    return True
 
 
 def _staged(trial: Warehouse, table: Table, lease: Lease, now: datetime, *, is_last: bool) -> Batch:

@@ -56,6 +56,7 @@ class LoadedFile:
 
     loaded_at: datetime
     unreadable: bool
+    records: int
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Verification(Part):
         """Map each version of a file in the file log, by name, ETag and size, to what is known."""
         self._engine.refresh(FILES)
         return {
-            (name, etag, size): LoadedFile(loaded_at, unreadable is not None)
-            for name, etag, size, loaded_at, unreadable in self._engine.rows(
-                "SELECT name, etag, size, loaded_at, unreadable_because"
+            (name, etag, size): LoadedFile(loaded_at, unreadable is not None, records)
+            for name, etag, size, loaded_at, unreadable, records in self._engine.rows(
+                "SELECT name, etag, size, loaded_at, unreadable_because, records"
                 f" FROM {self._readable(FILES)} WHERE source_id = ? AND table_name = ?",
                 [source_id, table_name],
             )

@@ -12,6 +12,7 @@ from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.history import history_table
 from ometria_replica.raw_records import raw_table
+from ometria_replica.selection import Selection
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
 from ometria_replica.warehouse.deletion_requests import DeletionRequests
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch, BatchSize, Lease, Owner
     from ometria_replica.catalog import Catalog
     from ometria_replica.schema import ColumnTreatment, StateTable, Table
-    from ometria_replica.selection import Selection
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.lost_rows import Lost
@@ -132,6 +132,23 @@ class Warehouse:
             *(each.warning(dry_run=dry_run) for each in lost),
             *lost_records,
         ]
+
+    def lost_tables(self, source_id: str) -> frozenset[str]:
+        """Name the tables whose rows of a source are gone: the next run reads them again."""
+        with self.sessions.open("looking for lost rows"):
+            lost = list(LostRows(self.sessions).of(self._catalog, source_id))
+        return frozenset(each.table.name for each in lost if source_id in each.sources)
+
+    def versions_to_begin(self, table: Table, source_id: str) -> int:
+        """Count the rows of which the next run begins the history of *table*; it has none yet."""
+        with self.sessions.open("looking at the history"):
+            due = table.keeps_history and self._seeding.is_due(table, source_id)
+            return self._engine.count(table, Selection(source_id)) if due else 0
+
+    @property
+    def rewrites_unchanged(self) -> bool:
+        """Whether a row that is read again unchanged is written, with the time of the load."""
+        return self._engine.rewrites_unchanged
 
     def refuse_changed_treatments(self, owner: Owner) -> None:
         """Raise ConfigError if rows of *owner* were loaded with other treatments. Only reads."""

@@ -1,0 +1,84 @@
+"""The findings of a check as text and JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ometria_replica.doctor.findings import exit_code
+from ometria_replica.json_documents import document
+from ometria_replica.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ometria_replica.doctor.findings import Finding, Level
+
+_LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
+_WIDTH = 100
+_INDENT = " " * 8
+
+
+_OF_ACCOUNTS = ("api", "feed", "check")
+
+
+def heading_of(finding: Finding) -> str:
+    """Name the section that a finding is in."""
+    area = finding.code.partition(".")[0]
+    if finding.source_id is not None and area in _OF_ACCOUNTS:
+        return f"Account {finding.source_id}"
+    return area.capitalize()
+
+
+def finding_as_text(finding: Finding) -> str:
+    """Write the level and what was found and, below it, the mend."""
+    is_named = finding.source_id is None or heading_of(finding).endswith(finding.source_id)
+    told = _wrapped(finding.text if is_named else f"{finding.source_id}: {finding.text}")
+    lines = [f"  {finding.level}  {told[0]}"]
+    lines += [f"{_INDENT}{line}" for line in told[1:]]
+    for line in (finding.mend or "").splitlines():
+        first, *others = _wrapped(line)
+        lines += [f"{_INDENT}> {first}", *(f"{_INDENT}  {each}" for each in others)]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Part a text into lines; what has no space, such as an address, stays whole."""
+    width = _WIDTH - len(_INDENT) - 2
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def summary_as_text(findings: Sequence[Finding]) -> str:
+    """Say in a line how it went."""
+    counts = Counter(finding.level for finding in findings)
+    tests = counted(len(findings), "test")
+    if not counts["warn"] and not counts["fail"]:
+        return f"All right: {tests} passed."
+    failures, warnings = counted(counts["fail"], "failure"), counted(counts["warn"], "warning")
+    found = [*([failures] if counts["fail"] else []), *([warnings] if counts["warn"] else [])]
+    told = f"{' and '.join(found)} in {tests}; what to do is below each."
+    if counts["fail"]:
+        return f"Not all right: {told} A sync would fail or leave out tables."
+    return f"Good enough for a sync: {told}"
+
+
+def findings_as_json(findings: Sequence[Finding], *, strict: bool = False) -> str:
+    """Write the findings as a JSON document, with what they come to."""
+    counts = Counter(finding.level for finding in findings)
+    data = {
+        "level": next((level for level in reversed(_LEVELS) if counts[level]), "pass"),
+        "exit_code": exit_code(findings, strict=strict),
+        "counts": {level: counts[level] for level in _LEVELS},
+        "findings": [
+            {
+                "code": finding.code,
+                "level": finding.level,
+                "source_id": finding.source_id,
+                "text": finding.text,
+                "mend": finding.mend,
+            }
+            for finding in findings
+        ],
+    }
+    return document("check", data)

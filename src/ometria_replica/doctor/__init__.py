@@ -1,0 +1,1 @@
+"""Tests everything that a sync needs, and changes nothing: the command ``check``."""

@@ -1,0 +1,195 @@
+"""A plan as text and JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ometria_replica.json_documents import document
+from ometria_replica.report import error_cause
+from ometria_replica.text import aligned, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ometria_replica.planning.figures import Figure
+    from ometria_replica.planning.table_plan import Plan, TablePlan
+
+_MARKS = {
+    "~": "~ is estimated, by the last runs or the rows of the tables (--json has the range)",
+    ">=": ">= is the least that is needed",
+    "?": "? is not known",
+}
+
+
+def plan_as_json(plan: Plan) -> str:
+    """Write the plan as a JSON document."""
+    return document("plan", plan.to_dict())
+
+
+def plan_as_text(plan: Plan) -> str:
+    """Write the plan for people: a sentence, a table, and why."""
+    shown = _table_lines(plan) if plan.tables else []
+    remarks = [*_whys(plan), *_notes(plan)]
+    parts = [list(_headline(plan)), shown, remarks, _legend([*_headline(plan), *shown])]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _headline(plan: Plan) -> Iterator[str]:
+    """Sum up what the run takes, and what it took to find out."""
+    takes = [f"{_words(plan.requests, 'request')} to Ometria"]
+    if plan.requests.low or plan.requests.value:
+        takes.append(f"{_about(plan.seconds)}{_span(_told(plan.seconds))} at {_rates(plan)}")
+    if any(table.files for table in plan.tables):
+        size = f" of {_size(plan.bytes)}" if plan.bytes.value else ""
+        takes.append(f"{_words(plan.files, 'file')}{size}")
+    yield f"`ometria-replica {plan.command}` would take {', '.join(takes)}."
+    asked = counted(plan.asked, "request was", "requests were")
+    how = "Nothing was sent" if plan.is_offline else f"{asked} sent"
+    yield f"{how} to plan it, and nothing was written to {plan.warehouse}."
+
+
+def _words(figure: Figure, noun: str) -> str:
+    """Write a number within a sentence."""
+    if figure.value is None and not figure.low:
+        return f"an unknown number of {noun}s"
+    return f"{_about(figure)}{counted(_told(figure), noun)}"
+
+
+def _about(figure: Figure) -> str:
+    if figure.value is None:
+        return "at least "
+    return "about " if figure.basis == "estimated" else ""
+
+
+def _told(figure: Figure) -> int:
+    """Return the number to tell: the least, if no more is known."""
+    return figure.low if figure.value is None else figure.value
+
+
+def _rates(plan: Plan) -> str:
+    rates = sorted({account.per_second for account in plan.accounts})
+    each = " for each account" if len(plan.accounts) > 1 else ""
+    return f"{' or '.join(f'{rate:g}' for rate in rates)} a second{each}"
+
+
+def _table_lines(plan: Plan) -> list[str]:
+    has_files = any(table.files for table in plan.tables)
+    heads = ["table", "reads", "requests", "time", "records", "rewritten", "rows"]
+    lines = [[*heads, *(("files", "size") if has_files else ())]]
+    for account in plan.accounts:
+        for table in account.tables:
+            cells = [
+                _name(plan, table),
+                _reads(table),
+                str(table.requests),
+                _time(table.seconds(account.per_second)),
+                str(table.records),
+                str(table.rewritten),
+                f"{table.rows:,}",
+            ]
+            if has_files:
+                cells += [
+                    str(table.files) if table.files else "",
+                    _size(table.bytes) if table.bytes else "",
+                ]
+            lines.append(cells)
+    return aligned(lines, left=2)
+
+
+def _reads(table: TablePlan) -> str:
+    if table.reads_with:
+        return f"with {table.reads_with}"
+    if table.parts is not None and table.parts_total is not None:
+        parts, unit = str(table.parts), table.unit
+        if table.parts.value != table.parts_total:
+            return f"{table.due}, {parts} of {counted(table.parts_total, unit)}"
+        return f"{table.due}, {counted(table.parts_total, unit)}"
+    return table.due
+
+
+def _whys(plan: Plan) -> Iterator[str]:
+    """Say why all records are read; tables with the same reasons in one line."""
+    alike: dict[str, list[str]] = {}
+    for table in plan.tables:
+        if table.why:
+            alike.setdefault("; ".join(why.text for why in table.why), []).append(
+                _name(plan, table)
+            )
+    for text, names in alike.items():
+        yield f"Reads all of {', '.join(names)}: {text}."
+
+
+def _failed(plan: Plan) -> Iterator[str]:
+    """Say why tables could not be planned; those of one cause at once."""
+    alike: dict[str, list[TablePlan]] = {}
+    for table in plan.tables:
+        if table.error:
+            alike.setdefault(f"{table.source_id} {error_cause(table.error)}", []).append(table)
+    for tables in alike.values():
+        names = ", ".join(_name(plan, table) for table in tables)
+        yield f"Not planned: {names}: {' '.join((tables[0].error or '').split())}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    yield from _failed(plan)
+    for table in plan.tables:
+        name = _name(plan, table)
+        if table.tried_again:
+            files = counted(table.tried_again, "file that", "files that")
+            yield f"{name}: {files} could not be read before would be tried again."
+        if table.versions:
+            rows = counted(table.versions, "row")
+            yield f"{name}: {rows} would begin the history, as its first versions."
+        if table.expired:
+            rows = counted(table.expired, "row")
+            yield f"{name}: {rows} older than `retain` would be removed."
+        yield from (f"{name}: {note}." for note in table.notes)
+    for account in plan.accounts:
+        if account.busy:
+            yield f"{account.source_id}: {account.busy} is at work, so a run would not start now."
+    yield from (f"Not read: {left_out}." for left_out in plan.not_read)
+    yield from (f"Warning: {warning}" for warning in plan.warnings)
+
+
+def _legend(lines: list[str]) -> list[str]:
+    """Explain the marks that numbers in *lines* have."""
+    cells = {cell.rstrip(",;.") for line in lines for cell in line.split()}
+    used = [text for mark, text in _MARKS.items() if any(_has(cell, mark) for cell in cells)]
+    return [f"Other numbers are exact as of now; {'; '.join(used)}."] if used else []
+
+
+def _has(cell: str, mark: str) -> bool:
+    """Whether a cell is a number with a mark, or the mark that stands for a number."""
+    return cell == mark or (cell.startswith(mark) and cell[len(mark) :][:1].isdecimal())
+
+
+def _name(plan: Plan, table: TablePlan) -> str:
+    return f"{table.source_id} {table.table}" if len(plan.accounts) > 1 else table.table
+
+
+def _time(seconds: Figure) -> str:
+    if seconds.value is None:
+        return f">={_span(seconds.low)}" if seconds.low else "?"
+    return f"{'~' if seconds.basis == 'estimated' else ''}{_span(seconds.value)}"
+
+
+def _span(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _size(size: Figure) -> str:
+    return "?" if size.value is None else _bytes(size.value)
+
+
+def _bytes(count: int) -> str:
+    """Write bytes in the largest unit that fits."""
+    number = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
