@@ -34,7 +34,6 @@ REPEATS = (
         "warehouses/test_conformance.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
     ),
-    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats(
         "warehouses/test_erasures.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
