@@ -100,7 +100,7 @@ def _events(config: Config, run: EndedRun) -> Iterator[Event]:
 
 
 def _failed_before(config: Config, run: EndedRun) -> bool:
-    """Look up in the history whether the last run of these accounts before this one failed."""
+    """Look up in the history whether, of one of these accounts, the last run before failed."""
     sources = {account.source_id for account in config.accounts}
     try:
         with opened(config, dry_run=True) as warehouse:
@@ -108,21 +108,25 @@ def _failed_before(config: Config, run: EndedRun) -> bool:
     except ReplicaError:
         return False
     reports = (report_from_dict(json.loads(each.report)) for each in recorded)
-    before = (
-        each
-        for each in reports
-        if (run.report is None or each.run_id != run.report.run_id) and _counts(each, sources)
-    )
-    last = next(before, None)
-    return last is not None and last.outcome in {"failed", "stopped", "did not end"}
+    before = [each for each in reports if run.report is None or each.run_id != run.report.run_id]
+    lasts = {source: next((r for r in before if _counts(r, source)), None) for source in sources}
+    return any(last is not None and _failed(last, source) for source, last in lasts.items())
 
 
-def _counts(report: RunReport, sources: set[str]) -> bool:
-    """Whether a run of one of *sources* says whether they can be read."""
+def _counts(report: RunReport, source: str) -> bool:
+    """Whether a run says whether *source* can be read."""
     if not report.tables:  # It found another at work, or was killed or stopped before a table.
         return report.outcome != "failed" and not _was_stopped_by_a_person(report)
-    of_them = any(table.source_id in sources for table in report.tables)
-    return of_them and not _was_stopped_by_a_person(report)
+    is_of_it = any(table.source_id == source for table in report.tables)
+    return is_of_it and not _was_stopped_by_a_person(report)
+
+
+def _failed(report: RunReport, source: str) -> bool:
+    """Whether a run failed for *source*, and not only for other accounts."""
+    if report.outcome != "failed":
+        return report.outcome in {"stopped", "did not end"}
+    failed = {table.source_id for table in report.tables if table.error}
+    return not failed or source in failed
 
 
 def _was_stopped_by_a_person(report: RunReport) -> bool:

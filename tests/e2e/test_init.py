@@ -178,10 +178,12 @@ def test_all_wrong_answers_are_named_at_once(folder: Path) -> None:
 )
 def test_names_that_cannot_be_used_are_refused_first(option: str, name: str, said: str) -> None:
     """Nothing is contacted: the port of the API is closed."""
-    done = init("--api-url", "http://127.0.0.1:9/v2", option, name, key="a-key")
+    uk = ("--account-id", "uk", "--api-url", "http://127.0.0.1:9/v2")
+    done = init(*uk, option, name, key="a-key")
 
     assert isinstance(done.exception, ConfigError)
     assert said in str(done.exception)
+    assert "default" not in str(done.exception)
     assert done.stdout == ""
 
 
@@ -275,7 +277,14 @@ def test_accounts_are_added_to_a_file_that_keeps_its_comments(folder: Path) -> N
 
     again = init("--add-account", "--feed", "../feed", "--account-id", "uk", env={})
     assert isinstance(again.exception, ConfigError)
-    assert "account_id: is the same as" in str(again.exception)
+    assert str(again.exception).startswith("--account-id: is the same as")
+    for option, value, said in (
+        ("--source-id", "uk1", "--source-id: begins with"),
+        ("--warehouse", "another.duckdb", "--warehouse: all accounts of ometria.toml"),
+    ):
+        options = ("--add-account", "--untested", "--feed", "x", "--account-id", "fr")
+        again = init(*options, option, value, env={})
+        assert str(again.exception).startswith(said)
     assert files(folder) == {name: text.encode() for name, text in before.items()}
     done = [
         init("--add-account", "--account-id", *options, key=key, env={})
@@ -307,6 +316,18 @@ def test_accounts_are_added_to_a_file_that_keeps_its_comments(folder: Path) -> N
     ran = invoke("sync", "--account", 'us "east"', env=variables)
     assert ran.exit_code == 0, ran.output
     assert len(read_file(folder / "warehouse.duckdb", "ometria.email_events")) == 3
+
+
+def test_a_quiet_set_up_says_nothing_but_errors(folder: Path) -> None:
+    """The files are written; with `--json`, the result was asked for."""
+    refused = init("-q", "--feed", "gone")
+    done = init("-q", "--feed", "../feed")
+    asked = init("-q", "--json", "--feed", "../feed", "--config", "b.toml")
+
+    assert (type(refused.exception), refused.stdout) == (ConfigError, "")
+    assert (done.exit_code, done.output) == (0, "")
+    assert json.loads(asked.stdout)["config"] == "b.toml"
+    assert set(files(folder)) == {"ometria.toml", "b.toml"}
 
 
 def test_a_password_of_the_warehouse_is_kept_with_the_secrets(folder: Path) -> None:

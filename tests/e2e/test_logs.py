@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica.cli import app
-from ometria_replica.errors import AccessDenied
+from ometria_replica.errors import AccessDenied, RejectedRecords
 from ometria_replica.log_context import logging_for
 from ometria_replica.log_lines import JsonLines, TextLines
 from ometria_simulator import Account, Server, serve
@@ -202,6 +202,20 @@ def test_the_error_that_ends_a_run_is_the_last_line(
     assert last["message"].startswith("Ometria refused the API key for GET /lists")
     (of_table,) = [line for line in parsed(ended.err) if line.get("outcome") == "failed"][:1]
     assert (of_table["level"], of_table["table"]) == ("error", "lists")
+
+
+def test_the_line_of_rejects_names_the_run(tmp_path: Path) -> None:
+    """With `--strict` they end a run that went through."""
+    shop = Account.create(profiles=3, lists=1)
+    shop.update_profile(shop.profiles[0].id, date_of_birth="soon")
+    with serve(shop, requests_per_second=None) as server:
+        env = api_env(server, tmp_path / "w.duckdb")
+        options = ("--strict", "--log-format", "json", "--json")
+        ended = run("sync", "profiles", *options, env=env, cwd=tmp_path)
+
+    assert ended.code == RejectedRecords.exit_code
+    last = parsed(ended.err)[-1]
+    assert (last["error"], last["run"]) == ("RejectedRecords", ended.json["run_id"])
 
 
 BROKEN = f"""\

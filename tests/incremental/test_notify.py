@@ -181,6 +181,32 @@ def test_a_backfill_tells_too_and_each_account_has_a_history_of_its_own(
         assert events(webhook) == told
 
 
+def test_an_account_recovers_from_its_own_failures_only(
+    server: Server, env: dict[str, str], webhook: Listener, tmp_path: Path
+) -> None:
+    """Whatever failed beside it in the same run, and whatever else ran meanwhile."""
+    toml = tmp_path / "ometria.toml"
+    toml.write_text(
+        "".join(
+            f'[[accounts]]\naccount_id = "{name}"\napi_url = "{server.url}"\n'
+            f'api_key = "env:KEY_OF_{name.upper()}"\nrequests_per_second = 1000\n'
+            for name in ("uk", "us")
+        )
+    )
+    right = {"KEY_OF_UK": server.key, "KEY_OF_US": server.key, "OMETRIA_CONFIG": str(toml)} | {
+        name: env[name] for name in ("OMETRIA_NOTIFY", "OMETRIA_WAREHOUSE_URL")
+    }
+    wrong = right | {"KEY_OF_US": "wrong"}
+    for options, keys, told in (
+        ((), wrong, ["failed"]),
+        (("--account", "uk"), right, []),
+        ((), right, ["recovered"]),
+        ((), right, []),
+    ):
+        invoke("sync", "lists", *options, env=keys)
+        assert events(webhook) == told
+
+
 def test_a_run_that_was_killed_is_recovered_from(
     server: Server, warehouse: Path, env: dict[str, str], webhook: Listener
 ) -> None:

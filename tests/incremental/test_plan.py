@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ometria_replica import failpoints
 from ometria_replica.batch import BatchSize
+from ometria_replica.config import Secret
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, Unavailable
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.record_counts import Counted, count_records
@@ -238,7 +239,7 @@ def test_a_moving_account_stays_in_the_stated_ranges(tmp_path: Path) -> None:
 def test_why_all_is_read_is_said(shop: Account, server: Server, warehouse: Path) -> None:
     """And the sync after it does read all of it."""
     on = account(server, detect_deletes_every_days=7)
-    assert codes(look(warehouse, on, at=NOON), "profiles") == ["interval", "first run"]
+    assert codes(look(warehouse, on, at=NOON), "profiles") == ["first run"]
     replicate(warehouse, on, at=NOON)
 
     assert codes(look(warehouse, on, at=NOON + DAY), "profiles") == []
@@ -424,6 +425,25 @@ def test_a_wrong_key_is_named_once_and_ends_with_an_error(server: Server, wareho
     assert not warehouse.exists()
     shape = json.loads(invoke("plan", "--json", env=env).stdout)
     assert all(table["error"] for table in shape["accounts"][0]["tables"][:3])
+
+
+def test_an_account_that_cannot_be_planned_leaves_the_others_planned(
+    server: Server, warehouse: Path, tmp_path: Path
+) -> None:
+    """A folder that is not there, or a wrong key: its tables alone have no numbers."""
+    wrong = account(server, source_id="us", api_key=Secret("wrong", "the test"))
+    for other, failed in (
+        (account(None, tmp_path / "none", source_id="us"), {"email_events"}),
+        (wrong, {"profiles", "lists", "member_lists"}),
+    ):
+        plan = look(warehouse, account(server), other, at=NOON)
+
+        assert [error.source_id for error in plan.failures[:1]] == ["us"]
+        assert {table.table for table in plan.tables if table.error} == failed
+        assert {table.due for table in plan.tables} == {"all"}
+        for table in plan.tables:
+            assert bool(table.error) == (table.source_id == "us" and table.table in failed)
+    assert "Not planned: us profiles, us lists, us member_lists:" in plan_as_text(plan)
 
 
 def test_without_ometria_the_rest_is_planned_offline(

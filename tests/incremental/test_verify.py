@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ometria_replica.config import Retention, Secret
+from ometria_replica.config import FeedSettings, Retention, Secret
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, DifferencesFound
 from ometria_replica.state_commands import rewind
@@ -305,6 +305,19 @@ def test_a_refused_table_is_an_error_and_the_others_are_verified(replica: Replic
     assert report is not None
     assert [table.table for table in report.tables if table.error] == ["profiles"]
     assert {kind for _, kind, _ in differing(report)} == {"missing"}
+
+
+def test_a_folder_that_is_gone_is_an_error_and_the_others_are_verified(replica: Replica) -> None:
+    """As after a refused request: the report of the rest is there."""
+    folder = FeedSettings(url=str(replica.warehouse.parent / "gone"))
+    gone = dataclasses.replace(replica.settings, feed=folder)
+    with pytest.raises(ConfigError) as raised:
+        verified(replica.warehouse, gone, tables=["lists", "email_events"])
+
+    report = raised.value.verified
+    assert report is not None
+    found = {table.table: (table.checked, bool(table.error)) for table in report.tables}
+    assert found == {"lists": (3, False), "email_events": (0, True)}
 
 
 def test_a_repair_waits_for_no_sync_and_lets_none_run(replica: Replica) -> None:

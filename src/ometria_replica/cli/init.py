@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ometria_replica import stopping
+from ometria_replica.cli.logs import is_quiet, say_report
 from ometria_replica.cli.options import (  # noqa: TC001 -- Typer reads the annotations.
     JsonOption,
     LogFormatOption,
@@ -126,7 +127,7 @@ def init(
     }
     session = Session(
         answers=q.given(options, os.environ, is_added=add_account),
-        prompts=_prompts(asks=not (yes or as_json), quiet=as_json),
+        prompts=_prompts(asks=not (yes or as_json), quiet=as_json or is_quiet()),
         environ=os.environ,
         path=settings,
         wide_keys=wide_keys,
@@ -140,7 +141,7 @@ def init(
     if as_json:
         say(document("init", as_data(done)))
     else:
-        say(f"\n{next_steps(done, is_default=settings == DEFAULT_FILE)}")
+        say_report(f"\n{next_steps(done, is_default=settings == DEFAULT_FILE)}")
 
 
 def _prompts(*, asks: bool, quiet: bool) -> Prompts:

@@ -26,6 +26,7 @@ from ometria_replica.cli.options import (
 )
 from ometria_replica.cli.syncing import measured, sync_and_print
 from ometria_replica.errors import RejectedRecords
+from ometria_replica.log_context import logging_for
 from ometria_replica.text import counted
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def sync(
             dry_run=dry_run,
         )
         if strict:
-            _refuse_rejects(settings, run.report)
+            with logging_for(run=run.report.run_id):
+                _refuse_rejects(settings, run.report)
 
 
 def backfill(

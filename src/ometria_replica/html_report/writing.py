@@ -44,6 +44,11 @@ def refuse_other_file(file: Path) -> None:
         is_ours = file.is_file() and not file.is_symlink() and _is_page(file)
     except OSError as error:
         raise _not_written(file, error) from error
+    if file.is_dir():
+        raise ConfigError(
+            f"{file} is a folder. Nothing was overwritten."
+            f" Name a file in it, such as {file / 'report.html'}."
+        )
     if not is_ours:
         raise ConfigError(
             f"{file} exists and is not a report of this program. Nothing was overwritten."

@@ -23,6 +23,7 @@ from ometria_replica.init.questions import (
     FEED_URL,
     HASH,
     TABLES,
+    WAREHOUSE,
 )
 from ometria_replica.init.sources import ask_key, ask_tables, outcome_of
 from ometria_replica.init.target import ask_warehouse
@@ -140,7 +141,8 @@ def _refuse_names(session: Session) -> None:
         if (raw := session.answer(question)) is not None
     }
     secret = Secret("a secret will be made", "init")
-    account = AccountSettings(api_key=secret, hash_key=secret, **given)
+    name = session.answer(ACCOUNT_ID) or "default"
+    account = AccountSettings(account_id=name, api_key=secret, hash_key=secret, **given)
     if problems := [problem for _, problem in problems_of(account, CATALOG)]:
         raise ConfigError(problems)
 
@@ -151,6 +153,12 @@ def _continued(session: Session, files: Files) -> tuple[Session, Draft]:
         raise ConfigError(
             f"{files.settings} does not exist, so no account can be added to it."
             " Leave out --add-account, or name the file with --config."
+        )
+    if session.answer(WAREHOUSE) is not None:
+        raise ConfigError(
+            f"{WAREHOUSE.option}: all accounts of {files.settings} are kept in its warehouse, so"
+            " an account that is added has no other. Leave the option out, or name another file"
+            " with --config, without --add-account."
         )
     document = parsed(files.settings)
     if not isinstance(document.get("accounts"), list):

@@ -9,7 +9,7 @@ from ometria_replica.check_texts import finding_as_text
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.init.prompts import Choice
-from ometria_replica.init.questions import is_reference
+from ometria_replica.init.questions import QUESTIONS, is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -105,7 +105,20 @@ class Session:
 
     def config(self, draft: Draft) -> Config:
         """Read the settings of *draft*. Raises ConfigError for those that cannot be used."""
-        return draft.config(self.environ, self.path)
+        try:
+            return draft.config(self.environ, self.path)
+        except ConfigError as error:
+            raise ConfigError(self._by_option(each, draft) for each in error.problems) from error
+
+    def _by_option(self, problem: str, draft: Draft) -> str:
+        """Name the option of a setting of the new account: no file has that setting yet."""
+        account = f"{self.path}: accounts[{len(draft.document()['accounts']) - 1}]."
+        for question in QUESTIONS:
+            section = "feed." if question.section == "feed" else ""
+            rest = problem.removeprefix(f"{account}{section}{question.name}:")
+            if question.section != "warehouse" and rest != problem:
+                return f"{question.option}:{rest}"
+        return problem
 
     def settings(self, draft: Draft) -> AccountSettings:
         """Read the settings of the account of *draft*."""

@@ -50,7 +50,7 @@ class FilePlanner:
         if self.read.table.name in self.read.lost:
             yield Why("rows lost", "rows that were loaded are gone from the warehouse")
         if not state.files and not self.read.window.is_partial:
-            yield Why("first run", "no file of it was read yet")
+            yield Why("first run", "no file was read yet")
 
     def _listed(self, plan: TablePlan) -> TablePlan:
         due = files_due(self.read)

@@ -21,7 +21,9 @@ def reasons(read: TableRead, due: ApiDue, runs: LastRuns) -> Iterator[Why]:
     """Say why all records of a table of the API are due; nothing if only the new ones are."""
     if read.window.is_partial:
         return
-    yield from (_decided(why, read, due, runs) for why in due.whole)
+    for why in due.whole:
+        if why != "deletes due" or read.state.full_read_at or "no watermark" not in due.whole:
+            yield _decided(why, read, due, runs)
     if due.known.interrupted is not None:
         records = counted(due.known.interrupted.position.offset, "record")
         yield Why("continued", f"an interrupted read is continued after {records}")
@@ -41,7 +43,7 @@ def _decided(why: WhyWhole, read: TableRead, due: ApiDue, runs: LastRuns) -> Why
             return Why("interval", _interval(read))
         case "inside":
             names = ", ".join(due.inside)
-            return Why("nested tables", f"its records were not read for {names} before")
+            return Why("nested tables", f"records were not read for {names} before")
         case "no watermark":
             return _without_watermark(read, runs)
 
@@ -59,8 +61,8 @@ def _without_watermark(read: TableRead, runs: LastRuns) -> Why:
     if name in read.lost:
         return Why("rows lost", "rows that were loaded are gone from the warehouse")
     if runs.has_read(read.account.source_id, name):
-        return Why("rewound", "its state was rewound, or is gone")
-    return Why("first run", "no run has read it to its end yet")
+        return Why("rewound", "the state was rewound, or is gone")
+    return Why("first run", "not read to the end by any run yet")
 
 
 def _by_kind(read: TableRead, due: ApiDue) -> Iterator[Why]:

@@ -10,7 +10,7 @@ from ometria_replica import privacy
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
-from ometria_replica.errors import AccessDenied, NotFound, OmetriaError, Unavailable
+from ometria_replica.errors import AccessDenied, ConfigError, NotFound, OmetriaError, Unavailable
 from ometria_replica.following import requests_are_due
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.account_source import AccountSource
@@ -88,7 +88,7 @@ def plan_run(
         accounts=plans,
         warnings=tuple(results.warnings),
         not_read=tuple(left for each in accounts for left in each.results.left_out()),
-        failures=tuple(error for each in accounts for error in each.failures),
+        failures=tuple(error for each in accounts for error in each.results.errors),
     )
 
 
@@ -103,13 +103,17 @@ class _Account:
     runs: LastRuns
     is_offline: bool
     results: Results = field(init=False)
-    failures: list[ReplicaError] = field(default_factory=list)
     is_down: bool = False
 
     def __post_init__(self) -> None:
         self.results = Results(self.account.source_id)
 
     def plan(self) -> AccountPlan:
+        several = len(self.config.accounts) > 1
+        with self.results.naming(self.account.source_id, several=several):
+            return self._plan()
+
+    def _plan(self) -> AccountPlan:
         account, warehouse, now = self.account, self.warehouse, self.scope.now
         chosen = self.scope.of(account)
         run = self._run()
@@ -122,7 +126,7 @@ class _Account:
                 plans += [plan, *self._inside(read, plan)]
                 refused += [error] if error else []
             if refused and len(refused) == len(reads):
-                self.failures += refused[:1]  # Then it is of the key.
+                self.results.errors += refused[:1]  # Then it is of the key.
             plans += self._deletion_requests(run, chosen)
             expired = dict(
                 warehouse.expiry.remove(chosen, partial(run.lease, account.source_id), now)
@@ -163,7 +167,7 @@ class _Account:
             )  # fmt: skip
             yield read.without(people)
 
-    def _table(self, read: TableRead) -> tuple[TablePlan, OmetriaError | None]:
+    def _table(self, read: TableRead) -> tuple[TablePlan, ReplicaError | None]:
         """Plan a table; if it is optional, and Ometria refuses it, also give the refusal."""
         make = FilePlanner if isinstance(read.table.read, Feed) else ApiPlanner
         optional = read.table.optional and not (
@@ -173,15 +177,17 @@ class _Account:
         try:
             is_offline = self.is_offline or (self.is_down and make is ApiPlanner)
             plan = make(read, self.runs, is_offline).plan()
-        except OmetriaError as error:
+        except (OmetriaError, ConfigError) as error:  # As of a folder that is not there.
+            known = make(read, self.runs, is_offline=True).plan()
             plan = TablePlan(
-                self.account.source_id, read.table.name, "new", read.count_rows(),
+                self.account.source_id, read.table.name, known.due, known.rows, why=known.why,
                 requests=unknown(), records=unknown(), rewritten=unknown(), error=str(error),
+                files=known.files and unknown(), bytes=known.bytes and unknown(),
             )  # fmt: skip
             if optional and isinstance(error, AccessDenied | NotFound):
                 refusal = error
             else:
-                self.failures.append(error)
+                self.results.errors.append(error)
             if isinstance(error, Unavailable) and make is ApiPlanner:
                 self.is_down = True
         source_id = self.account.source_id

@@ -13,6 +13,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import (
     AccessDenied,
+    ConfigError,
     DifferencesFound,
     NotFound,
     OmetriaError,
@@ -237,7 +238,7 @@ class _Verifying:
             if isinstance(read.table.read, Feed):
                 try:
                     listed = list_files(read, verification, state)
-                except OmetriaError as error:
+                except (OmetriaError, ConfigError) as error:
                     self._fail(read, error)
                     continue
                 if not listed.loaded:
@@ -297,7 +298,7 @@ class _Verifying:
             with read.progress.reported(lambda: source.requests):
                 work = make()
                 work.verify()
-        except OmetriaError as error:
+        except (OmetriaError, ConfigError) as error:
             is_refused = isinstance(error, AccessDenied | NotFound)
             if is_refused and read.table.optional and read.table.name not in read.account.require:
                 self._leave_out(read.account, read.table, f"it could not be read: {error}")
@@ -312,7 +313,7 @@ class _Verifying:
             )
         )
 
-    def _fail(self, read: TableRead, error: OmetriaError) -> None:
+    def _fail(self, read: TableRead, error: ReplicaError) -> None:
         self.results.errors.append(error)
         self.found.append(
             TableVerified(read.account.source_id, read.table.name, "part", error=str(error))
