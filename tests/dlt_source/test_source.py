@@ -546,7 +546,7 @@ except ModuleNotFoundError as error:
 def test_replication_does_not_import_dlt(tmp_path: Path) -> None:
     """Only the dlt source imports dlt."""
     code = """
-import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.check
+import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.doctor.run
 print([name for name in sys.modules if name.split(".")[0] == "dlt"])
 """
     assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"
