@@ -41,7 +41,7 @@ There are {scenarios} scenarios and {defects} defects.
 
 `make test` runs the scenarios on DuckDB, except those marked *slow*, and one defect for each thing that the checks report.
 `make test-all` also runs the slow ones and every defect, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
-Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year with all tables, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
+Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a fortnight, in `make test-all` a year with all tables, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 Each load also compares the records of each file with its rows and rejects, whatever the fault; `tests/unit/test_reconciliation.py` seeds readers that lose a record, and each is noticed.
 """
 

@@ -29,8 +29,19 @@ DELETED = {
 }  # fmt: skip
 WITH_ALL = {"killed again and again", "kills while lists are synced", *DELETED}
 """Scenarios, all of them slow, in which all tables are replicated, with records and histories."""
+SHOWN_IN_ONE_PROCESS = {
+    "rewound", "backfilled", "rejects replayed", "days in another time zone",
+    "a list vanishes", "a list without a new refresh time", "one endpoint refused",
+    "profiles vanish between pages", "profiles merge between pages", "pages shorter than requested",
+    "connections reset", "an html page", "the api goes down during a table",
+    "a truncated file", "unreadable files among others", "a file deleted while it is fetched",
+    "a value that does not convert", "two copies in one batch", "times without a zone",
+    "deleted profiles are removed", "delete detection beside another account",
+}  # fmt: skip
+"""Scenarios of which tests in one process show the parts."""
 SLOW = {
     OF_ALL_TABLES,
+    *SHOWN_IN_ONE_PROCESS,
     *(f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")),
     *("bodies cut", "errors of the server", "bodies with incomplete json", "answers that hang"),
     *("a storm of 429", "a storm of 429 with a hint"),
@@ -39,7 +50,7 @@ SLOW = {
 }
 """
 Ladders of tables that are read as another one is, and scenarios of which tests in one process show
-the parts: tests/ometria/test_client.py of retries, tests/incremental/test_detect_deletes.py.
+the parts.
 """
 
 ONE_OF_EACH = {
