@@ -22,13 +22,18 @@ def without_addresses(text: str) -> str:
     Mask what could be an email address in a message that leaves the machine, or goes to a log.
 
     Our messages name no person. But some name a file, and a file may be named after a person.
+    Of a URL, the host is kept without the user: it says what could not be reached.
     """
     return _WORD.sub(_masked, text)
 
 
 def _masked(word: re.Match[str]) -> str:
     is_address = "@" in word[0] or "%40" in word[0]
-    return "[address]" if is_address and not word[0].startswith(_PASSWORD) else word[0]
+    if not is_address or word[0].startswith(_PASSWORD):
+        return word[0]
+    user, _, host = word[0].rpartition("@")
+    is_of_url = word.string.endswith("://", 0, word.start())
+    return f"***@{host}" if is_of_url and user and "%40" not in host else "[address]"
 
 
 def printable(text: str) -> str:

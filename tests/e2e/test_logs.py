@@ -21,6 +21,7 @@ from ometria_replica.cli import app
 from ometria_replica.errors import AccessDenied, RejectedRecords
 from ometria_replica.log_context import logging_for
 from ometria_replica.log_lines import JsonLines, TextLines
+from ometria_replica.text import without_addresses
 from ometria_simulator import Account, Server, serve
 from tests.e2e.program import SOURCES, api_env, invoke, run
 
@@ -109,6 +110,25 @@ def test_no_text_steers_a_terminal_or_forges_a_line(message: str, account: str) 
     assert not CONTROLS.search(text[:-1])
     assert text.startswith("WARNING a.library: ")
     assert " (run=r" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "logged"),
+    [
+        (
+            "postgresql://loader@db.acme.example:5432/shop",
+            "postgresql://***@db.acme.example:5432/shop",
+        ),
+        ("postgresql://loader:***@db/shop", "postgresql://loader:***@db/shop"),
+        ("snowflake://ann%40acme.example@acme/shop", "snowflake://***@acme/shop"),
+        ("https://acme/ann@acme.example", "https://acme/[address]"),
+        ("https://ann%40acme.example/x", "https://[address]/x"),
+        ("exports/ann@acme.example.csv", "exports/[address]"),
+    ],
+)
+def test_a_host_stays_and_an_address_does_not(text: str, logged: str) -> None:
+    """An operator has to know which warehouse cannot be reached; its user may be an address."""
+    assert without_addresses(f"{text} cannot be read.") == f"{logged} cannot be read."
 
 
 def test_a_record_that_does_not_fit_its_arguments_is_a_line_without_them() -> None:
