@@ -13,9 +13,10 @@ import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after 
 from ometria_replica.config import load_config
 from ometria_replica.verification import findings
 from ometria_replica.verification.run import verify
+from tests.faults.child import Plan
 from tests.faults.ladders import scenario_of
 from tests.faults.proofs import PROOFS
-from tests.faults.scenarios import run_scenario
+from tests.faults.scenarios import mail, run_scenario
 from tests.places import DuckDBPlace
 
 if TYPE_CHECKING:
@@ -44,17 +45,6 @@ LEAVES_NO_WRONG_ROW = {
 """Defects of which the scenario shows something else, and what that is."""
 
 UNSEEN = {
-    "young files read": (
-        "the row of half a line was loaded from an earlier version of the file, and rows of"
-        " versions that are gone stay"
-    ),
-    "first copy wins": (
-        "in its scenario, of two list changes with one key, either of which is right; of two"
-        " copies of an event of the export, the newest is, which is shown elsewhere"
-    ),
-    "listed version not checked": (
-        "the version that was recorded is gone; that of now counts as a file that waits"
-    ),
     "no limit to deletes": "the records of the rows that it removes are gone in Ometria too",
     "always removes": "the records of the rows that it removes are gone in Ometria too",
 }
@@ -63,6 +53,7 @@ UNSEEN = {
 SEEN_BY_FILE = {
     "gzip endings not checked": "the file cannot be read now",
     "file log by name": "a file waits",
+    "listed version not checked": "the version of now waits, and the recorded one is gone",
     "file log by time": "a file waits",
 }
 """Defects that are seen by a file that no sync should have left so, and not row by row."""
@@ -70,7 +61,44 @@ SEEN_BY_FILE = {
 WRITTEN_BY_HAND = {"open quote takes the rest", "headers are records", "bytes are escaped"}
 """Their scenarios write files of which the oracle does not know the rows."""
 
+EITHER_IS_RIGHT = {"first copy wins": "member_lists"}
+"""Defects that also leave, of two changes of a list with one key, the one that came first."""
+
 Rows = set[tuple[str, str]]
+
+
+def read_half_a_line(world: World) -> None:
+    """
+    Let a sync read a file to the middle of a time in it, and the next one the whole file.
+
+    A line without all of its cells is rejected, so that the time is the last one here.
+    """
+    feed, account = world.feed, world.account
+    feed.complete(max(world.state("files"), key=lambda file: file["modified_at"])["name"])
+    others = (name for name in feed.dialect.columns if name != "dt_occurred")
+    feed.dialect = replace(feed.dialect, columns=(*others, "dt_occurred"))
+    mail(world, "torn@example.com", 5)
+    (name,) = feed.export()
+    whole = feed.read(name)
+    feed.poison(name, whole[: whole.rindex(b"T09:") + len("T09:30")])
+    world.run(plan=Plan(settle_seconds=60, defect="young files read"))
+    account.advance(timedelta(minutes=5))
+    feed.complete(name)
+    account.advance(timedelta(minutes=5))
+    world.run(plan=Plan(settle_seconds=60))
+
+
+def export_two_copies(world: World) -> None:
+    """Let a batch have two files with copies of an event."""
+    event = world.account.add_event("both@example.com", "open", campaign_title="old")
+    world.feed.export_events([event])
+    world.account.advance(timedelta(minutes=1))
+    world.feed.export_events([replace(event, campaign_title="new")])
+    world.run(plan=Plan(batch_files=50, defect="first copy wins"))
+
+
+AFTERWARDS = {"young files read": read_half_a_line, "first copy wins": export_two_copies}
+"""Steps after a scenario has failed, for defects of which the damage is done only then."""
 
 
 def stop_failing(world: World) -> None:
@@ -161,6 +189,8 @@ def after(defect: str, tmp_path: Path) -> tuple[Rows, VerifyReport]:
         with pytest.raises(AssertionError):
             chosen.play(world)
         stop_failing(world)
+        if defect in AFTERWARDS:
+            AFTERWARDS[defect](world)
         pass_time(world)
         results.append((wrong_rows(world), verified(world)))
 
@@ -187,5 +217,6 @@ def test_verify_finds_the_rows_that_a_defect_leaves_wrong(
     elif defect in WRITTEN_BY_HAND:
         assert found
     else:
+        wrong = {each for each in wrong if each[0] != EITHER_IS_RIGHT.get(defect)}
         assert wrong
         assert found == wrong, report.to_text()

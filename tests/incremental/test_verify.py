@@ -224,7 +224,7 @@ def moving(
                 shop.merge_profiles(someone[asked % len(someone)], [someone[asked % 50 - 60]])
             case 2:
                 for each in someone[asked % 100 : asked % 100 + 20]:
-                    shop.update_profile(each, lastname=f"At {asked}")
+                    shop.update_profile(each, lastname=f"At {asked}", tags=[f"at {asked}"])
             case 3:
                 feed.export()
                 shop.add_unsubscribe(someone[asked % len(someone)])
