@@ -138,6 +138,14 @@ class Findings:
             )
             self.connection.unregister(_SENT)
 
+    def add_missing(self, keys: Sequence[str]) -> None:
+        """Add rows that are missing, although Ometria no longer has their records."""
+        self._send({"key": list(keys)})
+        self.connection.execute(
+            f"INSERT INTO {_FOUND} (key, kind, logged) SELECT key, 'missing', true FROM {_SENT}"
+        )
+        self.connection.unregister(_SENT)
+
     def keep_differing(self) -> int:
         """Leave in the staging only the rows that differ; return how many."""
         self.connection.execute(
@@ -285,10 +293,9 @@ class Findings:
 
     def confirm_extra(self, whole: str, asked: Sequence[str]) -> None:
         """
-        Keep the extra rows inside the records of the profiles *asked* that are extra again.
+        Keep the extra rows inside the profiles *asked* that are extra again; others have changed.
 
-        *whole* is the temporary table with the ids of the records whose arrays were read again,
-        and their rows are staged. The others have changed in between.
+        What is inside the profiles is staged, and *whole* is the temporary table of their ids.
         """
         if asked:
             self._send({"person": list(asked)})

@@ -138,6 +138,8 @@ class TableVerification:
         if whole is not None:
             ExtraRows(self).find(whole)
         self._explain_gone()
+        if self.read.table.record_id is not None:
+            ExtraRows(self).find_removed()
 
     def _read(self) -> Selection | None:
         """
