@@ -39,7 +39,7 @@ comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format lint types imports docs docs-check diagram lock clean \
+.PHONY: help setup demo test test-all check format lint types imports docs walks docs-check diagram lock clean \
 	bench bench-check bench-memory bench-tables bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
@@ -75,6 +75,9 @@ imports: $(ready)  ## Check that imports flow one way
 
 docs: $(ready)  ## Write the generated pages
 	@$(bin)/python -m scripts.reference
+
+walks: $(ready)  ## Follow the tutorials in a terminal, each in a fresh clone, and write what it shows (needs tmux and Chromium)
+	@$(bin)/python scripts/walk.py docs/tutorial/data-engineer.md docs/tutorial/analyst.md docs/tutorial/marketer.md
 
 docs-check: $(tools)  ## Check that those pages are current
 	@$(bin)/python -m scripts.reference --check

@@ -34,7 +34,6 @@ REPEATS = (
         "warehouses/test_conformance.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres", "clickhouse"),
     ),
-    Repeats("warehouses/test_account.py", ("delta", "iceberg", "dlt+duckdb", "dlt+postgres")),
     Repeats(
         "warehouses/test_erasures.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
@@ -53,7 +52,11 @@ REPEATS = (
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
     Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "let_go")),
-    Repeats("warehouses/test_lakes.py", ("delta", "iceberg"), ("tens_of_thousands",)),
+    Repeats(
+        "warehouses/test_lakes.py",
+        ("delta", "iceberg"),
+        ("tens_of_thousands", "at_once_lose_nothing", "are_let_go", "answer_is_lost"),
+    ),
     Repeats("upgrade/test_upgrade.py", ("postgres",)),
     Repeats("upgrade/test_remotes.py", ("iceberg", "dlt+duckdb")),
     Repeats("dlt_source/test_source.py", ("postgres",)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -44,6 +46,26 @@ def opened(path: Path, *, read_only: bool = True) -> Iterator[duckdb.DuckDBPyCon
         finally:
             connection.execute("USE memory")
             connection.execute(f"DETACH {name}")
+
+
+@contextmanager
+def held_elsewhere(path: Path) -> Iterator[None]:
+    """Let another process have a DuckDB file open for writing, as long as the block lasts."""
+    holding = (
+        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True);"
+        " sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        yield
+        other.stdin.close()
 
 
 def read(connection: duckdb.DuckDBPyConnection, table: str, order: str = "rowid") -> list[Row]:

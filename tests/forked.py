@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
     "tests.faults.child",
-    "tests.faults.data_defects",
+    "tests.faults.table_defects",
     "tests.faults.warm",
     "duckdb",
     "pyarrow",

@@ -128,7 +128,10 @@ def test_the_next_load_continues_after_one_that_failed_halfway(
 
 @pytest.mark.parametrize(
     "how",
-    [pytest.param("the folder is deleted", marks=pytest.mark.slow), "the packages are aborted"],
+    [
+        pytest.param("the folder is deleted", marks=pytest.mark.slow),
+        pytest.param("the packages are aborted", marks=pytest.mark.slow),
+    ],
 )
 def test_a_lost_load_is_read_again(
     shop: Account, server: Server, feed: Feed, destination: Destination, how: str
@@ -381,6 +384,7 @@ def test_delta_tables_are_merged_by_key(
         ]
 
 
+@pytest.mark.slow
 def test_a_load_can_select_tables(server: Server, feed: Feed, duck: DuckDB) -> None:
     """By the argument ``tables``, or with dlt's own ``with_resources``."""
     duck.pipeline().run(source(server, feed, tables=["lists", "email_events"]))
@@ -546,7 +550,7 @@ except ModuleNotFoundError as error:
 def test_replication_does_not_import_dlt(tmp_path: Path) -> None:
     """Only the dlt source imports dlt."""
     code = """
-import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.check
+import sys, ometria_replica.cli, ometria_replica.replication, ometria_replica.doctor.run
 print([name for name in sys.modules if name.split(".")[0] == "dlt"])
 """
     assert run(code=code, cwd=tmp_path, check=True).out.strip() == "[]"
@@ -561,6 +565,7 @@ def test_a_table_has_the_meanings_of_its_columns() -> None:
     assert there | {"": f"{schema['description']} [ometria-replica]"} == comments(LISTS)
 
 
+@pytest.mark.slow
 def test_further_tables_are_loaded_by_their_names(
     shop: Account, server: Server, tmp_path: Path
 ) -> None:

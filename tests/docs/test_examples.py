@@ -36,7 +36,7 @@ GROUP: Any = typer.main.get_command(app)
 TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
-    *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl"),
+    *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl", "sleep", "cat", "python3"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
 }
 
@@ -51,7 +51,7 @@ def commands(text: str) -> list[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parse a command line without running it."""
-    if not words or words == ["--help"]:
+    if not words or words in (["--help"], ["--version"]):
         return
     context = GROUP.make_context("ometria-replica", list(words))
     name, command, rest = GROUP.resolve_command(context, list(words))

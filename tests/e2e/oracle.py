@@ -35,16 +35,17 @@ def expected(account: Account, feed: Feed, account_id: str, source_id: str) -> d
 
 
 def expected_records(
-    account: Account, feed: Feed, source_id: str
+    account: Account, feed: Feed, source_id: str, *, further: bool = False
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """
     Give the records that belong to the rows of the five tables, by table and by key.
 
     Parsed, with the digits of their numbers, and without what is null or empty: a CSV file may
-    write these alike.
+    write these alike. With *further*, also those of the further tables.
     """
     kept: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, records in _records(account, feed).items():
+    every = _records(account, feed) | (_further_records(account) if further else {})
+    for name, records in every.items():
         kept[name] = {
             oracle.md5(_PAGES[name].key, record, source_id): told(
                 {
@@ -80,6 +81,20 @@ def expected_further(
     account: Account, account_id: str, source_id: str, shape: Shape = SHAPE
 ) -> dict[str, list[Row]]:
     """Give the rows of the further tables, ordered by key, of what the API shows now."""
+    return {
+        name: _ordered(oracle.rows_by_key(_PAGES[name], found, account_id, source_id))
+        for name, found in _further_records(account, shape).items()
+    }
+
+
+def row_of(name: str, record: Mapping[str, Any], account_id: str, source_id: str) -> Row | None:
+    """Map one record of a table, parsed with the digits of its numbers; None without identity."""
+    return oracle.row(_PAGES[name], record, account_id, source_id)
+
+
+def _further_records(
+    account: Account, shape: Shape = SHAPE
+) -> dict[str, Iterable[Mapping[str, Any]]]:
     shop = account.shop
     records: dict[str, Iterable[Mapping[str, Any]]] = {
         "collections": (
@@ -94,12 +109,7 @@ def expected_further(
         "push_errors": (error.record(shape) for error in shop.push_errors[:100]),
         "data_deletion_requests": (each.record() for each in account.deletion_requests),
     }
-    return {
-        name: _ordered(
-            oracle.rows_by_key(_PAGES[name], map(_as_sent, found), account_id, source_id)
-        )
-        for name, found in records.items()
-    }
+    return {name: map(_as_sent, found) for name, found in records.items()}
 
 
 def after(

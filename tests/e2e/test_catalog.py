@@ -43,7 +43,7 @@ def test_each_form_describes_the_tables_of_any_catalog(form: str) -> None:
     """A table that is added is described beside the others, and alone by either name."""
     assert "campaign_title" in describe(["campaigns"], form, catalog=MORE)
     assert describe(["marketing.campaigns"], form, catalog=MORE) == describe(
-        "campaigns", form, catalog=MORE
+        ["campaigns"], form, catalog=MORE
     )
     everything = describe((), form, catalog=MORE)
     assert "campaigns" in everything
@@ -62,7 +62,8 @@ def test_a_schema_is_created_for_each_that_tables_name() -> None:
         'CREATE SCHEMA IF NOT EXISTS "ometria";',
         'CREATE SCHEMA IF NOT EXISTS "marketing";',
     ]
-    assert [table["schema"] for table in json.loads(describe((), "json", catalog=MORE))] == [
+    tables = json.loads(describe((), "json", catalog=MORE))["tables"]
+    assert [table["schema"] for table in tables] == [
         *["ometria"] * 5,
         "marketing",
         "ometria",

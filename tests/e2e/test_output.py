@@ -211,6 +211,7 @@ def test_arguments_out_of_range_are_refused(
     assert message in result.stderr
 
 
+@pytest.mark.slow
 def test_the_first_and_the_last_day_of_all_can_be_named(env: dict[str, str]) -> None:
     """A look-back before the first year does not overflow, nor does a day after the last."""
     invoke("sync", env=env)

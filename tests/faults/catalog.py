@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import tests.faults.ladders  # noqa: F401 -- its scenarios come first, whatever imports this.
 from ometria_replica.errors import TRY_AGAIN_LATER
 from ometria_simulator import Dialect, Fault, Quirks
+from tests.faults.checks import Finding, compare
 from tests.faults.child import Plan
 from tests.faults.scenarios import mail, scenario
-from tests.faults.world import DETECT_DELETES, Finding, World, backfill, compare
+from tests.faults.world import DETECT_DELETES, World, backfill
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -135,7 +135,7 @@ def apply(plan: Plan, folder: Path) -> None:
     listener = Listener(plan, clock, folder)
     failpoints.listen(listener.reached)
     if plan.defect:
-        from tests.faults.data_defects import DEFECTS  # noqa: PLC0415
+        from tests.faults.table_defects import DEFECTS  # noqa: PLC0415
 
         DEFECTS[plan.defect].install()
 
@@ -147,6 +147,7 @@ def change_settings(plan: Plan, clock: Clock) -> None:
     - The clock: of a sync, of ``state``, of the age of answers, and of the feed.
     - The batch size: few records and files, so that a table has several batches.
     - Timeout, retries, and the seed of their jitter: failures take seconds, and repeat exactly.
+    - The six requests a minute for deletion requests: a run of a small account takes no seconds.
     - The first wait before a retry, and the wait for an unreachable host: below a second.
     - The wait for the lock of a DuckDB file: half a second in place of thirty.
     - The threads of DuckDB: one, since several children run at once.
@@ -172,7 +173,8 @@ def change_settings(plan: Plan, clock: Clock) -> None:
         patch(owner, name, value)
     arguments: tuple[tuple[Any, Mapping[str, object]], ...] = (
         (client.Client, {"now": clock, "timeout_seconds": plan.timeout_seconds,
-                         "give_up_after_seconds": plan.give_up_seconds, "seed": 7}),
+                         "give_up_after_seconds": plan.give_up_seconds, "seed": 7,
+                         "requests_per_minute": {}}),
         (export.ExportFiles, {"clock": clock, "settle_seconds": plan.settle_seconds}),
     )  # fmt: skip
     for owner, given in arguments:

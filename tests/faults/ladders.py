@@ -12,15 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tests.faults.checks import EVERYTHING, Finding
 from tests.faults.child import Plan
 from tests.faults.scenarios import SCENARIOS, Play, Scenario, add, live
-from tests.faults.world import Finding, World
 from tests.places import DuckDBPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.faults.proofs import Proof
+    from tests.faults.world import World
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def ladder_of(table: str) -> tuple[Rung, ...]:
     return (*reading, *writing)
 
 
+OF_ALL_TABLES = "kills while all tables are synced"
+
 LADDERS: dict[str, tuple[Rung, ...]] = {
     f"kills while {table} are synced": ladder_of(table) for table in KINDS
 } | {
@@ -120,6 +123,20 @@ LADDERS: dict[str, tuple[Rung, ...]] = {
         Rung("before release of the lease"),
         Rung("before history"),
         Rung("before commit of the history"),
+    ),
+    OF_ALL_TABLES: (
+        Rung("after page", "contacts", alone=True),
+        Rung("after mapping", "orders", alone=True),
+        Rung("after comparison", "orders", alone=True),
+        Rung("before delete", "orders", alone=True),
+        # Rows, lines inside, records and versions: each is inserted by itself.
+        *(Rung("after insert", "orders", nth, alone=True) for nth in range(1, 5)),
+        Rung("after insert", "profiles", 5, alone=True),
+        Rung("before watermarks", "custom_events", alone=True),
+        Rung("before commit of the batch", "push_errors", alone=True),
+        Rung("before commit of the batch", "contacts", alone=True),
+        Rung("after commit of the batch", "contacts", alone=True),
+        Rung("after commit of the batch", "orders", alone=True),
     ),
     "kills of the first run": (
         Rung("after schema"),
@@ -147,7 +164,9 @@ def _add_ladders() -> None:
         table = name.split(" ")[2]
         kind = f" ({KINDS[table]})" if table in KINDS else ""
         what = f"Runs{kind} are killed one after another: {steps}."
-        add(Scenario(KILLS, name, what, climbing(ladder), fresh=name == "kills of the first run"))
+        options = {"settings": EVERYTHING} if name == OF_ALL_TABLES else {}
+        is_first = name == "kills of the first run"
+        add(Scenario(KILLS, name, what, climbing(ladder), fresh=is_first, options=options))
 
 
 _add_ladders()

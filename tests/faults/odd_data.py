@@ -14,14 +14,15 @@ from pyarrow import parquet
 
 from ometria_simulator import Dialect, Quirks
 from tests.faults.catalog import CLOCKS, MAINTENANCE
+from tests.faults.checks import Finding
 from tests.faults.child import Plan
 from tests.faults.scenarios import mail, scenario
-from tests.faults.world import Finding, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ometria_simulator.dialect import Cells
+    from tests.faults.world import World
 
 ODD = "Data that is written otherwise"
 

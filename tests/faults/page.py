@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import tests.faults.all_tables
 import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after those of the catalog.
-from tests.faults.data_defects import DEFECTS
+from tests.faults.checks import EVERYTHING
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.table_defects import DEFECTS
 from tests.faults.test_canary import LEAKING
 from tests.faults.test_postgres import NAMES as IN_POSTGRES
-from tests.faults.test_scenarios import SLOW
+from tests.faults.test_scenarios import SLOW, WITH_ALL
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 
@@ -21,6 +23,9 @@ _HEAD = """\
 The replica runs every hour for years, so the fault suite breaks it in every way that the developers know.
 Each scenario below runs the real program in a process of its own, against the simulator and a feed, into a DuckDB file.
 Afterwards all five tables are compared with the rows that follow from the simulator's own state.
+In the scenarios marked *all tables*, the further and nested tables are replicated too, with the records as they came and the history of every table that has one.
+Each record must be the one that the simulator sent, each row what its record becomes, and each nested table what is inside these records.
+A history must have no gap, no overlap and no two versions alike in a row; its last version is the row, and of each past moment it must tell what the table held then.
 No row may be lost or duplicated, an older copy may never replace a newer one, and no watermark and no entry of the file log may be ahead of its rows.
 State is checked twice after each kill: as the killed run left it, and after the next run.
 
@@ -36,7 +41,7 @@ There are {scenarios} scenarios and {defects} defects.
 
 `make test` runs the scenarios on DuckDB, except those marked *slow*, and one defect for each thing that the checks report.
 `make test-all` also runs the slow ones and every defect, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
-Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a month, in `make test-all` a year, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
+Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a fortnight, in `make test-all` a year with all tables, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 Each load also compares the records of each file with its rows and rejects, whatever the fault; `tests/unit/test_reconciliation.py` seeds readers that lose a record, and each is noticed.
 """
 
@@ -63,8 +68,12 @@ def page() -> str:
 
 
 def _also(name: str) -> str:
-    marks = [word for word, names in (("slow", SLOW), ("PostgreSQL", IN_POSTGRES)) if name in names]
-    return ", ".join(marks)
+    with_all = {
+        *WITH_ALL,
+        *(each.name for each in SCENARIOS.values() if each.options.get("settings") == EVERYTHING),
+    }
+    words = {"slow": SLOW, "all tables": with_all, "PostgreSQL": IN_POSTGRES}
+    return ", ".join(word for word, names in words.items() if name in names)
 
 
 def _proof(name: str) -> str:

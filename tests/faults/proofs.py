@@ -9,6 +9,7 @@ DUPLICATED, LOST, OLD = "rows are duplicated", "rows are lost", "rows are not as
 AHEAD, SHRUNK = "state ahead of data", "rows are lost that were there before"
 KILLED_FIRST = "a first read killed between batches"
 KILLED_BETWEEN = "kills between the tables"
+ALL_TABLES = "all tables through days"
 KILLED_IN_LISTS = "kills while lists are synced"
 
 
@@ -74,6 +75,14 @@ PROOFS = {
     ),
     "refreshes compared with the watermark": Proof("a refresh that shows late", LOST),
     "state believed": Proof("a dropped table", LOST),
+    "changes not asked for": Proof(ALL_TABLES, f"orders: {OLD}"),
+    "first collection only": Proof(ALL_TABLES, f"contacts: \\d+ {LOST}"),
+    "rows left inside": Proof(ALL_TABLES, "rows are left that are no longer inside"),
+    "records of the first copy": Proof(ALL_TABLES, "a record is not that of its row"),
+    "records twice": Proof(ALL_TABLES, f"records of .*{DUPLICATED}"),
+    "version of each load": Proof(ALL_TABLES, "two alike in a row"),
+    "versions overwritten": Proof(ALL_TABLES, "rows are not as they were at"),
+    "deleted rows hold on": Proof(ALL_TABLES, "the history of .*: not in both"),
     "delete detection over all sources": Proof(
         "delete detection beside another account", f"of the other account|{LOST}"
     ),

@@ -8,7 +8,7 @@ import pytest
 
 import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
 from tests.faults.catalog import DELETES, ENDS, MAINTENANCE, OTHERS
-from tests.faults.ladders import KILLS
+from tests.faults.ladders import KILLS, OF_ALL_TABLES
 from tests.faults.scenarios import SCENARIOS, run_scenario
 from tests.places import KINDS
 
@@ -20,8 +20,8 @@ GROUPS = {KILLS, ENDS, OTHERS, DELETES, MAINTENANCE}
 ALSO = {"the api goes down during a table", "a late file with an old copy",
         "two copies in one batch", "an event without a key"}  # fmt: skip
 """Scenarios of other groups in which the engine decides: batches, versions, rejects."""
-OF_DUCKDB = {"another process has the file open"}
-"""A server has no file that a process can lock."""
+OF_DUCKDB = {"another process has the file open", OF_ALL_TABLES}
+"""A server has no file that a process can lock, and updates rows where DuckDB inserts them."""
 
 NAMES = [
     each.name

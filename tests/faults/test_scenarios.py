@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tests.faults.all_tables
 import tests.faults.odd_data  # noqa: F401 -- it registers its scenarios, after the catalog's.
-from tests.faults.data_defects import DEFECTS
-from tests.faults.ladders import scenario_of
+from tests.faults.checks import EVERYTHING
+from tests.faults.ladders import OF_ALL_TABLES, scenario_of
 from tests.faults.proofs import PROOFS
 from tests.faults.scenarios import SCENARIOS, run_scenario
+from tests.faults.table_defects import DEFECTS
 from tests.faults.test_canary import LEAKING
 
 if TYPE_CHECKING:
@@ -21,22 +23,34 @@ STORIES = {
     "a time with the name of a zone", "a young file that grows", "days that begin west of utc",
     "a refresh that shows late", "a dropped table",
 }  # fmt: skip
+DELETED = {
+    "deleted profiles stay and are recorded", "a profile comes back", "too many deleted profiles",
+    "delete detection fails midway",
+}  # fmt: skip
+WITH_ALL = {"killed again and again", "kills while lists are synced", *DELETED}
+"""Scenarios, all of them slow, in which all tables are replicated, with records and histories."""
+SHOWN_IN_ONE_PROCESS = {
+    "rewound", "backfilled", "rejects replayed", "days in another time zone",
+    "a list vanishes", "a list without a new refresh time", "one endpoint refused",
+    "profiles vanish between pages", "profiles merge between pages", "pages shorter than requested",
+    "connections reset", "an html page", "the api goes down during a table",
+    "a truncated file", "unreadable files among others", "a file deleted while it is fetched",
+    "a value that does not convert", "two copies in one batch", "times without a zone",
+    "deleted profiles are removed", "delete detection beside another account",
+}  # fmt: skip
+"""Scenarios of which tests in one process show the parts."""
 SLOW = {
-    "killed again and again",
+    OF_ALL_TABLES,
+    *SHOWN_IN_ONE_PROCESS,
     *(f"kills while {table} are synced" for table in ("lists", "unsubscribes", "member_lists")),
     *("bodies cut", "errors of the server", "bodies with incomplete json", "answers that hang"),
     *("a storm of 429", "a storm of 429 with a hint"),
-    *(
-        "deleted profiles stay and are recorded",
-        "a profile comes back",
-        "too many deleted profiles",
-    ),
-    "delete detection fails midway",
+    *WITH_ALL,
     *STORIES,
 }
 """
 Ladders of tables that are read as another one is, and scenarios of which tests in one process show
-the parts: tests/ometria/test_client.py of retries, tests/incremental/test_detect_deletes.py.
+the parts.
 """
 
 ONE_OF_EACH = {
@@ -57,7 +71,7 @@ ONE_OF_EACH = {
 )
 def test_the_replica_withstands(name: str, tmp_path: Path) -> None:
     """In each scenario no row is lost or duplicated, and state is never ahead of data."""
-    run_scenario(SCENARIOS[name], tmp_path)
+    run_scenario(SCENARIOS[name], tmp_path, settings=EVERYTHING * (name in WITH_ALL))
 
 
 @pytest.mark.parametrize(

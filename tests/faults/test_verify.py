@@ -41,6 +41,14 @@ LEAVES_NO_WRONG_ROW = {
     "no fence": "two runs at once",
     "deleted for ever": "an entry of deleted_upstream",
     "delete detection over all sources": "entries of deleted_upstream",
+    "changes not asked for": "rows of further tables, of which more come while time passes",
+    "first collection only": "rows of further tables, of which more come while time passes",
+    "rows left inside": "a nested table, which is verified by the table that it is inside",
+    "records of the first copy": "a record",
+    "records twice": "records",
+    "version of each load": "a history",
+    "versions overwritten": "a history",
+    "deleted rows hold on": "a history",
 }
 """Defects of which the scenario shows something else, and what that is."""
 

@@ -200,6 +200,7 @@ def test_the_command_writes_a_page_or_prints_it(
     assert invoke("report", env=env).exit_code == 2
     told = json.loads(invoke("report", "--html", str(file), "--json", env=env).output)
     assert told == {
+        "schema": "ometria-replica/report/1",
         "file": str(file),
         "bytes": file.stat().st_size,
         "asked_at": told["asked_at"],

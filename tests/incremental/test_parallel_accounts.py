@@ -228,7 +228,11 @@ FATES = ("well", "large", "wrong key", "odd data", "no answer", "no lists", "lea
 
 
 @pytest.mark.parametrize(
-    "fates", [("large", "wrong key", "leased", "odd data"), ("no answer", "no lists", "bad file")]
+    "fates",
+    [
+        ("large", "wrong key", "leased", "odd data"),
+        pytest.param(("no answer", "no lists", "bad file"), marks=pytest.mark.slow),
+    ],
 )
 def test_what_happens_in_one_account_is_no_matter_of_the_others(
     fates: Sequence[str], tmp_path: Path

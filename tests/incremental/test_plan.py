@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from ometria_replica.run_context import Window
 from ometria_replica.state_commands import rewind
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Quirks, Server, serve
+from tests.duck import held_elsewhere
 from tests.e2e.program import api_env, invoke
 from tests.incremental.further import Endpoints, orders, reading
 from tests.incremental.shops import (
@@ -464,21 +463,8 @@ def test_a_warehouse_that_another_program_has_open_is_in_use(
     """DuckDB lets one program write: the plan says so, and to try again."""
     monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb_file.WAIT_SECONDS", 0.0)
     replicate(warehouse, account(server), at=NOON)
-    holding = (
-        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True);"
-        " sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(warehouse)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with held_elsewhere(warehouse):
         ended = invoke("plan", env=api_env(server, warehouse))
-        assert other.stdin is not None
-        other.stdin.close()
 
     assert isinstance(ended.exception, Busy)
     assert str(ended.exception).startswith("Not known, because the warehouse is in use: ")

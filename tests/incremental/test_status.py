@@ -18,7 +18,7 @@ from ometria_replica.status import Status, read_status
 from ometria_replica.status_texts import status_as_json, status_as_text, verdict
 from ometria_simulator import Account, Fault, Server
 from tests.docs.pages import blocks
-from tests.duck import opened
+from tests.duck import held_elsewhere, opened
 from tests.e2e.program import SOURCES, api_env, invoke
 from tests.incremental.shops import DAY, HOUR, MINUTE, NOON, account, config, replicate
 from tests.replicas import write_feed_file
@@ -315,21 +315,8 @@ def test_a_warehouse_in_use_is_said_to_be_in_use(
     """DuckDB lets one program write: what is not known is not called wrong."""
     monkeypatch.setattr("ometria_replica.warehouse.engines.duckdb_file.WAIT_SECONDS", 0.0)
     replicate(warehouse, account(server), at=NOON)
-    holding = (
-        "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True);"
-        " sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(warehouse)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with held_elsewhere(warehouse):
         ended = invoke("status", "--max-age", "1h", env=api_env(server, warehouse))
-        assert other.stdin is not None
-        other.stdin.close()
 
     assert isinstance(ended.exception, Busy)
     assert ended.exception.exit_code == 75

@@ -426,7 +426,8 @@ def test_a_newer_state_is_refused(shop: Shop, command: tuple[str, ...]) -> None:
 # --- An upgrade that is killed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_an_upgrade_is_done_or_not(shop: Shop, when: Killed) -> None:
     """
     A process that is killed at any statement leaves version 1 or 2, and nothing between.

@@ -124,6 +124,25 @@ class Observer:
         ]
 
 
+def as_of(history: Iterable[Row], at: datetime | None) -> dict[str, Hashable]:
+    """
+    Give the contents of the rows that a history tells of a moment, by their keys.
+
+    None gives the versions that hold. Of deleted records it tells that they are gone.
+    """
+    return {
+        row["__sync_key"]: _contents(row)
+        for row in history
+        if not row["is_deleted"] and _holds(row, at)
+    }
+
+
+def _holds(row: Row, at: datetime | None) -> bool:
+    if at is None:
+        return row["valid_to"] is None
+    return row["valid_from"] <= at and (row["valid_to"] is None or at < row["valid_to"])
+
+
 def _contents(row: Row) -> Hashable:
     return tuple((name, str(row[name])) for name in sorted(_compared(row)))
 

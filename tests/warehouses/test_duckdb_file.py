@@ -250,17 +250,17 @@ def test_a_signal_interrupts_a_long_statement(
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\n"
-        "from ometria_replica import cli\n"
+        "from ometria_replica.cli import program\n"
         "from ometria_replica.local_duckdb import translating\n"
         "from ometria_replica.warehouse import open_warehouse\n"
-        "def app():\n"
+        "def app(**_: object) -> None:\n"
         "    with open_warehouse(sys.argv[1]) as warehouse:\n"
         f"        with {block}:\n"
         "            print('running', flush=True)\n"
         "            warehouse.connection.execute("
         "'SELECT sum(hash(range)) FROM range(1000000000000)')  # Without memory or disk.\n"
-        "cli.app = app\n"
-        "cli.main()\n"
+        "program.app = app\n"
+        "program.main()\n"
     )
     command = [sys.executable, str(program), str(tmp_path / "replica.duckdb")]
     with subprocess.Popen(

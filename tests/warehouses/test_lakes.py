@@ -396,6 +396,7 @@ def test_a_lake_in_a_bucket_is_as_one_in_a_folder(bucket: str) -> None:
     assert table_state_of(place, "email_events").files == 1
 
 
+@pytest.mark.slow
 def test_two_writers_of_a_bucket_overtake_each_other(bucket: str) -> None:
     """Of two commits on one version the store takes one: it is asked to write only what is new."""
     place = BucketPlace(bucket, "lake")
@@ -506,6 +507,7 @@ def test_a_package_that_is_missing_is_named(scheme: str, package: str, tmp_path:
     assert f"pip install 'ometria-replica[{scheme}]'" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_catalog_can_be_named_in_pyicebergs_own_settings(tmp_path: Path) -> None:
     """As `iceberg://NAME`, with whatever else the catalog needs kept where pyiceberg keeps it."""
     code = (

@@ -513,14 +513,14 @@ def a_long_statement(place: PostgresPlace, folder: Path) -> Iterator[subprocess.
     program = folder / "program.py"
     program.write_text(
         "import sys\n"
-        "from ometria_replica import cli\n"
+        "from ometria_replica.cli import program\n"
         "from ometria_replica.warehouse import open_warehouse\n"
-        "def app():\n"
+        "def app(**_: object) -> None:\n"
         "    with open_warehouse(sys.argv[1]) as warehouse:\n"
         "        with warehouse._engine.session('a test'):\n"
         "            warehouse._engine.execute('DO $$BEGIN PERFORM pg_sleep(60); END$$')\n"
-        "cli.app = app\n"
-        "cli.main()\n"
+        "program.app = app\n"
+        "program.main()\n"
     )
     command = [sys.executable, str(program), place.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:

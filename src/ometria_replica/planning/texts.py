@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.json_documents import document
 from ometria_replica.report import error_cause
 from ometria_replica.text import aligned, counted
+from ometria_replica.text import size as bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,14 +183,4 @@ def _span(seconds: int) -> str:
 
 
 def _size(size: Figure) -> str:
-    return "?" if size.value is None else _bytes(size.value)
-
-
-def _bytes(count: int) -> str:
-    """Write bytes in the largest unit that fits."""
-    number = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
+    return "?" if size.value is None else bytes_text(size.value)
