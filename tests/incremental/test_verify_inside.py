@@ -18,7 +18,7 @@ from tests.incremental.shops import (
     config,
     replicate,
 )
-from tests.incremental.test_verify import Replica, change, counts, moving
+from tests.incremental.test_verify import Replica, change, counts
 from tests.incremental.verifications import QUIET_SINCE, differing, quiet_shop, verified
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ometria_simulator.server import LoggedRequest
 
 NESTED = ("profile_tags", "profile_identities", "profile_lists")
-FIVE = ("profiles", "lists", "member_lists", "unsubscribes", "email_events")
 
 
 def tagged_shop() -> Account:
@@ -199,9 +198,3 @@ def test_what_cannot_be_compared_is_named(replica: Replica) -> None:
     rewound = verified(replica.warehouse, replica.settings)
     assert "profile_tags of uk: no sync has read it" in rewound.not_verified[0]
     assert {"profiles", "profile_lists"} <= {table.table for table in rewound.tables}
-
-
-@pytest.mark.slow
-def test_rows_inside_records_of_a_moving_account_are_not_blamed(tmp_path: Path) -> None:
-    """However the account moves under a verification, and whatever it reads."""
-    moving(0, tmp_path, tables=(*FIVE, *NESTED))
