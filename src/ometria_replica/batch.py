@@ -264,8 +264,9 @@ class Loaded:
     *unchanged* rows had the same contents and get a new ``__synced_at``. *older* rows were left
     out because the row in the table is from a newer file. *merged* counts distinct events that
     replaced another under their key. *deleted_upstream* rows were not found by a full read;
-    *removed* of them were removed, unless there were too many: *removal_refused*. *parts* are the
-    results of the batch's parts by the full names of their tables.
+    *removed* of them were removed, unless there were too many: *removal_refused*. The settings let
+    at most *removable* be removed. *parts* are the results of the batch's parts by the full names
+    of their tables.
     """
 
     inserted: int = 0
@@ -275,6 +276,7 @@ class Loaded:
     merged: int = 0
     deleted_upstream: int = 0
     removed: int = 0
+    removable: int = 0
     removal_refused: bool = False
     parts: Mapping[str, Loaded] = field(default_factory=dict)
 

@@ -88,7 +88,7 @@ PROFILE_TAGS = Table(
 
 PROFILE_LISTS = Table(
     "profile_lists",
-    read=Inside("profiles", "lists"),
+    read=Inside("profiles", "lists", is_update=False),
     sync_key=md5("source_id", "profiles::id", "'|'", "id"),
     identity=(("id",),),
     optional=True,

@@ -41,7 +41,8 @@ class TableReport:
     them from a newer file. *merged* counts distinct events that share the key of another.
     *deleted_upstream* rows are of records deleted in Ometria; *removed* of them were deleted
     here. Of a table that is inside another, *removed* rows are those that no record has any
-    longer. *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
+    longer. *removable* is how many rows of deleted records the settings let the run remove at most.
+    *records_rejected* and *values_rejected* are in the rejects table. *suppressed*
     records are of people who were erased, and were left out; *erased* rows, of any table, are of
     people whom Ometria has erased since, and were removed here. *too_old* records are older than
     the table keeps, and were left out; *expired* rows had grown so old, and were removed here.
@@ -67,6 +68,7 @@ class TableReport:
     merged: int = 0
     deleted_upstream: int = 0
     removed: int = 0
+    removable: int = 0
     records_rejected: int = 0
     values_rejected: int = 0
     nuls_removed: int = 0

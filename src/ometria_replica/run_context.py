@@ -343,6 +343,7 @@ class TableProgress:
             merged=staged.merged + loaded.merged,
             deleted_upstream=loaded.deleted_upstream,
             removed=loaded.removed,
+            removable=loaded.removable,
             records_rejected=staged.records_rejected,
             values_rejected=staged.values_rejected,
             nuls_removed=staged.nuls_removed,

@@ -229,7 +229,8 @@ class Inside:
     it may have. Each element is a record. Beside its own fields it has those of the record that
     it is inside, as ``profiles::id``, and its place in the array, from 1, as the field *position*.
     The elements are objects, or texts if *text* says as which field. *parent_id* is the field
-    with the id of the record that an element is inside.
+    with the id of the record that an element is inside. *is_update* says that a record whose array
+    changes counts as updated; else the rows may be behind until all records are read.
     """
 
     parent: str
@@ -238,6 +239,7 @@ class Inside:
     text: str | None = None
     position: str | None = None
     parent_id: str = "id"
+    is_update: bool = True
 
 
 Read = Pages | Windows | PerParent | Growing | Newest | Feed | Inside

@@ -728,6 +728,7 @@ def too_many_deleted_profiles(world: World) -> None:
     world.check()
     for profile in world.account.profiles[:100]:
         world.account.delete_profile(profile.id)
+    world.account.advance(timedelta(minutes=1))
     before = len(world.known["profiles"])
     ended = world.run("sync", DETECT_DELETES)
     if "max_deleted_share" not in ended.out:

@@ -27,7 +27,7 @@ from tests.incremental.verifications import (
     quiet_shop,
     verified,
 )
-from tests.replicas import everything
+from tests.replicas import TABLES, everything
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,7 +224,7 @@ def moving(
                 shop.merge_profiles(someone[asked % len(someone)], [someone[asked % 50 - 60]])
             case 2:
                 for each in someone[asked % 100 : asked % 100 + 20]:
-                    shop.update_profile(each, lastname=f"At {asked}")
+                    shop.update_profile(each, lastname=f"At {asked}", tags=[f"at {asked}"])
             case 3:
                 feed.export()
                 shop.add_unsubscribe(someone[asked % len(someone)])
@@ -255,7 +255,8 @@ def test_a_sound_replica_of_a_moving_account_is_blamed_for_nothing(
     seed: int, tmp_path: Path
 ) -> None:
     """While verify reads, profiles change, go and are merged, files come, and requests fail."""
-    moving(seed, tmp_path)
+    inside = ("profile_tags", "profile_identities", "profile_lists") if seed % 2 else ()
+    moving(seed, tmp_path, tables=(*TABLES, *inside))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from deltalake import DeltaTable
 
 from ometria_replica.config import Config, WarehouseSettings
+from ometria_replica.nested_tables import PROFILE_TAGS
 from ometria_replica.replication import sync
 from ometria_replica.selection import Selection, Values
 from ometria_replica.state_commands import opened
@@ -121,4 +122,31 @@ def test_a_sync_at_the_same_time_is_no_difference(tmp_path: Path) -> None:
 
         assert rounds > 5
         assert differing(report, newer=False) == set(), report.to_text()
+    place.remove()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgres", "delta"])
+def test_rows_inside_records_are_compared(kind: str, tmp_path: Path) -> None:
+    """What a profile lacks, and has no longer, is found and repaired with it."""
+    place = KINDS[kind](tmp_path)
+    shop = quiet_shop()
+    shop.set_time(NOON - 90 * 24 * HOUR)
+    for profile in shop.profiles:
+        shop.update_profile(profile.id, tags=["all", profile.id])
+    shop.set_time(NOON)
+    with serve(shop, requests_per_second=None) as server:
+        settings = account(server, tables=("profiles", "profile_tags"))
+        config = Config(accounts=(settings,), warehouse=WarehouseSettings(url=place.url))
+        sync(config, clock=lambda: NOON)
+
+        def run(*, repair: bool = False) -> set[tuple[str, str]]:
+            report = verify(config, repair=repair, clock=lambda: NOON + HOUR)
+            return {(table, kind) for table, kind, _ in differing(report)}
+
+        with opened(config) as warehouse:
+            lost = Values("profile_id", ("p03", "p05"))
+            warehouse.delete(PROFILE_TAGS, Selection("uk", lost))
+        assert run() == {("profile_tags", "missing")}
+        assert run(repair=True) == run() == set()
     place.remove()

@@ -35,12 +35,15 @@ DAYS = "2026-01-31, yesterday or 7d"
 """What a day may be."""
 
 RENAMED = {
-    "--sweep": ("--detect-deletes",),
-    "--from": ("--since",),
-    "--to": ("--until", "--since"),
-    "--from-file": ("--file",),
+    "--sweep": "--detect-deletes",
+    "--from": "--since",
+    "--to": "--until",
+    "--from-file": "--file",
 }
-"""The present names of each option that was renamed: a command has at most one of them."""
+"""The present name of each option that was renamed."""
+
+RENAMED_IN = {"state rewind": {"--to": "--since"}}
+"""Options of a command that were renamed otherwise there."""
 
 _DAYS_AGO = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _AGE = re.compile(r"([1-9][0-9]{0,5})([mhd])", re.ASCII)
@@ -74,9 +77,9 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         for argument in takewhile(lambda argument: argument != "--", args):
             name = argument.partition("=")[0]
-            now = options.intersection(RENAMED.get(name, ()))
-            if now and name not in options:
-                ctx.fail(f"{name} is now {now.pop()}.")
+            now = {**RENAMED, **RENAMED_IN.get(name_of(ctx), {})}.get(name)
+            if now in options and name not in options:
+                ctx.fail(f"{name} is now {now}.")
             if name == "--table" and "tables" in options:
                 ctx.fail(f"--table is now an argument: {PROGRAM} {name_of(ctx)} TABLE.")
         return super().parse_args(ctx, args)

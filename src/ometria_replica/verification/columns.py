@@ -51,6 +51,11 @@ class RowExpressions:
         """Write the id of the parent."""
         return f"{row}.{quoted(self.parent)}" if self.parent else "NULL::VARCHAR"
 
+    def outer_of(self, row: str) -> str:
+        """Write the id of the record that a row is inside, as its column holds it."""
+        column = self.table.parent_column
+        return f"{row}.{quoted(column.name)}" if column else "NULL::VARCHAR"
+
     def time_of(self, row: str) -> str:
         """Write the time of an event."""
         return f"{row}.{quoted(self.table.time)}" if self.table.time else "NULL::TIMESTAMPTZ"

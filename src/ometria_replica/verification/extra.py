@@ -12,7 +12,8 @@ from ometria_replica.batching import parts_of
 from ometria_replica.errors import NotFound
 from ometria_replica.mapping import SEEN_KEYS, Staging
 from ometria_replica.schema import Pages
-from ometria_replica.selection import Selection
+from ometria_replica.selection import Selection, Values
+from ometria_replica.text import counted
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Verified(Protocol):
     repairs: bool
     verification: Verification
     findings: Findings
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,26 @@ class ExtraRows:
             self._explain_deleted()
         if work.repairs:
             self.repair()
+
+    def find_removed(self) -> None:
+        """Find rows that a run has removed against its settings, by the run history."""
+        work, read = self.work, self.work.read
+        source_id = read.account.source_id
+        for run in work.verification.removed_too_many(source_id, read.table.name):
+            selection = Selection(source_id, Values("__sync_key", run.keys))
+            there = {
+                key
+                for some in work.verification.rows(read.table, selection)
+                for key in some.column("__sync_key").to_pylist()
+            }
+            lost = [key for key in run.keys if key not in there]
+            if lost:
+                work.findings.add_missing(lost)
+                work.remarks.append(
+                    f"run {run.run_id} has removed {counted(len(lost), 'row')} although its"
+                    f" settings let it remove {run.most:,} at most; Ometria no longer has the"
+                    " records, so only a backup has them"
+                )
 
     def were_blanked(self) -> bool:
         """Whether an erasure has left events without the person."""
@@ -136,7 +158,11 @@ class ExtraRows:
         batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
         loaded = read.warehouse.load(replace(batch, parts=parts_of(staging)))
         findings.explain_extra(REPAIRED if loaded.removed else GONE, "true")
-        read.progress.count(deleted_upstream=loaded.deleted_upstream, removed=loaded.removed)
+        read.progress.count(
+            deleted_upstream=loaded.deleted_upstream,
+            removed=loaded.removed,
+            removable=loaded.removable,
+        )
 
     def _remove(self) -> None:
         read, findings, account = self.work.read, self.work.findings, self.work.read.account

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ometria_replica.batching import discard, file_batches, parts_of, stage_files
@@ -15,16 +16,18 @@ from ometria_replica.temp_files import temp_folder
 from ometria_replica.verification.extra import AT_WORK, ExtraRows
 from ometria_replica.verification.findings import GONE, NEWER
 from ometria_replica.verification.tables import TableVerification
+from ometria_replica.verification.torn_lines import TORN, find_torn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from ometria_replica.batch import FileLogEntry, TableState
     from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.table_reads import TableRead
     from ometria_replica.warehouse.verification import LoadedFile, Verification
 
+_MOST_TIMES = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READ, _LOGGED = "verify_read_files", "verify_logged_files"
 
 
@@ -154,11 +157,28 @@ class FilesVerification(TableVerification):
         started = (read.run.started_at - AT_WORK).isoformat()
         at_work = f"loaded_at >= TIMESTAMPTZ '{started}'" if not self.listed.waiting else "true"
         findings.explain_extra(NEWER, f"loaded_at NOT IN (FROM {_LOGGED}) AND {at_work}")
+        find_torn(read, self._grown())
         findings.explain_extra(
-            GONE, f"loaded_at IN (FROM {_LOGGED}) AND loaded_at NOT IN (FROM {_READ})"
+            GONE,
+            f"loaded_at IN (FROM {_LOGGED}) AND loaded_at NOT IN (FROM {_READ})"
+            f" AND (key, loaded_at) NOT IN (FROM {TORN})",
         )
         if self.repairs:
             ExtraRows(self).repair()
+
+    def _grown(self) -> list[tuple[FeedObject, int, datetime]]:
+        """List the files that were loaded when they were smaller, and have rows of then."""
+        if self.sample.share is not None:  # The row may be of a file that was not read.
+            return []
+        files = {file.name: file for file in self.listed.loaded}
+        texts = self.findings.suspects("extra", _MOST_TIMES, "epoch_us(loaded_at)::VARCHAR")
+        times = {_EPOCH + timedelta(microseconds=int(text)) for text in texts}
+        return [
+            (files[name], size, known.loaded_at)
+            for (name, _, size), known in self.listed.log.items()
+            if name in files and size < files[name].size and not known.unreadable
+            if known.loaded_at in times
+        ]
 
 
 def _version(file: FeedObject) -> tuple[str, str, int]:

@@ -32,11 +32,11 @@ _COLUMNS = {
     _SHOWN: "parent VARCHAR, since TIMESTAMPTZ",
     _ROWS: (
         "key VARCHAR, id VARCHAR, moment TIMESTAMPTZ, loaded_at TIMESTAMPTZ, person VARCHAR,"
-        " is_blank BOOLEAN"
+        " is_blank BOOLEAN, outer_id VARCHAR"
     ),
     _FOUND: (
         "key VARCHAR, kind VARCHAR, columns VARCHAR, id VARCHAR, moment TIMESTAMPTZ,"
-        " loaded_at TIMESTAMPTZ, logged BOOLEAN, person VARCHAR, why VARCHAR"
+        " loaded_at TIMESTAMPTZ, logged BOOLEAN, person VARCHAR, why VARCHAR, outer_id VARCHAR"
     ),
 }
 NEWER, GONE, REPAIRED = "newer", "gone", "repaired"
@@ -133,10 +133,18 @@ class Findings:
             )
             self.connection.execute(
                 f"INSERT INTO {_FOUND} SELECT d.key, d.kind, d.columns, {self.row.id_of('s')},"
-                f" {self.row.time_of('s')}, d.loaded_at, d.logged, {self.row.person_of('s')}, NULL"
-                f" FROM {_SENT} d JOIN {STAGED} s ON s.__sync_key = d.key"
+                f" {self.row.time_of('s')}, d.loaded_at, d.logged, {self.row.person_of('s')}, NULL,"
+                f" {self.row.outer_of('s')} FROM {_SENT} d JOIN {STAGED} s ON s.__sync_key = d.key"
             )
             self.connection.unregister(_SENT)
+
+    def add_missing(self, keys: Sequence[str]) -> None:
+        """Add rows that are missing, although Ometria no longer has their records."""
+        self._send({"key": list(keys)})
+        self.connection.execute(
+            f"INSERT INTO {_FOUND} (key, kind, logged) SELECT key, 'missing', true FROM {_SENT}"
+        )
+        self.connection.unregister(_SENT)
 
     def keep_differing(self) -> int:
         """Leave in the staging only the rows that differ; return how many."""
@@ -234,14 +242,20 @@ class Findings:
 
     # --- rows that were not read ---
 
-    def add_rows(self, rows: Iterable[pa.RecordBatch]) -> None:
-        """Take rows of the warehouse, among which are those whose records were not read."""
+    def add_rows(self, rows: Iterable[pa.RecordBatch], inside: str | None = None) -> None:
+        """
+        Take rows of the warehouse, among which are those whose records were not read.
+
+        *inside* is a temporary table with the ids of records: only rows inside these are taken.
+        """
+        among = f" WHERE {self.row.outer_of('r')} IN (SELECT parent FROM {inside})"
         for some in rows:
             self.connection.register(_SENT, some)
             self.connection.execute(
                 f"INSERT INTO {_ROWS} SELECT __sync_key, {self.row.id_of('r')},"
                 f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')},"
-                f" {self.row.is_blank('r')} FROM {_SENT} r"
+                f" {self.row.is_blank('r')}, {self.row.outer_of('r')} FROM {_SENT} r"
+                f"{among if inside else ''}"
             )
             self.connection.unregister(_SENT)
 
@@ -258,7 +272,7 @@ class Findings:
             parameters = [self.table.oldest]
         self.connection.execute(
             f"INSERT INTO {_FOUND} SELECT key, 'extra', NULL, id, moment, loaded_at, true, person,"
-            f" NULL FROM {_ROWS} r"
+            f" NULL, outer_id FROM {_ROWS} r"
             f" WHERE NOT EXISTS (SELECT 1 FROM {_READ} WHERE key = r.key){left}",
             parameters,
         )
@@ -276,6 +290,22 @@ class Findings:
     def explain_extra_keys(self, why: str, keys: Sequence[str]) -> None:
         """Explain by *why* the extra rows with these keys."""
         self._explain_keys(why, keys, f"kind = 'extra' AND {_IS_UNREAD}")
+
+    def confirm_extra(self, whole: str, asked: Sequence[str]) -> None:
+        """
+        Keep the extra rows inside the profiles *asked* that are extra again; others have changed.
+
+        What is inside the profiles is staged, and *whole* is the temporary table of their ids.
+        """
+        if asked:
+            self._send({"person": list(asked)})
+            self.explain_extra(
+                NEWER,
+                f"person IN (SELECT person FROM {_SENT}) AND"
+                f" (outer_id NOT IN (SELECT parent FROM {whole})"
+                f" OR key IN (SELECT __sync_key FROM {STAGED}))",
+            )
+            self.connection.unregister(_SENT)
 
     def explain_people(self, why: str, people: Sequence[str]) -> None:
         """Explain by *why* the extra rows of the profiles with these ids."""

@@ -31,10 +31,11 @@ from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
 from ometria_replica.verification.files import FilesVerification, list_files
-from ometria_replica.verification.findings import GONE, NEWER, REPAIRED
+from ometria_replica.verification.inside import InsideVerification
+from ometria_replica.verification.results import verified
 from ometria_replica.verification.sample import Budget, Planner, Sample, within
 from ometria_replica.verification.tables import TableVerification
-from ometria_replica.verify_report import Differing, TableVerified, VerifyReport, read_of
+from ometria_replica.verify_report import TableVerified, VerifyReport, read_of
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.verification import Verification
 
@@ -43,16 +44,18 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from ometria_replica.batch import TableState
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.report import Outcome
     from ometria_replica.run_context import Progress
     from ometria_replica.schema import Table
     from ometria_replica.verification.files import ListedFiles
+    from ometria_replica.verification.inside import ReadInside
     from ometria_replica.verification.sample import Plan
     from ometria_replica.warehouse.warehouse import Warehouse
 
-KINDS = ("missing", "stale", "extra")
+_NOT_READ = "no sync has read it to its end since it was last rewound, if ever"
 
 
 def verify(
@@ -186,7 +189,9 @@ class _Verifying:
             reads: list[TableRead] = []
             of_account = chosen.for_account(account)
             for table in of_account.in_reading_order:
-                if reason := setting_missing(account, table) or _not_alone(table):
+                if isinstance(table.read, Inside):
+                    continue
+                if reason := setting_missing(account, table):
                     self._leave_out(account, table, reason)
                     continue
                 kept = self._retained(table, account, warehouse)
@@ -202,7 +207,10 @@ class _Verifying:
                     of_account.inside(table),
                 )
                 reads.append(read.without(suppressed))
-            plans = list(self._plans(reads, verification))
+            plans = list(self._plans([self._with_inside(each) for each in reads], verification))
+            for table in of_account.in_reading_order:
+                if not any(table.is_inside(read.table) for read, *_ in plans):
+                    self._not_with_another(account, table)
             self._announce(account, [plan for _, plan, _ in plans])
             for read, plan, listed in plans:
                 if not isinstance(read.table.read, Feed) and not self.budget.allows(
@@ -245,8 +253,7 @@ class _Verifying:
                     self._leave_out(read.account, read.table, "no file of the export was loaded")
                     continue
             elif state.watermark is None:
-                reason = "no sync has read it to its end since it was last rewound, if ever"
-                self._leave_out(read.account, read.table, reason)
+                self._leave_out(read.account, read.table, _NOT_READ)
                 continue
             due.append((read, listed))
         plans = self._planned(due, self.sample)
@@ -298,20 +305,64 @@ class _Verifying:
             with read.progress.reported(lambda: source.requests):
                 work = make()
                 work.verify()
+                found = verified(work)
+                self.found.append(
+                    replace(
+                        found,
+                        requests=source.requests - before,
+                        seconds=round(time.monotonic() - began, 3),
+                    )
+                )
+                for inside in work.inside:
+                    self._inside(work, inside)
         except (OmetriaError, ConfigError) as error:
             is_refused = isinstance(error, AccessDenied | NotFound)
             if is_refused and read.table.optional and read.table.name not in read.account.require:
                 self._leave_out(read.account, read.table, f"it could not be read: {error}")
             else:
                 self._fail(read, error)
-            return
+
+    def _inside(self, table: TableVerification, inside: ReadInside) -> None:
+        """Verify a table whose rows are inside the records of *table*, which was verified."""
+        read, source, began = table.read, table.read.source, time.monotonic()
+        before, state = source.requests, read.state_of(inside.table)
+        work = InsideVerification(
+            read,
+            inside,
+            table.plan,
+            replace(table.plan.state, watermark=_earlier(table.plan.state, state)),
+            table.parts,
+            table.parts_total,
+            self.budget,
+            table.verification,
+        )
+        with logging_for(table=inside.table.name):
+            work.verify()
+        found = verified(work)
         self.found.append(
             replace(
-                _verified(work),
+                found,
+                repaired=found.repaired + table.repaired_inside[inside.table.name],
                 requests=source.requests - before,
                 seconds=round(time.monotonic() - began, 3),
             )
         )
+
+    def _with_inside(self, read: TableRead) -> TableRead:
+        """Leave out the tables inside this one that were not read with all of its records."""
+        state, known = read.state, []
+        for table in read.inside:
+            at = read.state_of(table).watermark
+            if at is None or (state.full_read_at is not None and at < state.full_read_at):
+                self._leave_out(read.account, table, _NOT_READ)
+            else:
+                known.append(table)
+        return replace(read, inside=tuple(known))
+
+    def _not_with_another(self, account: AccountSettings, table: Table) -> None:
+        if isinstance(table.read, Inside):
+            reason = f"it is verified with {table.read.parent}, which is not verified"
+            self._leave_out(account, table, reason)
 
     def _fail(self, read: TableRead, error: ReplicaError) -> None:
         self.results.errors.append(error)
@@ -323,43 +374,10 @@ class _Verifying:
         self.not_verified.append(f"{table.name} of {account.source_id}: {reason}")
 
 
-def _verified(work: TableVerification) -> TableVerified:
-    findings, read = work.findings, work.read
-    counts = {kind: findings.count(kind) for kind in KINDS}
-    differences = [
-        Differing(kind, each.key, each.columns, each.id)
-        for kind in KINDS
-        for each in findings.named(kind)
-    ]
-    differences += [
-        Differing(NEWER, each.key, each.columns, each.id) for each in findings.named("", NEWER)
-    ]
-    return TableVerified(
-        source_id=read.account.source_id,
-        table=read.table.name,
-        unit=work.plan.unit,
-        parts=work.parts,
-        parts_total=work.parts_total,
-        checked=findings.checked(),
-        missing=counts["missing"],
-        stale=counts["stale"],
-        extra=counts["extra"],
-        newer=findings.count("", NEWER),
-        gone=findings.count("", GONE),
-        repaired=findings.count("", REPAIRED),
-        unreadable=tuple(work.unreadable),
-        waiting=work.waiting,
-        columns=findings.columns(),
-        differences=tuple(differences),
-        remarks=tuple(work.remarks),
-    )
-
-
-def _not_alone(table: Table) -> str | None:
-    """Say why a table cannot be verified by itself; None if it can."""
-    if not isinstance(table.read, Inside):
-        return None
-    return f"it is loaded with {table.read.parent}, and not compared by itself"
+def _earlier(one: TableState, other: TableState) -> datetime | None:
+    """Return the earlier watermark of two tables; None if there is none."""
+    known = [each.watermark for each in (one, other) if each.watermark is not None]
+    return min(known, default=None)
 
 
 def _worst(errors: Sequence[ReplicaError]) -> ReplicaError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.verification.extra import ExtraRows, profiles_of
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
+from ometria_replica.verification.inside import ReadInside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.mapping import Staged
     from ometria_replica.ometria.per_parent import Parent
+    from ometria_replica.schema import Table
     from ometria_replica.table_reads import TableRead
     from ometria_replica.verification.sample import Budget, Plan, Sample
     from ometria_replica.warehouse.verification import Verification
@@ -51,16 +54,26 @@ class TableVerification:
     parts_total: int = 0
     unreadable: list[str] = field(default_factory=list)
     waiting: int = 0
+    inside: tuple[ReadInside, ...] = ()
+    repaired_inside: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self.inside = tuple(
+            ReadInside(self.read.warehouse.connection, table, number)
+            for number, table in enumerate(self.read.inside)
+        )
+        for each in self.inside:
+            each.begin()
         self.findings = Findings(self.read.warehouse.connection, self.read.table)
         self.parts, self.parts_total = self.plan.parts, self.plan.total
 
     # --- one batch ---
 
-    def _stage(self, pages: Sequence[Page], batch: Batch) -> Staging:
+    def _stage(
+        self, pages: Sequence[Page], batch: Batch, inside: tuple[Table, ...] = ()
+    ) -> Staging:
         read = self.read
-        account, inside = read.account, read.inside if self.repairs else ()
+        account = read.account
         staging = Staging(
             read.warehouse.connection, read.table, account.account_id, account.source_id, inside
         )
@@ -77,23 +90,27 @@ class TableVerification:
         """Compare the records of *pages*; load what differs, if it is to be repaired."""
         with translating(f"mapping {self.read.table.name}", self.read.warehouse.connection):
             batch = self.read.batch(self.read.run.clock())
-            staging = self._stage(pages, batch)
+            staging = self._stage(pages, batch, self.read.inside)
             staged = self._finish(staging)
+            for inside, nested in zip(self.inside, staging.nested, strict=True):
+                inside.add(nested)
             self.findings.add(self.verification.compare(batch, from_files=False))
             self._forget_merged()
         if self.repairs:
             self.load(replace(batch, parts=parts_of(staging)), staged)
 
     def load(self, batch: Batch, staged: Staged) -> None:
-        """Load the staged rows that differ."""
-        rows = self.findings.keep_differing()
-        if not rows:
+        """Load the staged rows that differ, and what is inside all of the records."""
+        if not self.findings.keep_differing() and not self.inside:
             return
         forget_replaced(self.read, batch)
         with translating(f"loading {self.read.table.name}"):
             batch = replace(batch, joined_ids=staged.joined_ids, any_time=True)
             loaded = self.read.warehouse.load(batch)
         self.read.progress.add(replace(staged, records=0, merged=0, values_rejected=0), loaded)
+        for each in self.read.inside:
+            part = loaded.parts[each.full_name]
+            self.repaired_inside[each.name] += part.inserted + part.updated + part.removed
         self.findings.forget_staged(REPAIRED)
 
     def _forget_merged(self) -> None:
@@ -121,6 +138,8 @@ class TableVerification:
         if whole is not None:
             ExtraRows(self).find(whole)
         self._explain_gone()
+        if self.read.table.record_id is not None:
+            ExtraRows(self).find_removed()
 
     def _read(self) -> Selection | None:
         """

@@ -168,6 +168,7 @@ class _Comparison:
             counts,
             deleted_upstream=gone,
             removed=removed,
+            removable=self._removable(deletes),
             removal_refused=deletes.remove and gone > removed,
         )
 
@@ -310,13 +311,17 @@ class _Comparison:
         return self.engine.count_of(self.names.gone)
 
     def _may_remove(self, deletes: DeleteDetection, gone: int) -> bool:
+        return deletes.remove and gone <= self._removable(deletes)
+
+    def _removable(self, deletes: DeleteDetection) -> int:
+        """Return how many rows the settings let a full read remove."""
         if not deletes.remove:
-            return False
+            return 0
         rows = self.engine.scalar(
             f"SELECT count(*) FROM {self.engine.name(self.table)} WHERE __source_id = ?",
             [self.batch.source_id],
         )
-        return gone <= deletes.max_share * rows + 1e-6  # 0.29 * 100 is a little less.
+        return int(deletes.max_share * rows + 1e-6)  # 0.29 * 100 is a little less.
 
 
 @dataclass(frozen=True)

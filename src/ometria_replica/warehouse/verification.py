@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from ometria_replica.raw_records import records_of
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.warehouse.comparison import match
 from ometria_replica.warehouse.sessions import Part, reads
-from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, FILES
+from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, FILES, RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ Kind = Literal["missing", "stale", "extra"]
 _PAIRS, _UNPAIRED, _JUDGED, _DIFFERING = "pairs", "unpaired", "judged", "differing"
 _ROWS_AT_ONCE = 50_000
 _MOST_UNPAIRED = 20_000  # Of one batch. If more are missing, not their times were changed.
+_MOST_RUNS = 1000  # Of which the reports are read, as for lost rows.
 _ROWS_COPIED = 1_000_000  # At once of a remote: some 300 MB.
 _TICK, _SHORTEST = timedelta(microseconds=1), timedelta(seconds=1)
 _ALL_TIME = Span(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -57,6 +59,15 @@ class LoadedFile:
     loaded_at: datetime
     unreadable: bool
     records: int
+
+
+@dataclass(frozen=True)
+class TooManyRemoved:
+    """A run that removed the rows with these *keys*, although it might remove *most* at most."""
+
+    run_id: str
+    most: int
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,31 @@ class Verification(Part):
             [source_id, table_name],
         )
         return [key for (key,) in found]
+
+    @reads("reading what was removed")
+    def removed_too_many(self, source_id: str, table_name: str) -> list[TooManyRemoved]:
+        """List the runs that removed more rows of deleted records than their settings let them."""
+        removed = self._engine.rows(
+            f"SELECT sync_key, removed_at FROM {self._readable(DELETED_UPSTREAM)}"
+            " WHERE source_id = ? AND table_name = ? AND removed_at IS NOT NULL",
+            [source_id, table_name],
+        )
+        if not removed:
+            return []
+        runs = self._engine.rows(
+            f"SELECT run_id, started_at, finished_at, report FROM {self._readable(RUNS)}"
+            f" WHERE finished_at >= ? ORDER BY started_at DESC LIMIT {_MOST_RUNS}",
+            [min(at for _, at in removed)],
+        )
+        found, own = [], (source_id, table_name)
+        for run_id, started_at, finished_at, report in runs:
+            for counts in json.loads(report).get("tables", ()):
+                is_theirs = (counts.get("source_id"), counts.get("table")) == own
+                most = counts.get("removable")  # None before this was noted.
+                if is_theirs and most is not None and counts.get("removed", 0) > most:
+                    keys = [key for key, at in removed if started_at <= at <= finished_at]
+                    found.append(TooManyRemoved(run_id, most, tuple(keys)))
+        return found
 
     def remove(self, table: Table, keys: Sequence[str], lease: Lease) -> int:
         """Remove rows by their keys, with their records. Raises Busy without the lease."""
