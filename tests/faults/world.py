@@ -448,11 +448,11 @@ requests_per_second = 1000
         for name, as_they_came in records.items():
             check_records(name, found[name], as_they_came)
         bare = {name: {k: told(r) for k, r in found.items()} for name, found in records.items()}
+        numbers = by_value if type(self.place) is PostgresPlace else dict
+        bare = numbers(bare)
         if is_exact is not None:
-            sent = self.sent_records()
+            sent = numbers(self.sent_records())
             before = self.known_records if is_exact else {}
-            if type(self.place) is PostgresPlace:
-                bare, sent = by_value(bare), by_value(sent)
             for name, come in bare.items():
                 check_sent(name, come, sent[name], before.get(name))
         there = {name: insides(name, self._rows(name)) for name in self.nested}
