@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 SOURCE = "uk"
 _KEY = f"md5('{SOURCE}' || i)"
-STRETCH = 30  # Days, at the beginning and at the end, that are compared.
+STRETCH = 30  # Days, at the beginning, in the middle and at the end, that are compared.
 
 
 @dataclass
@@ -77,6 +77,9 @@ class Replica:
             "last_days_to_first_days": round(median(days[-STRETCH:]) / median(days[:STRETCH]), 2),
             "last_days_to_first_days_processor": round(
                 median(cpu[-STRETCH:]) / median(cpu[:STRETCH]), 2
+            ),
+            "last_days_to_middle_days_processor": round(
+                median(cpu[-STRETCH:]) / median(cpu[len(cpu) // 2 :][:STRETCH]), 2
             ),
             "megabytes": round(self.path.stat().st_size / 1e6, 1),
         }
