@@ -13,7 +13,7 @@ from tests.faults.scenarios import SCENARIOS
 from tests.faults.table_defects import DEFECTS
 from tests.faults.test_canary import LEAKING
 from tests.faults.test_postgres import NAMES as IN_POSTGRES
-from tests.faults.test_scenarios import SLOW, WITH_ALL
+from tests.faults.test_scenarios import SLOW
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "faults.md"
 
@@ -40,7 +40,7 @@ For each defect one scenario runs with it, and the checks must report it.
 There are {scenarios} scenarios and {defects} defects.
 
 `make test` runs the scenarios on DuckDB, except those marked *slow*, and one defect for each thing that the checks report.
-`make test-all` also runs the slow ones and every defect, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
+`make test-all` also runs the slow ones, with all tables, records and histories, and every defect, and on PostgreSQL every scenario that reaches the engine, marked *PostgreSQL*.
 Besides, a state machine mixes changes of two accounts, syncs, backfills, rewinds, kills and second runs in random order, and a fortnight, in `make test-all` a year with all tables, of an account passes during faults: `tests/faults/test_machine.py`, `tests/faults/test_year.py`.
 Each load also compares the records of each file with its rows and rejects, whatever the fault; `tests/unit/test_reconciliation.py` seeds readers that lose a record, and each is noticed.
 """
@@ -69,7 +69,7 @@ def page() -> str:
 
 def _also(name: str) -> str:
     with_all = {
-        *WITH_ALL,
+        *SLOW,
         *(each.name for each in SCENARIOS.values() if each.options.get("settings") == EVERYTHING),
     }
     words = {"slow": SLOW, "all tables": with_all, "PostgreSQL": IN_POSTGRES}
