@@ -48,6 +48,11 @@ class ReplicaError(Exception):
     verified: VerifyReport | None = None
     source_id: str | None = None
 
+    @property
+    def sentence(self) -> str:
+        """The message, behind the account that it is of."""
+        return f"{self.source_id}: {self}" if self.source_id else f"{self}"
+
 
 class ConfigError(ReplicaError):
     """

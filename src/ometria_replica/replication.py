@@ -17,6 +17,7 @@ from ometria_replica.api_reads import api_batches
 from ometria_replica.batch import Owner
 from ometria_replica.batching import ReadAhead, batch_loaded, parts_of
 from ometria_replica.catalog import CATALOG, Catalog
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.drift import Changes
 from ometria_replica.duckdb_files import file_name_warning
@@ -50,7 +51,6 @@ from ometria_replica.run_context import (
     ToldProgress,
     Window,
     new_id,
-    utc_now,
 )
 from ometria_replica.run_endings import finish, leased, recorded_if_stopped
 from ometria_replica.run_results import Results, joined_results
@@ -333,8 +333,7 @@ def sync_table(read: TableRead) -> OmetriaError | None:
             for pending in batches(read):
                 read.run.threads.call(partial(_load, read, pending))
         except (AccessDenied, NotFound) as error:
-            names = {each.name for each in (read.table, *read.inside)}
-            if not read.table.optional or names & set(read.account.require):
+            if not read.can_be_left_out:
                 raise
             read.progress.warn(f"it could not be read: {error}")
             return error

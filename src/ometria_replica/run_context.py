@@ -115,11 +115,6 @@ class Fetch(Protocol):
         """Fetch *files* into *folder*, in the order given, as the caller iterates."""
 
 
-def utc_now() -> datetime:
-    """Read the clock, in UTC."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Window:
     """

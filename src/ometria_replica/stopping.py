@@ -28,6 +28,11 @@ class Stopped(BaseException):
         self.number = number
         super().__init__(number)
 
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a program that a signal ended, as shells have it."""
+        return 128 + self.number
+
 
 class Cancelled(BaseException):
     """The run ends, and this thread, which reads for it, is no longer needed."""

@@ -139,6 +139,12 @@ class TableRead:
         return replace(window, since=clipped(self.table, window.since))
 
     @property
+    def can_be_left_out(self) -> bool:
+        """Whether a run goes on if Ometria refuses the table, and with it those inside."""
+        names = {each.name for each in (self.table, *self.inside)}
+        return self.table.optional and names.isdisjoint(self.account.require)
+
+    @property
     def state(self) -> TableState:
         """The table's state in the warehouse, read now."""
         return self.state_of(self.table)

@@ -137,7 +137,7 @@ def init(
         done = set_up(session, files, date.today(), adds=add_account)  # noqa: DTZ011 -- As people here call it.
     except stopping.Stopped as stop:
         say("\nStopped. Nothing was written.", err=True)
-        raise typer.Exit(128 + stop.number) from None
+        raise typer.Exit(stop.exit_code) from None
     if as_json:
         say(document("init", as_data(done)))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +19,7 @@ from ometria_replica.cli import completing
 from ometria_replica.cli.completing import PROGRAM
 from ometria_replica.cli.examples import EXAMPLES
 from ometria_replica.cli.logs import choose_format, log_errors_only, log_steps, settle_format
+from ometria_replica.clock import utc_now
 from ometria_replica.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ometria_replica.config import Config
 
 Choice = TypeVar("Choice", bound=StrEnum)
-
-DATE = "DATE"  # As the help shows it, which also says what it may be.
 
 DAYS_COMPLETED = completing.words(("today", "yesterday", "7d", "30d"))
 DAYS = "2026-01-31, yesterday or 7d"
@@ -99,11 +98,6 @@ def name_of(context: Any) -> str:
     return f"{name_of(context.parent)} {context.info_name}".strip()
 
 
-def utc_now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
 def day(text: str, *, clock: Callable[[], datetime] = utc_now) -> date:
     """
     Parse a day in UTC: ``2026-01-31``, ``today``, ``yesterday``, or ``7d`` for seven days ago.
@@ -153,6 +147,13 @@ def repeated(
     )
 
 
+def day_option(flag: str, text: str) -> Any:
+    """Describe an option that takes a day."""
+    return typer.Option(
+        flag, parser=day, autocompletion=DAYS_COMPLETED, metavar="DATE", help=text
+    )  # The metavar: as the help shows it, which also says what it may be.
+
+
 TablesArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -198,7 +199,7 @@ QuietOption = Annotated[
         "-q",
         callback=lambda value: log_errors_only(quiet=value),
         help="Print errors only: no progress, no warnings, and no report of what was done unless"
-        " it is --json. What a command is there to show is printed.",
+        " it is --json. The result of a command that only shows something is printed.",
     ),
 ]
 LogFormatOption = Annotated[

@@ -8,6 +8,7 @@ ends the program with a sentence; a log line that cannot be written is no reason
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 class OutputClosed(BaseException):
     """The reader of standard output closed it, as ``head`` does."""
+
+    exit_code = 128 + signal.SIGPIPE
+    """As shells have it for other programs."""
 
 
 def say(text: str, *, err: bool = False) -> None:

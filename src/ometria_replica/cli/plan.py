@@ -9,9 +9,7 @@ import typer
 
 from ometria_replica.cli import completing
 from ometria_replica.cli.options import (
-    DATE,
     DAYS,
-    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -19,7 +17,7 @@ from ometria_replica.cli.options import (
     QuietOption,
     VerboseOption,
     WarehouseOption,
-    day,
+    day_option,
     settings_of_accounts,
 )
 from ometria_replica.cli.output import say
@@ -44,23 +42,11 @@ def plan(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option(
-            "--since",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help=f"First day to read again: {DAYS}.",
-        ),
+        day_option("--since", f"First day to read again: {DAYS}."),
     ] = None,
     until: Annotated[
         date | None,
-        typer.Option(
-            "--until",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help=f"Last day of a backfill: {DAYS}.",
-        ),
+        day_option("--until", f"Last day of a backfill: {DAYS}."),
     ] = None,
     offline: Annotated[
         bool,

@@ -8,7 +8,6 @@ Commands import what they need when they run, so that ``--help`` answers in less
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -117,8 +116,7 @@ def main() -> None:
         with stopping.interruptible(lambda: None):
             ended = app(standalone_mode=False, obj=asked)
     except ReplicaError as error:
-        text = f"{error.source_id}: {error}" if error.source_id else f"{error}"
-        log_failure(text, error, error.exit_code)
+        log_failure(error.sentence, error, error.exit_code)
         raise SystemExit(error.exit_code) from None
     except typer.Abort as abort:
         log_failure("Aborted!", abort, 1)
@@ -138,12 +136,12 @@ def main() -> None:
         raise SystemExit(1) from None
     except stopping.Stopped as stop:
         text = "Stopped. Committed data is safe; the next run continues from there."
-        log_failure(text, stop, 128 + stop.number)
+        log_failure(text, stop, stop.exit_code)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(128 + stop.number)  # As shells do. Requests in flight are dropped.
-    except OutputClosed:
-        raise SystemExit(128 + signal.SIGPIPE) from None  # As shells have it for other programs.
+        os._exit(stop.exit_code)  # Requests in flight are dropped.
+    except OutputClosed as closed:
+        raise SystemExit(closed.exit_code) from None
     raise SystemExit(ended or 0)  # A command returns nothing, and Typer the code of an Exit.
 
 

@@ -11,9 +11,7 @@ import typer
 from ometria_replica.cli import completing
 from ometria_replica.cli.logs import say_report
 from ometria_replica.cli.options import (
-    DATE,
     DAYS,
-    DAYS_COMPLETED,
     AccountOption,
     Command,
     ConfigOption,
@@ -23,7 +21,7 @@ from ometria_replica.cli.options import (
     TablesArgument,
     VerboseOption,
     WarehouseOption,
-    day,
+    day_option,
     settings_of,
     settings_of_accounts,
 )
@@ -129,13 +127,7 @@ def state_rewind(
     ],
     since: Annotated[
         date | None,
-        typer.Option(
-            "--since",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help=f"Read again from this day on: {DAYS}; default: everything.",
-        ),
+        day_option("--since", f"Read again from this day on: {DAYS}; default: everything."),
     ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,

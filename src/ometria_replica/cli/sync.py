@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ometria_replica.cli.options import (
-    DATE,
     DAYS,
-    DAYS_COMPLETED,
     AccountOption,
     ConfigOption,
     JsonOption,
@@ -20,7 +18,7 @@ from ometria_replica.cli.options import (
     TablesArgument,
     VerboseOption,
     WarehouseOption,
-    day,
+    day_option,
     settings_of,
     settings_of_accounts,
 )
@@ -47,13 +45,7 @@ def sync(
     ] = False,
     since: Annotated[
         date | None,
-        typer.Option(
-            "--since",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help=f"Read again from this day on: {DAYS}.",
-        ),
+        day_option("--since", f"Read again from this day on: {DAYS}."),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -105,24 +97,12 @@ def sync(
 def backfill(
     since: Annotated[
         date,
-        typer.Option(
-            "--since",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help=f"First day to read again: {DAYS}.",
-        ),
+        day_option("--since", f"First day to read again: {DAYS}."),
     ],
     tables: TablesArgument = None,
     until: Annotated[
         date | None,
-        typer.Option(
-            "--until",
-            parser=day,
-            autocompletion=DAYS_COMPLETED,
-            metavar=DATE,
-            help="Last day to read again.",
-        ),
+        day_option("--until", "Last day to read again."),
     ] = None,
     account: AccountOption = None,
     as_json: JsonOption = False,

@@ -107,10 +107,9 @@ def _how_it_ended(error: BaseException | None) -> tuple[int, str | None]:
         case None:
             return 0, None
         case ReplicaError():
-            text = f"{error.source_id}: {error}" if error.source_id else f"{error}"
-            return error.exit_code, text
-        case Stopped(number=number):
-            return 128 + number, f"It was stopped by {signal.Signals(number).name}."
+            return error.exit_code, error.sentence
+        case Stopped():
+            return error.exit_code, f"It was stopped by {signal.Signals(error.number).name}."
         case OutputClosed():
-            return 128 + signal.SIGPIPE, None
+            return error.exit_code, None
     return 1, f"Bug in ometria-replica: {type(error).__name__}."

@@ -93,22 +93,7 @@ def _figure(
 
 def _email(of: str, days: _Days) -> Iterator[str]:
     events = f"FROM ometria.email_events WHERE {of} AND event_at >= {days.since}"
-    yield _figure(
-        "events",
-        f"""
-WITH days AS (
-  SELECT coalesce({_TYPE}, '') AS kind, {days.of("event_at")} AS day, count(*) AS events
-  {events} GROUP BY 1, 2
-), kinds AS (
-  SELECT kind FROM days GROUP BY kind ORDER BY sum(events) DESC, kind LIMIT {EVENT_TYPES}
-)
-SELECT CASE WHEN kind IN (SELECT kind FROM kinds) THEN kind END AS kind, day,
-  sum(events) AS events
-FROM days GROUP BY 1, 2""",
-        "events",
-        label="kind",
-        day="day",
-    )
+    yield _by_day("events", _TYPE, events, days, label="kind", counted="events", most=EVENT_TYPES)
     flags = ", ".join(f"max(CASE WHEN {_is(kind)} THEN 1 ELSE 0 END) AS {kind}" for kind in KINDS)
     happened = ("opened", "clicked", "bounced")
     sums = ", ".join(f"sum({kind}) AS {kind}" for kind in happened)
@@ -156,24 +141,34 @@ def _is(kind: str) -> str:
     return f"{_TYPE} IN ({', '.join(map(literal, KINDS[kind]))})"
 
 
-def _unsubscribes(of: str, days: _Days) -> str:
+def _by_day(
+    name: str, value: str, rows: str, days: _Days, *, label: str, counted: str, most: int
+) -> str:
+    """Count *rows* by day and by a *value*, called *label*; only the *most* frequent are named."""
     return _figure(
-        "unsubscribes",
+        name,
         f"""
 WITH days AS (
-  SELECT coalesce(unsubscribe_reason, '') AS reason, {days.of("event_at")} AS day,
-    count(*) AS people
-  FROM ometria.unsubscribes WHERE {of} AND event_at >= {days.since} GROUP BY 1, 2
-), reasons AS (
-  SELECT reason FROM days GROUP BY reason ORDER BY sum(people) DESC, reason LIMIT {REASONS}
+  SELECT coalesce({value}, '') AS {label}, {days.of("event_at")} AS day, count(*) AS {counted}
+  {rows} GROUP BY 1, 2
+), named AS (
+  SELECT {label} FROM days GROUP BY {label} ORDER BY sum({counted}) DESC, {label} LIMIT {most}
 )
-SELECT CASE WHEN reason IN (SELECT reason FROM reasons) THEN reason END AS reason, day,
-  sum(people) AS people
+SELECT CASE WHEN {label} IN (SELECT {label} FROM named) THEN {label} END AS {label}, day,
+  sum({counted}) AS {counted}
 FROM days GROUP BY 1, 2""",
-        "people",
-        label="reason",
+        counted,
+        label=label,
         day="day",
     )
+
+
+def _unsubscribes(of: str, days: _Days) -> str:
+    rows = f"FROM ometria.unsubscribes WHERE {of} AND event_at >= {days.since}"
+    return _by_day(
+        "unsubscribes", "unsubscribe_reason", rows, days,
+        label="reason", counted="people", most=REASONS,
+    )  # fmt: skip
 
 
 def _lists(of: str, days: _Days, *, has_titles: bool) -> str:

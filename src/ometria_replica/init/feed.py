@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ometria_replica.catalog import CATALOG
 from ometria_replica.doctor.feed import check_feed
 from ometria_replica.doctor.findings import Finding
-from ometria_replica.errors import ReplicaError
 from ometria_replica.init.prompts import Choice
 from ometria_replica.init.questions import (
     ACCESS_KEY_ID,
@@ -44,25 +43,24 @@ _AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 
 def ask_feed(session: Session, draft: Draft) -> Draft:
     """Ask for the feed, list it, and look into one file. The feed is optional."""
-    afresh = False
-    while True:
+
+    def ask(afresh: bool) -> Draft:
         url = session.ask(FEED_URL, afresh=afresh)
         if not url:
             return draft
         tried = draft.with_feed(url=url)
         if pattern := session.answer(PATTERN):
             tried = tried.with_feed(pattern=pattern)
-        if url.startswith("s3://"):
-            tried = _ask_bucket(session, tried, afresh=afresh)
-        try:
-            config = session.config(tried)
-            if session.tries:
-                _try_feed(session, config)
-        except ReplicaError as error:
-            if session.is_to_be_answered_again(error, tried):
-                afresh = True
-                continue
-        return tried
+        return _ask_bucket(session, tried, afresh=afresh) if url.startswith("s3://") else tried
+
+    def test(tried: Draft) -> None:
+        if tried is draft:
+            return
+        config = session.config(tried)
+        if session.tries:
+            _try_feed(session, config)
+
+    return session.accepted(ask, test)
 
 
 def _ask_bucket(session: Session, draft: Draft, *, afresh: bool) -> Draft:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.check_texts import finding_as_text
 from ometria_replica.config import masked
-from ometria_replica.errors import ConfigError
+from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.init.prompts import Choice
 from ometria_replica.init.questions import QUESTIONS, is_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.doctor.findings import Finding
     from ometria_replica.doctor.rights import Right
-    from ometria_replica.errors import ReplicaError
     from ometria_replica.init.draft import Draft
     from ometria_replica.init.prompts import Prompts
     from ometria_replica.init.questions import Answers, Question
@@ -82,6 +81,23 @@ class Session:
                 self.warnings.append(" ".join(filter(None, [finding.text, finding.mend])))
         if errors:
             raise errors[0]
+
+    def accepted(self, ask: Callable[[bool], Draft], test: Callable[[Draft], object]) -> Draft:
+        """
+        Return the draft that *ask* makes of an answer, once *test* raises no error for it.
+
+        After an error, *ask* is told to ask afresh, unless the answer is kept in spite of it.
+        """
+        afresh = False
+        while True:
+            tried = ask(afresh)
+            try:
+                test(tried)
+            except ReplicaError as error:
+                if self.is_to_be_answered_again(error, tried):
+                    afresh = True
+                    continue
+            return tried
 
     def is_to_be_answered_again(self, error: ReplicaError, kept: Draft | None = None) -> bool:
         """

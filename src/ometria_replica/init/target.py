@@ -13,7 +13,7 @@ from ometria_replica.demo import DEMO
 from ometria_replica.doctor.findings import Finding
 from ometria_replica.doctor.program import check_extra
 from ometria_replica.doctor.warehouse import check_warehouse
-from ometria_replica.errors import ConfigError, ReplicaError
+from ometria_replica.errors import ConfigError
 from ometria_replica.init.questions import WAREHOUSE, is_reference
 from ometria_replica.replication import utc_now
 from ometria_replica.text import counted
@@ -30,20 +30,18 @@ _WITHOUT_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/:@?]+)(?P<aft
 
 def ask_warehouse(session: Session, draft: Draft) -> Draft:
     """Ask for the URL, for a password if it has a user, and try the warehouse."""
-    afresh = False
-    while True:
+
+    def ask(afresh: bool) -> Draft:
         url = session.ask(WAREHOUSE, DEFAULT, afresh=afresh)
-        tried = _with_url(draft, _with_password(session, url))
-        try:
-            if session.tries:
-                _try_warehouse(session, tried)
-            else:
-                session.config(tried)
-        except ReplicaError as error:
-            if session.is_to_be_answered_again(error, tried):
-                afresh = True
-                continue
-        return tried
+        return _with_url(draft, _with_password(session, url))
+
+    def test(tried: Draft) -> None:
+        if session.tries:
+            _try_warehouse(session, tried)
+        else:
+            session.config(tried)
+
+    return session.accepted(ask, test)
 
 
 def _with_password(session: Session, url: str) -> str:

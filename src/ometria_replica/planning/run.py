@@ -170,9 +170,6 @@ class _Account:
     def _table(self, read: TableRead) -> tuple[TablePlan, ReplicaError | None]:
         """Plan a table; if it is optional, and Ometria refuses it, also give the refusal."""
         make = FilePlanner if isinstance(read.table.read, Feed) else ApiPlanner
-        optional = read.table.optional and not (
-            {read.table.name, *(each.name for each in read.inside)} & set(self.account.require)
-        )
         refusal = None
         try:
             is_offline = self.is_offline or (self.is_down and make is ApiPlanner)
@@ -184,7 +181,7 @@ class _Account:
                 requests=unknown(), records=unknown(), rewritten=unknown(), error=str(error),
                 files=known.files and unknown(), bytes=known.bytes and unknown(),
             )  # fmt: skip
-            if optional and isinstance(error, AccessDenied | NotFound):
+            if read.can_be_left_out and isinstance(error, AccessDenied | NotFound):
                 refusal = error
             else:
                 self.results.errors.append(error)

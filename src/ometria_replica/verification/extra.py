@@ -11,12 +11,15 @@ from ometria_replica.batch import DeleteDetection
 from ometria_replica.batching import parts_of
 from ometria_replica.errors import NotFound
 from ometria_replica.mapping import SEEN_KEYS, Staging
+from ometria_replica.records import Page
 from ometria_replica.schema import Pages
 from ometria_replica.selection import Selection, Values
 from ometria_replica.text import counted
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ometria_replica.schema import Table
     from ometria_replica.table_reads import TableRead
     from ometria_replica.verification.findings import Findings
@@ -174,6 +177,28 @@ class ExtraRows:
         removed = self.work.verification.remove(read.table, keys, lease)
         findings.explain_extra(REPAIRED, "true")
         read.progress.count(removed=removed)
+
+
+def pages_of(
+    read: TableRead, profiles: Pages, ids: Iterable[str], budget: Budget
+) -> tuple[list[Page], list[str]]:
+    """
+    Ask for the profiles with these *ids*, as far as the budget allows.
+
+    Returns the records of those that are there, and the ids that were asked for.
+    """
+    found: list[Page] = []
+    asked: list[str] = []
+    for profile_id in ids:
+        if not budget.allows(read.source.requests):
+            break
+        asked.append(profile_id)
+        try:
+            answer = read.source.client.get(f"{profiles.endpoint}/{quote(profile_id, safe='')}")
+        except NotFound:
+            continue
+        found.append(Page(answer.records, answer.requested_at, answer.origin))
+    return found, asked
 
 
 def profiles_of(table: Table) -> Pages | None:

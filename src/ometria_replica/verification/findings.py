@@ -7,6 +7,7 @@ holds to the disk.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from ometria_replica.mapping import STAGED, literal
 from ometria_replica.verification.columns import RowExpressions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     import pyarrow as pa
@@ -122,7 +124,7 @@ class Findings:
             f"DELETE FROM {_FOUND} WHERE key IN (SELECT __sync_key FROM {STAGED})"
         )
         for some in differences:
-            self._send(
+            with self._sent(
                 {
                     "key": [each.key for each in some],
                     "kind": [each.kind for each in some],
@@ -130,21 +132,20 @@ class Findings:
                     "loaded_at": [each.loaded_at for each in some],
                     "logged": [each.is_logged for each in some],
                 }
-            )
-            self.connection.execute(
-                f"INSERT INTO {_FOUND} SELECT d.key, d.kind, d.columns, {self.row.id_of('s')},"
-                f" {self.row.time_of('s')}, d.loaded_at, d.logged, {self.row.person_of('s')}, NULL,"
-                f" {self.row.outer_of('s')} FROM {_SENT} d JOIN {STAGED} s ON s.__sync_key = d.key"
-            )
-            self.connection.unregister(_SENT)
+            ):
+                self.connection.execute(
+                    f"INSERT INTO {_FOUND} SELECT d.key, d.kind, d.columns, {self.row.id_of('s')},"
+                    f" {self.row.time_of('s')}, d.loaded_at, d.logged, {self.row.person_of('s')},"
+                    f" NULL, {self.row.outer_of('s')} FROM {_SENT} d"
+                    f" JOIN {STAGED} s ON s.__sync_key = d.key"
+                )
 
     def add_missing(self, keys: Sequence[str]) -> None:
         """Add rows that are missing, although Ometria no longer has their records."""
-        self._send({"key": list(keys)})
-        self.connection.execute(
-            f"INSERT INTO {_FOUND} (key, kind, logged) SELECT key, 'missing', true FROM {_SENT}"
-        )
-        self.connection.unregister(_SENT)
+        with self._sent({"key": list(keys)}):
+            self.connection.execute(
+                f"INSERT INTO {_FOUND} (key, kind, logged) SELECT key, 'missing', true FROM {_SENT}"
+            )
 
     def keep_differing(self) -> int:
         """Leave in the staging only the rows that differ; return how many."""
@@ -177,13 +178,12 @@ class Findings:
     def forget_merged(self, rows: Iterable[pa.RecordBatch]) -> None:
         """Forget stale events whose row, one of *rows*, is another event of the same key."""
         for some in rows:
-            self.connection.register(_SENT, some)
-            self.connection.execute(
-                f"DELETE FROM {_FOUND} WHERE kind = 'stale' AND key IN"
-                f" (SELECT r.key FROM (SELECT __sync_key AS key, {self.row.contents} AS contents"
-                f" FROM {_SENT}) r JOIN {_READ} USING (key, contents))"
-            )
-            self.connection.unregister(_SENT)
+            with self._registered(some):
+                self.connection.execute(
+                    f"DELETE FROM {_FOUND} WHERE kind = 'stale' AND key IN"
+                    f" (SELECT r.key FROM (SELECT __sync_key AS key, {self.row.contents}"
+                    f" AS contents FROM {_SENT}) r JOIN {_READ} USING (key, contents))"
+                )
 
     def explain(self, why: str, condition: str, kinds: str = "kind <> 'extra'") -> None:
         """Explain by *why* the differences for which a condition of SQL holds."""
@@ -208,13 +208,12 @@ class Findings:
         if column is None or column.treatment is not None:
             self.explain_since(why, min(due.values()))
             return
-        self._send({"id": list(due), "moment": list(due.values())})
-        self.explain(
-            why,
-            f"moment IS NULL OR EXISTS (SELECT 1 FROM {_SENT} d WHERE d.id = {_FOUND}.id"
-            f" AND {_FOUND}.moment >= d.moment)",
-        )
-        self.connection.unregister(_SENT)
+        with self._sent({"id": list(due), "moment": list(due.values())}):
+            self.explain(
+                why,
+                f"moment IS NULL OR EXISTS (SELECT 1 FROM {_SENT} d WHERE d.id = {_FOUND}.id"
+                f" AND {_FOUND}.moment >= d.moment)",
+            )
 
     def confirm(self, compared: Iterable[Sequence[Difference]], asked: Sequence[str]) -> None:
         """
@@ -236,9 +235,8 @@ class Findings:
 
     def _explain_keys(self, why: str, keys: Sequence[str], kinds: str) -> None:
         if keys:
-            self._send({"key": list(keys)})
-            self.explain(why, f"key IN (SELECT key FROM {_SENT})", kinds)
-            self.connection.unregister(_SENT)
+            with self._sent({"key": list(keys)}):
+                self.explain(why, f"key IN (SELECT key FROM {_SENT})", kinds)
 
     # --- rows that were not read ---
 
@@ -250,14 +248,13 @@ class Findings:
         """
         among = f" WHERE {self.row.outer_of('r')} IN (SELECT parent FROM {inside})"
         for some in rows:
-            self.connection.register(_SENT, some)
-            self.connection.execute(
-                f"INSERT INTO {_ROWS} SELECT __sync_key, {self.row.id_of('r')},"
-                f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')},"
-                f" {self.row.is_blank('r')}, {self.row.outer_of('r')} FROM {_SENT} r"
-                f"{among if inside else ''}"
-            )
-            self.connection.unregister(_SENT)
+            with self._registered(some):
+                self.connection.execute(
+                    f"INSERT INTO {_ROWS} SELECT __sync_key, {self.row.id_of('r')},"
+                    f" {self.row.time_of('r')}, __synced_at, {self.row.person_of('r')},"
+                    f" {self.row.is_blank('r')}, {self.row.outer_of('r')} FROM {_SENT} r"
+                    f"{among if inside else ''}"
+                )
 
     def add_extra(self, *, may_be_blank: bool) -> None:
         """
@@ -298,21 +295,19 @@ class Findings:
         What is inside the profiles is staged, and *whole* is the temporary table of their ids.
         """
         if asked:
-            self._send({"person": list(asked)})
-            self.explain_extra(
-                NEWER,
-                f"person IN (SELECT person FROM {_SENT}) AND"
-                f" (outer_id NOT IN (SELECT parent FROM {whole})"
-                f" OR key IN (SELECT __sync_key FROM {STAGED}))",
-            )
-            self.connection.unregister(_SENT)
+            with self._sent({"person": list(asked)}):
+                self.explain_extra(
+                    NEWER,
+                    f"person IN (SELECT person FROM {_SENT}) AND"
+                    f" (outer_id NOT IN (SELECT parent FROM {whole})"
+                    f" OR key IN (SELECT __sync_key FROM {STAGED}))",
+                )
 
     def explain_people(self, why: str, people: Sequence[str]) -> None:
         """Explain by *why* the extra rows of the profiles with these ids."""
         if people:
-            self._send({"person": list(people)})
-            self.explain_extra(why, f"person IN (SELECT person FROM {_SENT})")
-            self.connection.unregister(_SENT)
+            with self._sent({"person": list(people)}):
+                self.explain_extra(why, f"person IN (SELECT person FROM {_SENT})")
 
     def explain_unshown(self, why: str) -> None:
         """
@@ -328,9 +323,8 @@ class Findings:
 
     def note_times(self, name: str, times: Sequence[datetime]) -> None:
         """Keep *times* in the temporary table *name*, for conditions."""
-        self._send({"moment": times})
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {_SENT}")
-        self.connection.unregister(_SENT)
+        with self._sent({"moment": times}):
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {_SENT}")
 
     def seen_keys(self, name: str) -> None:
         """Keep the keys of all records that were read in the temporary table *name*."""
@@ -371,17 +365,26 @@ class Findings:
 
     # --- helpers ---
 
-    def _send(self, columns: Mapping[str, Sequence[object]]) -> None:
+    def _sent(self, columns: Mapping[str, Sequence[object]]) -> AbstractContextManager[None]:
+        """Let the statements of a block read *columns*."""
         import pyarrow as pa  # noqa: PLC0415 -- 80 ms, and only to verify.
 
         texts, times = pa.string(), pa.timestamp("us", "UTC")
         types = {"loaded_at": times, "moment": times, "logged": pa.bool_()}
-        self.connection.register(
-            _SENT,
+        return self._registered(
             pa.table(
                 {name: pa.array(column, types.get(name, texts)) for name, column in columns.items()}
-            ),
+            )
         )
+
+    @contextmanager
+    def _registered(self, rows: pa.RecordBatch | pa.Table) -> Iterator[None]:
+        """Let the statements of a block read *rows*."""
+        self.connection.register(_SENT, rows)
+        try:
+            yield
+        finally:
+            self.connection.unregister(_SENT)
 
     def _rows(self, query: str) -> list[tuple[str, ...]]:
         return self.connection.execute(query).fetchall()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from ometria_replica.batching import page_batches, stage_pages
-from ometria_replica.errors import NotFound
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import STAGED, Staging, quoted
-from ometria_replica.records import Page
 from ometria_replica.schema import Inside, Pages
 from ometria_replica.selection import Selection, Values
-from ometria_replica.verification.extra import profiles_of
+from ometria_replica.verification.extra import pages_of, profiles_of
 from ometria_replica.verification.findings import MOST_ASKED, NEWER, Findings
 
 if TYPE_CHECKING:
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import TableState
     from ometria_replica.mapping.nested_arrays import NestedStaging
+    from ometria_replica.records import Page
     from ometria_replica.schema import Table
     from ometria_replica.table_reads import TableRead
     from ometria_replica.verification.sample import Budget, Plan
@@ -201,21 +199,13 @@ class InsideVerification:
         asked: dict[str, str] = {}
         for kind in ("missing", "stale", "extra"):
             asked |= findings.people(kind, MOST_ASKED)
-        answers: list[Page] = []
-        seen: set[str] = set()
-        for profile_id in sorted(set(asked.values()))[:MOST_ASKED]:
-            if not self.budget.allows(read.source.requests):
-                break
-            seen.add(profile_id)
-            try:
-                answer = read.source.client.get(f"{profiles.endpoint}/{quote(profile_id, safe='')}")
-            except NotFound:
-                continue
-            answers.append(Page(answer.records, answer.requested_at, answer.origin))
+        ids = sorted(set(asked.values()))[:MOST_ASKED]
+        found, ids = pages_of(read, profiles, ids, self.budget)
         self.inside.begin()
-        self._take(answers)
+        self._take(found)
         self.inside.stage()
         batch = self.read.batch(read.run.clock())
+        seen = set(ids)
         keys = [key for key, profile_id in asked.items() if profile_id in seen]
         findings.confirm(self.verification.compare(batch, from_files=False), keys)
-        findings.confirm_extra(self.inside.whole, sorted(seen))
+        findings.confirm_extra(self.inside.whole, ids)

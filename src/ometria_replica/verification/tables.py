@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from ometria_replica import retention
 from ometria_replica.batch import TableState
 from ometria_replica.batching import page_batches, parts_of, stage_pages
-from ometria_replica.errors import NotFound
 from ometria_replica.following import forget_replaced
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import STAGED, Staging
@@ -20,7 +18,7 @@ from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
 from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
-from ometria_replica.verification.extra import ExtraRows, profiles_of
+from ometria_replica.verification.extra import ExtraRows, pages_of, profiles_of
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
 from ometria_replica.verification.inside import ReadInside
 
@@ -296,17 +294,8 @@ class TableVerification:
             asked |= self.findings.people(kind, MOST_ASKED)
         if not asked:
             return
-        found: list[Page] = []
-        keys: list[str] = []
-        for key, profile_id in asked.items():
-            if not self.budget.allows(read.source.requests):
-                break
-            keys.append(key)
-            try:
-                answer = read.source.client.get(f"{profiles.endpoint}/{quote(profile_id, safe='')}")
-            except NotFound:
-                continue
-            found.append(Page(answer.records, answer.requested_at, answer.origin))
+        found, ids = pages_of(read, profiles, asked.values(), self.budget)
+        keys = list(asked)[: len(ids)]
         batch = read.batch(read.run.clock())
         self._stage(found, batch).finish()
         self.findings.confirm(self.verification.compare(batch, from_files=False), keys)
