@@ -12,8 +12,10 @@ from hypothesis import settings
 
 from ometria_replica import local_duckdb
 
-collect_ignore = [] if find_spec("pyspark") else ["spark"]
-"""`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
+ONLY_IN_ALL = {"pyspark": "spark", "dagster": "api/test_dagster.py"}
+"""`make test` installs neither: 500 MB for tests that only `make test-all` runs."""
+
+collect_ignore = [tests for package, tests in ONLY_IN_ALL.items() if not find_spec(package)]
 
 settings.register_profile("quick", max_examples=8)
 settings.register_profile("full", max_examples=100)

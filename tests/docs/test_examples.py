@@ -37,7 +37,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
     *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl", "sleep", "cat", "python3"),
-    *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
+    *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator", "airflow", "dagster"),
 }
 
 
@@ -83,7 +83,7 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
         assert target in TARGETS
 
 
-SLOW_PAGES = {"add-a-table.md", "dlt.md", "lake.md"}
+SLOW_PAGES = {"add-a-table.md", "dagster.md", "dlt.md", "lake.md"}
 """Their blocks sync by themselves, or import much; tests of their own show what they do."""
 
 
