@@ -9,6 +9,7 @@ docs/ and diagrams in Mermaid into what a site can show. Each warning stops a st
 from __future__ import annotations
 
 import hashlib
+import html
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # MkDocs loads this file by its path, and none of its package.
 
 from mkdocs.structure.files import File, Files  # noqa: E402 -- After the path is set.
-from scripts.site import links, nav, outline  # noqa: E402 -- As above.
+from scripts.site import links, nav, outline, tabs  # noqa: E402 -- As above.
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -36,6 +37,9 @@ LABELS = {"changelog.md": "Changelog", "contributing.md": "Contributing"}
 
 _FENCE = re.compile(r"^(`{3,})([\w-]+) [\w -]+$", re.MULTILINE)
 _MERMAID = re.compile(r"^```mermaid\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+_IN_TABLE = re.compile(r"(?<=[|( ,])`([^`\n|]*\\\|[^`\n]*)`(?=[^\n]*\|$)", re.MULTILINE)
+"""Code in the cell of a table with a ``|``, which has a backslash before it there."""
+
 _HEADING = re.compile(r"^# (.*)$", re.MULTILINE)
 
 
@@ -124,17 +128,22 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     written = page.file.generated_by is None
     text = in_site(markdown, f"docs/{place}", place) if written else markdown
     text = _MERMAID.sub(lambda found: diagram(found[1], page), text)
-    page.meta["as_written"] = text
+    page.meta["as_written"] = tabs.without_labels(text)
     if place == "index.md":
         page.meta["hide"] = ["navigation", "toc", "footer"]
-    return _FENCE.sub(r"\1\2", text)
+    return tabs.to_tabs(_FENCE.sub(r"\1\2", _IN_TABLE.sub(_escaped, text)))
 
 
-def on_page_content(html: str, *, page: Page, **_: object) -> str:
+def on_page_content(content: str, *, page: Page, **_: object) -> str:
     """Check that a page is on the site what it is on a forge, and mark the first one."""
-    for difference in outline.differences(page.meta.pop("as_written"), html):
+    for difference in outline.differences(page.meta.pop("as_written"), content):
         log.warning("%s reads otherwise than on a forge: %s", page.file.src_uri, difference)
-    return f'<div class="home">{html}</div>' if page.file.src_uri == "index.md" else html
+    return f'<div class="home">{content}</div>' if page.file.src_uri == "index.md" else content
+
+
+def _escaped(code: re.Match[str]) -> str:
+    """Write code with a ``|`` as HTML: MkDocs would show the backslash before it."""
+    return f"<code>{html.escape(code[1].replace(chr(92) + '|', '|')).replace('|', '&#124;')}</code>"
 
 
 def diagram(text: str, page: Page) -> str:

@@ -12,49 +12,66 @@ COUNTED = {
     *("h1", "h2", "h3", "h4", "ul", "ol", "li", "table", "tr", "td", "th", "p"),
     *("blockquote", "pre", "em", "strong", "img", "a"),
 }
-"""Elements that make up a page. A list that is nested in another counts as ``ul in li``."""
+"""Elements that make up a page. One that is nested in a list counts as ``ul in li``."""
+
+_EMPTY = {"br", "col", "hr", "img", "input", "wbr"}
+_OF_THE_SITE = {"headerlink", "tabbed-labels"}
 
 
-class _Counter(HTMLParser):
+class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-        self._open: list[str] = []
-        self._skipped = 0
+        self.texts: list[str] = []
+        self._open: list[tuple[str, bool]] = []  # Each element's name, and whether it counts.
 
     @override
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in {"img", "br", "hr", "input", "col", "wbr"}:
-            self.counts[tag] += tag in COUNTED
+        counts = not self._open or self._open[-1][1]
+        counts = counts and not _OF_THE_SITE & {*(dict(attrs).get("class") or "").split()}
+        inside = {name for name, _ in self._open}
+        if tag not in _EMPTY:
+            self._open.append((tag, counts))
+        if not counts or tag not in COUNTED:
             return
-        classes = (dict(attrs).get("class") or "").split()
-        self._open.append(tag)
-        if tag == "a" and ("headerlink" in classes or not dict(attrs).get("href")):
-            return  # Of the site itself.
-        if tag in COUNTED and not (tag == "p" and "li" in self._open):
-            nested = tag in {"ul", "ol", "pre", "table"} and "li" in self._open
-            self.counts[f"{tag} in li" if nested else tag] += 1
+        if tag == "p" and "li" in inside:
+            return  # Only the space around a list's entries depends on it.
+        nested = tag in {"ul", "ol", "pre", "table"} and "li" in inside
+        self.counts[f"{tag} in li" if nested else tag] += 1
 
     @override
     def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
+        while self._open and self._open.pop()[0] != tag:
             pass
 
+    @override
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1][1]:
+            self.texts.append(data)
 
-def outline(html: str) -> Counter[str]:
-    """Count the elements of a page."""
-    counter = _Counter()
-    counter.feed(html)
-    counter.close()
-    return +counter.counts
+
+def _read(html: str) -> tuple[Counter[str], str]:
+    """Count the elements of a page, and join its text without spaces."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return reader.counts, "".join("".join(reader.texts).split())
 
 
 def differences(markdown: str, html: str) -> list[str]:
     """Compare a page's Markdown, read as CommonMark with tables, with what the site made of it."""
-    forge = outline(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown))
-    site = outline(html)
-    return [
+    forge, expected = _read(
+        MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    )
+    site, text = _read(html)
+    found = [
         f"{site[tag]} {tag} instead of {forge[tag]}"
         for tag in sorted({*forge, *site})
         if forge[tag] != site[tag]
     ]
+    if text != expected:
+        pairs = zip(text, expected, strict=False)
+        at = next((at for at, (one, other) in enumerate(pairs) if one != other), 0)
+        shown = slice(max(0, at - 20), at + 40)
+        found.append(f"text {text[shown]!r} instead of {expected[shown]!r}")
+    return found
