@@ -23,7 +23,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # MkDocs loads this file by its path, and none of its package.
 
 from mkdocs.structure.files import File, Files  # noqa: E402 -- After the path is set.
-from scripts.site import links, nav, outline, tabs  # noqa: E402 -- As above.
+from scripts.site import landing, links, nav, outline, tabs, wide_tables  # noqa: E402 -- As above.
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -86,7 +86,7 @@ def in_site(text: str, source: str, placed: str) -> str:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Set the navigation, and the version."""
-    config.extra["program_version"] = version()
+    config.site_name = f"{config.site_name} {version()}"
     pages = [str(path.relative_to(DOCS).as_posix()) for path in sorted(DOCS.rglob("*.md"))]
     sections = nav.read_sections(read(DOCS / "index.md"))
     for missing in set(nav.SECTIONS) - {section.title for section in sections}:
@@ -138,7 +138,8 @@ def on_page_content(content: str, *, page: Page, **_: object) -> str:
     """Check that a page is on the site what it is on a forge, and mark the first one."""
     for difference in outline.differences(page.meta.pop("as_written"), content):
         log.warning("%s reads otherwise than on a forge: %s", page.file.src_uri, difference)
-    return f'<div class="home">{content}</div>' if page.file.src_uri == "index.md" else content
+    content = wide_tables.mark(content)
+    return landing.arrange(content) if page.file.src_uri == "index.md" else content
 
 
 def _escaped(code: re.Match[str]) -> str:
