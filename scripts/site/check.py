@@ -63,6 +63,11 @@ class _Reader(HTMLParser):
             page.ids.append(values["name"])
         if tag == "a" and "href" in values:
             page.links.append(values["href"])
+        if (
+            values.get("data-md-component") == "source"
+            or "mermaid" in values.get("class", "").split()
+        ):
+            page.problems.append(f"the theme's script asks another host because of {tag}")
         if tag == "html" and not values.get("lang"):
             page.problems.append("no language is set")
         if tag == "img" and not values.get("alt"):

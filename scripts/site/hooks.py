@@ -36,7 +36,10 @@ LABELS = {"changelog.md": "Changelog", "contributing.md": "Contributing"}
 """How the navigation calls pages whose heading is no label."""
 
 _FENCE = re.compile(r"^(`{3,})([\w-]+) [\w -]+$", re.MULTILINE)
-_MERMAID = re.compile(r"^```mermaid\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+_MERMAID = re.compile(
+    r"^(?P<before>\S[^\n]*:)?(?P<space>\n+)```mermaid\n(?P<text>.*?)\n```$",
+    re.MULTILINE | re.DOTALL,
+)
 _IN_TABLE = re.compile(r"(?<=[|( ,])`([^`\n|]*\\\|[^`\n]*)`(?=[^\n]*\|$)", re.MULTILINE)
 """Code in the cell of a table with a ``|``, which has a backslash before it there."""
 
@@ -127,7 +130,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     place = page.file.src_uri
     written = page.file.generated_by is None
     text = in_site(markdown, f"docs/{place}", place) if written else markdown
-    text = _MERMAID.sub(lambda found: diagram(found[1], page), text)
+    text = _MERMAID.sub(lambda found: diagram(found, page), text)
     page.meta["as_written"] = tabs.without_labels(text)
     if place == "index.md":
         page.meta["hide"] = ["navigation", "toc", "footer"]
@@ -147,13 +150,15 @@ def _escaped(code: re.Match[str]) -> str:
     return f"<code>{html.escape(code[1].replace(chr(92) + '|', '|')).replace('|', '&#124;')}</code>"
 
 
-def diagram(text: str, page: Page) -> str:
+def diagram(found: re.Match[str], page: Page) -> str:
     """Show the picture that `make diagram` has drawn from a text in Mermaid."""
+    before, space, text = found["before"] or "", found["space"], found["text"]
     digest = hashlib.sha256(text.encode()).hexdigest()
     up = "../" * page.file.src_uri.count("/")
     for picture in sorted((DOCS / "assets").glob("*.svg")):
         with picture.open(encoding="utf-8") as file:
             if digest in file.readline():
-                return f"![The diagram of this section]({up}assets/{picture.name})"
+                described = before.removesuffix(":") or page.title
+                return f"{before}{space}![{described}]({up}assets/{picture.name})"
     log.warning("%s has a diagram that is not drawn: run `make diagram`", page.file.src_uri)
-    return f"```\n{text}\n```"
+    return f"{before}{space}```\n{text}\n```"

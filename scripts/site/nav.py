@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,7 +97,7 @@ def navigation(
     pages: Iterable[str],
     titles: Mapping[str, str],
     project: Mapping[str, str],
-) -> list[object]:
+) -> list[dict[str, Any]]:
     """
     Build the navigation as mkdocs.yml writes it.
 
@@ -106,7 +106,7 @@ def navigation(
     of its folder, so that a reader finds it until docs/index.md lists it.
     """
     pages = sorted(pages)
-    whole: list[object] = [{"Home": "index.md"}]
+    whole: list[dict[str, Any]] = [{"Home": "index.md"}]
     for section in sections:
         folder = SECTIONS[section.title]
         entries: list[object] = [f"{folder}index.md"]
