@@ -23,7 +23,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # MkDocs loads this file by its path, and none of its package.
 
 from mkdocs.structure.files import File, Files  # noqa: E402 -- After the path is set.
-from scripts.site import landing, links, nav, outline, tabs, wide_tables  # noqa: E402 -- As above.
+from scripts.site import landing, links, nav, outline, phones, tabs  # noqa: E402 -- As above.
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -141,7 +141,7 @@ def on_page_content(content: str, *, page: Page, **_: object) -> str:
     """Check that a page is on the site what it is on a forge, and mark the first one."""
     for difference in outline.differences(page.meta.pop("as_written"), content):
         log.warning("%s reads otherwise than on a forge: %s", page.file.src_uri, difference)
-    content = wide_tables.mark(content)
+    content = phones.mark(content)
     return landing.arrange(content) if page.file.src_uri == "index.md" else content
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from scripts.site import check, landing, links, nav, outline, tabs, wide_tables
+from scripts.site import check, landing, links, nav, outline, phones, tabs
 
 from .pages import DOCS, PAGES, read
 
@@ -149,13 +149,36 @@ def test_each_cell_of_a_wide_table_has_the_name_of_its_column() -> None:
     row = "<tr>\n<td>1</td>\n<td>2</td>\n<td>3</td>\n<td>4</td>\n</tr>"
     names = "<th>a</th>\n<th><code>b</code></th>\n<th>c &amp; d</th>\n<th>e</th>"
     head = f"<thead>\n<tr>\n{names}\n</tr>\n</thead>"
-    marked = wide_tables.mark(f"<table>\n{head}\n<tbody>\n{row}\n</tbody>\n</table>")
+    marked = phones.mark(f"<table>\n{head}\n<tbody>\n{row}\n</tbody>\n</table>")
 
     assert 'data-label="b">2</td>' in marked
     assert 'data-label="c &amp; d">3</td>' in marked
     assert marked.startswith("<table data-wide")
     narrow = "<table>\n<thead>\n<tr>\n<th>a</th>\n</tr>\n</thead>\n</table>"
-    assert wide_tables.mark(narrow) == narrow
+    assert phones.mark(narrow) == narrow
+
+
+def test_a_table_of_three_columns_is_wide_if_a_cell_is_long() -> None:
+    """Two columns fit on a phone, whatever is in them."""
+
+    def table(columns: int, text: str) -> str:
+        head = "<th>a</th>" * columns
+        return f"<table>\n<tr>\n{head}\n</tr>\n<tr>\n<td>{text}</td>\n</tr>\n</table>"
+
+    wide = [columns for columns in (2, 3, 4) if "data-wide" in phones.mark(table(columns, "x"))]
+    long = [
+        columns for columns in (2, 3, 4) if "data-wide" in phones.mark(table(columns, "x" * 99))
+    ]
+
+    assert (wide, long) == ([4], [3, 4])
+
+
+def test_short_code_stays_in_one_line() -> None:
+    """Longer code is broken where it must be, and so is code in blocks."""
+    short, long = "<code>--account</code>", f"<code>{'x' * 30}</code>"
+    block = "<pre><span></span><code>a <b>b</b></code></pre>"
+
+    assert phones.mark(short + long + block) == f"<code data-short>--account</code>{long}{block}"
 
 
 def test_the_first_page_keeps_its_text_when_it_is_arranged() -> None:
