@@ -37,7 +37,7 @@ engines := --extra simulator --extra report --extra postgres --extra delta --ext
 pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \
 	&& TMPDIR=$$folder $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 
-# Of the environment, the site takes the addresses alone: which address a make variable gives.
+# Without an address, the site has no links to the repository, and is not told where it is served.
 mkdocs := NO_MKDOCS_2_WARNING=1 SITE_URL='$(SITE_URL)' REPO_URL='$(REPO_URL)' $(pages)/bin/python -m mkdocs
 
 comma := ,
@@ -99,7 +99,7 @@ site-serve: $(pages)/.ready  ## Show the site while you write, at the address th
 	@$(mkdocs) serve --livereload
 
 site-check: site  ## Check that the site is complete: pages, links and anchors, pictures, no request to another host
-	@$(pages)/bin/python -m scripts.site.check site
+	@$(pages)/bin/python -m scripts.site.check site '$(SITE_URL)'
 
 bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure this program, hand-written SQL and other tools (EVENTS=5000000 REPEAT=3)
 	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .

@@ -1,7 +1,8 @@
 """
 Check a built site: every page can be reached, no link is dead, nothing comes from another host.
 
-    python -m scripts.site.check site    exits 1 and lists what is wrong
+    python -m scripts.site.check site          exits 1 and lists what is wrong
+    python -m scripts.site.check site ADDRESS  a site that was built for https://host/path/
 """
 
 from __future__ import annotations
@@ -85,8 +86,12 @@ class _Reader(HTMLParser):
         page.loaded += _LOADED_BY_CSS.findall(values.get("style", ""))
 
 
-def problems(site: Path) -> list[str]:
-    """List what is wrong with the site in a folder; an empty list means that it is whole."""
+def problems(site: Path, served_at: str = "/") -> list[str]:
+    """
+    List what is wrong with the site in a folder; an empty list means that it is whole.
+
+    *served_at* is the path of its address: the page of errors has links that begin with it.
+    """
     site = site.resolve()
     pages = sorted(site.rglob("*.html"))
     if not pages:
@@ -113,7 +118,7 @@ def problems(site: Path) -> list[str]:
         for address in {*page.links, *page.loaded}:
             if _elsewhere(address) or not address:
                 continue
-            target = _target(site, path, address)
+            target = _target(site, path, address, served_at)
             if target is None or not target.is_file():
                 found.append(f"{where}: dead link to {address}")
                 continue
@@ -135,22 +140,25 @@ def _elsewhere(address: str) -> bool:
     return bool(parts.netloc) or parts.scheme in {"http", "https", "mailto", "data", "javascript"}
 
 
-def _target(site: Path, page: Path, address: str) -> Path | None:
+def _target(site: Path, page: Path, address: str, served_at: str) -> Path | None:
     """Find the file that a link leads to, or None if that is outside of the site."""
     place = unquote(urlsplit(address).path)
     if not place:
         return page
-    start = site if place.startswith("/") else page.parent
-    target = (start / place.lstrip("/")).resolve()
+    absolute = place.startswith("/")
+    if absolute and not place.startswith(served_at):
+        return None
+    place = place.removeprefix(served_at) if absolute else place
+    target = ((site if absolute else page.parent) / place).resolve()
     if not target.is_relative_to(site):
         return None
     return target / "index.html" if target.is_dir() else target
 
 
 def main() -> int:
-    """Check the site in the folder of the first argument."""
-    site = Path(sys.argv[1] if len(sys.argv) > 1 else "site")
-    found = problems(site)
+    """Check the site in the folder of the first argument, built for the address of the second."""
+    site, address = Path(sys.argv[1]), "".join(sys.argv[2:3])
+    found = problems(site, f"{urlsplit(address).path.rstrip('/')}/")
     for problem in found:
         print(problem, file=sys.stderr)
     if found:

@@ -206,6 +206,15 @@ def test_a_site_without_faults_passes(tmp_path: Path) -> None:
     assert check.problems(tmp_path) == []
 
 
+def test_the_page_of_errors_has_links_from_the_root_of_the_address(tmp_path: Path) -> None:
+    """It is shown in place of any page, at any depth."""
+    (tmp_path / "index.html").write_text(page('<a href="index.html">here</a>'))
+    (tmp_path / "404.html").write_text(page('<a href="/docs/index.html">up</a>'))
+
+    assert check.problems(tmp_path, "/docs/") == []
+    assert check.problems(tmp_path) == ["404.html: dead link to /docs/index.html"]
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
