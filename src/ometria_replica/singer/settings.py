@@ -29,6 +29,21 @@ Schema = dict[str, Any]
 
 NAME = "tap-ometria"
 PREFIX = "TAP_OMETRIA_"
+DESCRIPTION = (
+    "Singer tap for Ometria: the rows that ometria-replica would load, from API and S3 export."
+)
+CAPABILITIES = (
+    "catalog",
+    "state",
+    "discover",
+    "activate-version",
+    "about",
+    "stream-maps",
+    "schema-flattening",
+    "structured-logging",
+)
+"""As the SDK and Meltano name them."""
+
 FEED_URL = "feed_url"
 ACTIVATE_VERSION = "emit_activate_version_messages"
 
@@ -102,6 +117,7 @@ def settings_of_config(config: Mapping[str, Any]) -> tuple[AccountSettings, Limi
 
     Raises ConfigError with all problems; no message repeats a value.
     """
+    config = _parsed(config, config_schema()["properties"])
     problems = list(_misplaced(config))
     own = {*OF_THE_SDK, *ELSEWHERE, *_LIMITS, FEED_URL, ACTIVATE_VERSION}
     given = {name: value for name, value in config.items() if name not in own}
@@ -124,21 +140,26 @@ def settings_of_config(config: Mapping[str, Any]) -> tuple[AccountSettings, Limi
 
 
 def config_of_environment(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """
-    Read the config from the variables ``TAP_OMETRIA_*``.
+    """Read the config from the variables ``TAP_OMETRIA_*``, as texts."""
+    variables = {name: f"{PREFIX}{name.upper()}" for name in config_schema()["properties"]}
+    return {name: environ[each] for name, each in variables.items() if each in environ}
 
-    Numbers, true and false, lists and objects are in JSON; what is no JSON is left to the checks.
+
+def _parsed(config: Mapping[str, Any], properties: Mapping[str, Schema]) -> dict[str, Any]:
     """
-    config: dict[str, Any] = {}
-    for name, schema in config_schema()["properties"].items():
-        text = environ.get(f"{PREFIX}{name.upper()}")
-        if text is None:
-            continue
-        config[name] = text
-        if schema["type"] != "string":
+    Read texts for settings of another type as JSON; what is no JSON is left to the checks.
+
+    Variables hold texts, and Meltano cannot write fractions otherwise.
+    """
+    parsed = dict(config)
+    for name, schema in properties.items():
+        value = parsed.get(name)
+        if isinstance(value, str) and schema["type"] != "string":
             with suppress(ValueError):
-                config[name] = json.loads(text)
-    return config
+                parsed[name] = json.loads(value)
+        if isinstance(parsed.get(name), dict) and "properties" in schema:
+            parsed[name] = _parsed(parsed[name], schema["properties"])
+    return parsed
 
 
 def _misplaced(config: Mapping[str, Any]) -> Iterator[str]:

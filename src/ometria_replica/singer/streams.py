@@ -97,6 +97,8 @@ class TableStream(_Ours):
     @override
     def get_records(self, context: Mapping[str, Any] | None) -> Iterator[Record]:
         account, table = self._ometria.account, self._table
+        if not self.stream_maps[0].raw_schema["properties"]:
+            return  # The catalog does not select the stream; `--test` does, but none of its fields.
         if missing := setting_missing(account, table):
             self.logger.warning("%s is left out: %s", table.name, missing)
             return

@@ -16,6 +16,7 @@ from ometria_replica.schema import Inside
 from ometria_replica.singer.bookmarks import state_in
 from ometria_replica.singer.records import REJECTS
 from ometria_replica.singer.settings import (
+    CAPABILITIES,
     NAME,
     config_of_environment,
     config_schema,
@@ -35,22 +36,16 @@ TABLES = tuple(
 )
 
 
+_KNOWN = {str(each.value): each for each in (*PluginCapabilities, *TapCapabilities)}
+
+
 class OmetriaTap(Tap):
     """Singer tap for Ometria: the rows that ometria-replica would load, from API and S3 export."""
 
     name = NAME
     package_name = "ometria-replica"
     config_jsonschema: ClassVar[dict[str, Any]] = config_schema()
-    capabilities: ClassVar[list[Any]] = [
-        TapCapabilities.CATALOG,
-        TapCapabilities.STATE,
-        TapCapabilities.DISCOVER,
-        TapCapabilities.ACTIVATE_VERSION,
-        PluginCapabilities.ABOUT,
-        PluginCapabilities.STREAM_MAPS,
-        PluginCapabilities.FLATTENING,
-        PluginCapabilities.STRUCTURED_LOGGING,
-    ]
+    capabilities: ClassVar[list[Any]] = [_KNOWN[name] for name in CAPABILITIES]
     account: AccountSettings
     limits: Limits
 
