@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 FIVE = tuple(table.name for table in CATALOG)
-CANARY = "canary-key-91827"
 
 
 def config_of(server: Server | None, feed: Feed | None, **more: Any) -> dict[str, Any]:
@@ -130,16 +130,22 @@ def target_of(server: Postgres, database: str, **more: Any) -> dict[str, Any]:
     return {"sqlalchemy_url": url, "default_target_schema": "ometria", **more}
 
 
-def loaded(
-    server: Postgres, database: str, tables: Iterable[str], *, own: bool = False
-) -> dict[str, list[Row]]:
-    """Read what the target has loaded, ordered by key, in our columns; with *own* its own too."""
+def loaded(server: Postgres, database: str, tables: Iterable[str]) -> dict[str, list[Row]]:
+    """Read what the target has loaded, ordered by key, in our columns."""
     found = {}
     for name in tables:
-        columns = [column.name for column in CATALOG.every.table(name).all_columns]
-        columns += ["_sdc_table_version"] if own else []
+        table = CATALOG.every.table(name)
+        columns = [column.name for column in table.all_columns]
         listed = ", ".join(f'"{each}"' for each in columns)
         query = f'SELECT {listed} FROM ometria."{name}" ORDER BY "__sync_key" COLLATE "C"'
         rows = server.rows(query, database=database)
-        found[name] = [dict(zip(columns, row, strict=True)) for row in rows]
+        decimals = {each.name for each in table.all_columns if each.type == "decimal"}
+        found[name] = [
+            {
+                # The driver gives them as texts.
+                column: Decimal(value) if column in decimals and value is not None else value
+                for column, value in zip(columns, row, strict=True)
+            }
+            for row in rows
+        ]
     return found

@@ -7,19 +7,24 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jsonschema import Draft202012Validator
+import yaml
 
-from ometria_replica.schema import Pages
+from ometria_replica.singer.settings import OF_THE_SDK
+from tests.duck import read_file
 from tests.postgres import postgres
 from tests.replicas import account as settings_of
 from tests.replicas import everything, replicate
 from tests.singer.pipes import (
-    CANARY,
+    BIN,
     FIVE,
+    Ended,
     config_of,
     discovered,
     loaded,
@@ -32,13 +37,14 @@ from tests.singer.pipes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from ometria_simulator import Account, Feed, Server
     from tests.duck import Row
 
 pytestmark = pytest.mark.slow  # Only `make test-all` installs the Meltano SDK.
 
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-key-91827"
 FURTHER = ("collections", "contacts", "orders", "products", "custom_events")
 SUITE = """\
 import json
@@ -72,6 +78,12 @@ def in_utc(value: Any) -> Any:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
     return value
+
+
+def keyed(rows: list[Row]) -> dict[str, Row]:
+    """Find the last row of each key, in the order of keys."""
+    found = {row["__sync_key"]: row for row in rows}
+    return {key: found[key] for key in sorted(found)}
 
 
 def comparable(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
@@ -142,9 +154,6 @@ def test_further_streams_reach_a_target_too(
     shop: Account, server: Server, feed: Feed, tmp_path: Path, database: str
 ) -> None:
     """Each table that is not inside another can be selected, and ends as a sync loads it."""
-    from tests.duck import read_file  # noqa: PLC0415
-    from dataclasses import replace  # noqa: PLC0415
-
     where, ours = tmp_path / "w.duckdb", settings_of(server, tmp_path / "feed")
     replicate(where, replace(ours, tables=FURTHER), at=shop.now)
     catalog = discovered(**dict.fromkeys(FURTHER, True), **dict.fromkeys(FIVE, False))
@@ -154,3 +163,114 @@ def test_further_streams_reach_a_target_too(
     expected = {name: read_file(where, f"ometria.{name}", order="__sync_key") for name in FURTHER}
     assert comparable(rows) == comparable(expected)
     assert rows["orders"]
+
+
+def test_a_tap_that_is_killed_is_continued_from_its_last_state(
+    server: Server, feed: Feed, tmp_path: Path
+) -> None:
+    """SIGKILL after any state: what the first run wrote and the second one is everything."""
+    config = config_of(server, feed)
+    whole = tap(tmp_path, config)
+    by_key = {name: keyed(whole.records(name)) for name in FIVE}
+    command = tap_command(tmp_path, config)
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=DEVNULL, text=True) as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            lines.append(line)
+            if json.loads(line)["type"] == "STATE" and len(lines) > 400:
+                killed.kill()
+                break
+    first = Ended(killed.returncode, [json.loads(line) for line in lines], "")
+    second = tap(tmp_path, config, first.state)
+
+    assert first.code == -signal.SIGKILL
+    assert first.records("profiles")
+    assert not first.records("email_events")
+    for name in FIVE:
+        both = keyed(first.records(name)) | keyed(second.records(name))
+        assert comparable({name: [*both.values()]}) == comparable({name: [*by_key[name].values()]})
+
+
+def test_a_full_read_ends_with_its_version(shop: Account, server: Server, tmp_path: Path) -> None:
+    """Records have the version that is activated after the last of them, and keep it later."""
+    config = config_of(server, None, emit_activate_version_messages=True)
+    first = tap(tmp_path, config)
+    shop.advance(timedelta(days=2))
+    second = tap(tmp_path, config, first.state)
+
+    kinds = [each["type"] for each in first.messages if each.get("stream") == "profiles"]
+    assert kinds == ["SCHEMA", *["RECORD"] * 320, "ACTIVATE_VERSION"]
+    (begun,) = {each["version"] for each in first.messages if each.get("stream") == "profiles"
+                and "version" in each}  # fmt: skip
+    later = [each for each in second.messages if each.get("stream") == "profiles"]
+    assert {each["version"] for each in later if each["type"] == "RECORD"} == {begun}
+    assert not [each for each in later if each["type"] == "ACTIVATE_VERSION"]
+    assert [each for each in second.messages if of(each, "ACTIVATE_VERSION", "lists")]
+    assert not [each for each in first.messages if of(each, "ACTIVATE_VERSION", "unsubscribes")]
+
+
+def test_a_catalog_and_stream_maps_choose_fields(server: Server, tmp_path: Path) -> None:
+    """A deselected field is in no record; a map hashes one and drops the rejects."""
+    catalog = discovered(**dict.fromkeys(FIVE, False), profiles=True, rejects=True)
+    (profiles,) = (each for each in catalog["streams"] if each["stream"] == "profiles")
+    for each in profiles["metadata"]:
+        if each["breadcrumb"] == ["properties", "phone_number"]:
+            each["metadata"]["selected"] = False
+    maps = {"profiles": {"email": "md5(email) if email else None"}, "rejects": None}
+    ended = tap(tmp_path, config_of(server, None, stream_maps=maps), catalog=catalog)
+
+    rows, schema = ended.records("profiles"), ended.schema("profiles")["properties"]
+    assert {each.get("stream") for each in ended.messages} == {"profiles", None}
+    assert "phone_number" not in schema
+    assert all(row.keys() == schema.keys() for row in rows)
+    assert {len(row["email"]) for row in rows if row["email"]} == {32}
+
+
+def test_a_refusal_ends_the_tap_with_a_sentence(server: Server, feed: Feed, tmp_path: Path) -> None:
+    """As the exit codes of the program are; nothing of the key or the settings is told."""
+    config = config_of(server, feed)
+    newer = {"bookmarks": {"profiles": {"format": 9}}}
+    for given, state, code, words in (
+        ({**config, "api_key": CANARY}, None, 3, "refused the API key"),
+        ({**config, "api_url": "http://127.0.0.1:9/v2"}, None, 75, "127.0.0.1:9"),
+        ({**config, "wide_keys": CANARY}, None, 2, "wide_keys: must be true or false"),
+        (config, newer, 2, "not written by this version"),
+    ):
+        ended = tap(tmp_path, given, state)
+        assert (ended.code, words in ended.err) == (code, True), ended.err
+        assert "Traceback" not in ended.err
+        assert CANARY not in ended.err
+
+
+def test_a_target_that_ends_early_ends_the_tap(server: Server, feed: Feed, tmp_path: Path) -> None:
+    """With the exit code of a closed pipe, and no traceback."""
+    command = tap_command(tmp_path, config_of(server, feed))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        one.stdout.close()
+        assert one.stderr is not None
+        log = one.stderr.read().decode()
+    assert one.returncode == 141, log
+    assert "Traceback" not in log
+
+
+def test_the_files_for_meltano_are_what_the_tap_says_of_itself() -> None:
+    """Its capabilities and settings, each with its kind, and which are secrets."""
+    command = [BIN / "tap-ometria", "--about", "--format=json"]
+    about = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    for path in ("hub/tap-ometria.yml", "meltano.yml"):
+        known = yaml.safe_load((ROOT / "examples" / "meltano" / path).read_text())
+        known = known["plugins"]["extractors"][0] if "plugins" in known else known
+        assert known["name"] == about["name"]
+        assert known["capabilities"] == about["capabilities"]
+        settings = {each["name"]: each for each in known["settings"]}
+        properties = about["settings"]["properties"]
+        flat = {
+            name: each for name, each in properties.items() if name not in OF_THE_SDK | {"feed"}
+        }
+        flat |= {f"feed.{name}": each for name, each in properties["feed"]["properties"].items()}
+        assert settings.keys() == flat.keys()
+        for name, each in flat.items():
+            assert settings[name].get("sensitive", False) == each.get("secret", False)

@@ -78,6 +78,7 @@ def read_batches(
     table: Table,
     state: State,
     catalog: Catalog = CATALOG,
+    *,
     limits: Limits = NO_LIMITS,
     size: BatchSize | None = None,
 ) -> Iterator[StagedBatch]:
@@ -152,9 +153,10 @@ class _Read:
         grows = isinstance(self.table.read, Growing)
         days = self.account.detect_deletes_every_days
         days = self.account.full_read_every_days if grows else days
-        if self.table.record_id is not None and days is not None:
-            if is_due_in_full(known, self.now, days):
-                known = TableState(interrupted=known.interrupted)
+        if self.table.record_id is None:
+            days = None
+        if days is not None and is_due_in_full(known, self.now, days):
+            known = TableState(interrupted=known.interrupted)
         found = known.interrupted
         if found is not None and not found.is_credible(self.now, found.position.offset):
             logger.warning(

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ometria_replica.batch import FileLogEntry
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Limits
-    from ometria_replica.extraction.state import State
     from ometria_replica.extraction.file_log import FileLog
+    from ometria_replica.extraction.state import State
     from ometria_replica.ometria.export import ExportFiles
     from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.schema import Table

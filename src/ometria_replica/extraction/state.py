@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import TableState
-from ometria_replica.extraction.file_log import FileLog
 from ometria_replica.errors import ConfigError
+from ometria_replica.extraction.file_log import FileLog
 from ometria_replica.read_position import InterruptedRead, ReadPosition
 from ometria_replica.source_ids import keys_may_meet
 

@@ -58,8 +58,15 @@ ELSEWHERE = {
 """Settings of an account that a tap cannot have, and the reason or what to do."""
 
 OF_THE_SDK = frozenset(
-    ("stream_maps", "stream_map_config", "faker_config", "flattening_enabled")
-    + ("flattening_max_depth", "flattening_separator", "flattening_max_key_length")
+    {
+        "stream_maps",
+        "stream_map_config",
+        "faker_config",
+        "flattening_enabled",
+        "flattening_max_depth",
+        "flattening_separator",
+        "flattening_max_key_length",
+    }
 )
 """Settings that the SDK reads."""
 

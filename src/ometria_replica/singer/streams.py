@@ -107,7 +107,9 @@ class TableStream(_Ours):
         size = BatchSize(records=1, files=1) if is_test else BatchSize()
         catalog = self._ometria.tables_selected
         try:
-            for batch in read_batches(account, table, state, catalog, self._ometria.limits, size):
+            for batch in read_batches(
+                account, table, state, catalog, limits=self._ometria.limits, size=size
+            ):
                 self._stream_version = self._version(batch)
                 yield from rows_of(batch, self.names)
                 self._ometria.rejects.write(batch)
