@@ -120,9 +120,9 @@ def test_the_suite_of_the_sdk_passes(
     given["empty"] = sorted(empty if selection == "all streams" else every - set(FIVE))
     (tmp_path / "given.json").write_text(json.dumps(given))
     (tmp_path / "test_suite.py").write_text(SUITE)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+    quietly = ["-q", "-p", "no:cacheprovider", "-c", os.devnull]
     ended = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", "test_suite.py"],
+        [sys.executable, "-m", "pytest", *quietly, f"--rootdir={tmp_path}", "test_suite.py"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout
