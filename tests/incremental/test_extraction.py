@@ -32,7 +32,7 @@ SECRET = "canary-key-91827"
 FEW = BatchSize(records=250, files=3, bytes=10**9)
 
 
-def of_today(**size: int) -> Account:
+def of_today(**size: Any) -> Account:
     """Create a shop whose clock is right: a read that is continued must not be old."""
     return Account.create(now=datetime.now(UTC).replace(microsecond=0), **size)
 

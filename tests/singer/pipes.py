@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,36 +93,37 @@ def tap(folder: Path, config: Any, state: Any = None, catalog: Any = None, **env
 
 def discovered(**selected: bool) -> dict[str, Any]:
     """Return the catalog that the tap discovers, with streams switched on or off."""
-    ended = subprocess.run(
-        [BIN / "tap-ometria", "--discover"], capture_output=True, text=True, check=True
-    )
-    catalog: dict[str, Any] = json.loads(ended.stdout)
+    catalog: dict[str, Any] = json.loads(_discovered())
     for stream in catalog["streams"]:
         root = next(each["metadata"] for each in stream["metadata"] if not each["breadcrumb"])
         root["selected"] = selected.get(stream["stream"], root["selected"])
     return catalog
 
 
+@cache
+def _discovered() -> str:
+    command = [str(BIN / "tap-ometria"), "--discover"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def pipe(
     folder: Path, config: Any, target: Any, state: Any = None, catalog: Any = None
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """
     Pipe the tap into target-postgres; return the last state that the target has stored.
 
     Both must end without an error.
     """
     into = [str(BIN / "target-postgres"), "--config", written(folder, "target", target)]
-    with subprocess.Popen(
-        tap_command(folder, config, state, catalog),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as one:
+    command = tap_command(folder, config, state, catalog)
+    with (
+        (folder / "tap.log").open("w+", encoding="utf-8") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as one,
+    ):
         other = subprocess.run(into, stdin=one.stdout, capture_output=True, text=True, check=False)
-        _, log = one.communicate()
-    assert one.returncode == 0, log.decode()
+    assert one.returncode == 0, (folder / "tap.log").read_text(encoding="utf-8")
     assert other.returncode == 0, other.stderr
-    states = other.stdout.splitlines()
-    return json.loads(states[-1]) if states else state
+    return dict(json.loads(other.stdout.splitlines()[-1]))
 
 
 def target_of(server: Postgres, database: str, **more: Any) -> dict[str, Any]:

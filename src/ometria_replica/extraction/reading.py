@@ -164,13 +164,13 @@ def stage_file(staging: Staging, file: FetchedFile, synced_at: datetime) -> bool
 
 def is_read(staging: Staging, outcome: FileLogEntry | Unreadable, origin: FeedObject) -> bool:
     """Reject a file that cannot be read; False for one that the next load must try again."""
-    is_over = not isinstance(outcome, Unreadable)
-    reason = outcome.unreadable_because if is_over else outcome.reason
+    is_left = isinstance(outcome, Unreadable)
+    reason = outcome.reason if isinstance(outcome, Unreadable) else outcome.unreadable_because
     if reason is not None:
         logger.warning("%s: %s: %s", staging.table.name, origin.name, reason)
-        if is_over:
+        if not is_left:
             staging.reject_file(origin, reason)
-    return is_over
+    return not is_left
 
 
 def staged_rows(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Rows]:
