@@ -37,6 +37,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
 MAY_BE_EMPTY = ("ATTACH", "p.valid_from <=", "WHERE valid_from <=", "unreadable_because IS NOT NULL", "ometria_replica.deleted_upstream")
 ELSEWHERE = {
     *("pip", "export", "source", "set", "pass", "apt", "cd", "git", "curl", "sleep", "cat", "python3"),
+    *("aws", "gcloud", "kubectl", "podman"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
 }
 
