@@ -219,14 +219,7 @@ def _installed(packages: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str
         except PackageNotFoundError:
             continue
         if here["Version"] == version:
-            found[name, version] = licence_of(
-                {
-                    "name": name,
-                    "license_expression": here.get("License-Expression"),
-                    "license": here.get("License"),
-                    "classifier": here.get_all("Classifier") or [],
-                }
-            )
+            found[name, version] = licence_of(here.json)
     return {key: licence for key, licence in found.items() if licence != "unknown"}
 
 
