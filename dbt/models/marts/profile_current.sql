@@ -8,17 +8,11 @@ profiles as (
 
     select
         profiles.*,
-        {{ ometria.domain_of('profiles.email') }} as email_domain,
         case
             when profiles.email is not null
             then count(*) over (partition by profiles.source_id, profiles.email)
         end as profiles_with_email
-    from {{ ref('stg_ometria__profiles') }} as profiles
-    left join {{ ref('int_ometria__deleted_records') }} as deleted
-        on deleted.source_id = profiles.source_id
-            and deleted.record_id = profiles.profile_id
-            and deleted.table_name = 'profiles'
-    where deleted.record_id is null
+    from {{ ref('int_ometria__profiles') }} as profiles
 
 ){% if ometria.has_table('email_events') %},
 
@@ -99,7 +93,7 @@ select
     profiles.lifecycle_status,
     profiles.account_created_date as account_created_at,
     profiles.marketing_optin,
-    {{ ometria.consent('profiles.marketing_optin') }} as consent,
+    profiles.consent,
     profiles.marketing_optin_date as opted_in_at,
     profiles.marketing_optout_date as opted_out_at,
     {% if ometria.has_table('unsubscribes') %}
