@@ -56,7 +56,7 @@ class Warehouse:
 
     *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
     *expiry*, *deletion_requests*, *fields*, *records* and *marts* are its parts. Records are staged
-    in *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is executed.
+    in *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is run.
     *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
