@@ -22,6 +22,7 @@ ready := $(VENV)/.ready
 tools := $(VENV)/.tools
 whole := $(VENV)/.whole
 peers := $(VENV)-bench
+dbt   := $(VENV)-dbt
 code  := src tests scripts $(wildcard bench)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
@@ -54,7 +55,7 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 test: $(tools)  ## Run the tests, offline (TESTS="tests/docs -x" runs some)
 	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
 
-test-all: $(whole)  ## Run all tests: every warehouse, scenario and time zone, and Spark
+test-all: $(whole) $(dbt)/.ready  ## Run all tests: every warehouse, scenario and time zone, and Spark
 	@$(pytest) --hypothesis-profile full $(TESTS)
 
 check: lint types imports docs-check test test-all  ## Everything that CI checks
@@ -124,15 +125,17 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
 	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --group engines --output-file requirements/spark.txt
+	@$(compile) --constraints requirements/runtime.txt --extra postgres --group dbt --no-strip-extras --output-file requirements/dbt.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
 	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark and ClickHouse.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
+	@$(call headed,requirements/dbt.txt,All that the tests of the dbt package need$(comma) in an environment of its own.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(peers) $(peers)-ours $(dbt) bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	rm -f warehouse.duckdb warehouse.duckdb.wal ometria-report.html
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -161,6 +164,13 @@ $(tools): requirements/warehouses.txt $(ready)
 $(whole): requirements/spark.txt $(tools)
 	@echo "Adding Spark and ClickHouse (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(dbt)/.ready: requirements/dbt.txt pyproject.toml | $(ready)
+	@echo "Setting up $(dbt), with dbt (half a minute, the first time) ..." >&2
+	@test -x $(dbt)/bin/python || $(bin)/python -m venv $(dbt)
+	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(peers)/.ready: requirements/bench.txt | $(ready)
