@@ -113,10 +113,11 @@ def _counted_in(figures: Figures) -> tuple[str, ...]:
     if figures.sends.is_current:
         return ("Counted in the mart `ometria_marts.email_sends`, which has all events.",)
     if figures.sends.because:
-        return (
+        note = (
             "Counted in `email_events`, and not in the mart `ometria_marts.email_sends`, since"
-            f" {figures.sends.because}: `ometria-replica models build` builds it.",
+            f" {figures.sends.because}: `ometria-replica models build` builds it."
         )
+        return (note,)
     return ()
 
 

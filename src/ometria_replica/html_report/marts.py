@@ -66,7 +66,7 @@ def _exists(config: Config) -> bool:
         "SELECT column_name FROM information_schema.columns"
         f" WHERE table_schema = {literal(schema)} AND table_name = {literal(name)}"
     )
-    return _COLUMNS <= {name for (name,) in _rows(config, query)}
+    return _COLUMNS.issubset(name for (name,) in _rows(config, query))
 
 
 def _numbers(config: Config, sources: Collection[str]) -> list[tuple[object, ...]]:

@@ -14,18 +14,12 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 
 from ometria_replica import sql
 from ometria_replica.models.place import LAKE
-from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
 from ometria_replica.warehouse import imported, scheme_of
-from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from duckdb import DuckDBPyConnection
-
-
-_OF_THE_STATE = (DELETED_UPSTREAM, WATERMARKS)
-"""What models read of the state, if it is there."""
 
 
 class Lake:
@@ -35,12 +29,12 @@ class Lake:
         self.scans: dict[tuple[str, str], object] = {}
 
     def open(self, url: str, tables: Iterable[str]) -> None:
-        """Open *tables* of the lake at *url*, and those of the state that are there."""
+        """Open those of *tables* that the lake at *url* has; they are named with their schemas."""
         remote = imported(scheme_of(url)).open_remote(url, duckdb.connect())
-        named = [(DATA_SCHEMA, name) for name in tables]
-        named += [(STATE_SCHEMA, table.name) for table in _OF_THE_STATE]
-        found = {name: remote.scan(*name) for name in named}
-        self.scans = {name: rows for name, rows in found.items() if rows is not None}
+        for full_name in tables:
+            schema, _, name = full_name.partition(".")
+            if (rows := remote.scan(schema, name)) is not None:
+                self.scans[schema, name] = rows
 
 
 OF_THIS_PROCESS = Lake()

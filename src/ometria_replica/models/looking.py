@@ -28,12 +28,14 @@ class Look:
     """
     What is in the warehouse: the *tables* that exist, and the name of a PostgreSQL *database*.
 
-    *erasures* are the ids of all erasures; None where the state cannot be read.
+    Of the tables in *histories* there are versions. *erasures* are the ids of all erasures; None
+    where the state cannot be read.
     """
 
     tables: tuple[str, ...]
     database: str | None = None
     erasures: frozenset[str] | None = None
+    histories: tuple[str, ...] = ()
 
 
 def look_at(settings: WarehouseSettings, place: Place, now: datetime) -> Look:
@@ -78,7 +80,9 @@ def _look(warehouse: Warehouse, place: Place, now: datetime, database: str | Non
         for owner in owners
         for receipt in warehouse.erasures.receipts(owner.source_id)
     )
-    return Look(warehouse.marts.sources(CATALOG.every), database, erasures)
+    marts = warehouse.marts
+    tables = marts.sources(CATALOG.every)
+    return Look(tables, database, erasures, marts.histories(CATALOG.every))
 
 
 def _database(settings: WarehouseSettings, place: Place) -> str | None:

@@ -17,7 +17,8 @@ from ometria_replica.models import package
 from ometria_replica.models.profile import write_profile
 from ometria_replica.models.request import Answer, Request
 from ometria_replica.permissions import PRIVATE_FOLDER
-from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.schema import DATA_SCHEMA, HISTORY_SCHEMA, STATE_SCHEMA
+from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,10 @@ _FLAGS = (
 
 _NOT_PASSED = ("OMETRIA_", "DBT_")
 """Beginnings of the variables that dbt does not get: our secrets, and settings of dbt's own."""
+
+
+_OF_THE_STATE = (DELETED_UPSTREAM, WATERMARKS)
+"""What models read of the state."""
 
 
 class Tell(Protocol):
@@ -89,6 +94,7 @@ class Dbt:
         values = {
             "ometria_tables": list(self.look.tables),
             "ometria_state_schema": None if self.look.erasures is None else STATE_SCHEMA,
+            "ometria_history": list(self.look.histories),
             **self.place.variables,
             **variables,
         }
@@ -108,7 +114,11 @@ class Dbt:
             target=str(made),
             postgres=self.place.url if self.place.kind == "postgres" else None,
             lake=self.place.lake,
-            tables=list(self.look.tables),
+            tables=[
+                *(f"{DATA_SCHEMA}.{name}" for name in self.look.tables),
+                *(f"{HISTORY_SCHEMA}.{name}" for name in self.look.histories),
+                *(f"{STATE_SCHEMA}.{table.name}" for table in _OF_THE_STATE),
+            ],
         )
         return self._asked(request, tell)
 

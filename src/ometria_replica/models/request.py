@@ -14,8 +14,8 @@ class Request:
     """
     The *arguments* of dbt, which writes its files into the folder *target*.
 
-    *postgres* is the URL to connect by, and *lake* that of the *tables* to read; both stay in
-    memory, since they may hold secrets.
+    *postgres* is the URL to connect by, and *lake* that of the *tables* to read, which are named
+    with their schemas; both URLs stay in memory, since they may hold secrets.
     """
 
     arguments: Sequence[str]

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _USED = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
 _DECLARED = re.compile(r"^ {4}(ometria_\w+):", re.MULTILINE)
-_OURS = {"ometria_database", "ometria_schema", "ometria_state_schema", "ometria_tables"}
+_OURS = {
+    *("ometria_database", "ometria_schema", "ometria_state_schema", "ometria_history_schema"),
+    *("ometria_tables", "ometria_history"),
+}
 """The program sets them, as the warehouse is."""
 
 TIMEZONE, ATTRIBUTION_DAYS = "ometria_timezone", "ometria_attribution_days"

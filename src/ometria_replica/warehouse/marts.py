@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.failpoints import step
+from ometria_replica.history import history_table
 from ometria_replica.schema import MARTS_SCHEMA, StateTable
-from ometria_replica.warehouse.people import id_parts
+from ometria_replica.warehouse.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part, reads
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Marts(Part):
         """Name the tables of *catalog* that exist, of which models can be built."""
         self._engine.look_up(catalog.tables)
         return tuple(table.name for table in catalog if self._engine.exists(table))
+
+    @reads("looking at the histories")
+    def histories(self, catalog: Catalog) -> tuple[str, ...]:
+        """Name the tables of *catalog* of which there are versions."""
+        return tuple(table.name for table in catalog if self._engine.exists(history_table(table)))
 
     # --- within a session of the caller ---
 
