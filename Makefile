@@ -23,6 +23,7 @@ tools := $(VENV)/.tools
 whole := $(VENV)/.whole
 peers := $(VENV)-bench
 dbt   := $(VENV)-dbt
+older := $(VENV)-duckdb
 code  := src tests scripts $(wildcard bench)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
@@ -55,7 +56,7 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 test: $(tools)  ## Run the tests, offline (TESTS="tests/docs -x" runs some)
 	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
 
-test-all: $(whole) $(dbt)/.ready  ## Run all tests: every warehouse, scenario and time zone, and Spark
+test-all: $(whole) $(dbt)/.ready $(older)/.ready  ## Run all tests: every warehouse, scenario and time zone, and Spark
 	@$(pytest) --hypothesis-profile full $(TESTS)
 
 check: lint types imports docs-check test test-all  ## Everything that CI checks
@@ -131,11 +132,13 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark and ClickHouse.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
 	@$(call headed,requirements/dbt.txt,All that the tests of the dbt package need$(comma) in an environment of its own.)
+	@$(subst pyproject.toml,requirements/older-duckdb.in,$(compile)) --output-file requirements/older-duckdb.txt
+	@$(call headed,requirements/older-duckdb.txt,An older DuckDB$(comma) in an environment of its own: it reads what the tests write.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) $(peers) $(peers)-ours $(dbt) bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(older) $(dbt) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	rm -f warehouse.duckdb warehouse.duckdb.wal ometria-report.html
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -171,6 +174,11 @@ $(dbt)/.ready: requirements/dbt.txt pyproject.toml | $(ready)
 	@test -x $(dbt)/bin/python || $(bin)/python -m venv $(dbt)
 	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(older)/.ready: requirements/older-duckdb.txt | $(ready)
+	@test -x $(older)/bin/python || $(bin)/python -m venv $(older)
+	@$(older)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 $(peers)/.ready: requirements/bench.txt | $(ready)

@@ -82,7 +82,8 @@ def _look(warehouse: Warehouse, place: Place, now: datetime, database: str | Non
     )
     marts = warehouse.marts
     tables = marts.sources(CATALOG.every)
-    return Look(tables, database, erasures, marts.histories(CATALOG.every))
+    # PostgreSQL does not show a role the tables that it may not read: then there is no account.
+    return Look(tables, database, erasures if owners else None, marts.histories(CATALOG.every))
 
 
 def _database(settings: WarehouseSettings, place: Place) -> str | None:
