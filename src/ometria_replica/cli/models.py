@@ -40,7 +40,7 @@ VarOption = Annotated[
     repeated("--var", "NAME=VALUE", "A variable of the package; the value is JSON or a text"),
 ]
 IntoOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--into", metavar="FILE", help="The DuckDB file for the models of a Delta or Iceberg lake."
     ),

@@ -12,7 +12,7 @@ from ometria_replica.models import variables
 from ometria_replica.models.looking import look_at
 from ometria_replica.models.place import place_of
 from ometria_replica.models.process import Dbt, ignored
-from ometria_replica.models.results import Built, models_in, tests_in
+from ometria_replica.models.results import Built, data_tests_in, models_in
 from ometria_replica.schema import MARTS_SCHEMA
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.warehouse.queries import ask
@@ -48,7 +48,7 @@ class Wish:
     tests: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
-    into: Path | None = None
+    into: str | None = None
     profiles: Path | None = None
     target: str | None = None
 
@@ -87,7 +87,7 @@ def build(
         started_at=started,
         seconds=(clock() - started).total_seconds(),
         models=models_in(answer, _rows(settings, place, answer)),
-        tests=tests_in(answer),
+        tests=data_tests_in(answer),
         skipped=answer.switched_off,
         tables=look.tables,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 _OF_THE_SQL = ("Binder Error", "Catalog Error", "Parser Error", "Compilation Error")
 """Kinds of errors whose text is about the SQL of a model, and quotes no row."""
+
+_KIND = re.compile(r"((?:[A-Z]\w* ){1,3}(?:Error|Exception))\b")
+_WITHOUT_VALUES = re.compile(
+    r"permission denied for \w+ \w+|must be owner of \w+ \w+|deadlock detected|No space left"
+    r"|canceling statement due to [a-z ]+|Out of Memory Error"
+    r"|(?:relation|column|schema|function|type) \"[\w.]+\" does not exist"
+)
+"""What messages of databases may be told of, since names of relations are no values."""
 
 _LOCKED = ("Could not set lock", "Conflicting lock")
 _FILES = {"passfile", "sslcert", "sslcrl", "sslcrldir", "sslkey", "sslrootcert"}
@@ -146,13 +155,15 @@ def _told(message: str) -> str:
     """Say what an error is, without the text of one that may quote a row."""
     if any(sign in message for sign in _LOCKED):
         return "locked"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    for line in lines:
-        kind, separator, _ = line.partition(":")
-        if separator and kind.endswith(("Error", "Exception")):
-            return line if kind in _OF_THE_SQL else kind
-    first = lines[0] if lines else ""
-    return first.partition(" in ")[0][:60] if first else "unknown"
+    kinds = []
+    for line in map(str.strip, message.splitlines()):
+        if found := _WITHOUT_VALUES.search(line):
+            return found[0]
+        kind = _KIND.match(line)
+        if kind and kind[1] in _OF_THE_SQL:
+            return line
+        kinds += [kind[1]] if kind else []
+    return kinds[-1] if kinds else "unknown"
 
 
 def _manifest(target: Path) -> Mapping[str, Any]:

@@ -103,7 +103,7 @@ def _short(text: str) -> str:
 def write_docs(
     settings: WarehouseSettings,
     file: Path,
-    into: Path | None = None,
+    into: str | None = None,
     profiles: Path | None = None,
     target: str | None = None,
 ) -> None:

@@ -72,7 +72,7 @@ class Place:
             raise ConfigError(f"Models need more packages: pip install 'ometria-replica[{extra}]'.")
 
 
-def place_of(url: str, into: Path | None, *, own_profile: bool = False) -> Place:
+def place_of(url: str, into: str | None, *, own_profile: bool = False) -> Place:
     """
     Find where the models of the warehouse at *url* are built: in itself, or *into* a DuckDB file.
 
@@ -112,14 +112,14 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _beside_lake(url: str, into: Path | None) -> Place:
+def _beside_lake(url: str, into: str | None) -> Place:
     if into is None:
         raise ConfigError(
             f"dbt cannot write models into {masked(url)}: it reads a lake through DuckDB, which"
             " writes none. Name a DuckDB file for them:"
             " ometria-replica models build --into marts.duckdb"
         )
-    path = duckdb_path(str(into))
+    path = duckdb_path(into)
     if path is None:
         raise ConfigError(f"--into names a DuckDB file, such as marts.duckdb, and not {into}.")
     return Place("duckdb", path, file=str(Path(path).absolute()), lake=url)

@@ -102,7 +102,7 @@ def models_in(answer: Answer, rows: Mapping[str, int]) -> tuple[Model, ...]:
     )
 
 
-def tests_in(answer: Answer) -> Tests:
+def data_tests_in(answer: Answer) -> Tests:
     """Collect the tests. One that errs could not run: it counts as failed."""
     ran = [each for each in answer.results if each.kind == "test" and each.status != "skipped"]
     found = tuple(
@@ -146,6 +146,8 @@ def built_as_text(built: Built) -> str:
 
 
 def _tests(tests: Tests) -> str:
+    if not tests.run:
+        return "The data was not tested."
     if not tests.found:
         return f"{counted(tests.run, 'test')} of the data passed."
     named = [
