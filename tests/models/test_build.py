@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pytest
@@ -23,9 +23,6 @@ from tests.incremental.shops import HOUR, NOON, account
 from tests.pages_shown import settings_of, shop_with_everything, write_events
 from tests.postgres import postgres
 from tests.schemas import faults
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,7 +49,7 @@ def built(*arguments: str, folder: Path, **env: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Replicate a shop with a year of email into a DuckDB file whose name is that of the schema."""
     folder = tmp_path_factory.mktemp("shop's {{ models }}")
     shop = Account.create(profiles=60, lists=3, email_events=400, now=NOON)
@@ -113,7 +110,7 @@ def test_the_report_counts_the_same_in_the_mart_and_in_the_events(tmp_path: Path
     assert [row.numbers[4] for row in older.of("campaigns")].count(0) == len(older.of("campaigns"))
 
 
-def test_a_build_waits_for_no_run_in_the_same_file(folder: Path) -> None:
+def test_a_build_gives_way_to_another_program_in_the_file(folder: Path) -> None:
     """DuckDB lets in one program at a time: the other one is told to come again."""
     with opened(folder / "ometria.duckdb", read_only=False):
         ended = models("build", "--select", "stg_ometria__lists", "--warehouse", "ometria.duckdb",
@@ -225,3 +222,22 @@ def test_the_package_is_listed_and_documented(folder: Path) -> None:
     )
     assert faults("models-docs", json.loads(told.stdout)) == []
     assert "campaign_performance" in page.read_text(encoding="utf-8")
+
+
+def test_a_profile_of_the_user_says_where_models_are_built(folder: Path, tmp_path: Path) -> None:
+    """For warehouses whose ways to sign in are many; and what is wrong with one is said."""
+    file = folder / "ometria.duckdb"
+    output = {"type": "duckdb", "path": str(file).replace("{", "{{ '{' }}"), "schema": "mine"}
+    profile = {"ometria": {"target": "dev", "outputs": {"dev": output}}}
+    (tmp_path / "profiles.yml").write_text(json.dumps(profile))
+    select = ("--select", "+unsubscribe_reasons", "--warehouse", "ometria.duckdb")
+
+    document = built(*select, "--profiles-dir", str(tmp_path), folder=folder)
+
+    assert {each["rows"] for each in document["models"]} == {None}
+    with opened(file) as connection:
+        assert connection.execute("SELECT count(*) FROM mine.unsubscribe_reasons").fetchall()
+    (tmp_path / "profiles.yml").write_text(json.dumps({"another": profile["ometria"]}))
+    refused = models("build", *select, "--profiles-dir", str(tmp_path), folder=folder)
+    assert refused.returncode == 2
+    assert "Could not find profile named 'ometria'" in refused.stderr

@@ -121,6 +121,11 @@ def _refuse(answer: Answer, place: Place, wish: Wish) -> None:
             f"{place.name} is open in another program, and DuckDB allows one writer at a time."
             " Models that were built before are kept. Close it there, then run again."
         )
+    if answer.problem and wish.profiles is not None:
+        raise ConfigError(
+            f"dbt built no model by the profile in {wish.profiles}: {answer.problem}."
+            " `dbt debug` tests a profile."
+        )
     if answer.problem:
         raise WarehouseError(
             f"dbt built no model in {place.name}: {answer.problem}."

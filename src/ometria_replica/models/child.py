@@ -33,6 +33,8 @@ _KIND = re.compile(r"((?:[A-Z]\w* ){1,3}(?:Error|Exception))\b")
 _WITHOUT_VALUES = re.compile(
     r"permission denied for \w+ \w+|must be owner of \w+ \w+|deadlock detected|No space left"
     r"|canceling statement due to [a-z ]+|Out of Memory Error"
+    r"|Could not find adapter type [\w-]+|No module named '[\w.]+'"
+    r"|Could not find profile named '[\w-]+'|does not have a target named '[\w-]+'"
     r"|(?:relation|column|schema|function|type) \"[\w.]+\" does not exist"
 )
 """What messages of databases may be told of, since names of relations are no values."""

@@ -132,6 +132,8 @@ class Dbt:
             for line in process.stdout:
                 said = json.loads(line)
                 if "end" in said:
+                    with suppress(subprocess.TimeoutExpired):  # DuckDB writes what is in its log.
+                        process.wait(_PATIENCE)
                     return Answer.of(said["end"])
                 tell(said["model"], said["status"])
             code = process.wait()
