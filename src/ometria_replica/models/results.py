@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Status = Literal["built", "failed", "skipped"]
 
 _MOST_NAMED = 10
+_PREPARING = ("stg_", "int_")
+"""Beginnings of the names of models that only prepare others."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,19 @@ def built_as_text(built: Built) -> str:
     text = [f"Models in {built.warehouse}, in {built.seconds:.1f} s.", "", *aligned(lines, left=2)]
     text += ["", _tests(built.tests)]
     if built.skipped:
-        text.append(
-            f"Left out, since their tables are not replicated: {', '.join(built.skipped)}."
-            " The setting tables adds tables."
-        )
+        text.append(_left_out(built.skipped))
     return "\n".join(text)
+
+
+def _left_out(skipped: Sequence[str]) -> str:
+    """Name the marts that were left out, and count what only prepares these."""
+    marts = [name for name in skipped if not name.startswith(_PREPARING)]
+    others = len(skipped) - len(marts)
+    named = [*marts, *([counted(others, "staging model")] if others else [])]
+    return (
+        f"Left out, since their tables are not replicated: {', '.join(named)}."
+        " The setting tables adds tables."
+    )
 
 
 def _tests(tests: Tests) -> str:
