@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
@@ -23,6 +24,9 @@ from tests.incremental.shops import HOUR, NOON, account
 from tests.pages_shown import settings_of, shop_with_everything, write_events
 from tests.postgres import postgres
 from tests.schemas import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -50,12 +54,12 @@ def built(*arguments: str, folder: Path, **env: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Replicate a shop with a year of email into a DuckDB file whose name is that of the schema."""
+    """Replicate a shop with a year of email, in a folder whose name is a template and a quote."""
     folder = tmp_path_factory.mktemp("shop's {{ models }}")
     shop = Account.create(profiles=60, lists=3, email_events=400, now=NOON)
     Feed(shop, folder / "feed").export_history(files_per_day=1 / 60)
     with serve(shop, requests_per_second=None) as server:
-        url = f"duckdb:///{folder}/ometria.duckdb"
+        url = f"duckdb:///{folder}/shop.duckdb"
         sync(
             Config((account(server, folder / "feed"),), WarehouseSettings(url=url)),
             clock=lambda: NOON - HOUR,
@@ -67,12 +71,12 @@ def test_one_command_builds_the_marts_of_a_file(folder: Path) -> None:
     """Whatever its name and its folder are called; nothing else is written, and it is unlocked."""
     there = sorted(each.name for each in folder.iterdir())
 
-    first = built(folder=folder, OMETRIA_WAREHOUSE_URL="ometria.duckdb")
+    first = built(folder=folder, OMETRIA_WAREHOUSE_URL="shop.duckdb")
 
     assert first["is_success"]
     assert "customer_orders" in first["skipped"]
     rows = {each["name"]: each["rows"] for each in first["models"]}
-    with opened(folder / "ometria.duckdb") as connection:
+    with opened(folder / "shop.duckdb") as connection:
         ((sends, profiles),) = connection.execute(
             "SELECT (SELECT count(DISTINCT coalesce(send_id, __sync_key))"
             " FROM ometria.email_events), (SELECT count(*) FROM ometria.profiles)"
@@ -112,44 +116,44 @@ def test_the_report_counts_the_same_in_the_mart_and_in_the_events(tmp_path: Path
 
 def test_a_build_gives_way_to_another_program_in_the_file(folder: Path) -> None:
     """DuckDB lets in one program at a time: the other one is told to come again."""
-    with opened(folder / "ometria.duckdb", read_only=False):
-        ended = models("build", "--select", "stg_ometria__lists", "--warehouse", "ometria.duckdb",
+    with opened(folder / "shop.duckdb", read_only=False):
+        ended = models("build", "--select", "stg_ometria__lists", "--warehouse", "shop.duckdb",
                        folder=folder)  # fmt: skip
     assert ended.returncode == 75
     assert "one writer at a time" in ended.stderr
 
 
+@contextmanager
+def building(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a build, and wait until dbt builds the first model."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OMETRIA_")}
+    with subprocess.Popen(
+        [DBT, "models", "build", "--warehouse", "shop.duckdb"],
+        cwd=folder, env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stderr is not None
+        assert program.stderr.readline().startswith("Building ")
+        yield program
+
+
 def test_a_signal_ends_dbt_and_unlocks_the_file(folder: Path) -> None:
     """The process of dbt ends with the command, whatever it does at that moment."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OMETRIA_")}
-    program = subprocess.Popen(
-        [DBT, "models", "build", "--warehouse", "ometria.duckdb"],
-        cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert program.stderr is not None
-    program.stderr.readline()  # dbt builds the first model.
-    program.terminate()
+    with building(folder) as program:
+        program.terminate()
+        assert program.wait(60) == 143
 
-    assert program.wait(60) == 143
-    with opened(folder / "ometria.duckdb", read_only=False) as connection:
+    with opened(folder / "shop.duckdb", read_only=False) as connection:
         assert connection.execute("SELECT count(*) FROM ometria.profiles").fetchall()
 
 
 def test_a_killed_command_leaves_no_process_of_dbt(folder: Path) -> None:
     """It sees the end of its standard input, and unlocks the file."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("OMETRIA_")}
-    program = subprocess.Popen(
-        [DBT, "models", "build", "--warehouse", "ometria.duckdb"],
-        cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert program.stderr is not None
-    program.stderr.readline()
-    program.kill()
-    program.wait(60)
+    with building(folder) as program:
+        program.kill()
 
     for _ in range(60):
         try:
-            with opened(folder / "ometria.duckdb", read_only=False):
+            with opened(folder / "shop.duckdb", read_only=False):
                 break
         except duckdb.IOException:
             time.sleep(1)
@@ -204,7 +208,7 @@ def test_the_models_of_a_lake_are_built_in_a_file_beside_it(tmp_path: Path) -> N
     with opened(tmp_path / "marts.duckdb") as connection:
         found = connection.execute("SELECT sum(events) FROM ometria_marts.email_sends").fetchall()
         people = connection.execute("SELECT count(*) FROM ometria_marts.profile_current").fetchall()
-    assert found == [(22,)]
+    assert found == [(25,)]
     assert people == [(18,)]
 
 
@@ -214,11 +218,13 @@ def test_the_package_is_listed_and_documented(folder: Path) -> None:
     assert faults("models-list", listed) == []
     by_name = {each["name"]: each for each in listed["models"]}
     assert by_name["customer_orders"]["tables"]
-    assert not [name for name, each in by_name.items() if not each["about"]]
+    marts = [each for each in listed["models"] if each["layer"] == "marts"]
+    assert len(marts) > 10
+    assert all(each["about"] for each in marts)
 
     page = folder.parent / "models.html"
     told = models(
-        "docs", "--html", str(page), "--json", "--warehouse", "ometria.duckdb", folder=folder
+        "docs", "--html", str(page), "--json", "--warehouse", "shop.duckdb", folder=folder
     )
     assert faults("models-docs", json.loads(told.stdout)) == []
     assert "campaign_performance" in page.read_text(encoding="utf-8")
@@ -226,11 +232,11 @@ def test_the_package_is_listed_and_documented(folder: Path) -> None:
 
 def test_a_profile_of_the_user_says_where_models_are_built(folder: Path, tmp_path: Path) -> None:
     """For warehouses whose ways to sign in are many; and what is wrong with one is said."""
-    file = folder / "ometria.duckdb"
+    file = folder / "shop.duckdb"
     output = {"type": "duckdb", "path": str(file).replace("{", "{{ '{' }}"), "schema": "mine"}
     profile = {"ometria": {"target": "dev", "outputs": {"dev": output}}}
     (tmp_path / "profiles.yml").write_text(json.dumps(profile))
-    select = ("--select", "+unsubscribe_reasons", "--warehouse", "ometria.duckdb")
+    select = ("--select", "+unsubscribe_reasons", "--warehouse", "shop.duckdb")
 
     document = built(*select, "--profiles-dir", str(tmp_path), folder=folder)
 

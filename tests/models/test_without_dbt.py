@@ -49,6 +49,7 @@ def test_without_the_extra_the_command_names_it(url: str, extra: str) -> None:
         ("delta:///lake", None, "--into marts.duckdb"),
         ("delta:///lake", "postgresql://db/shop", "names a DuckDB file"),
         ("w.duckdb", "marts.duckdb", "Leave --into out"),
+        ("duckdb:///data/ometria.duckdb", None, "Rename the file"),
         ("snowflake://someone@account/db", None, "pip install dbt-snowflake"),
         ("nonsense://x", None, "is not a known kind of warehouse"),
     ],

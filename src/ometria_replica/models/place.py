@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from ometria_replica.config import masked
-from ometria_replica.duckdb_files import duckdb_path
+from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path
 from ometria_replica.errors import ConfigError
+from ometria_replica.schema import (
+    DATA_SCHEMA,
+    HISTORY_SCHEMA,
+    MARTS_SCHEMA,
+    RAW_SCHEMA,
+    STATE_SCHEMA,
+)
 from ometria_replica.warehouse import SCHEMES, scheme_of
 
 LAKE = "lake"
 """The catalog in which DuckDB sees the tables of a lake."""
 
+_SCHEMAS = (DATA_SCHEMA, HISTORY_SCHEMA, MARTS_SCHEMA, RAW_SCHEMA, STATE_SCHEMA)
 _POSTGRES = ("postgresql", "postgres")
 _LAKES = ("delta", "iceberg")
 _ADAPTERS = {
@@ -91,7 +99,7 @@ def place_of(url: str, into: str | None, *, own_profile: bool = False) -> Place:
             f"--into is for lakes. The models of {masked(url)} are built in it. Leave --into out."
         )
     if (path := duckdb_path(native)) is not None:
-        return Place("duckdb", url, file=str(Path(path).absolute()))
+        return Place("duckdb", url, file=_named_apart(path))
     if scheme_of(native) in _POSTGRES:
         return Place("postgres", native)
     raise ConfigError(_needs_own_profile(scheme))
@@ -122,7 +130,19 @@ def _beside_lake(url: str, into: str | None) -> Place:
     path = duckdb_path(into)
     if path is None:
         raise ConfigError(f"--into names a DuckDB file, such as marts.duckdb, and not {into}.")
-    return Place("duckdb", path, file=str(Path(path).absolute()), lake=url)
+    return Place("duckdb", path, file=_named_apart(path), lake=url)
+
+
+def _named_apart(path: str) -> str:
+    """Refuse a file that has the name of a schema in it: DuckDB could not tell these apart."""
+    catalog = duckdb_catalog(path).lower()
+    if catalog in _SCHEMAS:
+        raise ConfigError(
+            f"{path}: DuckDB names the catalog after the file, so {catalog}.TABLE is ambiguous in"
+            " the views of the models. Rename the file, for example to warehouse.duckdb, and"
+            " change warehouse.url. The state is in the file, so nothing is lost."
+        )
+    return str(Path(path).absolute())
 
 
 def _needs_own_profile(scheme: str) -> str:
