@@ -34,6 +34,7 @@ from ometria_replica.cli.logs import (
     log_to_stderr,
     writes_json,
 )
+from ometria_replica.cli.models import models_app
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
 from ometria_replica.cli.plan import plan
@@ -101,6 +102,7 @@ for _command in COMMANDS:
     app.command(cls=Command)(_command)
 app.add_typer(state_app, name="state")
 app.add_typer(rejects_app, name="rejects")
+app.add_typer(models_app, name="models")
 
 
 def main() -> None:
