@@ -45,6 +45,7 @@ ELSEWHERE = {
     *("pip", "export", "source", "set", "pass", "apt", "cd"),
     *("git", "curl", "sleep", "cat", "python3"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
+    "tap-ometria",
 }
 
 
