@@ -6,7 +6,6 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,27 @@ from typing_extensions import override
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
+from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
-from ometria_replica.warehouse.remotes.delta_versions import remove_old_versions
-from ometria_replica.warehouse.remotes.lake import (
+from ometria_replica.warehouse.remotes.delta_versions import (
+    STATE_PROPERTIES,
+    keep_small,
+    remove_old_versions,
+)
+from ometria_replica.warehouse.remotes.lake import LakeRemote
+from ometria_replica.warehouse.remotes.lake_format import (
     BUCKETS,
+    DataFiles,
     Lake,
-    LakeRemote,
     LakeTable,
     abandoned,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
 
@@ -115,18 +121,13 @@ class DeltaLake(Lake):
             arrow_schema(columns, metadata),
             mode="ignore",
             description=comments.get(""),
+            configuration={**STATE_PROPERTIES} if schema == STATE_SCHEMA else None,
             storage_options=self._options(),
         )
 
     @override
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
-        """Remove old versions. delta-rs itself shortens the log, every hundred versions."""
-        place = f"{self.place}/{schema}/{name}"
-        deltalake.DeltaTable(place, storage_options=self._options()).vacuum(
-            retention_hours=older_than // timedelta(hours=1),
-            dry_run=False,
-            enforce_retention_duration=False,  # The table is ours, so its setting is too.
-        )
+        keep_small(f"{self.place}/{schema}/{name}", self._options(), older_than)
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
@@ -274,6 +275,11 @@ class DeltaTable(LakeTable):
     def count(self, selection: Selection) -> int:
         found: int = self.table.to_pyarrow_dataset().count_rows(filter=to_arrow(selection))
         return found
+
+    @override
+    def data_files(self) -> DataFiles:
+        sizes = self.table.get_add_actions()["size_bytes"].to_pylist()
+        return DataFiles(len(sizes), sum(sizes))
 
     @override
     def append(self, rows: pa.RecordBatchReader) -> None:
