@@ -24,6 +24,7 @@ VERSIONS: Final = {
     "erase-list": 1,
     "fields": 1,
     "init": 1,
+    "maintain": 1,
     "plan": 1,
     "rehash": 1,
     "rejects-list": 1,

@@ -34,6 +34,7 @@ from ometria_replica.cli.logs import (
     log_to_stderr,
     writes_json,
 )
+from ometria_replica.cli.maintain import maintain
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
 from ometria_replica.cli.plan import plan
@@ -92,6 +93,7 @@ COMMANDS = (
     config,
     erase,
     rehash,
+    maintain,
     demo,
     completion,
 )

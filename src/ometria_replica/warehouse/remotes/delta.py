@@ -14,6 +14,7 @@ import pyarrow as pa
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
@@ -21,6 +22,7 @@ from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
+from ometria_replica.warehouse.remotes.delta_upkeep import FILE_BYTES, WRITER, maintain
 from ometria_replica.warehouse.remotes.delta_versions import (
     STATE_PROPERTIES,
     keep_small,
@@ -29,11 +31,11 @@ from ometria_replica.warehouse.remotes.delta_versions import (
 from ometria_replica.warehouse.remotes.lake import LakeRemote
 from ometria_replica.warehouse.remotes.lake_format import (
     BUCKETS,
-    DataFiles,
     Lake,
     LakeTable,
     abandoned,
 )
+from ometria_replica.warehouse.upkeep import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +43,9 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-ROW_GROUP = 65_536  # Rows. A group is read into memory whole; by default it has a million.
-FILE_BYTES = 32 * 2**20  # About a day of 100,000 events. A touched file is written anew, whole.
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+
 # A commit after another one fails at once: the rows to write must be computed anew.
 AT_ONCE_OR_NOT = deltalake.CommitProperties(max_commit_retries=0)
 OPTIONS = {
@@ -128,6 +131,12 @@ class DeltaLake(Lake):
     @override
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
         keep_small(f"{self.place}/{schema}/{name}", self._options(), older_than)
+
+    @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
+        schema = sql.schema_of(table)
+        name = f"{schema}.{table.name}"
+        return maintain(f"{self.place}/{schema}/{table.name}", self._options(), name, upkeep)
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
@@ -277,9 +286,9 @@ class DeltaTable(LakeTable):
         return found
 
     @override
-    def data_files(self) -> DataFiles:
+    def data_files(self) -> Files:
         sizes = self.table.get_add_actions()["size_bytes"].to_pylist()
-        return DataFiles(len(sizes), sum(sizes))
+        return Files.of(sizes)
 
     @override
     def append(self, rows: pa.RecordBatchReader) -> None:
@@ -295,9 +304,7 @@ class DeltaTable(LakeTable):
             rows,
             target_file_size=FILE_BYTES,
             commit_properties=AT_ONCE_OR_NOT,
-            writer_properties=deltalake.WriterProperties(
-                compression="ZSTD", max_row_group_size=ROW_GROUP
-            ),
+            writer_properties=WRITER,
             **how,
         )
 

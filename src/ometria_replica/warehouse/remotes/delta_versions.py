@@ -46,24 +46,44 @@ def keep_small(place: str, options: dict[str, str] | None, older_than: timedelta
     """
     Remove versions that were replaced that long ago, if there are COMMITS since the last time.
 
-    A version that is younger can still be read: by the newest checkpoint before it, and the log
-    since.
+    See :func:`shorten`.
     """
     files = PyFileSystem(DeltaStorageHandler(place, options))
     table = DeltaTable(place, storage_options=options)
     if table.version() - _last_checkpoint(files) < COMMITS:
         return
-    _vacuum(table, older_than)
     if _KEPT_NOTES not in table.metadata().configuration:  # Of an earlier release.
         table.alter.set_table_properties(STATE_PROPERTIES)
-    _checkpoint(place, options)
+    shorten(place, options, older_than)
+
+
+def shorten(place: str, options: dict[str, str] | None, older_than: timedelta) -> None:
+    """
+    Remove the files that were replaced that long ago, and the log of that time.
+
+    A version that is younger can still be read: by the newest checkpoint before it, and the log
+    since.
+    """
+    _vacuum(DeltaTable(place, storage_options=options), older_than)
+    files = PyFileSystem(DeltaStorageHandler(place, options))
+    if DeltaTable(place, storage_options=options).version() > _last_checkpoint(files):
+        _checkpoint(place, options)
     entries = _log(files)
     before = datetime.now(UTC) - older_than
-    old = [_version(each) for each in entries if _is_checkpoint(each) and _is_before(each, before)]
+    ends = [_version(each) for each in entries if _is_checkpoint(each) and _is_before(each, before)]
     for each in entries:
-        if _version(each) < max(old, default=0):
+        if _version(each) < max(ends, default=0):
             with step("log"):
                 files.delete_file(each.path)
+
+
+def unused_files(table: DeltaTable, older_than: timedelta) -> set[str]:
+    """Name the files that a removal of versions which were replaced that long ago removes."""
+    return {
+        name
+        for hours, full in _ages(older_than)
+        for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=full)
+    }
 
 
 def remove_old_versions(place: str, options: dict[str, str] | None) -> int:
@@ -95,9 +115,14 @@ def remove_old_versions(place: str, options: dict[str, str] | None) -> int:
 def _vacuum(table: DeltaTable, older_than: timedelta) -> None:
     """Remove files that were replaced that long ago, and those that killed writes have left."""
     with step("vacuum"):
-        for age, full in ((older_than, False), (max(older_than, ABANDONED), True)):
-            hours = age // timedelta(hours=1)
+        for hours, full in _ages(older_than):
             table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)
+
+
+def _ages(older_than: timedelta) -> tuple[tuple[int, bool], ...]:
+    """Return the hours after which a file that was replaced goes, and one that none knows."""
+    hours, abandoned = (age // timedelta(hours=1) for age in (older_than, ABANDONED))
+    return (hours, False), (max(hours, abandoned), True)
 
 
 def _checkpoint(place: str, options: dict[str, str] | None) -> int:

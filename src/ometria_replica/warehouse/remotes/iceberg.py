@@ -32,20 +32,23 @@ from pyiceberg.exceptions import (
 from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
-from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import ALL, Selection, to_iceberg
 from ometria_replica.warehouse.remotes.iceberg_rewrite import replace_files
+from ometria_replica.warehouse.remotes.iceberg_upkeep import maintain
 from ometria_replica.warehouse.remotes.iceberg_versions import (
     STATE_PROPERTIES,
     keep_small,
     remove_old_versions,
 )
 from ometria_replica.warehouse.remotes.lake import LakeRemote
-from ometria_replica.warehouse.remotes.lake_format import BUCKETS, DataFiles, Lake, LakeTable
+from ometria_replica.warehouse.remotes.lake_format import BUCKETS, Lake, LakeTable
+from ometria_replica.warehouse.upkeep import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,7 +56,11 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import FileScanTask
+    from pyiceberg.table import Table as OpenTable
+
+    from ometria_replica.schema import Table
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -165,6 +172,13 @@ class IcebergLake(Lake):
         keep_small(self._catalog.load_table((schema, name)), older_than)
 
     @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
+        schema = sql.schema_of(table)
+        by = None if isinstance(table, StateTable) else table.time
+        there = self._catalog.load_table((schema, table.name))
+        return maintain(there, f"{schema}.{table.name}", upkeep, by)
+
+    @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
         return remove_old_versions(self._catalog.load_table((schema, name)))
 
@@ -232,7 +246,7 @@ class IcebergLake(Lake):
 class IcebergTable(LakeTable):
     """One version of a table."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: OpenTable) -> None:
         self._table = table
 
     @override
@@ -283,12 +297,12 @@ class IcebergTable(LakeTable):
         return self._table.scan(to_iceberg(selection)).count()
 
     @override
-    def data_files(self) -> DataFiles:
+    def data_files(self) -> Files:
         newest = self._table.current_snapshot()
         summary = newest.summary if newest is not None else None
         if summary is None:
-            return DataFiles(0, 0)
-        return DataFiles(*(int(summary[f"total-{what}"] or 0) for what in _SIZES))
+            return Files(0, 0)
+        return Files(*(int(summary[f"total-{what}"] or 0) for what in _SIZES))
 
     @override
     def append(self, rows: pa.RecordBatchReader) -> None:

@@ -40,31 +40,43 @@ _OURS = {"data": (".parquet",), "metadata": (".avro", ".metadata.json")}
 
 def keep_small(table: Table, older_than: timedelta) -> None:
     """Remove AT_ONCE of the versions that were replaced that long ago, if there are so many."""
-    before = datetime.now(UTC) - older_than
-    old = [each for each in _unnamed(table) if each.timestamp_ms < before.timestamp() * 1_000]
+    old = replaced_before(table, datetime.now(UTC) - older_than)
     if len(old) < COMMITS:
         return
     if table.properties.get(_KEPT_METADATA) is None:  # Of an earlier release.
         with table.transaction() as transaction:
             transaction.set_properties(STATE_PROPERTIES)
-    oldest = sorted(old, key=lambda each: each.timestamp_ms)[:AT_ONCE]
-    expire(table, {each.snapshot_id for each in oldest})
+    remove_files(table, expire(table, {each.snapshot_id for each in old[:AT_ONCE]}))
 
 
-def expire(table: Table, versions: set[int]) -> int:
+def replaced_before(table: Table, moment: datetime) -> list[Snapshot]:
+    """Return versions that were replaced before *moment*, oldest first; none that has a name."""
+    named = {reference.snapshot_id for reference in table.metadata.refs.values()}
+    versions = sorted(table.metadata.snapshots, key=lambda each: each.timestamp_ms)
+    return [
+        each
+        for each, following in pairwise(versions)
+        if following.timestamp_ms < moment.timestamp() * 1_000 and each.snapshot_id not in named
+    ]
+
+
+def expire(table: Table, versions: set[int]) -> set[str]:
     """
-    Remove versions with the files that no other needs; return how many files are elsewhere.
+    Remove versions, and name the files that no other needs.
 
-    Files elsewhere than below the table's location stay. The versions go first: a crash leaves
-    files, and never a version without them.
+    The versions go first: a crash leaves files, and never a version without them.
     """
-    gone = [each for each in table.metadata.snapshots if each.snapshot_id in versions]
-    kept = [each for each in table.metadata.snapshots if each.snapshot_id not in versions]
-    candidates = _files_of(table, gone)
-    needed = _files_of(table, _oldest(gone, kept, table))
+    names = unneeded(table, versions)
     with step("expire"):
         table.maintenance.expire_snapshots().by_ids(sorted(versions)).commit()
-    return remove_files(table, candidates - needed)
+    return names
+
+
+def unneeded(table: Table, versions: set[int]) -> set[str]:
+    """Name the files that only these versions need."""
+    gone = [each for each in table.metadata.snapshots if each.snapshot_id in versions]
+    kept = [each for each in table.metadata.snapshots if each.snapshot_id not in versions]
+    return _files_of(table, gone) - _files_of(table, _oldest(gone, kept, table))
 
 
 def remove_files(table: Table, names: set[str]) -> int:
@@ -77,10 +89,9 @@ def remove_files(table: Table, names: set[str]) -> int:
     return sum(not name.startswith(inside) for name in names)
 
 
-def _unnamed(table: Table) -> list[Snapshot]:
-    """Return the versions that are no head of a branch, and have no tag."""
-    named = {reference.snapshot_id for reference in table.metadata.refs.values()}
-    return [each for each in table.metadata.snapshots if each.snapshot_id not in named]
+def remove_unnamed(table: Table) -> int:
+    """Remove old files that no version needs; return how many younger ones there are."""
+    return _remove_abandoned(table, _files(table))
 
 
 def _oldest(gone: list[Snapshot], kept: list[Snapshot], table: Table) -> list[Snapshot]:
@@ -111,7 +122,8 @@ def remove_old_versions(table: Table) -> list[str]:
         with step("empty version"):  # It leaves out manifests that only note removed files.
             table.append(table.schema().as_arrow().empty_table())
     before = _files(table)
-    old = [each.snapshot_id for each in _unnamed(table)]
+    named = {reference.snapshot_id for reference in table.metadata.refs.values()}
+    old = [each.snapshot_id for each in table.snapshots() if each.snapshot_id not in named]
     if old:
         with step("expire"):
             table.maintenance.expire_snapshots().by_ids(old).commit()

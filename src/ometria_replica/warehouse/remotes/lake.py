@@ -28,7 +28,7 @@ from ometria_replica.schema import StateTable
 from ometria_replica.selection import ALL, Selection, Values, joined
 from ometria_replica.warehouse.remotes.base import Relation, Remote, StateChange, retried
 from ometria_replica.warehouse.remotes.lake_joins import Joins
-from ometria_replica.warehouse.remotes.lake_state import LakeState
+from ometria_replica.warehouse.remotes.lake_state import GRACE, LakeState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.remotes.lake_format import Lake, LakeTable
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 MOST_SPANS = 32  # Of a selection: each is a condition, and conditions are tested row by row.
 MOST_KEYS = 200  # Of a filter. delta-rs 1.6 ended the process at 50,000.
@@ -212,6 +213,10 @@ class LakeRemote(Remote):
         return " ".join(filter(None, (stays, self._lake.kept_elsewhere())))
 
     @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        return retried(partial(self._maintain, table, upkeep))
+
+    @override
     def check_access(self) -> None:
         self._lake.check_access()
 
@@ -245,6 +250,16 @@ class LakeRemote(Remote):
         with self._lake.explaining("removing old versions"):
             there = self._lake.open(schema, name)
             return self._lake.forget_deleted(schema, name) if there else ()
+
+    def _maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        with self._lake.explaining(f"maintaining {table.name}"):
+            if self._lake.open(sql.schema_of(table), table.name) is None:
+                return None
+            if isinstance(table, StateTable) and (
+                upkeep.retention is None or upkeep.retention > GRACE
+            ):
+                upkeep = replace(upkeep, retention=GRACE)
+            return self._lake.maintain(table, upkeep)
 
     def _delete(self, table: Table, selection: Selection) -> None:
         """Overwrite the part of the table that holds the selection with the rows that stay."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +13,12 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
+    from ometria_replica.warehouse.upkeep import Files, Maintained, Upkeep
+
+RETENTION = timedelta(days=7)
+"""For how long a version of a table stays after it was replaced, unless the user says otherwise."""
 
 ABANDONED = timedelta(hours=24)
 """
@@ -27,14 +31,6 @@ BUCKETS = (
     "If the bucket of {place} has versioning, replication or backups, those keep the removed"
     " files until they expire."
 )
-
-
-@dataclass(frozen=True)
-class DataFiles:
-    """The data files of a table."""
-
-    count: int
-    bytes: int
 
 
 class LakeTable(Protocol):
@@ -68,7 +64,7 @@ class LakeTable(Protocol):
     def count(self, selection: Selection) -> int:
         """Count rows."""
 
-    def data_files(self) -> DataFiles:
+    def data_files(self) -> Files:
         """Tell how many data files the table has, and how large they are, by its metadata."""
 
     def append(self, rows: pa.RecordBatchReader) -> None:
@@ -110,6 +106,9 @@ class Lake(Protocol):
 
         Only some of them, and none while they are so few that it does not pay.
         """
+
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
+        """Write small files of a table, which exists, together, and remove old versions."""
 
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
         """
