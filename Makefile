@@ -22,6 +22,9 @@ ready := $(VENV)/.ready
 tools := $(VENV)/.tools
 whole := $(VENV)/.whole
 peers := $(VENV)-bench
+pages := $(VENV)-site
+older := $(VENV)-duckdb
+dbt   := $(VENV)-dbt
 code  := src tests scripts $(wildcard bench)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
@@ -35,11 +38,15 @@ engines := --extra simulator --extra report --extra postgres --extra delta --ext
 pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \
 	&& TMPDIR=$$folder $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 
+# Without an address, the site has no links to the repository, and is not told where it is served.
+mkdocs := NO_MKDOCS_2_WARNING=1 SITE_URL='$(SITE_URL)' REPO_URL='$(REPO_URL)' $(pages)/bin/python -m mkdocs
+
 comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format lint types imports docs walks docs-check diagram lock clean \
+	site site-check site-serve \
 	bench bench-check bench-memory bench-tables bench-warehouses bench-api bench-flame bench-docs
 
 help:  ## Show this list
@@ -54,10 +61,10 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 test: $(tools)  ## Run the tests, offline (TESTS="tests/docs -x" runs some)
 	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
 
-test-all: $(whole)  ## Run all tests: every warehouse, scenario and time zone, and Spark
+test-all: $(whole) $(older)/.ready $(dbt)/.ready  ## Run all tests: every warehouse, scenario and time zone, and Spark
 	@$(pytest) --hypothesis-profile full $(TESTS)
 
-check: lint types imports docs-check test test-all  ## Everything that CI checks
+check: lint types imports docs-check site-check test test-all  ## Everything that CI checks
 
 format: $(ready)  ## Format the code
 	@$(bin)/ruff format $(code)
@@ -84,6 +91,16 @@ docs-check: $(tools)  ## Check that those pages are current
 	@$(bin)/python bench/report.py --check
 	@$(bin)/python bench/warehouses.py --check
 	@$(bin)/python bench/tables.py --check
+
+site: $(pages)/.ready  ## Write the documentation as a site to site/ (SITE_URL=https://… and REPO_URL=https://… once it has addresses)
+	@$(mkdocs) build --strict
+	@echo "Open site/index.html."
+
+site-serve: $(pages)/.ready  ## Show the site while you write, at the address that it prints
+	@$(mkdocs) serve --livereload
+
+site-check: site  ## Check that the site is complete: pages, links and anchors, pictures, no request to another host
+	@$(pages)/bin/python -m scripts.site.check site '$(SITE_URL)'
 
 bench: $(ready) $(peers)/.ready $(peers)-ours/.ready  ## Measure this program, hand-written SQL and other tools (EVENTS=5000000 REPEAT=3)
 	@$(bin)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir bench/data/wheel .
@@ -116,7 +133,7 @@ bench-docs: $(peers)/.ready $(whole)  ## Write the newest results of make bench 
 	@$(peers)/bin/python bench/plot.py
 	@$(peers)/bin/python bench/report.py
 
-diagram: $(ready)  ## Draw docs/assets/erd.svg again; needs Node.js and Chromium
+diagram: $(ready)  ## Draw the diagrams of the tables again; needs Node.js and Chromium
 	@$(bin)/python scripts/diagram.py
 
 lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade takes newer versions)
@@ -124,15 +141,21 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
 	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --group engines --output-file requirements/spark.txt
+	@$(subst pyproject.toml,--group pyproject.toml:site,$(compile)) --constraints requirements/dev.txt --output-file requirements/site.txt
+	@$(call headed,requirements/site.txt,All that `make site` needs$(comma) in an environment of its own.)
+	@$(compile) --constraints requirements/runtime.txt --extra postgres --group dbt --no-strip-extras --output-file requirements/dbt.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
 	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark and ClickHouse.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
+	@$(subst pyproject.toml,requirements/older-duckdb.in,$(compile)) --output-file requirements/older-duckdb.txt
+	@$(call headed,requirements/older-duckdb.txt,An older DuckDB$(comma) in an environment of its own: it reads what the tests write.)
+	@$(call headed,requirements/dbt.txt,All that the tests of the dbt package need$(comma) in an environment of its own.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) $(peers) $(peers)-ours bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(dbt) $(older) $(peers) $(peers)-ours $(pages) site bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	rm -f warehouse.duckdb warehouse.duckdb.wal ometria-report.html
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -161,6 +184,24 @@ $(tools): requirements/warehouses.txt $(ready)
 $(whole): requirements/spark.txt $(tools)
 	@echo "Adding Spark and ClickHouse (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(pages)/.ready: requirements/site.txt | $(ready)
+	@echo "Setting up $(pages), with MkDocs (half a minute, the first time) ..." >&2
+	@test -x $(pages)/bin/python || $(bin)/python -m venv $(pages)
+	@$(pages)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(older)/.ready: requirements/older-duckdb.txt | $(ready)
+	@test -x $(older)/bin/python || $(bin)/python -m venv $(older)
+	@$(older)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(dbt)/.ready: requirements/dbt.txt pyproject.toml | $(ready)
+	@echo "Setting up $(dbt), with dbt (half a minute, the first time) ..." >&2
+	@test -x $(dbt)/bin/python || $(bin)/python -m venv $(dbt)
+	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
+	@$(dbt)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(peers)/.ready: requirements/bench.txt | $(ready)

@@ -181,7 +181,7 @@ def _check(table: Table, rows: int, what: str, counts: Counter[str]) -> None:
 
 
 def _counted(loaded: Loaded) -> dict[str, int]:
-    return {name: int(count) for name, count in vars(loaded).items()}
+    return {name: count for name, count in vars(loaded).items() if isinstance(count, int)}
 
 
 def _staged(table: str, numbers: range, at: datetime, changing: range, turn: int) -> str:

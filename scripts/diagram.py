@@ -1,9 +1,10 @@
 """
-Draw the entity relationship diagram: docs/assets/erd.svg, from the program's own Mermaid text.
+Draw the entity relationship diagrams from the program's own Mermaid text: docs/assets/erd.svg
+has the five tables, and docs/assets/erd-all.svg all that can be replicated.
 
 Needs Mermaid's command line (npm install @mermaid-js/mermaid-cli) as `mmdc` on the path or
 in the variable MMDC, and Chromium. Neither is needed for anything else, so neither is
-locked; the picture is kept in the repository, with the hash of the text it was made from.
+locked; each picture is kept in the repository, with the hash of the text it was made from.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from ometria_replica.describe import describe
 
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "assets" / "erd.svg"
+ASSETS = Path(__file__).resolve().parent.parent / "docs" / "assets"
 STYLE = {
     "theme": "neutral",
     "htmlLabels": False,  # Text as SVG text: viewers that are no browsers show it too.
@@ -28,6 +29,14 @@ STYLE = {
     "deterministicIds": True,
     "deterministicIDSeed": "ometria",
 }
+
+
+def diagrams() -> dict[Path, str]:
+    """Write the text of each diagram, by the picture that is drawn from it."""
+    return {
+        ASSETS / "erd.svg": describe((), "mermaid"),
+        ASSETS / "erd-all.svg": describe((), "mermaid", every=True),
+    }
 
 
 def mark(text: str) -> str:
@@ -54,16 +63,18 @@ def draw(text: str, mmdc: str, chromium: str) -> str:
 
 
 def main() -> int:
-    """Draw, and keep the picture."""
+    """Draw the pictures that are not of their present text, and keep them."""
     mmdc = os.environ.get("MMDC") or shutil.which("mmdc")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not mmdc or not chromium:
         print("Needs mmdc (npm: @mermaid-js/mermaid-cli) and chromium.", file=sys.stderr)
         return 1
-    text = describe((), "mermaid")
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(f"{mark(text)}\n{draw(text, mmdc, chromium)}\n")
-    print(f"wrote {PICTURE}")
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    for picture, text in diagrams().items():
+        if picture.exists() and picture.read_text().startswith(mark(text)):
+            continue
+        picture.write_text(f"{mark(text)}\n{draw(text, mmdc, chromium)}\n")
+        print(f"wrote {picture}")
     return 0
 
 

@@ -6,7 +6,8 @@ Replicate an Ometria account into a warehouse: five tables, exact columns.
     report = sync(load_config())
     print(report.to_text())
 
-Names are resolved when first used, so that importing the package costs nothing.
+The functions are those of :mod:`ometria_replica.api`. Names are resolved when first used, so that
+importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
+    from ometria_replica.api import check, erase, plan, status, sync, verify
+    from ometria_replica.check_report import CheckReport
     from ometria_replica.config import Config, load_config
+    from ometria_replica.erasure_report import ErasePreview, Erasure
     from ometria_replica.errors import (
         AccessDenied,
         Busy,
@@ -31,36 +35,60 @@ if TYPE_CHECKING:
         Unreachable,
         WarehouseError,
     )
-    from ometria_replica.replication import sync
+    from ometria_replica.planning.plan_report import Plan
     from ometria_replica.report import RunReport
+    from ometria_replica.status_report import Status
     from ometria_replica.tables import TABLES
+    from ometria_replica.verify_report import VerifyReport
 
 _HOMES = {
+    "CheckReport": "check_report",
     "Config": "config",
-    "load_config": "config",
+    "ErasePreview": "erasure_report",
+    "Erasure": "erasure_report",
+    "Plan": "planning.plan_report",
     "RunReport": "report",
-    "sync": "replication",
+    "Status": "status_report",
     "TABLES": "tables",
+    "VerifyReport": "verify_report",
+    "check": "api",
+    "erase": "api",
+    "load_config": "config",
+    "plan": "api",
+    "status": "api",
+    "sync": "api",
+    "verify": "api",
 }
 
 __all__ = [
     "TABLES",
     "AccessDenied",
     "Busy",
+    "CheckReport",
     "Config",
     "ConfigError",
+    "ErasePreview",
+    "Erasure",
     "NotUpToDate",
     "OmetriaError",
+    "Plan",
     "RejectedRecords",
     "ReplicaError",
     "RunReport",
+    "Status",
     "Unavailable",
     "UnexpectedResponse",
     "Unreachable",
+    "VerifyReport",
     "WarehouseError",
     "__version__",
+    "check",
+    "erase",
     "load_config",
+    "plan",
+    "status",
     "sync",
+    "verify",
 ]
 
 
@@ -68,3 +96,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ometria_replica.errors import ConfigError
 from ometria_replica.nearest import did_you_mean
+from ometria_replica.text import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ class Named(Protocol):
 
 def only_accounts(config: Config, names: Sequence[str]) -> Config:
     """Keep the named accounts, in the order of the settings; no name keeps all."""
+    names = names_of(names)
     chosen = source_ids(config.accounts, names) if names else None
     if chosen is None:
         return config
@@ -42,7 +44,7 @@ def source_ids(known: Iterable[Named], names: Sequence[str]) -> set[str]:
     A name that is one account's ``source_id`` and another's ``account_id`` means the first.
     Raises ConfigError for names that no account has.
     """
-    known = list(known)
+    known, names = list(known), names_of(names)
     by_name = {each.account_id: each.source_id for each in known}
     by_name |= {each.source_id: each.source_id for each in known}
     if unknown := [name for name in names if name not in by_name]:

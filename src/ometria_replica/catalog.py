@@ -15,6 +15,7 @@ from ometria_replica.privacy import treated
 from ometria_replica.raw_records import kept, problems, records_of
 from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.tables import JOINS, TABLES
+from ometria_replica.text import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,6 +105,7 @@ class Catalog:
 
     def only(self, names: Sequence[str]) -> Catalog:
         """Keep the tables with these names; without names, all of them. Raises as table()."""
+        names = names_of(names)
         if not names:
             return self
         unknown = [name for name in names if name not in self.names]

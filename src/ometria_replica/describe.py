@@ -13,7 +13,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.json_documents import document
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA, Feed, Inside
-from ometria_replica.text import aligned, counted
+from ometria_replica.text import aligned, counted, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,6 +45,7 @@ def describe(
     *warehouse*; None means DuckDB. Raises ConfigError for a table that is not in *catalog*, and for
     a warehouse that has no SQL.
     """
+    names = names_of(names)
     chosen = _chosen(dict.fromkeys(names), catalog, every=every)
     if warehouse is None:
         if form == "text" and len(names) > 1:

@@ -17,6 +17,7 @@ from ometria_replica.pseudonyms import PSEUDONYM
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import new_id
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
+from ometria_replica.text import names_of
 from ometria_replica.warehouse.erasures import Wanted
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def ids_of(
     Raises ConfigError for one that is empty or no text, and for an address without an @.
     """
     given = {"email": emails, "profile_id": profile_ids, "customer_id": customer_ids}
-    found = [(KINDS[kind], text) for kind, texts in given.items() for text in texts]
+    found = [(KINDS[kind], text) for kind, texts in given.items() for text in names_of(texts)]
     if any(not text.strip() for _, text in found):
         raise ConfigError("An id is empty. Nothing was changed.")
     if any("\ud800" <= each <= "\udfff" for _, text in found for each in text):

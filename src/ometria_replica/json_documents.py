@@ -47,12 +47,28 @@ def schema_of(name: str) -> str:
 
 def document(name: str, fields: Mapping[str, Any]) -> str:
     """Write the document *name*, times as ISO 8601 in UTC, in ASCII for any terminal or pipe."""
-    return as_json({"schema": schema_of(name), **fields})
+    return as_json(plain_document(name, fields))
+
+
+def plain_document(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the document *name* as plain data: what ``json.loads`` gives of it, once written."""
+    return {"schema": schema_of(name), **{key: _plain_data(value) for key, value in fields.items()}}
 
 
 def as_json(value: Any, *, ascii_only: bool = True) -> str:
     """Write *value* as JSON, times as ISO 8601 in UTC."""
     return json.dumps(value, indent=2, ensure_ascii=ascii_only, default=_plain)
+
+
+def _plain_data(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain_data(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain_data(each) for each in value]
+        case None | bool() | int() | float() | str():
+            return value
+    return _plain(value)
 
 
 def _plain(value: object) -> str:

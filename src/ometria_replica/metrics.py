@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ometria_replica.errors import ReplicaError
-from ometria_replica.status import read_status
+from ometria_replica.replica_status import read_status
 from ometria_replica.whole_files import write_whole
 
 if TYPE_CHECKING:

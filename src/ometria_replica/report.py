@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
-from ometria_replica.json_documents import as_json, document, schema_of
+from ometria_replica.json_documents import as_json, document, plain_document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -136,11 +136,8 @@ class RunReport:
         return as_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to plain data, with the name of its schema."""
-        data = {"schema": schema_of("sync"), **asdict(self)}
-        for name in ("started_at", "finished_at"):
-            data[name] = data[name].isoformat()
-        return data
+        """Convert the report to plain data: the document of ``sync --json``."""
+        return plain_document("sync", asdict(self))
 
     def to_text(self) -> str:
         """Write the report as text."""

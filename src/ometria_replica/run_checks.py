@@ -10,6 +10,7 @@ from ometria_replica import history, privacy, retention
 from ometria_replica.errors import ConfigError
 from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.schema import Feed, Inside
+from ometria_replica.text import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def scope_of(
 
     Raises ConfigError, before anything is contacted, for what cannot be done.
     """
-    catalog = catalog.of(config.accounts).with_records(config.accounts)
+    catalog, tables = catalog.of(config.accounts).with_records(config.accounts), names_of(tables)
     chosen = catalog.read_with(tables)
     refuse_contradictions(window)
     refuse_what_is_not_set(config, catalog, tables)

@@ -18,6 +18,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.log_context import logging_for
 from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
 from ometria_replica.selection import Selection
+from ometria_replica.text import names_of
 from ometria_replica.warehouse import open_warehouse
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def rewind(
     while a run is active.
     """
     catalog = catalog.of(config.accounts)
+    tables = names_of(tables)
     chosen = catalog.only(tables) if tables else ()
     refuse_future(since, clock())
     day = reachable(since)
@@ -162,6 +164,7 @@ def count_rejects(config: Config, tables: Collection[str] | None = None) -> int:
     """Count the rejects that the warehouse holds of the accounts and *tables*, None for all."""
     if tables is None:
         tables = CATALOG.of(config.accounts).names
+    tables = names_of(tables)
     with opened(config, dry_run=True) as warehouse:
         return sum(
             warehouse.state.table_state(account.source_id, table).rejects

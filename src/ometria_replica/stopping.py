@@ -40,7 +40,30 @@ class Cancelled(BaseException):
 
 def is_of_a_library(error: BaseException) -> bool:
     """Whether it is an error, or a panic of Rust, and not a signal that ends the program."""
+    if is_interrupt(error):
+        return False
     return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is what DuckDB makes of the exception of a handler, such as KeyboardInterrupt."""
+    return type(error) is RuntimeError and error.args == ("Query interrupted",)
+
+
+@contextmanager
+def interrupts_raised() -> Iterator[None]:
+    """
+    Raise KeyboardInterrupt where DuckDB made an error of its own of it.
+
+    Outside the command line, nothing notes which signal came: it is Ctrl-C in a notebook, or what
+    the handler of an orchestrator raised.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
 
 
 @dataclass
@@ -123,6 +146,8 @@ def interruptible(interrupt: Callable[[], None]) -> Iterator[None]:
     except Exception as error:
         if _request.number:
             raise Stopped(_request.number) from error
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
         raise
     finally:
         _request.running.remove(statement)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
@@ -34,6 +38,20 @@ def _masked(word: re.Match[str]) -> str:
     user, _, host = word[0].rpartition("@")
     is_of_url = word.string.endswith("://", 0, word.start())
     return f"***@{host}" if is_of_url and user and "%40" not in host else "[address]"
+
+
+def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
+    """
+    Return names as they were given: one by itself, or several.
+
+    A text is also a sequence of texts, its letters, and no type checker tells one from the other.
+    Raises TypeError for what is no text.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"A name is a text, such as 'profiles', and not {type(name).__name__}.")
+    return names
 
 
 def printable(text: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ometria_replica.json_documents import document
+from ometria_replica.json_documents import as_json, plain_document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -108,9 +108,13 @@ class VerifyReport:
         """Requests sent to Ometria, including retries."""
         return sum(table.requests for table in self.tables)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the report to plain data: the document of ``verify --json``."""
+        return plain_document("verify", asdict(self))
+
     def to_json(self) -> str:
         """Write the report as a JSON document."""
-        return document("verify", asdict(self))
+        return as_json(self.to_dict())
 
     def to_text(self) -> str:
         """Write the report as text."""

@@ -26,7 +26,7 @@ KEPT = {"OMETRIA_HISTORY": "profiles,lists", "OMETRIA_KEEP_RECORDS": "true"}
 
 @dataclass(frozen=True)
 class Shop:
-    """A folder with ``warehouse.duckdb`` in it, and the variables of an account that can be read."""
+    """A folder with ``warehouse.duckdb``, and the variables of an account that can be read."""
 
     folder: Path
     environ: Mapping[str, str]

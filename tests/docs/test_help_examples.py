@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from .conftest import Shop
 
 LEAVES = [name for name, command in COMMANDS.items() if not hasattr(command, "commands")]
-READING = ("check", "config", "fields", "query", "rejects list", "runs", "state show", "status", "tables")
+READING = (
+    "check",
+    "config",
+    "fields",
+    "query",
+    "rejects list",
+    "runs",
+    "state show",
+    "status",
+    "tables",
+)
 
 
 def words_of(line: str) -> list[str]:

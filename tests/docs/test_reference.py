@@ -8,26 +8,26 @@ import json
 import re
 import signal
 import tomllib
-from pathlib import Path
-from xml.etree import ElementTree
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
+from xml.etree import ElementTree as ET
 
 import pytest
 from scripts import diagram, reference
 
 from ometria_replica import errors
-from ometria_replica.describe import describe
-from ometria_replica.doctor.findings import Code
-from ometria_replica.errors import ReplicaError
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
 from ometria_replica.config.schema import VARIABLES, settings_of
-from ometria_replica.tables import TABLES
+from ometria_replica.doctor.findings import Code
+from ometria_replica.errors import ReplicaError
 from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import SCHEMES
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 
 from .pages import DOCS, ROOT, read, written_by_hand
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMANDS = reference.commands()
 EXTRAS = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
@@ -91,7 +91,11 @@ def test_each_default_is_in_the_reference(kind: type) -> None:
     """A number and a boolean too; a setting without a default says what happens then."""
     page = read(DOCS / "reference" / "settings.md")
     defaults = {
-        field.name: json.dumps(field.default) if isinstance(field.default, bool) else f"{field.default:g}" if isinstance(field.default, float) else f"{field.default}"
+        field.name: json.dumps(field.default)
+        if isinstance(field.default, bool)
+        else f"{field.default:g}"
+        if isinstance(field.default, float)
+        else f"{field.default}"
         for field in dataclasses.fields(kind)
         if isinstance(field.default, (bool, int, float, str)) and field.default != ""
     }
@@ -99,9 +103,7 @@ def test_each_default_is_in_the_reference(kind: type) -> None:
     assert [
         name
         for name, value in defaults.items()
-        if not re.search(
-            rf"^\| `{name}` \|.*\| `{re.escape(value)}` \|", page, re.MULTILINE
-        )
+        if not re.search(rf"^\| `{name}` \|.*\| `{re.escape(value)}` \|", page, re.MULTILINE)
     ] == []
 
 
@@ -208,21 +210,24 @@ def test_each_destination_that_tests_dlt_has_an_extra_and_is_documented(scheme: 
     page = read(DOCS / "reference" / "warehouses.md")
 
     assert SCHEMES[scheme].extra in EXTRAS
-    assert re.search(rf"^\|.*`{re.escape(scheme)}://.*\[{SCHEMES[scheme].extra}\]", page, re.MULTILINE)
+    assert re.search(
+        rf"^\|.*`{re.escape(scheme)}://.*\[{SCHEMES[scheme].extra}\]", page, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("picture", sorted(DOCS.glob("assets/*.svg")), ids=lambda path: path.name)
 def test_a_picture_is_xml(picture: Path) -> None:
     """A browser shows an error in place of an SVG that is not well-formed."""
-    root = ElementTree.parse(picture).getroot()
+    root = ET.parse(picture).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_the_diagram_was_drawn_from_the_tables_as_they_are() -> None:
+@pytest.mark.parametrize("picture", diagram.diagrams(), ids=lambda path: path.name)
+def test_the_diagram_was_drawn_from_the_tables_as_they_are(picture: Path) -> None:
     """The picture holds the hash of the present diagram text."""
-    text = describe((), "mermaid")
+    text = diagram.diagrams()[picture]
 
-    assert read(DOCS / "assets" / "erd.svg").startswith(diagram.mark(text))
+    assert read(picture).startswith(diagram.mark(text))
     assert f"```mermaid\n{text}\n```" in read(DOCS / "reference" / "tables.md")
 
 

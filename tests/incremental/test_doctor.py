@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica.catalog import CATALOG
-from ometria_replica.check_texts import finding_as_text, findings_as_json
+from ometria_replica.check_report import CheckReport, finding_as_text
 from ometria_replica.config import Limits, WarehouseSettings, load_config
 from ometria_replica.doctor import api
 from ometria_replica.doctor import findings as giving
@@ -198,7 +198,7 @@ def test_one_file_tells_how_the_export_is_written_and_no_value_of_it(
     (files,) = of("feed.files", findings)
     assert "holds 1 file (" in files.text
     for secret in ("owner", "private@", "7946"):
-        assert secret not in findings_as_json(findings)
+        assert secret not in CheckReport(tuple(findings)).to_json()
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica import stopping
-from ometria_replica.cli.syncing import measured
 from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.errors import RejectedRecords, ReplicaError, Unavailable
 from ometria_replica.metrics import HELP, EndedRun, Series, _labels, to_text, write_metrics
+from ometria_replica.running import measured
 from tests.duck import opened
 from tests.e2e.program import api_env, invoke
 from tests.incremental.shops import HOUR, NOON, account, config, replicate

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ometria_replica import notify as notices
-from ometria_replica.cli.syncing import measured
 from ometria_replica.config import Config, explain, load_config
 from ometria_replica.config.secrets import Secret, holds_token
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, Unavailable
 from ometria_replica.metrics import EndedRun
 from ometria_replica.notify import notify
+from ometria_replica.running import measured
 from ometria_replica.stopping import Stopped
 from tests.e2e.program import api_env, invoke
 from tests.incremental.shops import NOON, account, config

@@ -20,7 +20,6 @@ from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.record_counts import Counted, count_records
 from ometria_replica.planning.figures import known
 from ometria_replica.planning.run import plan_run
-from ometria_replica.planning.texts import plan_as_json, plan_as_text
 from ometria_replica.run_context import Window
 from ometria_replica.state_commands import rewind
 from ometria_replica.warehouse.warehouse import Warehouse
@@ -48,7 +47,8 @@ if TYPE_CHECKING:
 
     from ometria_replica.config import AccountSettings
     from ometria_replica.planning.figures import Figure
-    from ometria_replica.planning.table_plan import Plan, TablePlan
+    from ometria_replica.planning.plan_report import Plan
+    from ometria_replica.planning.table_plan import TablePlan
     from ometria_replica.report import RunReport
 
 
@@ -251,7 +251,7 @@ def test_why_all_is_read_is_said(shop: Account, server: Server, warehouse: Path)
     assert codes(interval, "profiles") == ["interval"]
     assert (
         "a full read is due every 7 days (detect_deletes_every_days); the last was on 2026-03-02"
-        in (plan_as_text(interval))
+        in interval.to_text()
     )
     tags = replace(on, tables=("profiles", "profile_tags"))
     nested = look(warehouse, tags, at=NOON + DAY)
@@ -385,7 +385,7 @@ def test_a_history_that_begins_and_rows_that_expire_are_counted(
 
     assert planned(plan, "profiles").versions == of(report, "profiles").versions_opened == 3
     assert planned(look(warehouse, on, at=NOON + HOUR), "profiles").versions == 0
-    assert "profiles: 3 rows would begin the history, as its first versions." in plan_as_text(plan)
+    assert "profiles: 3 rows would begin the history, as its first versions." in plan.to_text()
 
 
 def test_a_file_that_could_not_be_read_is_tried_again_in_its_time(
@@ -405,7 +405,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_in_its_time(
     report = replicate(warehouse, on, at=NOON + 2 * HOUR)
 
     assert planned(soon, "email_events").tried_again == 0
-    assert "1 file that could not be read is not due to be tried again yet." in plan_as_text(soon)
+    assert "1 file that could not be read is not due to be tried again yet." in soon.to_text()
     assert [planned(plan, "email_events").tried_again for plan in (due, offline)] == [1, 1]
     assert refuted(due, report) == []
 
@@ -443,7 +443,7 @@ def test_an_account_that_cannot_be_planned_leaves_the_others_planned(
         assert {table.due for table in plan.tables} == {"all"}
         for table in plan.tables:
             assert bool(table.error) == (table.source_id == "us" and table.table in failed)
-    assert "Not planned: us profiles, us lists, us member_lists:" in plan_as_text(plan)
+    assert "Not planned: us profiles, us lists, us member_lists:" in plan.to_text()
 
 
 def test_without_ometria_the_rest_is_planned_offline(
@@ -472,9 +472,9 @@ def test_a_run_at_work_is_named(server: Server, warehouse: Path) -> None:
     plan = look(warehouse, account(server), at=NOON + MINUTE)
 
     assert "uk: run 20260302T120030-aaaaaa (process 1 on another-host) is at work" in (
-        plan_as_text(plan)
+        plan.to_text()
     )
-    assert json.loads(plan_as_json(plan))["accounts"][0]["active_run"]["pid"] == 1
+    assert plan.to_dict()["accounts"][0]["active_run"]["pid"] == 1
 
 
 def test_a_warehouse_that_another_program_has_open_is_in_use(
@@ -520,6 +520,7 @@ def test_it_takes_the_options_of_the_command(
 # --- counting -----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # Other processes may need the cores.
 @given(
     records=st.integers(0, 1300),
     guess=st.integers(0, 2000),

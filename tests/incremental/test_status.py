@@ -14,8 +14,8 @@ import duckdb
 import pytest
 
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, NotFound, NotUpToDate
-from ometria_replica.status import Status, read_status
-from ometria_replica.status_texts import status_as_json, status_as_text, verdict
+from ometria_replica.replica_status import read_status
+from ometria_replica.status_report import Status, verdict
 from ometria_simulator import Account, Fault, Server
 from tests.docs.pages import blocks
 from tests.duck import held_elsewhere, opened
@@ -136,7 +136,7 @@ def test_a_screen_answers_whether_all_is_right(
         text = re.sub(r"(Not replicated: )(\w+, )+\w+", r"\1TABLES", text)  # Others may come.
         return re.sub(r"\d+ requests", "REQUESTS", text)
 
-    assert but_for_the_machine(status_as_text(status)) == but_for_the_machine(shown).strip()
+    assert but_for_the_machine(status.to_text()) == but_for_the_machine(shown).strip()
     assert status.disk is not None
     assert status.disk.bytes == warehouse.stat().st_size
 
@@ -224,7 +224,7 @@ def test_a_failure_is_told_until_a_run_succeeds(server: Server, warehouse: Path)
     assert [each.last_success_at for each in failed.accounts] == [NOON]
     assert (
         "profiles, member_lists, lists, unsubscribes: could not be read, as said above."
-    ) in status_as_text(failed)
+    ) in failed.to_text()
 
     replicate(warehouse, account(server), at=NOON + 2 * HOUR)
     assert look(warehouse, account(server), at=NOON + 2 * HOUR).is_all_right
@@ -261,10 +261,10 @@ def test_a_run_at_work_is_named_and_one_that_was_killed_too(
 
     assert at_work.is_all_right
     assert "Active now: run 20260302T120030-aaaaaa (process 1 on another-host) for uk" in (
-        status_as_text(at_work)
+        at_work.to_text()
     )
     assert verdict(killed).startswith("Not all right: the last run did not end")
-    assert "Active now: no run" in status_as_text(killed)
+    assert "Active now: no run" in killed.to_text()
 
 
 def test_a_run_that_found_another_at_work_is_no_failure(server: Server, warehouse: Path) -> None:
@@ -292,7 +292,7 @@ def test_an_account_is_not_blamed_for_another(server: Server, warehouse: Path) -
         "us": NOON,
     }
     assert alone.elsewhere == ("us",)
-    assert "the warehouse also holds us, not in the settings." in status_as_text(alone)
+    assert "the warehouse also holds us, not in the settings." in alone.to_text()
 
 
 def test_what_the_settings_leave_out_is_told(warehouse: Path, feed: Path) -> None:
@@ -306,7 +306,7 @@ def test_what_the_settings_leave_out_is_told(warehouse: Path, feed: Path) -> Non
         ("no API key is set (OMETRIA_API_KEY, or api_key)", ("profiles",)),
         ("switched off in the settings", ("member_lists", "lists")),
     ]
-    assert json.loads(status_as_json(status))["not_read"][0]["tables"] == ["profiles"]
+    assert status.to_dict()["not_read"][0]["tables"] == ["profiles"]
 
 
 def test_a_warehouse_in_use_is_said_to_be_in_use(

@@ -13,6 +13,7 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.config import FeedSettings, Limits, Secret
 from ometria_replica.errors import ConfigError, OmetriaError, ReplicaError
 from ometria_replica.run_context import NoProgress
+from ometria_replica.spark import driver, executors, outcomes, staging_folder
 from ometria_replica.tables import EMAIL_EVENTS
 from ometria_replica.warehouse.warehouse import Warehouse
 from ometria_simulator import Account, Dialect, Feed, S3Server
@@ -85,7 +86,7 @@ def test_a_backfill_on_spark_leaves_the_same_warehouse_as_one_machine(
 ) -> None:
     """Rows, file log, rejects, counts and warnings are the same, in several waves and batches."""
     troubled_feed(tmp_path / "feed")
-    monkeypatch.setattr(on_spark, "WAVE_FILES", 4)
+    monkeypatch.setattr(driver, "WAVE_FILES", 4)
     monkeypatch.setattr(Warehouse, "batch_size", BatchSize(files=3))
     ours = account(folder=tmp_path / "feed")
     one, many, staging = (tmp_path / name for name in ("one.duckdb", "many.duckdb", "staging"))
@@ -189,7 +190,7 @@ def test_the_next_run_continues_after_a_driver_that_ended_between_two_batches(
 
 
 def folder_of(warehouse: Path, source_id: str) -> str:
-    return on_spark._StagingFolder(FeedSettings(url=""), f"duckdb:///{warehouse}").folder_of(
+    return staging_folder.StagingFolder(FeedSettings(url=""), f"duckdb:///{warehouse}").folder_of(
         source_id
     )
 
@@ -266,7 +267,7 @@ def test_an_error_on_an_executor_has_the_message_of_a_sync(
         backfill(cluster, warehouse, ours, staging, at_once=0)
     with pytest.raises(ReplicaError, match=r"Spark failed to stage .* See the executors' logs"):
         backfill(cluster, warehouse, ours, staging, memory="a lot")
-    monkeypatch.setattr(on_spark, "__version__", "0.0.1")
+    monkeypatch.setattr(executors, "__version__", "0.0.1")
     with pytest.raises(ConfigError, match=r"On an executor: .* Install the same versions on both"):
         backfill(cluster, warehouse, ours, staging)
 
@@ -277,14 +278,14 @@ def test_an_error_on_an_executor_has_the_message_of_a_sync(
 def test_a_staging_folder_that_is_not_shared_is_an_error(tmp_path: Path) -> None:
     """Either the executor has no such folder, or it has one that the driver cannot see."""
     staging, ours = FeedSettings(url=str(tmp_path / "staging")), account(folder=tmp_path)
-    work = on_spark._Work(ours, EMAIL_EVENTS, staging, "here/", Limits(), on_spark._versions())
+    work = executors.Work(ours, EMAIL_EVENTS, staging, "here/", Limits(), executors.versions())
 
-    (outcome,) = on_spark._outcomes(work, [0])
-    assert isinstance(outcome, on_spark.Failed)
+    (outcome,) = executors.outcomes_of(work, [0])
+    assert isinstance(outcome, outcomes.Failed)
     assert outcome.error == "ConfigError"
-    assert outcome.message.endswith(f"staging: this folder does not exist. {on_spark.SHARED}")
+    assert outcome.message.endswith(f"staging: this folder does not exist. {staging_folder.SHARED}")
 
-    folder = on_spark._StagingFolder(staging, "duckdb:///w")
+    folder = staging_folder.StagingFolder(staging, "duckdb:///w")
     with pytest.raises(
         ConfigError, match=r"cannot find a file that an executor wrote\. Use a staging folder"
     ):
@@ -299,7 +300,7 @@ def test_a_staging_bucket_that_does_not_exist_is_an_error(s3: S3Server) -> None:
         access_key_id=Secret(KEY, "the test"),
         secret_access_key=Secret(SECRET, "the test"),
     )
-    folder = on_spark._StagingFolder(nowhere, "duckdb:///w")
+    folder = staging_folder.StagingFolder(nowhere, "duckdb:///w")
 
     with pytest.raises(OmetriaError, match=r"no such bucket\. Check the staging folder's url\."):
         folder.begin(account(feed=nowhere))
@@ -308,11 +309,11 @@ def test_a_staging_bucket_that_does_not_exist_is_an_error(s3: S3Server) -> None:
 @pytest.mark.parametrize(
     "outcome",
     [
-        on_spark.Staged(3, "a/3.rows.parquet", None, (7, 0), ("news",)),
-        on_spark.Unreadable(4, "it cannot be read as csv", again=False, later=True),
-        on_spark.Failed("ConfigError", "no"),
+        outcomes.Staged(3, "a/3.rows.parquet", None, (7, 0), ("news",)),
+        outcomes.Unreadable(4, "it cannot be read as csv", again=False, later=True),
+        outcomes.Failed("ConfigError", "no"),
     ],
 )
-def test_an_outcome_survives_json(outcome: on_spark.Outcome) -> None:
+def test_an_outcome_survives_json(outcome: outcomes.Outcome) -> None:
     """The driver gets the outcome that the executor returned, with all its types."""
-    assert on_spark.outcome_from_json(outcome.to_json()) == outcome
+    assert outcomes.outcome_from_json(outcome.to_json()) == outcome

@@ -18,7 +18,7 @@ from ometria_replica.clock import utc_now
 from ometria_replica.config import WarehouseSettings
 from ometria_replica.errors import Busy, ConfigError
 from ometria_replica.maintaining import Maintenance, maintain
-from ometria_replica.maintenance_texts import maintenance_as_json, maintenance_as_text
+from ometria_replica.maintenance_report import maintenance_as_json, maintenance_as_text
 from ometria_replica.selection import ALL, Selection, Values
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES
 from ometria_replica.warehouse.remotes import delta_upkeep, iceberg_upkeep

@@ -15,7 +15,7 @@ from ometria_replica.errors import Busy, ConfigError, Unreachable, WarehouseErro
 from ometria_replica.selection import Selection
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES, TABLES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.engines import postgres
+from ometria_replica.warehouse.engines import postgres_session
 from ometria_replica.warehouse.engines.postgres_dialect import numbered
 from ometria_replica.warehouse.state_tables import STATE_TABLES, WATERMARKS
 from tests.places import PostgresPlace
@@ -138,7 +138,7 @@ def test_a_connection_that_stood_idle_is_made_anew(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long read between two batches may cost the connection, and not the run."""
-    monkeypatch.setattr(postgres, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(postgres_session, "IDLE_SECONDS", 0.0)
     with opened(place) as warehouse:
         _end_connections(place)
         Load(LISTS, ['{"id": "1"}']).into(warehouse)
@@ -267,7 +267,7 @@ def test_a_lock_of_somebody_else_is_waited_for(
     """For a while; then the run ends with nothing written, and a later one goes through."""
     with opened(place):
         pass
-    monkeypatch.setattr(postgres, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(postgres_session, "LOCK_SECONDS", 1)
     with server().connected(place.database) as cursor, opened(place) as warehouse:
         cursor.execute("BEGIN")
         cursor.execute("LOCK TABLE ometria.lists IN ACCESS EXCLUSIVE MODE")

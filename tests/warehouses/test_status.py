@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ometria_replica.config import Config, WarehouseSettings
+from ometria_replica.replica_status import read_status
 from ometria_replica.replication import sync
-from ometria_replica.status import read_status
 from ometria_simulator import serve
 from tests.incremental.shops import HOUR, MINUTE, NOON, account, small_shop
 from tests.replicas import write_feed_file

@@ -43,13 +43,12 @@ def check(
     log_format: LogFormatOption = None,
 ) -> None:
     """Test the settings, the API key, the bucket, the warehouse and the machine. Reads only."""
-    from ometria_replica.check_texts import (
+    from ometria_replica.check_report import (
+        CheckReport,
         finding_as_text,
-        findings_as_json,
         heading_of,
         summary_as_text,
     )
-    from ometria_replica.doctor.findings import exit_code
 
     findings: list[Finding] = []
     heading = ""
@@ -60,9 +59,10 @@ def check(
         if heading != (heading := heading_of(finding)):
             say(heading if len(findings) == 1 else f"\n{heading}")
         typer.echo(_coloured(printable(finding_as_text(finding)), finding.level))
-    say(findings_as_json(findings, strict=strict) if as_json else f"\n{summary_as_text(findings)}")
-    if code := exit_code(findings, strict=strict):
-        raise typer.Exit(code)
+    report = CheckReport(tuple(findings), strict)
+    say(report.to_json() if as_json else f"\n{summary_as_text(findings)}")
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
 
 
 def _findings(

@@ -136,18 +136,18 @@ def _show(
 ) -> None:
     """Show what is held, and ask whether to erase it if that *asks*."""
     from ometria_replica.erasing import find
-    from ometria_replica.erasure_texts import found_as_json, found_as_text
+    from ometria_replica.erasure_report import ErasePreview
 
     if asks and not sys.stdin.isatty():
         raise ConfigError(
             "To erase without a terminal, add --yes. --dry-run shows what would be erased."
             " Nothing was changed."
         )
-    found = find(settings, ids, again=again)
+    found = ErasePreview.of(find(settings, ids, again=again), blank=blank)
     if as_json and not asks:
-        say(found_as_json(found))
+        say(found.to_json())
         return
-    say(found_as_text(found, blank=blank), err=as_json)
+    say(found.to_text(), err=as_json)
     if asks and not typer.confirm("Erase this? It cannot be undone.", err=True):
         say("Nothing was changed.", err=True)
         raise typer.Exit(1)
@@ -155,16 +155,15 @@ def _show(
 
 def _erase(settings: Config, ids: Ids, *, again: bool, blank: bool, as_json: bool) -> None:
     from ometria_replica.erasing import erase
-    from ometria_replica.erasure_texts import erased_as_text, receipts_as_json
+    from ometria_replica.erasure_report import Erasure
 
-    receipts = erase(settings, ids, blank=blank, again=again)
-    text = receipts_as_json(receipts) if as_json else erased_as_text(receipts)
-    say_report(text, as_json=as_json)
+    done = Erasure(tuple(erase(settings, ids, blank=blank, again=again)))
+    say_report(done.to_json() if as_json else done.to_text(), as_json=as_json)
 
 
 def _list(settings: Config, accounts: list[str] | tuple[str, ...], *, as_json: bool) -> None:
     from ometria_replica.erasing import read_erasures
-    from ometria_replica.erasure_texts import erasures_as_json, erasures_as_text
+    from ometria_replica.erasure_report import erasures_as_json, erasures_as_text
 
     erased = read_erasures(settings, accounts)
     say(erasures_as_json(erased) if as_json else erasures_as_text(erased))
@@ -172,7 +171,7 @@ def _list(settings: Config, accounts: list[str] | tuple[str, ...], *, as_json: b
 
 def _allow(settings: Config, ids: Ids, *, as_json: bool) -> None:
     from ometria_replica.erasing import allow
-    from ometria_replica.erasure_texts import allowed_as_json, allowed_as_text
+    from ometria_replica.erasure_report import allowed_as_json, allowed_as_text
 
     allowed = allow(settings, ids)
     text = allowed_as_json(allowed) if as_json else allowed_as_text(allowed)
@@ -181,7 +180,7 @@ def _allow(settings: Config, ids: Ids, *, as_json: bool) -> None:
 
 def _export(settings: Config, ids: Ids, file: Path, *, as_json: bool) -> None:
     from ometria_replica.erasing import read_held
-    from ometria_replica.erasure_texts import exported_as_json, exported_as_text, held_as_json
+    from ometria_replica.erasure_report import exported_as_json, exported_as_text, held_as_json
 
     held = read_held(settings, ids)
     try:

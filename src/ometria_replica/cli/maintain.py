@@ -62,7 +62,7 @@ def maintain(
     """Write the small files of a lake together, and remove old versions. No sync can run."""
     from ometria_replica.config import load_warehouse
     from ometria_replica.maintaining import maintain as run
-    from ometria_replica.maintenance_texts import maintenance_as_json, maintenance_as_text
+    from ometria_replica.maintenance_report import maintenance_as_json, maintenance_as_text
 
     done = run(
         load_warehouse(warehouse, os.environ, config),

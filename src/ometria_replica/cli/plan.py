@@ -64,7 +64,6 @@ def plan(
 ) -> None:
     """Show what a sync or a backfill would take, without writing anything."""
     from ometria_replica.planning.run import plan_run
-    from ometria_replica.planning.texts import plan_as_json, plan_as_text
     from ometria_replica.run_context import Window
 
     tables = list(names or ())
@@ -83,7 +82,7 @@ def plan(
         )
     except Busy as error:
         raise Busy(f"Not known, because the warehouse is in use: {error}") from error
-    say(plan_as_json(found) if as_json else plan_as_text(found))
+    say(found.to_json() if as_json else found.to_text())
     if found.failures:
         raise found.failures[0]
 

@@ -26,7 +26,7 @@ from ometria_replica.cli.options import (
     settings_of_accounts,
 )
 from ometria_replica.cli.output import say
-from ometria_replica.cli.syncing import measured, sync_and_print
+from ometria_replica.cli.syncing import sync_and_print
 
 if TYPE_CHECKING:
     from ometria_replica.report import RunReport
@@ -190,6 +190,7 @@ def rejects_replay(
     from ometria_replica.catalog import CATALOG
     from ometria_replica.errors import WarehouseError
     from ometria_replica.rendering import replay_as_json, replay_as_text
+    from ometria_replica.running import measured
     from ometria_replica.schema import Feed
     from ometria_replica.state_commands import count_rejects, replay
 

@@ -46,8 +46,8 @@ def status(
     log_format: LogFormatOption = None,
 ) -> None:
     """Show whether all is right: how fresh each table is, and what needs attention."""
-    from ometria_replica.status import TOO_OLD, read_status
-    from ometria_replica.status_texts import status_as_json, status_as_text
+    from ometria_replica.replica_status import read_status
+    from ometria_replica.status_report import TOO_OLD
 
     settings = settings_of_accounts(config, warehouse, account)
     try:
@@ -55,9 +55,9 @@ def status(
     except Busy as error:
         raise Busy(f"Not known, because the warehouse is in use: {error}") from error
     if as_json:
-        say(status_as_json(found))
+        say(found.to_json())
     else:
-        typer.echo(_coloured(printable(status_as_text(found)), all_right=found.is_all_right))
+        typer.echo(_coloured(printable(found.to_text()), all_right=found.is_all_right))
     if max_age is not None and not found.is_all_right:
         raise NotUpToDate("--max-age is set, and not all is right: exit code 6.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date  # noqa: TC003 -- Typer reads the annotation.
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,14 +22,7 @@ from ometria_replica.cli.options import (
     settings_of,
     settings_of_accounts,
 )
-from ometria_replica.cli.syncing import measured, sync_and_print
-from ometria_replica.errors import RejectedRecords
-from ometria_replica.log_context import logging_for
-from ometria_replica.text import counted
-
-if TYPE_CHECKING:
-    from ometria_replica.config import Config
-    from ometria_replica.report import RunReport
+from ometria_replica.cli.syncing import sync_and_print
 
 
 def sync(
@@ -73,6 +66,7 @@ def sync(
 ) -> None:
     """Read new and changed records and merge them into the warehouse."""
     from ometria_replica.accounts import only_accounts
+    from ometria_replica.running import measured, refuse_rejects
 
     every = settings_of(config, warehouse)
     settings = only_accounts(every, account or ())
@@ -90,8 +84,7 @@ def sync(
             dry_run=dry_run,
         )
         if strict:
-            with logging_for(run=run.report.run_id):
-                _refuse_rejects(settings, run.report)
+            refuse_rejects(settings, run.report)
 
 
 def backfill(
@@ -113,22 +106,8 @@ def backfill(
     log_format: LogFormatOption = None,
 ) -> None:
     """Read a period again, without moving the watermarks."""
+    from ometria_replica.running import measured
+
     settings = settings_of_accounts(config, warehouse, account)
     with measured(settings, None, tells=settings) as run:
         run.report = sync_and_print(settings, tables, as_json=as_json, since=since, until=until)
-
-
-def _refuse_rejects(settings: Config, report: RunReport) -> None:
-    """Raise RejectedRecords if the run rejected anything, or if rejects of earlier runs remain."""
-    from ometria_replica.state_commands import count_rejects
-
-    rejected, when = report.rejected, ""
-    if not rejected:
-        rejected = count_rejects(settings, {table.table for table in report.tables})
-        when = " in earlier runs and remains" if rejected == 1 else " in earlier runs and remain"
-    if rejected:
-        raise RejectedRecords(
-            f"{counted(rejected, 'value, record or file', 'values, records or files')}"
-            f" {'was' if rejected == 1 else 'were'} rejected{when}, and --strict is set."
-            " Everything else is loaded. See `ometria-replica rejects list`."
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,13 +73,9 @@ def verify(
     from ometria_replica.progress import watching
     from ometria_replica.verification.run import refuse_differences
     from ometria_replica.verification.run import verify as run_verify
-    from ometria_replica.verification.sample import DEFAULT_SHARE
+    from ometria_replica.verification.sample import random_seed, share_to_read
 
-    if everything and sample is not None:
-        raise typer.BadParameter("--all and --sample exclude each other.")
-    if sample is not None and not 0 < sample <= 1:
-        raise typer.BadParameter("--sample is a share above 0, and at most 1.")
-    share = None if everything or (requests and sample is None) else sample or DEFAULT_SHARE
+    share = share_to_read(everything, sample, requests)
     try:
         with watching(shown_progress()) as progress:
             report = run_verify(
@@ -88,7 +83,7 @@ def verify(
                 tables or (),
                 share=share,
                 requests=requests,
-                seed=secrets.randbelow(1_000_000) if seed is None else seed,
+                seed=random_seed() if seed is None else seed,
                 repair=repair,
                 progress=progress,
                 announce=announce,

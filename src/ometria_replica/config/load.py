@@ -47,7 +47,7 @@ OMETRIA_DOMAIN: Final = "ometria.com"
 
 
 def load_config(
-    path: Path | None = None,
+    path: Path | str | None = None,
     environ: Mapping[str, str] = os.environ,
     warehouse_url: str | None = None,
 ) -> Config:
@@ -59,7 +59,7 @@ def load_config(
     the command line and overrides all others, but must not hold a password.
     """
     is_named = path is not None or "OMETRIA_CONFIG" in environ
-    path = _find(path, environ)
+    path = _find(Path(path) if isinstance(path, str) else path, environ)
     loading = _Loading(environ, path, parsed(path) if path else {})
     config = loading.config(warehouse_url)
     if loading.reader.problems:

@@ -27,6 +27,7 @@ from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.schema import ROW_KEY, Inside
+from ometria_replica.text import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,12 +128,12 @@ def _ometria_account(account: Any, limits: Any, tables: Any, rejects: Any) -> li
 def _resources(
     account: AccountSettings, limits: Limits, names: list[str] | None, *, rejects: bool
 ) -> list[DltResource]:
-    tables = _chosen(account, names)
+    tables = _chosen(account, names_of(names or ()))
     return [_resource(account, limits, table, rejects=rejects) for table in tables]
 
 
-def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
-    """Return the tables called *names*, or all that the account's settings can read."""
+def _chosen(account: AccountSettings, names: tuple[str, ...]) -> list[Table]:
+    """Return the tables called *names*; without names, all that the account's settings can read."""
     every = CATALOG.every
     on = every if names else CATALOG.of([account])
     # dlt's merge replaces rows by key, so what an array no longer has would stay.
@@ -151,7 +152,7 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
         " remove what is gone. Replicate it with `ometria-replica sync`."
         if name in nested
         else f"{SECTION}.tables: {name} needs an API key or a feed that is not set."
-        for name in names or ()
+        for name in names
         if name not in readable
     ]
     if nested and not names:
@@ -160,7 +161,7 @@ def _chosen(account: AccountSettings, names: list[str] | None) -> list[Table]:
     problems += [f"{SECTION}: {problem}" for problem in privacy.problems(every, account)]
     if problems:
         raise ConfigError(problems)
-    return [table for name, table in readable.items() if names is None or name in names]
+    return [table for name, table in readable.items() if not names or name in names]
 
 
 def _resource(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ometria_replica.catalog import CATALOG
 from ometria_replica.html_report.periods import Period
 from ometria_replica.html_report.statement import statement
+from ometria_replica.replica_status import read_status
 from ometria_replica.replication import utc_now
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.state_commands import read_runs
-from ometria_replica.status import TOO_OLD, Status, read_status
+from ometria_replica.status_report import TOO_OLD, Status
 from ometria_replica.text import printable
 from ometria_replica.warehouse.queries import ask, can_ask
 

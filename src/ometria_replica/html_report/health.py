@@ -22,7 +22,7 @@ from ometria_replica.text import counted
 
 if TYPE_CHECKING:
     from ometria_replica.html_report.figures import Figures
-    from ometria_replica.status import TableStatus
+    from ometria_replica.status_report import TableStatus
 
 
 def tables(figures: Figures) -> Section:

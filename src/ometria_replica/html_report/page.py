@@ -12,14 +12,14 @@ from markupsafe import Markup, escape
 from ometria_replica.html_report import health, marketing
 from ometria_replica.html_report.erd import draw, joins_of
 from ometria_replica.html_report.parts import Grid, Section, moment, name
-from ometria_replica.status_texts import notes_of, problems_of, verdict
+from ometria_replica.status_report import notes_of, problems_of, verdict
 from ometria_replica.text import ago, counted, span
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
     from ometria_replica.html_report.figures import Figures
     from ometria_replica.report import RunReport
-    from ometria_replica.status import Status
+    from ometria_replica.status_report import Status
 
 GENERATOR = '<meta name="generator" content="ometria-replica report">'
 """By this line of its head, a page is known as one that may be overwritten."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.errors import ConfigError
 from ometria_replica.html_report.page import GENERATOR, as_html
 from ometria_replica.json_documents import document
-from ometria_replica.status_texts import verdict
+from ometria_replica.status_report import verdict
 from ometria_replica.whole_files import write_whole
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ometria_replica.check_texts import finding_as_text
+from ometria_replica.check_report import finding_as_text
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError, ReplicaError
 from ometria_replica.init.prompts import Choice

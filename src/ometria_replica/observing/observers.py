@@ -63,8 +63,8 @@ def observing(config: Config) -> Iterator[Observe | None]:
     if not wanted:
         yield None
         return
-    levels = _quieten()
     observers = _opened(wanted)
+    _QUIET.begin()
     seconds = STOP_SECONDS
     try:
         yield lambda event: _tell(observers, event)
@@ -74,8 +74,7 @@ def observing(config: Config) -> Iterator[Observe | None]:
         raise
     finally:
         if _close(observers, seconds):  # Else they still try, and would log that they failed.
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            _QUIET.end()
 
 
 def _opened(wanted: Sequence[str]) -> list[Observer]:
@@ -136,10 +135,33 @@ def _close(observers: Sequence[Observer], seconds: float) -> bool:
     return not any(closing.is_alive() for closing in closings)
 
 
-def _quieten() -> dict[str, int]:
-    """Let the libraries log nothing but with -v: we say once what was not sent. Give the levels."""
-    levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
-    if not logging.getLogger().isEnabledFor(logging.INFO):
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    return levels
+class _Quiet:
+    """
+    Lets the libraries log nothing but with -v while a run is observed: we say once what failed.
+
+    Runs in several threads share the loggers: the last that ends gives them back their levels.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._levels: dict[str, int] = {}
+
+    def begin(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self._levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
+            if not logging.getLogger().isEnabledFor(logging.INFO):
+                for name in self._levels:
+                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+    def end(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                for name, level in self._levels.items():
+                    logging.getLogger(name).setLevel(level)
+
+
+_QUIET = _Quiet()

@@ -18,7 +18,8 @@ from ometria_replica.planning.api_tables import ApiPlanner
 from ometria_replica.planning.figures import NOTHING, unknown
 from ometria_replica.planning.file_tables import FilePlanner
 from ometria_replica.planning.last_runs import LastRuns, requests_of
-from ometria_replica.planning.table_plan import AccountPlan, Plan, TablePlan
+from ometria_replica.planning.plan_report import Plan
+from ometria_replica.planning.table_plan import AccountPlan, TablePlan
 from ometria_replica.reading_threads import OneThread
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_checks import scope_of

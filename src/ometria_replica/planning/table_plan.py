@@ -1,18 +1,15 @@
-"""The plan of one table, of an account and of a run, as values."""
+"""The plan of one table and of an account, as values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from ometria_replica.planning.figures import NOTHING, Figure, known, total
+from ometria_replica.planning.figures import NOTHING, Figure, total
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from ometria_replica.batch import Lease
-    from ometria_replica.errors import ReplicaError
     from ometria_replica.report import Due
 
 Code = Literal[
@@ -91,6 +88,15 @@ class TablePlan:
         """Return how long the requests take."""
         return _seconds(self.requests, self.rate(per_second))
 
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data; of the source, its account has the name."""
+        names = (
+            "table", "due", "why", "requests", "records", "rewritten", "rows", "files", "bytes",
+            "parts", "parts_total", "unit", "tried_again", "versions", "expired", "reads_with",
+            "notes", "error",
+        )  # fmt: skip
+        return {name: _as_data(getattr(self, name)) for name in names}
+
 
 @dataclass(frozen=True)
 class AccountPlan:
@@ -125,94 +131,16 @@ class AccountPlan:
             for rate in rates
         )
 
-
-@dataclass(frozen=True)
-class Plan:
-    """
-    The plan of a *command*, ``sync`` or ``backfill``, at the time *planned_at*.
-
-    *is_offline* says that nothing was asked of Ometria and the export. *at_once* accounts are read
-    at the same time. *not_read* says which tables the settings leave out, and why. *failures* are
-    the errors of its tables.
-    """
-
-    command: str
-    version: str
-    warehouse: str
-    planned_at: datetime
-    is_offline: bool
-    at_once: int
-    accounts: tuple[AccountPlan, ...]
-    warnings: tuple[str, ...] = ()
-    not_read: tuple[str, ...] = ()
-    failures: tuple[ReplicaError, ...] = field(default=(), repr=False)
-
-    @property
-    def tables(self) -> tuple[TablePlan, ...]:
-        """The tables of all accounts."""
-        return tuple(table for account in self.accounts for table in account.tables)
-
-    @property
-    def requests(self) -> Figure:
-        """The requests to Ometria."""
-        return total(account.requests for account in self.accounts)
-
-    @property
-    def asked(self) -> int:
-        """The requests that were sent to plan."""
-        return sum(account.asked for account in self.accounts)
-
-    @property
-    def seconds(self) -> Figure:
-        """How long the requests take at least: each account has a rate limit of its own."""
-        each = [account.seconds for account in self.accounts]
-        one_by_one = total(each)
-        if self.at_once == 1 or not each:
-            return one_by_one
-        return Figure(
-            self._at_once([one.value for one in each]),
-            one_by_one.basis,
-            self._at_once([one.low for one in each]) or 0,
-            self._at_once([one.high for one in each]),
-        )
-
-    def _at_once(self, seconds: list[int | None]) -> int | None:
-        """Return how long several accounts take at once: the longest, or a share of all."""
-        told = [each for each in seconds if each is not None]
-        if len(told) < len(seconds):
-            return None
-        return max(*told, sum(told) // self.at_once)
-
-    @property
-    def files(self) -> Figure:
-        """The files of the export."""
-        return total(table.files for table in self.tables if table.files)
-
-    @property
-    def bytes(self) -> Figure:
-        """Their bytes in the bucket."""
-        return total(table.bytes for table in self.tables if table.bytes)
-
-    @property
-    def rewritten(self) -> Figure:
-        """The rows that would be written again, with those that begin a history."""
-        begun = known(sum(table.versions for table in self.tables))
-        return total([begun, *(table.rewritten for table in self.tables)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert the plan to plain data."""
-        names = ("requests", "seconds", "files", "bytes", "rewritten")
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data."""
         return {
-            "version": self.version,
-            "command": self.command,
-            "planned_at": self.planned_at,
-            "warehouse": self.warehouse,
-            "offline": self.is_offline,
+            "source_id": self.source_id,
+            "requests_per_second": self.per_second,
+            "requests": self.requests.as_data(),
+            "seconds": self.seconds.as_data(),
             "requests_sent": self.asked,
-            "total": {name: getattr(self, name).as_data() for name in names},
-            "accounts": [_account_as_data(account) for account in self.accounts],
-            "not_read": list(self.not_read),
-            "warnings": list(self.warnings),
+            "active_run": self.busy.as_data() if self.busy else None,
+            "tables": [table.as_data() for table in self.tables],
         }
 
 
@@ -220,27 +148,6 @@ def _seconds(requests: Figure, rate: float) -> Figure:
     each = (requests.value, requests.low, requests.high)
     value, low, high = (None if number is None else ceil(number / rate) for number in each)
     return replace(requests, value=value, low=low or 0, high=high)
-
-
-def _account_as_data(account: AccountPlan) -> dict[str, Any]:
-    return {
-        "source_id": account.source_id,
-        "requests_per_second": account.per_second,
-        "requests": account.requests.as_data(),
-        "seconds": account.seconds.as_data(),
-        "requests_sent": account.asked,
-        "active_run": account.busy.as_data() if account.busy else None,
-        "tables": [_table_as_data(table) for table in account.tables],
-    }
-
-
-def _table_as_data(table: TablePlan) -> dict[str, Any]:
-    names = (
-        "table", "due", "why", "requests", "records", "rewritten", "rows", "files", "bytes",
-        "parts", "parts_total", "unit", "tried_again", "versions", "expired", "reads_with", "notes",
-        "error",
-    )  # fmt: skip
-    return {name: _as_data(getattr(table, name)) for name in names}
 
 
 def _as_data(value: Any) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from secrets import randbelow
 from typing import TYPE_CHECKING, TypeVar
 
+from ometria_replica.errors import ConfigError
 from ometria_replica.ometria.collection import PAGE_SIZE
 from ometria_replica.ometria.page_overlap import overlap_of
 from ometria_replica.ometria.request_counts import OF_A_WINDOW, of_pages, of_windows
@@ -29,6 +31,28 @@ DEFAULT_SHARE = 0.05
 _STRIDE = PAGE_SIZE - overlap_of(PAGE_SIZE)
 _OF_A_LIST = OF_A_WINDOW  # Requests of most.
 _FIRST_YEAR = 2010
+
+
+def share_to_read(everything: bool, share: float | None, requests: int | None) -> float | None:
+    """
+    Return the share of each table to read; None for all of it, or as much as *requests* allow.
+
+    Raises ConfigError for a *share* that is none, and for one beside *everything*.
+    """
+    if everything and share is not None:
+        raise ConfigError(
+            "All (--all) and a share (--sample) exclude each other. Leave out one of them."
+        )
+    if share is not None and not 0 < share <= 1:
+        raise ConfigError("A share (--sample) is above 0, and at most 1.")
+    if everything or (requests and share is None):
+        return None
+    return share or DEFAULT_SHARE
+
+
+def random_seed() -> int:
+    """Draw a seed, short enough to be typed."""
+    return randbelow(1_000_000)
 
 
 @dataclass

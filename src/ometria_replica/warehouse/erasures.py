@@ -19,7 +19,8 @@ from ometria_replica.history import stored
 from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values
-from ometria_replica.warehouse.people import Found, People, id_parts
+from ometria_replica.warehouse.people import Found, People
+from ometria_replica.warehouse.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part, reads, writes
 from ometria_replica.warehouse.state_tables import (
     DELETED_UPSTREAM,

@@ -1,10 +1,4 @@
-"""
-Finds what the tables hold of people, by their ids and by all ids that hang together with these.
-
-Ids are compared in the DuckDB in which records are mapped, by the same expressions for every
-warehouse: an address in any case and with any space around it. An id is written ``kind:text``, or
-``kind#text`` if *text* is its pseudonym, since a column is hashed.
-"""
+"""Finds what the tables hold of people: rows, records, rejects and quotations."""
 
 from __future__ import annotations
 
@@ -12,7 +6,8 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.mapping import (
@@ -22,13 +17,19 @@ from ometria_replica.mapping import (
     without_escapes,
     words_sql,
 )
-from ometria_replica.pseudonyms import is_pseudonym, normalised, parameters_in
 from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks
-from ometria_replica.warehouse.disjoint_sets import DisjointSets
+from ometria_replica.warehouse.person_ids import (
+    KNOWN,
+    SOUGHT,
+    PersonIds,
+    id_columns,
+    values_of,
+)
 from ometria_replica.warehouse.quotations import QuotationSearch
 from ometria_replica.warehouse.state_tables import REJECTS
+from ometria_replica.warehouse.temporary_tables import ARRIVED, TemporaryTables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,14 +37,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from ometria_replica.pseudonyms import Pseudonyms
     from ometria_replica.schema import Column, Table
     from ometria_replica.suppressions import PersonId, Suppressions
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.quotations import Quotations
 
-_KNOWN, _LINKS, _ARRIVED, _RAW = "known_ids", "linked_ids", "arrived_rows", "raw_texts"
-_SOUGHT = "sought_ids"
+_RAW = "raw_texts"
 _TEXTS_AT_ONCE = 5_000
 _IN_A_PATTERN = 200
 _SPECIAL = re.compile(r"[^\w@ ]", re.ASCII)
@@ -100,12 +99,6 @@ def held(table: Table) -> str:
     return sql.quoted(f"held {table.label}")
 
 
-def id_parts(name: str) -> tuple[PersonId, str, bool]:
-    """Take an id apart: its kind, its text, and whether that is a pseudonym."""
-    kind, mark, text = re.split("([:#])", name, maxsplit=1)
-    return kind, text, mark == "#"  # type: ignore[return-value]  # One of the three.
-
-
 @dataclass(frozen=True)
 class People:
     """Finds people in *tables* of *engine*, those that exist, as an account treats them."""
@@ -114,6 +107,17 @@ class People:
     connection: DuckDBPyConnection
     tables: Sequence[Table]
     source_id: str
+
+    @cached_property
+    def temporary(self) -> TemporaryTables:
+        """Temporary tables of what is found."""
+        treated = (table.pseudonyms for table in self.tables if table.is_treated)
+        return TemporaryTables(self.connection, next(treated, None))
+
+    @cached_property
+    def ids(self) -> PersonIds:
+        """Ids of the people."""
+        return PersonIds(self.engine, self.temporary, self.tables, self.source_id)
 
     def find(
         self,
@@ -127,34 +131,19 @@ class People:
 
         Without *follow*, only what has one of these ids itself.
         """
-        self._make(_LINKS, "place BIGINT, id VARCHAR")
-        self._make(_KNOWN, "id VARCHAR")
-        self._add_wanted(wanted)
-        self._make(_SOUGHT, "id VARCHAR")
-        if also:
-            self.connection.execute(
-                f"INSERT INTO {_SOUGHT} SELECT unnest($hashes::VARCHAR[])",
-                {"hashes": sorted(also.hashes)},
-            )
-        for table in self._searched:
-            self._read_values(table)
-            self._add_links(table)
-            if also:
-                self._add_suppressed(table, also)
-        if follow:
-            self._follow()
-        self.connection.execute(f"INSERT INTO {_SOUGHT} FROM {_KNOWN}")
+        self.ids.start(wanted)
+        self.ids.find(also, follow=follow)
         for table in self._holding:
             self._read_rows(table)
         for table in self._holding if follow else ():
             self._read_inside(table)
         for table, raw in self._records:
             self._read_records(table, raw, also)
-        keys = {name: self._texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
+        keys = {name: self.temporary.texts(f"SELECT __sync_key FROM {held(table)} ORDER BY ALL")
                 for name, table in self._named.items()}  # fmt: skip
         return Found(
             self.source_id,
-            tuple(self._parted()),
+            tuple(self.ids.of_each_person()),
             keys,
             tuple(self._rejects(also)),
             tuple(self._quotations(also)),
@@ -168,10 +157,8 @@ class People:
 
     def names(self, wanted: Collection[tuple[PersonId, str]]) -> list[str]:
         """Write the ids that were given, without a look at the tables."""
-        self._make(_LINKS, "place BIGINT, id VARCHAR")
-        self._make(_KNOWN, "id VARCHAR")
-        self._add_wanted(wanted)
-        return [*self._texts(f"SELECT id FROM {_KNOWN} ORDER BY id")]
+        self.ids.start(wanted)
+        return self.ids.names()
 
     def rows_of(self, name: str) -> list[dict[str, object]]:
         """Read the rows of a table that were found."""
@@ -179,22 +166,15 @@ class People:
         columns = [column.name for column in table.all_columns]
         return [
             dict(zip(columns, row, strict=True))
-            for row in self._rows(f"SELECT {sql.names(table)} FROM {held(table)} ORDER BY ALL")
+            for row in self.temporary.rows(
+                f"SELECT {sql.names(table)} FROM {held(table)} ORDER BY ALL"
+            )
         ]
 
     def forget(self) -> None:
         """Drop the temporary tables."""
-        for table in self._named.values():
-            for name in (held(table), _values(table)):
-                self.connection.execute(f"DROP TABLE IF EXISTS {name}")
-        for name in (_LINKS, _KNOWN, _SOUGHT):
-            self.connection.execute(f"DROP TABLE IF EXISTS {name}")
-
-    # --- ids ---
-
-    @property
-    def _searched(self) -> list[Table]:
-        return [table for table in self.tables if _id_columns(table)]
+        self.temporary.drop(*map(held, self._named.values()))
+        self.ids.forget()
 
     @property
     def _named(self) -> dict[str, Table]:
@@ -207,7 +187,7 @@ class People:
         """The tables with an id of which records are kept, each with that of the records."""
         return [
             (table, raw)
-            for table in self._searched
+            for table in self.ids.searched
             for raw in records_of(table)
             if self.engine.exists(raw)
         ]
@@ -215,120 +195,21 @@ class People:
     @property
     def _holding(self) -> list[Table]:
         """The tables that may hold a person: those with an id, and what is inside their records."""
-        return [table for table in self.tables if _id_columns(table) or self._parent(table)]
+        return [table for table in self.tables if id_columns(table) or self._parent(table)]
 
     def _parent(self, table: Table) -> Table | None:
         """Find the table, among those with an id, that *table* is inside."""
         name = table.read.parent if isinstance(table.read, Inside) else None
-        return next((each for each in self._searched if each.name == name), None)
-
-    @property
-    def _pseudonyms(self) -> Pseudonyms | None:
-        return next((table.pseudonyms for table in self.tables if table.is_treated), None)
-
-    @property
-    def _hashed(self) -> frozenset[PersonId]:
-        """The kinds of ids of which a column has pseudonyms."""
-        return frozenset(
-            column.person
-            for table in self.tables
-            for column in table.columns
-            if column.person and column.treatment == "hashed"
-        )
-
-    def _ids(self, column: Column) -> list[str]:
-        """Write the ids that a value of *column* is, as expressions; null for none."""
-        text = sql.quoted(column.name)
-        return self._ids_of(column.person or "profile", text, is_hashed=bool(column.treatment))
-
-    def _ids_of(self, kind: PersonId, text: str, *, is_hashed: bool = False) -> list[str]:
-        plain = normalised(text) if kind == "address" else text
-        found = [f"'{kind}#' || {text}" if is_hashed else f"'{kind}:' || {plain}"]
-        if not is_hashed and kind in self._hashed and self._pseudonyms:
-            hashed = self._pseudonyms.sql(text, is_address=kind == "address")
-            found.append(f"'{kind}#' || {hashed}")
-        return [f"CASE WHEN {normalised(text)} <> '' THEN {each} END" for each in found]
-
-    def _add_wanted(self, wanted: Collection[tuple[PersonId, str]]) -> None:
-        """Note the ids that were given; one may be the pseudonym, copied from a hashed column."""
-        self._make("given_ids", "kind VARCHAR, text VARCHAR")
-        for kind, text in sorted(wanted):
-            self.connection.execute("INSERT INTO given_ids VALUES (?, ?)", [kind, text])
-        for kind in sorted({kind for kind, _ in wanted}):
-            texts = ["text", normalised("text")] if kind == "address" else ["text"]
-            ids = [each for text in texts for each in self._ids_of(kind, text)]
-            given = f"given_ids WHERE kind = '{kind}'"
-            if kind in self._hashed:
-                is_one = is_pseudonym("text")
-                self._link([f"'{kind}#' || text"], f"{given} AND {is_one}")
-                given += f" AND NOT {is_one}"
-            self._link(ids, given)
-        self.connection.execute(f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM {_LINKS}")
-        self.connection.execute("DROP TABLE given_ids")
-
-    def _read_values(self, table: Table) -> None:
-        names = [column.name for column in _id_columns(table)]
-        columns = ", ".join(map(sql.quoted, names))
-        self._make(_values(table), ", ".join(f"{sql.quoted(n)} VARCHAR" for n in names))
-        for rows in self.engine.distinct(table, self.source_id, names):
-            self._insert(f"INSERT INTO {_values(table)} SELECT DISTINCT {columns}", rows)
-
-    def _add_links(self, table: Table) -> None:
-        """Note which ids stand in one row, or are the same."""
-        ids = [each for column in _id_columns(table) for each in self._ids(column)]
-        if len(ids) > 1:
-            self._link(ids, _values(table))
-
-    def _link(self, ids: Sequence[str], relation: str) -> None:
-        self._execute(
-            f"INSERT INTO {_LINKS} SELECT place + (SELECT coalesce(max(place), 0) FROM {_LINKS}),"
-            f" id FROM (SELECT row_number() OVER () AS place, unnest([{', '.join(ids)}]) AS id"
-            f" FROM (SELECT DISTINCT * FROM {relation})) WHERE id IS NOT NULL"
-        )
-
-    def _add_suppressed(self, table: Table, suppressions: Suppressions) -> None:
-        for column in _id_columns(table):
-            hashes = suppressions.sql(column.person or "profile", sql.quoted(column.name))
-            self._execute(
-                f"INSERT INTO {_KNOWN} SELECT DISTINCT id FROM"
-                f" (SELECT unnest([{', '.join(self._ids(column))}]) AS id FROM"
-                f" (SELECT *, unnest([{', '.join(hashes)}]) AS hash FROM {_values(table)})"
-                f" WHERE hash IN (SELECT id FROM {_SOUGHT})) WHERE id IS NOT NULL",
-                suppressions,
-            )
-
-    def _follow(self) -> None:
-        """Add the ids that stand in a row with a known one, until there is none."""
-        before = -1
-        while (now := self._count(_KNOWN)) != before:
-            before = now
-            self.connection.execute(
-                f"INSERT INTO {_KNOWN} SELECT DISTINCT beside.id FROM {_LINKS} beside"
-                f" SEMI JOIN (FROM {_LINKS} SEMI JOIN {_KNOWN} USING (id)) USING (place)"
-                f" ANTI JOIN {_KNOWN} USING (id)"
-            )
-
-    def _parted(self) -> Iterator[frozenset[str]]:
-        """Part the known ids into those of each person."""
-        sets, beside = DisjointSets(), dict[int, str]()
-        for place, name in self._rows(f"SELECT place, id FROM {_LINKS} SEMI JOIN {_KNOWN}"
-                                      " USING (id)"):  # fmt: skip
-            sets.join(name, beside.setdefault(place, name))
-        people: dict[str, set[str]] = {}
-        for (name,) in self._rows(f"SELECT DISTINCT id FROM {_KNOWN} ORDER BY id"):
-            people.setdefault(sets.name(name), set()).add(name)
-        yield from map(frozenset, people.values())
-
-    # --- rows ---
+        return next((each for each in self.ids.searched if each.name == name), None)
 
     def _read_rows(self, table: Table) -> None:
         """Copy the rows with a known id, each once."""
         self._make_held(table)
-        for column in _id_columns(table):
-            ids = ", ".join(self._ids(column))
-            texts = self._texts(
+        for column in id_columns(table):
+            ids = ", ".join(self.ids.ids(column))
+            texts = self.temporary.texts(
                 f"SELECT DISTINCT text FROM (SELECT {sql.quoted(column.name)} AS text,"
-                f" unnest([{ids}]) AS id FROM {_values(table)}) SEMI JOIN {_KNOWN} USING (id)"
+                f" unnest([{ids}]) AS id FROM {values_of(table)}) SEMI JOIN {KNOWN} USING (id)"
             )
             self._copy(table, Selection(self.source_id, Values(column.name, texts)))
         if columns := [c for c in table.columns if c.holds_record and not c.treatment]:
@@ -337,29 +218,31 @@ class People:
     def _read_naming(self, table: Table, columns: Sequence[Column]) -> None:
         """Copy the rows that have a known id within the text of one of *columns*."""
         words = " || ".join(f"coalesce({words_sql(sql.quoted(c.name))}, [])" for c in columns)
-        ids = ", ".join(each for kind in table.kinds_named for each in self._ids_of(kind, "word"))
+        ids = ", ".join(
+            each for kind in table.kinds_named for each in self.ids.ids_of(kind, "word")
+        )
         for rows in self.engine.read(table, Selection(self.source_id)):
-            self._insert(
+            self.temporary.insert(
                 f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
                 rows,
                 f" SEMI JOIN (SELECT __sync_key FROM (SELECT __sync_key, unnest([{ids}]) AS id"
-                f" FROM (SELECT __sync_key, unnest({words}) AS word FROM {_ARRIVED}))"
-                f" SEMI JOIN {_KNOWN} USING (id)) USING (__sync_key)"
+                f" FROM (SELECT __sync_key, unnest({words}) AS word FROM {ARRIVED}))"
+                f" SEMI JOIN {KNOWN} USING (id)) USING (__sync_key)"
                 f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
             )
 
     def _read_records(self, table: Table, raw: Table, also: Suppressions | None) -> None:
         """Copy the records of the rows that were found, and those that quote a sought address."""
         self._make_held(raw)
-        keys = self._texts(f"SELECT DISTINCT __sync_key FROM {held(table)}")
+        keys = self.temporary.texts(f"SELECT DISTINCT __sync_key FROM {held(table)}")
         self._copy(raw, Selection(self.source_id, Values("__sync_key", keys)))
-        addresses = self._addresses()
+        addresses = self.ids.addresses()
         if not addresses and also is None:
             return
         for some in self.engine.scan(raw, Selection(self.source_id)):
             sought = sorted({*addresses, *self._sought_in(some, also)})
             if sought:
-                self._insert(
+                self.temporary.insert(
                     f"INSERT INTO {held(raw)} SELECT {sql.names(raw)}",
                     some,
                     f" ANTI JOIN {held(raw)} USING (__sync_key) WHERE {_quoting(sought)}",
@@ -372,25 +255,25 @@ class People:
         if also is None:
             return ()
         found = addresses_sql(without_escapes("record"))
-        self.connection.register(_ARRIVED, records)
+        self.connection.register(ARRIVED, records)
         try:
-            words = f"(SELECT DISTINCT unnest({found}) AS word FROM {_ARRIVED})"
+            words = f"(SELECT DISTINCT unnest({found}) AS word FROM {ARRIVED})"
             return self._naming("word", words, ["address"], also)
         finally:
-            self.connection.unregister(_ARRIVED)
+            self.connection.unregister(ARRIVED)
 
     def _make_held(self, table: Table) -> None:
         columns = ", ".join(
             f"{sql.quoted(name)} {_HELD_TYPES[kind]}" for name, kind in sql.columns_of(table)
         )
-        self._make(held(table), columns)
+        self.temporary.make(held(table), columns)
 
     def _read_inside(self, table: Table) -> None:
         """Copy the rows inside records that were found, which need not name the person."""
         parent, column = self._parent(table), table.parent_column
         if parent is None or column is None:
             return
-        ids = self._texts(
+        ids = self.temporary.texts(
             f"SELECT DISTINCT {sql.quoted(parent.record_id or '')} FROM {held(parent)} ORDER BY ALL"
         )
         self._copy(table, Selection(self.source_id, Values(column.name, ids)))
@@ -399,7 +282,7 @@ class People:
         """Copy rows, those that are not copied yet."""
         for part in chunks(selection, _TEXTS_AT_ONCE, _TEXTS_AT_ONCE):
             for rows in self.engine.read(table, part):
-                self._insert(
+                self.temporary.insert(
                     f"INSERT INTO {held(table)} SELECT {sql.names(table)}",
                     rows,
                     f" ANTI JOIN {held(table)} USING ({', '.join(table.key)})",
@@ -414,16 +297,16 @@ class People:
             " WHERE source_id = ?",
             [self.source_id],
         ) if self.engine.exists(REJECTS) else []  # fmt: skip
-        self._make(_RAW, "reject_id VARCHAR, table_name VARCHAR, sync_key VARCHAR,"
+        self.temporary.make(_RAW, "reject_id VARCHAR, table_name VARCHAR, sync_key VARCHAR,"
                    " raw VARCHAR")  # fmt: skip
         if found:
             columns = [pa.array(column, pa.string()) for column in zip(*found, strict=True)]
             rows = pa.record_batch(columns, ["reject_id", "table_name", "sync_key", "raw"])
-            self._insert(f"INSERT INTO {_RAW} SELECT *", rows)
+            self.temporary.insert(f"INSERT INTO {_RAW} SELECT *", rows)
         rejects: set[str] = set()
         for table in self._holding:
             of_table = f"{_RAW} WHERE table_name = {sql.literal(table.name)}"
-            rejects |= {*self._texts(
+            rejects |= {*self.temporary.texts(
                 f"SELECT reject_id FROM {of_table}"
                 f" AND sync_key IN (SELECT __sync_key FROM {held(table)})"
             )}  # fmt: skip
@@ -432,72 +315,40 @@ class People:
                 words = f"(SELECT reject_id, unnest({words_sql('raw')}) AS word FROM {of_table})"
                 rejects |= {*self._naming("reject_id", words, kinds, also)}
         quoting = f"(SELECT raw AS text FROM {_RAW})"
-        if mask_addresses(self.connection, quoting, self._addresses()):  # In any form of writing.
-            rejects |= {*self._texts(
+        if mask_addresses(
+            self.connection, quoting, self.ids.addresses()
+        ):  # In any form of writing.
+            rejects |= {*self.temporary.texts(
                 f"SELECT reject_id FROM {_RAW} WHERE raw IN (SELECT text FROM {MASKED})"
             )}  # fmt: skip
-        self.connection.execute(f"DROP TABLE {_RAW}")
+        self.temporary.drop(_RAW)
         return sorted(rejects)
 
     def _naming(
         self, column: str, words: str, kinds: Iterable[PersonId], also: Suppressions | None
     ) -> tuple[str, ...]:
         """Read *column* where ``word`` of the relation *words* is a sought id of one of *kinds*."""
-        ids = [each for kind in kinds for each in self._ids_of(kind, "word")]
-        ids += [f"'{kind}#' || word" for kind in kinds if kind in self._hashed]
+        ids = [each for kind in kinds for each in self.ids.ids_of(kind, "word")]
+        ids += [f"'{kind}#' || word" for kind in kinds if kind in self.ids.hashed]
         ids += [each for kind in kinds for each in (also.sql(kind, "word") if also else ())]
-        return self._texts(
+        return self.temporary.texts(
             f"SELECT DISTINCT {column} FROM (SELECT {column}, unnest([{', '.join(ids)}]) AS id"
-            f" FROM {words}) SEMI JOIN {_SOUGHT} USING (id)",
+            f" FROM {words}) SEMI JOIN {SOUGHT} USING (id)",
             also,
         )
 
     def _quotations(self, also: Suppressions | None) -> Iterator[Quotations]:
         """Find the texts of other rows that quote a known address, or one of a sought hash."""
-        is_by_hash = also is not None or "address" in self._hashed
+        is_by_hash = also is not None or "address" in self.ids.hashed
         search = QuotationSearch(
             self.engine,
             self.connection,
             self.source_id,
-            self._addresses(),
+            self.ids.addresses(),
             lambda words: self._naming("word", words, ["address"], also) if is_by_hash else (),
         )
         for table in self.tables:
             yield from search.of(table, held(table) if table in self._holding else None)
-
-    def _addresses(self) -> tuple[str, ...]:
-        """Read the known addresses that are no pseudonyms."""
-        return self._texts(
-            f"SELECT substr(id, {len('address:') + 1}) FROM {_KNOWN}"
-            " WHERE starts_with(id, 'address:') ORDER BY ALL"
-        )
-
-    # --- statements ---
-
-    def _make(self, name: str, columns: str) -> None:
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
-
-    def _insert(self, statement: str, rows: pa.RecordBatch | pa.Table, joined: str = "") -> None:
-        self.connection.register(_ARRIVED, rows)
-        try:
-            self._execute(f"{statement} FROM {_ARRIVED}{joined}")
-        finally:
-            self.connection.unregister(_ARRIVED)
-
-    def _execute(self, statement: str, suppressions: Suppressions | None = None) -> None:
-        parameters = parameters_in(statement, self._pseudonyms, suppressions)
-        self.connection.execute(statement, parameters)
-
-    def _rows(self, query: str, suppressions: Suppressions | None = None) -> list[tuple[Any, ...]]:
-        parameters = parameters_in(query, self._pseudonyms, suppressions)
-        return self.connection.execute(query, parameters).fetchall()
-
-    def _texts(self, query: str, suppressions: Suppressions | None = None) -> tuple[str, ...]:
-        return tuple(str(text) for (text,) in self._rows(query, suppressions))
-
-    def _count(self, name: str) -> int:
-        ((number,),) = self.connection.execute(f"SELECT count(*) FROM {name}").fetchall()
-        return int(number)
 
 
 def _quoting(addresses: Sequence[str]) -> str:
@@ -508,11 +359,3 @@ def _quoting(addresses: Sequence[str]) -> str:
         f"regexp_matches(record, {sql.literal('|'.join(patterns[n : n + _IN_A_PATTERN]))}, 'i')"
         for n in range(0, len(patterns), _IN_A_PATTERN)
     )
-
-
-def _values(table: Table) -> str:
-    return sql.quoted(f"ids of {table.label}")
-
-
-def _id_columns(table: Table) -> list[Column]:
-    return [c for c in table.columns if c.person and c.treatment != "excluded"]

@@ -18,7 +18,8 @@ from ometria_replica.mapping import ANONYMISED, MASKED, RECORD, STAGED, is_anony
 from ometria_replica.pseudonyms import normalised
 from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection, Values, chunks
-from ometria_replica.warehouse.people import held, id_parts
+from ometria_replica.warehouse.people import held
+from ometria_replica.warehouse.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part
 
 if TYPE_CHECKING:

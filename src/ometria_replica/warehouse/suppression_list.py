@@ -11,7 +11,7 @@ from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.suppressions import Suppressions
 from ometria_replica.text import counted
 from ometria_replica.warehouse.disjoint_sets import DisjointSets
-from ometria_replica.warehouse.people import id_parts
+from ometria_replica.warehouse.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import SUPPRESSION_SECRETS, SUPPRESSIONS
 

@@ -13,7 +13,7 @@ from ometria_replica import sql
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
-from ometria_replica.stopping import interruptible
+from ometria_replica.stopping import interruptible, is_of_a_library
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
 
@@ -103,8 +103,9 @@ class DuckDBEngine(Engine):
         try:
             with interruptible(self.connection.interrupt):
                 if not self._attached:
-                    self._attachment.attach(self.connection)
-                    self._attached = True
+                    with self._noting_what_is_attached():
+                        self._attachment.attach(self.connection)
+                        self._attached = True
                     self._attachment.merge_row_groups(self.connection, now=True)
                 yield
         except duckdb.Error as error:
@@ -305,8 +306,19 @@ class DuckDBEngine(Engine):
         self._tables.clear()  # From now on other programs may change them.
         self._comments.clear()
         if self._attached:
-            with self.session("closing the file"):
+            with self.session("closing the file"), self._noting_what_is_attached():
                 self._attached = not self._attachment.detach(self.connection)
+
+    @contextmanager
+    def _noting_what_is_attached(self) -> Iterator[None]:
+        """Look whether the database is attached, if Ctrl-C came before that could be noted."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_of_a_library(error):
+                named = "SELECT 1 FROM duckdb_databases() WHERE database_name = ?"
+                self._attached = bool(self.rows(named, [self.catalog]))
+            raise
 
     @override
     def close(self) -> None:

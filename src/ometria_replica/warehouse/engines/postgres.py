@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import adbc_driver_manager as adbc
-from adbc_driver_postgresql import dbapi
 from typing_extensions import override
 
 from ometria_replica import sql
 from ometria_replica.arrow_types import ARROW_TYPES
-from ometria_replica.config import masked
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
@@ -22,13 +19,13 @@ from ometria_replica.schema import StateTable
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
-from ometria_replica.warehouse.engines.postgres_dialect import numbered, with_defaults
 from ometria_replica.warehouse.engines.postgres_json import as_jsonb
-from ometria_replica.warehouse.engines.postgres_worker import Worker
+from ometria_replica.warehouse.engines.postgres_session import PostgresSession
 from ometria_replica.warehouse.postgres_vacuum import Vacuum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -38,11 +35,6 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.changes import Changes
 
 logger = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
-
-IDLE_SECONDS = 30.0  # After that the engine connects anew: a proxy may have cut the connection.
-LOCK_SECONDS = 30  # For another session's statement on our tables to end.
 
 
 def open_engine(
@@ -61,12 +53,7 @@ def open_engine(
 
 
 class PostgresEngine(Engine):
-    """
-    A connection to *url*, made when it is first used; rows come from *mapping*, a DuckDB.
-
-    No statement runs outside a transaction, since a pooler may give each another connection:
-    there the driver's statement, prepared on the first, would be missing.
-    """
+    """Loads rows from *mapping*, a DuckDB, into the database at *url*."""
 
     types: ClassVar[Mapping[str, str]] = sql.POSTGRES_TYPES
     row_id = "ctid"
@@ -75,168 +62,36 @@ class PostgresEngine(Engine):
     prunes_by_time = False  # The primary key finds each row.
 
     def __init__(self, mapping: DuckDBPyConnection, url: str) -> None:
-        self.place = masked(url)
-        self._url = with_defaults(url)
+        self._session = PostgresSession(url)
         self._mapping = mapping
-        self._worker = Worker()
-        self._connection: dbapi.Connection | None = None
-        self._used_at = 0.0
-        self._in_transaction = False
-        self._committing = ""
-        self._is_kept = True
-        self._is_new = True
-        self._sees_commits = True
-
-    # --- the connection ---
+        self.place = self._session.place
 
     @override
-    @contextmanager
-    def session(self, doing: str) -> Iterator[None]:
-        try:
-            if not self._in_transaction:
-                if self._connection and time.monotonic() - self._used_at > IDLE_SECONDS:
-                    self.close()
-                if self._connection is None:
-                    self._connect()
-            with self.transaction():
-                yield
-        except adbc.Error as error:
-            if postgres_errors.is_lost(error):
-                self.close()
-            raise postgres_errors.refused(error, doing, self.place, LOCK_SECONDS) from error
-        finally:
-            self._used_at = time.monotonic()
-
-    def _connect(self) -> None:
-        self._is_new = True
-        try:
-            self._connection = self._run(partial(dbapi.connect, self._url, autocommit=True))
-        except adbc.Error as error:
-            raise postgres_errors.not_connected(error, self.place) from error
-        with self.transaction():
-            ((encoding, isolation),) = self.rows(
-                "SELECT current_setting('server_encoding'),"
-                " current_setting('default_transaction_isolation')"
-            )
-        self._is_new = False
-        self._sees_commits = isolation == "read committed"
-        if encoding != "UTF8":
-            raise WarehouseError(
-                f"The database at {self.place} is encoded as {encoding}, which cannot hold every"
-                " text. Nothing was changed. Use a database that is encoded as UTF8."
-            )
+    def session(self, doing: str) -> AbstractContextManager[None]:
+        return self._session.opened(doing)
 
     @override
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(adbc.Error):
-                self._worker.free(connection, partial(self._run, connection.close))
+        self._session.close()
 
     @override
-    @contextmanager
-    def transaction(self, name: str = "state") -> Iterator[None]:
-        """Commit everything in the block, or nothing. An inner transaction is part of the outer."""
-        self._committing = name
-        if self._in_transaction:
-            yield
-            return
-        self._begin()
-        self._in_transaction = self._is_kept = True
-        try:
-            yield
-            if self._is_kept:
-                with step(f"commit of {self._committing}"):
-                    self._autocommit(on=True)
-            else:
-                self._roll_back()
-        except BaseException:
-            self._roll_back()
-            raise
-        finally:
-            self._in_transaction = False
+    def transaction(self, name: str = "state") -> AbstractContextManager[None]:
+        return self._session.transaction(name)
 
     @override
     def rolls_back(self) -> bool:
-        self._is_kept = False
+        self._session.is_kept = False
         return True
-
-    def _begin(self) -> None:
-        """
-        Begin a transaction, in a new connection if the server has ended this one meanwhile.
-
-        An idle timeout, a restart or a proxy may have cut it. Nothing was under way.
-        """
-        try:
-            self._autocommit(on=False)
-            if not self._sees_commits:  # A lock is worth nothing if the view is older than it.
-                self.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            self.rows(_OUR_SETTINGS.format(lock_seconds=LOCK_SECONDS))
-        except adbc.Error as error:
-            if self._is_new or not postgres_errors.is_lost(error):
-                self._roll_back()
-                raise
-            logger.info("the connection to %s was cut; connecting again", self.place)
-            self.close()
-            self._connect()
-            self._begin()
-        except BaseException:
-            self._roll_back()
-            raise
-
-    # By the driver, and not as statements of ours: where it believes that each statement
-    # commits by itself, it commits after any with a time among its parameters (1.13).
-
-    def _autocommit(self, *, on: bool) -> None:
-        self._run(partial(self._connected().adbc_connection.set_autocommit, on))
-
-    def _roll_back(self) -> None:
-        with suppress(adbc.Error):
-            connection = self._connected().adbc_connection
-            self._run(connection.rollback)
-            self._run(partial(connection.set_autocommit, True))
-
-    # --- statements ---
-
-    def _run(self, call: Callable[[], _Result]) -> _Result:
-        """Run a call of the driver. A signal, or another exception, cancels the statement."""
-        connection = self._connection
-        return self._worker.run(call, connection.adbc_cancel if connection else None)
 
     @override
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        """Run a statement without a result: one that is not read makes the driver BEGIN again."""
-        self._executed(statement, parameters)
-
-    def _executed(self, statement: str, parameters: Sequence[object] = ()) -> int:
-        """
-        Run a statement, and return how many rows the server says it wrote.
-
-        -1 of a statement that writes none, or has parameters: then the driver does not say.
-        """
-        with self._cursor() as cursor:
-            self._run(partial(cursor.execute, numbered(statement), list(parameters) or None))
-            return int(cursor.rowcount)
+        self._session.execute(statement, parameters)
 
     @override
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with self._cursor() as cursor:
-            self._run(partial(cursor.execute, numbered(query), list(parameters) or None))
-            found: list[Any] = self._run(cursor.fetchall)
-            return found
+        return self._session.rows(query, parameters)
 
-    @contextmanager
-    def _cursor(self) -> Iterator[dbapi.Cursor]:
-        cursor = self._connected().cursor()
-        try:
-            yield cursor
-        finally:
-            self._worker.free(cursor, cursor.close)
-
-    def _connected(self) -> dbapi.Connection:
-        if self._connection is None:
-            raise adbc.OperationalError("not connected", status_code=adbc.AdbcStatusCode.IO)
-        return self._connection
+    # --- tables ---
 
     @override
     def temporary(
@@ -325,7 +180,7 @@ class PostgresEngine(Engine):
                 f" not add one. Nothing was changed. Let its owner run: ALTER TABLE"
                 f" {self.name(table)} ADD PRIMARY KEY ({key})."
             )
-        if not is_new and not self._is_kept:
+        if not is_new and not self._session.is_kept:
             return  # A trial keeps nobody from a table while an index is built.
         if not postgres_keys.primary_key(self, table):
             self.execute(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({key})")
@@ -376,11 +231,8 @@ class PostgresEngine(Engine):
         """
         vacuum = Vacuum(self.place, self.rows, self.execute, adbc.Error)
         statements = vacuum.statements(tables)
-        self._autocommit(on=True)
-        try:
+        with self._session.interrupted():
             return vacuum.run(statements)
-        finally:
-            self._begin()
 
     # --- rows ---
 
@@ -409,7 +261,7 @@ class PostgresEngine(Engine):
             if column != "rowid"  # Of a view, which has none by itself.
         ]
         ddl = ", ".join(f"{sql.quoted(column)} {kind}" for column, kind in columns)
-        if not self._is_kept:
+        if not self._session.is_kept:
             self._drop_temporary(name)  # A trial loads several batches in one transaction.
         self.execute(f"CREATE TEMP TABLE {name} ({ddl}) ON COMMIT DROP")
         texts = ", ".join(_storable(column, of=name) for column, _ in columns)
@@ -425,12 +277,12 @@ class PostgresEngine(Engine):
             )
 
     def _ingest(self, name: str, query: str) -> None:
-        rows = self._mapping.sql(query).to_arrow_reader()
-        with self._cursor() as cursor:
-            self._run(partial(cursor.adbc_ingest, name, rows, mode="append", temporary=True))
+        rows, session = self._mapping.sql(query).to_arrow_reader(), self._session
+        with session.cursor() as cursor:
+            session.run(partial(cursor.adbc_ingest, name, rows, mode="append", temporary=True))
         # The driver (1.13) leaves the end of a COPY unread, and so begins another transaction
         # before the next statement, of which the server warns in its log. This reads the end.
-        self._run(lambda: self._connected().adbc_current_db_schema)
+        session.run(lambda: session.driver().adbc_current_db_schema)
 
     @override
     def apply(self, changes: Changes) -> None:
@@ -438,7 +290,7 @@ class PostgresEngine(Engine):
         table, names = changes.table, sql.names(changes.table)
         if changes.removes:
             of_source = sql.condition(Selection(changes.source_id))
-            removed = self._executed(
+            removed = self._session.executed(
                 f"DELETE FROM {self.name(table)} WHERE {of_source}"
                 f" AND __sync_key IN (SELECT __sync_key FROM {changes.gone})"
             )
@@ -453,7 +305,7 @@ class PostgresEngine(Engine):
                     " back. Let the owner of the table run a sync, which adds the key."
                 )
             with step("delete"):
-                removed = self._executed(
+                removed = self._session.executed(
                     f"DELETE FROM {self.name(table)} WHERE ctid IN"
                     f" (SELECT target_row FROM {changes.replaced})"
                 )
@@ -466,7 +318,7 @@ class PostgresEngine(Engine):
             )
             insert += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {moved}"
         with step("insert"):
-            written = self._executed(insert)
+            written = self._session.executed(insert)
         self._refuse_fewer(table, "written", written, changes.rows_written)
 
     def _refuse_fewer(self, table: Table, done: str, number: int, expected: int) -> None:
@@ -480,8 +332,8 @@ class PostgresEngine(Engine):
 
     @override
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
-        with self._cursor() as cursor:
-            self._run(partial(cursor.execute, query))
+        with self._session.cursor() as cursor:
+            self._session.run(partial(cursor.execute, query))
             yield from map(_with_decimals, cursor.fetch_record_batch())
 
 
@@ -507,13 +359,3 @@ _NOT_COPIED = ("_raw:", "_person:", "_record", "_nuls", "_parent_row")
 """What the columns of staged tables begin with that only the mapping needs."""
 
 _CREATING = 0x6F6D6574726961  # "ometria": the number of the advisory lock.
-
-# Until the transaction ends. Our temporary tables come before all tables of their names. libpq
-# writes notices to standard error, and those of a trigger may quote personal data.
-_OUR_SETTINGS = """
-SELECT set_config('lock_timeout', '{lock_seconds}s', true),
-  set_config('TimeZone', 'UTC', true),
-  set_config('client_min_messages', 'error', true),
-  set_config('search_path',
-    concat_ws(', ', 'pg_temp', nullif(current_setting('search_path'), '')), true)
-"""

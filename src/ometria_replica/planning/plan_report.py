@@ -1,19 +1,22 @@
-"""A plan as text and JSON."""
+"""The plan of a run, as data, text and JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ometria_replica.json_documents import document
+from ometria_replica.json_documents import as_json, plain_document
+from ometria_replica.planning.figures import Figure, known, total
 from ometria_replica.report import error_cause
 from ometria_replica.text import aligned, counted
 from ometria_replica.text import size as bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
-    from ometria_replica.planning.figures import Figure
-    from ometria_replica.planning.table_plan import Plan, TablePlan
+    from ometria_replica.errors import ReplicaError
+    from ometria_replica.planning.table_plan import AccountPlan, TablePlan
 
 _MARKS = {
     "~": "~ is estimated, by the last runs or the rows of the tables (--json has the range)",
@@ -22,12 +25,106 @@ _MARKS = {
 }
 
 
-def plan_as_json(plan: Plan) -> str:
-    """Write the plan as a JSON document."""
-    return document("plan", plan.to_dict())
+@dataclass(frozen=True)
+class Plan:
+    """
+    The plan of a *command*, ``sync`` or ``backfill``, at the time *planned_at*.
+
+    *is_offline* says that nothing was asked of Ometria and the export. *at_once* accounts are read
+    at the same time. *not_read* says which tables the settings leave out, and why. *failures* are
+    the errors of its tables.
+    """
+
+    command: str
+    version: str
+    warehouse: str
+    planned_at: datetime
+    is_offline: bool
+    at_once: int
+    accounts: tuple[AccountPlan, ...]
+    warnings: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
+    failures: tuple[ReplicaError, ...] = field(default=(), repr=False)
+
+    @property
+    def tables(self) -> tuple[TablePlan, ...]:
+        """The tables of all accounts."""
+        return tuple(table for account in self.accounts for table in account.tables)
+
+    @property
+    def requests(self) -> Figure:
+        """The requests to Ometria."""
+        return total(account.requests for account in self.accounts)
+
+    @property
+    def asked(self) -> int:
+        """The requests that were sent to plan."""
+        return sum(account.asked for account in self.accounts)
+
+    @property
+    def seconds(self) -> Figure:
+        """How long the requests take at least: each account has a rate limit of its own."""
+        each = [account.seconds for account in self.accounts]
+        one_by_one = total(each)
+        if self.at_once == 1 or not each:
+            return one_by_one
+        return Figure(
+            self._at_once([one.value for one in each]),
+            one_by_one.basis,
+            self._at_once([one.low for one in each]) or 0,
+            self._at_once([one.high for one in each]),
+        )
+
+    def _at_once(self, seconds: list[int | None]) -> int | None:
+        """Return how long several accounts take at once: the longest, or a share of all."""
+        told = [each for each in seconds if each is not None]
+        if len(told) < len(seconds):
+            return None
+        return max(*told, sum(told) // self.at_once)
+
+    @property
+    def files(self) -> Figure:
+        """The files of the export."""
+        return total(table.files for table in self.tables if table.files)
+
+    @property
+    def bytes(self) -> Figure:
+        """Their bytes in the bucket."""
+        return total(table.bytes for table in self.tables if table.bytes)
+
+    @property
+    def rewritten(self) -> Figure:
+        """The rows that would be written again, with those that begin a history."""
+        begun = known(sum(table.versions for table in self.tables))
+        return total([begun, *(table.rewritten for table in self.tables)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the plan to plain data: the document of ``plan --json``."""
+        names = ("requests", "seconds", "files", "bytes", "rewritten")
+        fields = {
+            "version": self.version,
+            "command": self.command,
+            "planned_at": self.planned_at,
+            "warehouse": self.warehouse,
+            "offline": self.is_offline,
+            "requests_sent": self.asked,
+            "total": {name: getattr(self, name).as_data() for name in names},
+            "accounts": [account.as_data() for account in self.accounts],
+            "not_read": self.not_read,
+            "warnings": self.warnings,
+        }
+        return plain_document("plan", fields)
+
+    def to_json(self) -> str:
+        """Write the plan as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write the plan as text: a sentence, a table, and why."""
+        return _as_text(self)
 
 
-def plan_as_text(plan: Plan) -> str:
+def _as_text(plan: Plan) -> str:
     """Write the plan for people: a sentence, a table, and why."""
     shown = _table_lines(plan) if plan.tables else []
     remarks = [*_whys(plan), *_notes(plan)]

@@ -1,12 +1,12 @@
-"""Text and JSON of erasures: what was found, receipts, and the export of what is held."""
+"""Erasures as data, text and JSON: what was found, receipts, and the export of what is held."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.json_documents import as_json, document
+from ometria_replica.json_documents import as_json, document, plain_document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -17,14 +17,92 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.people import Found
 
 
-def found_as_text(found: Sequence[Found], *, blank: bool = False) -> str:
-    """Write what was found of people, in numbers; the data is not shown."""
-    return "\n\n".join(_found(each, blank=blank) for each in found)
+@dataclass(frozen=True)
+class HeldRows:
+    """
+    How much an account holds of the people who were asked for, in numbers.
+
+    *people* hang together by their ids: *profiles*, *addresses* and *customers*, and at most
+    *most_profiles* of one person. *rows* counts by table. *quoted* texts of other people's rows
+    have an address in them. *not_followed* are the excluded columns, by which no row can be found.
+    """
+
+    source_id: str
+    people: int
+    profiles: int
+    addresses: int
+    customers: int
+    most_profiles: int
+    rows: dict[str, int]
+    rejects: int
+    quoted: int
+    not_followed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, found: Found) -> HeldRows:
+        """Count what was found."""
+        return cls(
+            source_id=found.source_id,
+            people=len(found.people),
+            profiles=found.ids("profile"),
+            addresses=found.ids("address"),
+            customers=found.ids("customer"),
+            most_profiles=found.most_profiles,
+            rows=found.rows,
+            rejects=len(found.rejects),
+            quoted=found.quoted,
+            not_followed=found.not_followed,
+        )
 
 
-def _found(found: Found, *, blank: bool) -> str:
-    ids = _ids(found.ids("profile"), found.ids("address"), found.ids("customer"))
-    lines = [f"{found.source_id}: {counted(len(found.people), 'person', 'people')}, with {ids}."]
+@dataclass(frozen=True)
+class ErasePreview:
+    """What an erasure would remove, by account; with *blank*, events would stay without people."""
+
+    accounts: tuple[HeldRows, ...]
+    blank: bool = False
+
+    @classmethod
+    def of(cls, found: Sequence[Found], *, blank: bool = False) -> ErasePreview:
+        """Count what was found in each account."""
+        return cls(tuple(map(HeldRows.of, found)), blank)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the preview to plain data: the document of ``erase --dry-run --json``."""
+        accounts = [asdict(each) for each in self.accounts]
+        return plain_document("erase-dry-run", {"accounts": accounts})
+
+    def to_json(self) -> str:
+        """Write the preview as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write the preview as text, in numbers; the data is not shown."""
+        return "\n\n".join(_found(each, blank=self.blank) for each in self.accounts)
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """The *receipts* of an erasure, one for each account, without personal data."""
+
+    receipts: tuple[Receipt, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the receipts to plain data: the document of ``erase --json``."""
+        return plain_document("erase", {"receipts": [asdict(each) for each in self.receipts]})
+
+    def to_json(self) -> str:
+        """Write the receipts as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write the receipts as text."""
+        return _erased_as_text(self.receipts)
+
+
+def _found(found: HeldRows, *, blank: bool) -> str:
+    ids = _ids(found.profiles, found.addresses, found.customers)
+    lines = [f"{found.source_id}: {counted(found.people, 'person', 'people')}, with {ids}."]
     if found.most_profiles > 1:
         lines.append(
             f"Warning: {found.most_profiles:,} profiles hang together, by an address or a customer"
@@ -34,7 +112,7 @@ def _found(found: Found, *, blank: bool) -> str:
         lines.append(
             f"Not followed, since the settings exclude it: {', '.join(found.not_followed)}."
         )
-    rows = {**found.rows, "rejects": len(found.rejects)}
+    rows = {**found.rows, "rejects": found.rejects}
     lines += aligned([["table", "rows"], *([name, f"{n:,}"] for name, n in rows.items())])
     if found.quoted:
         lines.append(f"An address is quoted in {counted(found.quoted, 'text')} of others' rows.")
@@ -45,28 +123,7 @@ def _found(found: Found, *, blank: bool) -> str:
     return "\n".join(lines)
 
 
-def found_as_json(found: Sequence[Found]) -> str:
-    """Write what was found of people, an object for each account."""
-    return document("erase-dry-run", {"accounts": [_found_data(each) for each in found]})
-
-
-def _found_data(each: Found) -> dict[str, Any]:
-    return {
-        "source_id": each.source_id,
-        "people": len(each.people),
-        "profiles": each.ids("profile"),
-        "addresses": each.ids("address"),
-        "customers": each.ids("customer"),
-        "most_profiles": each.most_profiles,
-        "rows": each.rows,
-        "rejects": len(each.rejects),
-        "quoted": each.quoted,
-        "not_followed": each.not_followed,
-    }
-
-
-def erased_as_text(receipts: Sequence[Receipt]) -> str:
-    """Write the receipts of one erasure."""
+def _erased_as_text(receipts: Sequence[Receipt]) -> str:
     lines = []
     for each in receipts:
         ids = _ids(each.profiles, each.addresses, each.customers)
@@ -83,11 +140,6 @@ def erased_as_text(receipts: Sequence[Receipt]) -> str:
     lines.append("No sync loads them again. Erase them in Ometria too: this is a copy.")
     lines += dict.fromkeys(each.remains for each in receipts if each.remains)
     return "\n".join(lines)
-
-
-def receipts_as_json(receipts: Sequence[Receipt]) -> str:
-    """Write the receipts of one erasure."""
-    return document("erase", {"receipts": [asdict(each) for each in receipts]})
 
 
 def erasures_as_text(erased: Sequence[Erased]) -> str:

@@ -1,4 +1,4 @@
-"""Text and JSON of the maintenance of a warehouse."""
+"""The maintenance of a warehouse as text and JSON."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""The findings of a check as text and JSON."""
+"""The report of a check, as data, text and JSON."""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ometria_replica.doctor.findings import exit_code
-from ometria_replica.json_documents import document
+from ometria_replica.json_documents import as_json, plain_document
 from ometria_replica.text import counted
 
 if TYPE_CHECKING:
@@ -21,6 +22,50 @@ _INDENT = " " * 8
 
 
 _OF_ACCOUNTS = ("api", "feed", "check")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The *findings* of a check, in the order of the tests. If *strict*, a warning exits with 4."""
+
+    findings: tuple[Finding, ...]
+    strict: bool = False
+
+    @property
+    def level(self) -> Level:
+        """The worst level of a finding: ``pass``, ``warn`` or ``fail``."""
+        return max((each.level for each in self.findings), key=_LEVELS.index, default="pass")
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of ``check``: 0, that of the error that a sync would raise, or 4."""
+        return exit_code(self.findings, strict=self.strict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the report to plain data: the document of ``check --json``."""
+        counts = Counter(finding.level for finding in self.findings)
+        names = ("code", "level", "source_id", "text", "mend")
+        fields = {
+            "level": self.level,
+            "exit_code": self.exit_code,
+            "counts": {level: counts[level] for level in _LEVELS},
+            "findings": [{name: getattr(each, name) for name in names} for each in self.findings],
+        }
+        return plain_document("check", fields)
+
+    def to_json(self) -> str:
+        """Write the report as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write the report as text: a section for each area, and a line that sums up."""
+        lines: list[str] = []
+        heading = ""
+        for finding in self.findings:
+            if heading != (heading := heading_of(finding)):
+                lines += ["", heading] if lines else [heading]
+            lines.append(finding_as_text(finding))
+        return "\n".join([*lines, "", summary_as_text(self.findings)])
 
 
 def heading_of(finding: Finding) -> str:
@@ -61,24 +106,3 @@ def summary_as_text(findings: Sequence[Finding]) -> str:
     if counts["fail"]:
         return f"Not all right: {told} A sync would fail or leave out tables."
     return f"Good enough for a sync: {told}"
-
-
-def findings_as_json(findings: Sequence[Finding], *, strict: bool = False) -> str:
-    """Write the findings as a JSON document, with what they come to."""
-    counts = Counter(finding.level for finding in findings)
-    data = {
-        "level": next((level for level in reversed(_LEVELS) if counts[level]), "pass"),
-        "exit_code": exit_code(findings, strict=strict),
-        "counts": {level: counts[level] for level in _LEVELS},
-        "findings": [
-            {
-                "code": finding.code,
-                "level": finding.level,
-                "source_id": finding.source_id,
-                "text": finding.text,
-                "mend": finding.mend,
-            }
-            for finding in findings
-        ],
-    }
-    return document("check", data)

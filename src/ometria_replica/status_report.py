@@ -1,12 +1,12 @@
-"""The status of a replica as text and JSON."""
+"""The status of a replica, as data, text and JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.json_documents import document
+from ometria_replica.json_documents import as_json, plain_document
 from ometria_replica.report import error_cause
 from ometria_replica.text import ago, aligned, counted, size, span
 
@@ -16,12 +16,129 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Lease
     from ometria_replica.report import RunReport
-    from ometria_replica.status import Status, TableStatus
+
+TOO_OLD = timedelta(days=2)
+"""Without another limit: what a daily sync never reaches, even if one run of it fails."""
 
 MOST_WARNINGS = 3  # Of the last run; `runs` has the others.
 
 
-def status_as_text(status: Status) -> str:
+@dataclass(frozen=True)
+class Disk:
+    """A DuckDB *file*: its size with its log, and what is free on its disk, in bytes."""
+
+    file: str
+    bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class AccountStatus:
+    """
+    One account. *last_success_at* is the end of the last run that read its tables without error.
+
+    None: no such run is in the history.
+    """
+
+    account_id: str
+    source_id: str
+    last_success_at: datetime | None
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """
+    One table of one account.
+
+    *complete_until* None: the table was not read to its end yet. *newest_event* None: it has no
+    event, or no column for the time of one. *rejects* are in the rejects table; *merged* events
+    share the key of another, in the newest RECENT_RUNS runs. *deleted_upstream* rows are of
+    records that are gone from Ometria. *files* were read or tried, *files_unreadable* of them
+    could not be read, and *files_waiting* of those are tried again; *lists_waiting* are lists of
+    which changes are outstanding. *error* is why the last run that tried could not read it.
+    """
+
+    source_id: str
+    table: str
+    rows: int
+    complete_until: datetime | None
+    newest_event: datetime | None
+    rejects: int
+    merged: int
+    deleted_upstream: int
+    files: int
+    files_unreadable: int
+    files_waiting: int
+    lists_waiting: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """
+    The state of a replica at the time *asked_at*.
+
+    *not_read* are tables that the settings leave out: source, reason, names. *last_run* is the
+    last one that has ended, None if none has; *active_runs* are at work. *disk* is None unless
+    the warehouse is a DuckDB file that exists. *elsewhere* are sources in the warehouse that the
+    settings do not name. *max_age* is the limit of what counts as too old.
+    """
+
+    asked_at: datetime
+    warehouse: str
+    max_age: timedelta
+    accounts: tuple[AccountStatus, ...]
+    tables: tuple[TableStatus, ...]
+    not_read: tuple[tuple[str, str, tuple[str, ...]], ...]
+    last_run: RunReport | None
+    active_runs: tuple[Lease, ...]
+    disk: Disk | None
+    elsewhere: tuple[str, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no sync has run here."""
+        return self.last_run is None and not any(table.rows for table in self.tables)
+
+    @property
+    def last_run_failed(self) -> bool:
+        """Whether the last run that has ended did not go through."""
+        return self.last_run is not None and self.last_run.outcome != "succeeded"
+
+    @property
+    def accounts_too_old(self) -> tuple[AccountStatus, ...]:
+        """The accounts for which no run has succeeded within *max_age*."""
+        return tuple(each for each in self.accounts if self._is_too_old(each.last_success_at))
+
+    @property
+    def tables_too_old(self) -> tuple[TableStatus, ...]:
+        """The tables that are complete only up to a time before *max_age*, or not at all."""
+        return tuple(each for each in self.tables if self._is_too_old(each.complete_until))
+
+    @property
+    def is_all_right(self) -> bool:
+        """Whether the last run succeeded, and nothing is too old."""
+        return not (
+            self.is_new or self.last_run_failed or self.accounts_too_old or self.tables_too_old
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the status to plain data: the document of ``status --json``."""
+        return plain_document("status", _fields(self))
+
+    def to_json(self) -> str:
+        """Write the status as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write the status as text: the answer, then what it is based on."""
+        return _as_text(self)
+
+    def _is_too_old(self, moment: datetime | None) -> bool:
+        return moment is None or self.asked_at - moment > self.max_age
+
+
+def _as_text(status: Status) -> str:
     """Write the verdict, then what it is based on: a screen."""
     problems = list(problems_of(status))
     lines = [verdict(status)]
@@ -211,10 +328,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def status_as_json(status: Status) -> str:
-    """Write the status as a JSON document, ages in seconds."""
+def _fields(status: Status) -> dict[str, Any]:
+    """Return the fields of the JSON document, ages in seconds."""
     run = status.last_run
-    data = {
+    return {
         "all_right": status.is_all_right,
         "verdict": verdict(status),
         "problems": list(problems_of(status)) if not status.is_all_right else [],
@@ -233,7 +350,6 @@ def status_as_json(status: Status) -> str:
         ],
         "elsewhere": status.elsewhere,
     }
-    return document("status", data)
 
 
 def _run_as_data(run: RunReport) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +22,12 @@ from ometria_replica.run_context import unended
 from ometria_replica.schema import Feed
 from ometria_replica.selection import ALL, Selection
 from ometria_replica.state_commands import opened
+from ometria_replica.status_report import TOO_OLD, AccountStatus, Disk, Status, TableStatus
+from ometria_replica.text import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from ometria_replica.batch import Lease
     from ometria_replica.catalog import Catalog
@@ -35,113 +36,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.warehouse import Warehouse
 
-TOO_OLD = timedelta(days=2)
-"""Without another limit: what a daily sync never reaches, even if one run of it fails."""
-
 RECENT_RUNS = 100  # Of the history. More are read only to find the last success.
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A DuckDB *file*: its size with its log, and what is free on its disk, in bytes."""
-
-    file: str
-    bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True)
-class AccountStatus:
-    """
-    One account. *last_success_at* is the end of the last run that read its tables without error.
-
-    None: no such run is in the history.
-    """
-
-    account_id: str
-    source_id: str
-    last_success_at: datetime | None
-
-
-@dataclass(frozen=True)
-class TableStatus:
-    """
-    One table of one account.
-
-    *complete_until* None: the table was not read to its end yet. *newest_event* None: it has no
-    event, or no column for the time of one. *rejects* are in the rejects table; *merged* events
-    share the key of another, in the newest RECENT_RUNS runs. *deleted_upstream* rows are of
-    records that are gone from Ometria. *files* were read or tried, *files_unreadable* of them
-    could not be read, and *files_waiting* of those are tried again; *lists_waiting* are lists of
-    which changes are outstanding. *error* is why the last run that tried could not read it.
-    """
-
-    source_id: str
-    table: str
-    rows: int
-    complete_until: datetime | None
-    newest_event: datetime | None
-    rejects: int
-    merged: int
-    deleted_upstream: int
-    files: int
-    files_unreadable: int
-    files_waiting: int
-    lists_waiting: int
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Status:
-    """
-    The state of a replica at the time *asked_at*.
-
-    *not_read* are tables that the settings leave out: source, reason, names. *last_run* is the
-    last one that has ended, None if none has; *active_runs* are at work. *disk* is None unless
-    the warehouse is a DuckDB file that exists. *elsewhere* are sources in the warehouse that the
-    settings do not name. *max_age* is the limit of what counts as too old.
-    """
-
-    asked_at: datetime
-    warehouse: str
-    max_age: timedelta
-    accounts: tuple[AccountStatus, ...]
-    tables: tuple[TableStatus, ...]
-    not_read: tuple[tuple[str, str, tuple[str, ...]], ...]
-    last_run: RunReport | None
-    active_runs: tuple[Lease, ...]
-    disk: Disk | None
-    elsewhere: tuple[str, ...] = ()
-
-    @property
-    def is_new(self) -> bool:
-        """Whether no sync has run here."""
-        return self.last_run is None and not any(table.rows for table in self.tables)
-
-    @property
-    def last_run_failed(self) -> bool:
-        """Whether the last run that has ended did not go through."""
-        return self.last_run is not None and self.last_run.outcome != "succeeded"
-
-    @property
-    def accounts_too_old(self) -> tuple[AccountStatus, ...]:
-        """The accounts for which no run has succeeded within *max_age*."""
-        return tuple(each for each in self.accounts if self._is_too_old(each.last_success_at))
-
-    @property
-    def tables_too_old(self) -> tuple[TableStatus, ...]:
-        """The tables that are complete only up to a time before *max_age*, or not at all."""
-        return tuple(each for each in self.tables if self._is_too_old(each.complete_until))
-
-    @property
-    def is_all_right(self) -> bool:
-        """Whether the last run succeeded, and nothing is too old."""
-        return not (
-            self.is_new or self.last_run_failed or self.accounts_too_old or self.tables_too_old
-        )
-
-    def _is_too_old(self, moment: datetime | None) -> bool:
-        return moment is None or self.asked_at - moment > self.max_age
 
 
 def read_status(
@@ -160,6 +55,7 @@ def read_status(
     name that is no table, or none that is on.
     """
     catalog = catalog.of(config.accounts)
+    tables = names_of(tables)
     chosen = catalog.only(tables)
     with (
         opened(config, catalog, dry_run=True) as warehouse,

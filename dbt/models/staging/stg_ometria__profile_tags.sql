@@ -1,0 +1,10 @@
+-- Written by `make docs` from the catalog of ometria-replica.
+
+select
+    profile_id,
+    {{ ometria.reserved('tag') }} as {{ ometria.reserved('tag') }},
+    _account_id as account_id,
+    __source_id as source_id,
+    __sync_key as sync_key,
+    __synced_at as synced_at
+from {{ source('ometria', 'profile_tags') }}

@@ -1,0 +1,33 @@
+-- Written by `make docs` from the catalog of ometria-replica.
+
+select
+    profile_id,
+    {{ ometria.address('email') }} as email,
+    phone_number,
+    customer_id,
+    customer_name,
+    last_name,
+    first_name,
+    gender,
+    country,
+    marketing_optin,
+    timezone,
+    date_of_birth,
+    seen,
+    lifecycle_status,
+    is_email_valid,
+    zipcode,
+    city,
+    address1,
+    address2,
+    state,
+    shopify_tags,
+    account_created_date,
+    updated_at,
+    marketing_optin_date,
+    marketing_optout_date,
+    _account_id as account_id,
+    __source_id as source_id,
+    __sync_key as sync_key,
+    __synced_at as synced_at
+from {{ source('ometria', 'profiles') }}
