@@ -154,6 +154,14 @@ class Engine(ABC):
             " long as it keeps these."
         )
 
+    def tables_in(self, schema: str) -> list[tuple[StateTable, bool]]:  # noqa: ARG002 -- For others.
+        """
+        List the tables that others have made in *schema*, with their columns of text.
+
+        With each, whether this role may delete from it. None where the engine sees no others.
+        """
+        return []
+
     def comments(self, table: Table) -> dict[str, str | None] | None:  # noqa: ARG002 -- For others.
         """
         Read the comments of a table's columns, and of the table, under ``""``.
