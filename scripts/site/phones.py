@@ -11,7 +11,7 @@ import re
 COLUMNS = 4
 """So many columns are too many for a phone."""
 
-LONG = 80
+LONG = 60
 """With one column fewer, a cell with so many characters is too long for a phone."""
 
 SHORT = 24

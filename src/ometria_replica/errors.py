@@ -10,6 +10,7 @@ The errors, each with its exit code.
     │       └── NotFound                      404: it does not exist, or no longer exists
     ├── RejectedRecords              exit 4   with --strict: records, values or files were rejected
     ├── DifferencesFound             exit 4   ``verify`` found rows that differ
+    ├── TestsFailed                  exit 4   a test of the data failed in `models build`
     ├── NotUpToDate                  exit 6   `status --max-age`: too old, or the last run failed
     └── WarehouseError               exit 5   refused; the batch was rolled back, state did not move
         ├── NotEnoughMemory                   DuckDB may use too little: files are loaded one by one
@@ -98,6 +99,12 @@ class OutputError(ReplicaError):
 
 class RejectedRecords(ReplicaError):
     """With ``--strict``: everything was loaded except what the rejects table holds."""
+
+    exit_code = 4
+
+
+class TestsFailed(ReplicaError):
+    """``models build``: tests of the data failed, and what depends on them was not built."""
 
     exit_code = 4
 

@@ -166,6 +166,8 @@ class _Rehash:
                 rewriting.remove(table, source_id, self.now)
                 rewriting.remove_history(table, source_id)
                 yield Rehashed(source_id, table.name, rows, removed=True)
+            if noted != wanted.treatments:  # They are copies of the old values.
+                self.warehouse.marts.clear(source_id)
             self.warehouse.treatments.note(wanted, self.now)
             self.warehouse.leases.renew(lease())
 

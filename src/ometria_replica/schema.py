@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ometria_replica.suppressions import PersonId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from ometria_replica.pseudonyms import Pseudonyms
@@ -25,6 +26,9 @@ RAW_SCHEMA = "ometria_raw"
 
 STATE_SCHEMA = "ometria_replica"
 """The schema of the state."""
+
+MARTS_SCHEMA = "ometria_marts"
+"""The schema in which the models of the dbt package are built."""
 
 _SAMPLE_COLUMNS = 4  # With a key they fit a terminal.
 
@@ -437,16 +441,26 @@ class ColumnTreatment:
 
 @dataclass(frozen=True)
 class StateTable:
-    """A table of the state schema: column names and types, and which columns are its key."""
+    """
+    A table of the state: column names and types, and which columns are its key.
+
+    *schema* is another one for a table that this program has not made.
+    """
 
     name: str
     columns: tuple[tuple[str, StateColumnType], ...]
     key: tuple[str, ...]
+    schema: str = STATE_SCHEMA
 
     @property
     def column_names(self) -> tuple[str, ...]:
         """The names, in order."""
         return tuple(name for name, _ in self.columns)
+
+
+def other_table(schema: str, name: str, texts: Iterable[str]) -> StateTable:
+    """Describe a table that this program has not made, by its columns of text."""
+    return StateTable(name, tuple((text, "text") for text in texts), (), schema)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.mapping import SQL_TYPES, stamped
 from ometria_replica.mapping import literal as literal  # noqa: PLC0414 -- passed on.
 from ometria_replica.mapping import quoted as quoted  # noqa: PLC0414 -- passed on.
-from ometria_replica.schema import STATE_SCHEMA, StateTable
+from ometria_replica.schema import StateTable
 from ometria_replica.selection import Dialect, to_sql
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def columns_of(table: Table | StateTable) -> list[tuple[str, str]]:
 
 def schema_of(table: Table | StateTable) -> str:
     """Name the schema of a table."""
-    return STATE_SCHEMA if isinstance(table, StateTable) else table.schema
+    return table.schema
 
 
 def qualified(table: Table | StateTable, catalog: str | None = None) -> str:

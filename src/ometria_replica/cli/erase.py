@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ometria_replica.cli.logs import say_report
+from ometria_replica.cli.logs import announce, say_report
 from ometria_replica.cli.options import (
     AccountOption,
     ConfigOption,
@@ -156,9 +156,15 @@ def _show(
 def _erase(settings: Config, ids: Ids, *, again: bool, blank: bool, as_json: bool) -> None:
     from ometria_replica.erasing import erase
     from ometria_replica.erasure_report import Erasure
+    from ometria_replica.warehouse import sees_marts
 
     done = Erasure(tuple(erase(settings, ids, blank=blank, again=again)))
     say_report(done.to_json() if as_json else done.to_text(), as_json=as_json)
+    if not sees_marts(settings.warehouse.url):
+        announce(
+            "Models that were built of these tables keep the people until they are built again:"
+            " run `ometria-replica models build`, if you have any."
+        )
 
 
 def _list(settings: Config, accounts: list[str] | tuple[str, ...], *, as_json: bool) -> None:

@@ -30,5 +30,14 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "state rewind": ("state rewind email_events", "state rewind profiles lists --since yesterday"),
     "rejects list": ("rejects list --limit 10", "rejects list --raw --json"),
     "rejects replay": ("rejects replay",),
+    "models build": (
+        "models build",
+        "models build --timezone Europe/London --attribution-days 3",
+        "models build --select +email_sends --full-refresh",
+        "models build --into marts.duckdb",
+    ),
+    "models list": ("models list", "models list --json"),
+    "models docs": ("models docs --html models.html",),
+    "models export": ("models export dbt/ometria",),
 }
 """By the name of the command. Each line is parsed by a test, and some are run."""

@@ -35,6 +35,7 @@ from ometria_replica.cli.logs import (
     writes_json,
 )
 from ometria_replica.cli.maintain import maintain
+from ometria_replica.cli.models import models_app
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
 from ometria_replica.cli.plan import plan
@@ -103,6 +104,7 @@ for _command in COMMANDS:
     app.command(cls=Command)(_command)
 app.add_typer(state_app, name="state")
 app.add_typer(rejects_app, name="rejects")
+app.add_typer(models_app, name="models")
 
 
 def main() -> None:
@@ -158,9 +160,9 @@ def _refused(error: Any) -> int:
 
 def _write_no_core_dumps() -> None:
     """Prevent that the memory of a process that crashes, with the key, reaches the disk."""
-    try:
-        import resource
-    except ImportError:  # Windows has no core dumps.
+    if sys.platform == "win32":  # It has no core dumps.
         return
+    import resource
+
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.html_report.marts import SendsMart, sends_mart
 from ometria_replica.html_report.periods import Period
 from ometria_replica.html_report.statement import statement
 from ometria_replica.replica_status import read_status
@@ -74,7 +75,8 @@ class Figures:
     All that the report shows.
 
     *rows* are those of the statement, by the name of their figure. *counts* is False for a
-    warehouse that this program cannot query. *runs* are the days of *run_period* with a run.
+    warehouse that this program cannot query. *sends* says whether campaigns are counted in the
+    mart of sends. *runs* are the days of *run_period* with a run.
     """
 
     status: Status
@@ -84,6 +86,7 @@ class Figures:
     runs: dict[date, DayOfRuns]
     counts: bool
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    sends: SendsMart = field(default_factory=SendsMart)
 
     def of(self, figure: str) -> list[Row]:
         """List the rows of a figure; none if its table is missing or empty."""
@@ -110,8 +113,11 @@ def read_figures(
     sources = [account.source_id for account in config.accounts]
     there = {each.table for each in status.tables if each.rows}
     rejects = any(each.rejects for each in status.tables)
-    text = statement(there, sources, period.first, today, rejects=rejects)
     counts = can_ask(config.warehouse.url)
+    sends = sends_mart(config, sources) if counts and "email_events" in there else SendsMart()
+    text = statement(
+        there, sources, period.first, today, rejects=rejects, has_sends=sends.is_current
+    )
     found: dict[str, list[Row]] = defaultdict(list)
     if counts and text is not None:
         for row in _asked(config, text):
@@ -122,7 +128,7 @@ def read_figures(
         reports = _reports_since(config, sources if status.elsewhere else (), run_period.first)
         runs = _days_of_runs(reports, run_period)
     return Figures(
-        status, catalog.of(config.accounts), period, run_period, runs, counts, dict(found)
+        status, catalog.of(config.accounts), period, run_period, runs, counts, dict(found), sends
     )
 
 

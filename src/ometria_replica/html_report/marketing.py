@@ -102,9 +102,23 @@ def campaigns(figures: Figures) -> Section:
         others = counted(row.numbers[1], "other campaign")
         rows.append(_campaign(row, others))
     heads = ("Campaign", "Type", "Messages", "Opened", "Clicked", "Bounced")
+    grid = Grid(heads, tuple(rows), names=2)
     return Section(
-        "campaigns", "Campaigns by rate", text, grids=(Grid(heads, tuple(rows), names=2),)
+        "campaigns", "Campaigns by rate", text, grids=(grid,), notes=_counted_in(figures)
     )
+
+
+def _counted_in(figures: Figures) -> tuple[str, ...]:
+    """Say where campaigns were counted, if there is a mart of sends."""
+    if figures.sends.is_current:
+        return ("Counted in the mart `ometria_marts.email_sends`, which has all events.",)
+    if figures.sends.because:
+        note = (
+            "Counted in `email_events`, and not in the mart `ometria_marts.email_sends`, since"
+            f" {figures.sends.because}: `ometria-replica models build` builds it."
+        )
+        return (note,)
+    return ()
 
 
 def _campaign(

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping.quoting import literal
+from ometria_replica.schema import MARTS_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -26,10 +27,15 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 """What happens to a message, and the event types that say so: Ometria documents none of them."""
 
+SENDS = f"{MARTS_SCHEMA}.email_sends"
+"""The mart of the dbt package with a row for each message."""
+
 EVENT_TYPES, REASONS, CLASSES, CONSENTS, LISTS, CAMPAIGNS, REJECTS = 12, 5, 12, 8, 20, 20, 30
 """How many of each the report names, those with the most first."""
 
 _TYPE = "lower(trim(event_type))"
+_MARGIN = timedelta(days=7)
+"""How long before the period a message may have been sent a first time, of which it has events."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,27 @@ class _Days:
 
 
 def statement(
-    tables: Collection[str], sources: Collection[str], since: date, until: date, *, rejects: bool
+    tables: Collection[str],
+    sources: Collection[str],
+    since: date,
+    until: date,
+    *,
+    rejects: bool,
+    has_sends: bool = False,
 ) -> str | None:
     """
     Write the statement for the rows of *sources*, from the day *since* on.
 
     A time after the day *until*, which may be one that Python cannot hold, has no day.
 
-    *tables* exist, and so does that of rejects if *rejects*. None if there is nothing to count.
+    *tables* exist, and so does that of rejects if *rejects*. Campaigns are counted in the mart of
+    sends if that *has_sends*, and else in the events. None if there is nothing to count.
     """
     of = f"__source_id IN ({', '.join(map(literal, sorted(sources)))})"
     days = _Days(f"TIMESTAMPTZ '{since:%Y-%m-%d} 00:00:00+00'", _end(until), since)
     parts: list[str] = []
     if "email_events" in tables:
-        parts += _email(of, days)
+        parts += _email(of, days, has_sends=has_sends)
     if "unsubscribes" in tables:
         parts.append(_unsubscribes(of, days))
     if "member_lists" in tables:
@@ -91,22 +104,19 @@ def _figure(
     return f"SELECT {texts}, CAST({day} AS DATE), {counts} FROM ({query}) AS found"
 
 
-def _email(of: str, days: _Days) -> Iterator[str]:
+def _email(of: str, days: _Days, *, has_sends: bool) -> Iterator[str]:
     events = f"FROM ometria.email_events WHERE {of} AND event_at >= {days.since}"
     yield _by_day("events", _TYPE, events, days, label="kind", counted="events", most=EVENT_TYPES)
-    flags = ", ".join(f"max(CASE WHEN {_is(kind)} THEN 1 ELSE 0 END) AS {kind}" for kind in KINDS)
     happened = ("opened", "clicked", "bounced")
     sums = ", ".join(f"sum({kind}) AS {kind}" for kind in happened)
-    # All events of one email to one recipient have one send_id; without one, each is a message.
+    messages = _sends(of, days, happened) if has_sends else _messages(of, days, happened)
     yield _figure(
         "campaigns",
         f"""
-WITH messages AS (
-  SELECT max(campaign_title) AS title, max(campaign_type) AS kind, {flags}
-  {events} GROUP BY __source_id, coalesce(send_id, __sync_key)
+WITH messages AS ({messages}
 ), campaigns AS (
   SELECT title, max(kind) AS kind, count(*) AS sent, {sums}
-  FROM messages WHERE sent = 1 GROUP BY title
+  FROM messages GROUP BY title
 ), ranked AS (
   SELECT title, kind, sent, opened, clicked, bounced,
     row_number() OVER (ORDER BY sent DESC, title) AS place
@@ -129,7 +139,7 @@ FROM ranked GROUP BY 1, 2, 3""",
         f"""
 SELECT bounce_class, count(*) AS bounces, sum(count(*)) OVER () AS total,
   count(*) OVER () AS classes
-{events} AND {_is("bounced")} GROUP BY bounce_class ORDER BY 2 DESC, 1 LIMIT {CLASSES}""",
+{events} AND {is_kind("bounced")} GROUP BY bounce_class ORDER BY 2 DESC, 1 LIMIT {CLASSES}""",
         "bounces",
         "total",
         "classes",
@@ -137,7 +147,39 @@ SELECT bounce_class, count(*) AS bounces, sum(count(*)) OVER () AS total,
     )
 
 
-def _is(kind: str) -> str:
+def _messages(of: str, days: _Days, happened: Collection[str]) -> str:
+    """
+    Select the messages that were first sent in the period, of the events, as the mart has them.
+
+    All events of one email to one recipient have one send_id; without one, each is a message.
+    """
+    before = f"TIMESTAMPTZ '{days.first - _MARGIN:%Y-%m-%d} 00:00:00+00'"
+    sent = is_kind("sent")
+    flags = ", ".join(
+        f"max(CASE WHEN {is_kind(kind)} THEN 1 ELSE 0 END) AS {kind}" for kind in happened
+    )
+    named = ", ".join(
+        f"coalesce(max(CASE WHEN {sent} THEN {column} END), max({column})) AS {name}"
+        for column, name in (("campaign_title", "title"), ("campaign_type", "kind"))
+    )
+    return f"""
+  SELECT {named}, {flags}
+  FROM ometria.email_events WHERE {of} AND event_at >= {before}
+  GROUP BY __source_id, coalesce(send_id, __sync_key)
+  HAVING min(CASE WHEN {sent} THEN event_at END) >= {days.since}"""
+
+
+def _sends(of: str, days: _Days, happened: Collection[str]) -> str:
+    """Select the same messages of the mart, which has a row for each."""
+    flags = ", ".join(f"CASE WHEN is_{kind} THEN 1 ELSE 0 END AS {kind}" for kind in happened)
+    return f"""
+  SELECT campaign_title AS title, campaign_type AS kind, {flags}
+  FROM {SENDS} WHERE {of.replace("__source_id", "source_id")} AND is_sent
+    AND sent_at >= {days.since}"""
+
+
+def is_kind(kind: str) -> str:
+    """Write the condition that an event is of one of KINDS."""
     return f"{_TYPE} IN ({', '.join(map(literal, KINDS[kind]))})"
 
 

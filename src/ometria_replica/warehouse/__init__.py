@@ -70,6 +70,11 @@ def open_warehouse(
         return Warehouse(connection, engine, catalog, opening.pop_all(), dry_run=dry_run)
 
 
+def sees_marts(url: str) -> bool:
+    """Whether the warehouse at *url* is SQL of this program, which then reaches the marts too."""
+    return scheme_of(url) in {"duckdb", "md", "postgresql", "postgres"}
+
+
 def local_places(url: str) -> list[Path]:
     """List the files and folders of a URL in which libraries make files as they like."""
     kind, _, rest = url.partition("://")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.suppressions import PersonId
     from ometria_replica.warehouse.leases import Leases
+    from ometria_replica.warehouse.marts import Marts
     from ometria_replica.warehouse.suppression_list import SuppressionList
 
     NewLease = Callable[[], Lease]
@@ -118,6 +119,7 @@ class Erasures(Part):
     mapping: DuckDBPyConnection
     suppressions: SuppressionList
     leases: Leases
+    marts: Marts
 
     @reads("looking for a person")
     def find(self, wanted: Wanted) -> Found:
@@ -180,7 +182,8 @@ class Erasures(Part):
                     self._write_state(wanted, found, receipt, now, alone=alone)
                     for removal in self._removals(wanted, found, outcome):
                         removal()
-                    self._finish(wanted, receipt, now)
+                    rows = receipt.rows | self.marts.remove(found)
+                    self._finish(wanted, replace(receipt, rows=rows), now)
                     self._renew(lease)  # Now: it may have taken long.
             else:
                 with self._engine.transaction("the suppressions"):

@@ -22,6 +22,7 @@ from ometria_replica.warehouse.kept_records import KeptRecords
 from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
 from ometria_replica.warehouse.lost_state import LostState, warnings
+from ometria_replica.warehouse.marts import Marts
 from ometria_replica.warehouse.noted_fields import NotedFields
 from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
@@ -55,8 +56,8 @@ class Warehouse:
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
     *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
-    *expiry*, *deletion_requests*, *fields* and *records* are its parts. Records are staged in
-    *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is executed.
+    *expiry*, *deletion_requests*, *fields*, *records* and *marts* are its parts. Records are staged
+    in *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is run.
     *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
@@ -79,7 +80,10 @@ class Warehouse:
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
-        self.erasures = Erasures(self.sessions, connection, self.suppressions, self.leases)
+        self.marts = Marts(self.sessions)
+        self.erasures = Erasures(
+            self.sessions, connection, self.suppressions, self.leases, self.marts
+        )
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
         self.expiry = Expiry(self.sessions, self.leases)
         self.deletion_requests = DeletionRequests(self.sessions)
@@ -231,7 +235,9 @@ class Warehouse:
             return ""
         with self.sessions.open("removing what deleted rows have left"):
             tables = (*self._catalog.stored, *self._catalog.records)
-            return self._engine.forget_deleted([*tables, *STATE_TABLES, *OLD_TABLES])
+            others = (*STATE_TABLES, *OLD_TABLES, *self.marts.all_tables())
+            remains = self._engine.forget_deleted([*tables, *others])
+            return " ".join(filter(None, (remains, self.marts.remark())))
 
     def forget_erased(self, source_ids: Iterable[str]) -> None:
         """Do as forget_deleted, and note in the receipts of the sources what remains."""

@@ -155,6 +155,14 @@ class Engine(ABC):
             " long as it keeps these."
         )
 
+    def tables_in(self, schema: str) -> list[tuple[StateTable, bool]]:  # noqa: ARG002 -- For others.
+        """
+        List the tables that others have made in *schema*, with their columns of text.
+
+        With each, whether this role may delete from it. None where the engine sees no others.
+        """
+        return []
+
     def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:  # noqa: ARG002 -- For others.
         """Maintain a table; None if there is no such table. Where maintains_itself is empty."""
         return None

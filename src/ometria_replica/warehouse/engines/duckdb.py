@@ -13,6 +13,7 @@ from ometria_replica import sql
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
+from ometria_replica.schema import other_table
 from ometria_replica.stopping import interruptible, is_of_a_library
 from ometria_replica.warehouse.engines.base import Engine
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
@@ -183,6 +184,18 @@ class DuckDBEngine(Engine):
             [self.catalog, sql.schema_of(table), table.name],
         )
         return [name for (name,) in found]
+
+    @override
+    def tables_in(self, schema: str) -> list[tuple[StateTable, bool]]:
+        found = self.rows(
+            "SELECT t.table_name, list(c.column_name ORDER BY c.column_index)"
+            " FILTER (c.data_type = 'VARCHAR')"
+            " FROM duckdb_tables() t JOIN duckdb_columns() c ON c.table_oid = t.table_oid"
+            " AND c.database_name = t.database_name AND c.schema_name = t.schema_name"
+            " WHERE t.database_name = ? AND t.schema_name = ? GROUP BY ALL ORDER BY ALL",
+            [self.catalog, schema],
+        )
+        return [(other_table(schema, name, texts or ()), True) for name, texts in found]
 
     @override
     def create_schema(self, name: str) -> None:

@@ -15,7 +15,7 @@ from ometria_replica.arrow_types import ARROW_TYPES
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import REJECTED, SEEN_KEYS, STAGED
-from ometria_replica.schema import StateTable
+from ometria_replica.schema import StateTable, other_table
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse.engines import postgres_errors, postgres_keys
 from ometria_replica.warehouse.engines.base import Engine
@@ -147,6 +147,28 @@ class PostgresEngine(Engine):
             [sql.schema_of(table), table.name],
         )
         return [(name, self.our_type(kind)) for name, kind in found]
+
+    @override
+    def tables_in(self, schema: str) -> list[tuple[StateTable, bool]]:
+        """Look into the catalog: the information schema leaves out what this role may not read."""
+        found = self.rows(
+            "SELECT c.relname::text, coalesce(string_agg(a.attname::text, chr(31)"
+            " ORDER BY a.attnum) FILTER (WHERE a.atttypid::regtype::text"
+            " IN ('text', 'character varying', 'character')), ''),"
+            " c.relkind <> 'm' AND has_schema_privilege(n.oid, 'USAGE')"
+            " AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE')"
+            " AND has_table_privilege(c.oid, 'DELETE')"
+            " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " AND NOT a.attisdropped"
+            " WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname = ?"
+            " GROUP BY c.oid, c.relname, c.relkind, n.oid ORDER BY c.relname",
+            [schema],
+        )
+        return [
+            (other_table(schema, name, texts.split("\x1f") if texts else ()), bool(may))
+            for name, texts, may in found
+        ]
 
     @override
     def create_schema(self, name: str) -> None:
