@@ -58,6 +58,7 @@ EXCEPTIONS = {
     " it unchanged.",
     "psycopg2-binary": "allows use by any program as long as the library can be replaced, as every"
     " Python package can.",
+    "tqdm": "asks for the source of changed files alone, and is installed unchanged.",
 }
 
 # Packages whose metadata names no licence, with what their licence file says.
