@@ -53,8 +53,9 @@ EXCEPTIONS = {
     "certifi": "asks for the source of changed files alone, and is a list of certificates,"
     " installed unchanged.",
     "orjson": "asks for the source of changed files alone, and is installed unchanged.",
-    "text-unidecode": "gives the choice of the Artistic License, which allows any use of the package"
-    " unchanged. dbt needs it.",
+    "pathspec": "asks for the source of changed files alone, and is installed unchanged.",
+    "text-unidecode": "gives the choice of the Artistic License, which allows any program to use"
+    " it unchanged.",
     "psycopg2-binary": "allows use by any program as long as the library can be replaced, as every"
     " Python package can.",
     "tqdm": "asks for the source of changed files alone, and is installed unchanged.",
@@ -248,6 +249,7 @@ def _downloaded(packages: Iterable[tuple[str, str]]) -> dict[tuple[str, str], st
     for name, version in packages:
         with tempfile.TemporaryDirectory() as folder:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            pip.append("--ignore-requires-python")
             options = ["--only-binary", ":all:", "--dest", folder]
             subprocess.run([*pip, *options, f"{name}=={version}"], check=False, capture_output=True)
             for wheel in Path(folder).glob("*.whl"):
