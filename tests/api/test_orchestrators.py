@@ -46,7 +46,9 @@ def test_the_fields_of_the_report_that_examples_read_are_there(config: Config) -
     texts = [read(ROOT / "examples" / each) for each in EXAMPLES]
     workflow = read(ROOT / "examples" / "github-actions" / "ometria.yml")
     of_tables = {name for text in texts for name in re.findall(r'table\["(\w+)"\]', text)}
-    of_reports = {name for text in texts for name in re.findall(r"""report\[["'](\w+)["']\]""", text)}
+    of_reports = {
+        name for text in texts for name in re.findall(r"""report\[["'](\w+)["']\]""", text)
+    }
     (row,) = re.findall(r"jq -r '(.*)'", workflow)
     of_rows = set(re.findall(r"[( ]\.(\w+)", row))
 
