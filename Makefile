@@ -31,6 +31,11 @@ code  := src tests scripts $(wildcard bench)
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
+# Each has a lock of its own, which agrees with the tests' if the packages allow it: the drivers of
+# some clouds need older versions of what the tests use.
+extras = $(shell $(bin)/python -c "import tomllib; \
+	print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'])")
+
 # What runs here. The cloud's own drivers are tried where there is an account: see docs/reference/warehouses.md.
 engines := --extra simulator --extra report --extra postgres --extra delta --extra iceberg --extra dlt --extra traces --extra lineage \
 	--group dev --group warehouses
@@ -45,7 +50,7 @@ comma := ,
 headed = { echo '\# Written by `make lock`. $(2)'; cat $(1); } > $(1).new && mv $(1).new $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format lint types imports docs walks docs-check diagram lock clean \
+.PHONY: help setup demo test test-all check format lint types imports docs walks docs-check diagram lock release dist clean \
 	site site-check site-serve \
 	bench bench-check bench-memory bench-tables bench-warehouses bench-api bench-flame bench-docs
 
@@ -76,6 +81,8 @@ lint: $(ready)  ## Check the format and style of the code
 
 types: $(whole)  ## Check the types
 	@$(bin)/mypy
+	@$(bin)/mypy --cache-dir .mypy_cache/darwin --platform darwin src
+	@$(bin)/mypy --cache-dir .mypy_cache/win32 --platform win32 --no-warn-unreachable src
 
 imports: $(ready)  ## Check that imports flow one way
 	@$(bin)/lint-imports --no-logo
@@ -140,22 +147,40 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --extra simulator --extra report --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
-	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --group engines --output-file requirements/spark.txt
+	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --extra singer --group engines --group release --group singer --output-file requirements/spark.txt
 	@$(subst pyproject.toml,--group pyproject.toml:site,$(compile)) --constraints requirements/dev.txt --output-file requirements/site.txt
 	@$(call headed,requirements/site.txt,All that `make site` needs$(comma) in an environment of its own.)
 	@$(compile) --constraints requirements/runtime.txt --extra postgres --group dbt --no-strip-extras --output-file requirements/dbt.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
-	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark and ClickHouse.)
+	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark$(comma) ClickHouse and a Singer target.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
 	@$(subst pyproject.toml,requirements/older-duckdb.in,$(compile)) --output-file requirements/older-duckdb.txt
 	@$(call headed,requirements/older-duckdb.txt,An older DuckDB$(comma) in an environment of its own: it reads what the tests write.)
 	@$(call headed,requirements/dbt.txt,All that the tests of the dbt package need$(comma) in an environment of its own.)
 	@$(subst pyproject.toml,requirements/bench.in,$(compile)) --constraints requirements/dev.txt --output-file requirements/bench.txt
+	@$(subst pyproject.toml,--group build,$(compile)) --constraints requirements/dev.txt --output-file requirements/build.txt
+	@$(call headed,requirements/build.txt,All that building the wheel needs$(comma) for the container file.)
+	@mkdir -p requirements/extras && for extra in $(extras); do \
+		for lock in warehouses runtime; do \
+			$(compile) --constraints requirements/$$lock.txt --extra $$extra \
+				--output-file requirements/extras/$$extra.txt 2>$(VENV)/lock.log && break; \
+		done || { cat $(VENV)/lock.log >&2; exit 1; }; \
+		{ echo "# Written by \`make lock\`. All that ometria-replica[$$extra] needs, for users who pin versions."; \
+			grep -v '^# Written by' requirements/extras/$$extra.txt; } > requirements/extras/new \
+			&& mv requirements/extras/new requirements/extras/$$extra.txt; \
+	done
 	@$(call headed,requirements/bench.txt,All that `make bench` needs$(comma) in an environment of its own.)
+	@$(bin)/python -m scripts.licences
+
+release: $(ready)  ## Cut a release by the changelog: make release VERSION=0.2.0
+	@$(bin)/python -m scripts.release $(VERSION)
+
+dist: $(whole)  ## Build the wheel, the sdist and the lists of components into dist/
+	@$(bin)/python -m scripts.dist
 
 clean:  ## Remove .venv, caches and the demo's file
-	rm -rf $(VENV) $(dbt) $(older) $(peers) $(peers)-ours $(pages) site bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) $(dbt) $(older) $(peers) $(peers)-ours $(pages) site bench/data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist sbom
 	rm -f warehouse.duckdb warehouse.duckdb.wal ometria-report.html
 
 $(ready): requirements/dev.txt pyproject.toml
@@ -180,9 +205,9 @@ $(tools): requirements/warehouses.txt $(ready)
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-# Some 950 MB more.
+# Some 970 MB more.
 $(whole): requirements/spark.txt $(tools)
-	@echo "Adding Spark and ClickHouse (a minute, the first time) ..." >&2
+	@echo "Adding Spark, ClickHouse and a Singer target (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

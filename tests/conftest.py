@@ -12,8 +12,12 @@ from hypothesis import settings
 
 from ometria_replica import local_duckdb
 
-collect_ignore = [] if find_spec("pyspark") else ["spark"]
-"""`make test` installs no Spark: 400 MB for tests that only `make test-all` runs."""
+collect_ignore = [
+    folder
+    for folder, package in (("singer", "singer_sdk"), ("spark", "pyspark"))
+    if not find_spec(package)
+]
+"""`make test` installs neither: 420 MB for tests that only `make test-all` runs."""
 
 settings.register_profile("quick", max_examples=8)
 settings.register_profile("full", max_examples=100)

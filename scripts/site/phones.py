@@ -11,7 +11,7 @@ import re
 COLUMNS = 4
 """So many columns are too many for a phone."""
 
-LONG = 80
+LONG = 60
 """With one column fewer, a cell with so many characters is too long for a phone."""
 
 SHORT = 24
@@ -28,6 +28,7 @@ _ROLES = {
 _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 _HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 _ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
+_TH = re.compile(r"<th(?=[ >])")
 _CELL = re.compile(r"<td\b")
 _TEXT = re.compile(r"<td\b[^>]*>(.*?)</td>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
@@ -48,6 +49,12 @@ def _text(cell: str) -> str:
     return html.unescape(_TAG.sub("", cell)).strip()
 
 
+def _longest(columns: int, table: str) -> int:
+    """Find the column with the longest cell, which needs the most room."""
+    lengths = [len(_text(cell)) for cell in _TEXT.findall(table)]
+    return max(range(columns), key=lambda column: max(lengths[column::columns], default=0))
+
+
 def _mark_table(table: str) -> str:
     names = [_text(heading) for heading in _HEADING.findall(table)]
     longest = max((len(_text(cell)) for cell in _TEXT.findall(table)), default=0)
@@ -58,7 +65,12 @@ def _mark_table(table: str) -> str:
         labels = iter(names)
         return _CELL.sub(lambda _: f'<td data-label="{html.escape(next(labels, ""))}"', found[0])
 
-    marked = _ROW.sub(row, table)
+    longest_column = _longest(len(names), table)
+    headings = iter(range(len(names)))
+    marked = _TH.sub(
+        lambda _: "<th data-long" if next(headings) == longest_column else "<th",
+        _ROW.sub(row, table),
+    )
     for tag, role in _ROLES.items():  # A cell that is shown as a block is none to a screen reader.
         marked = re.sub(rf"<{tag}\b", f'<{tag} role="{role}"', marked)
     return marked.replace("<table", "<table data-wide", 1)

@@ -8,7 +8,7 @@ systemd, the limit of a group above may be the lower one.
 from __future__ import annotations
 
 import os
-import resource
+import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ def available_memory(root: Path = _ROOT) -> int | None:
 
 
 def _machine() -> Iterator[int]:
+    if sys.platform == "win32":  # It tells otherwise.
+        return
     try:
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -37,6 +39,10 @@ def _machine() -> Iterator[int]:
 
 
 def _ulimits() -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 -- Windows has no such module.
+
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:

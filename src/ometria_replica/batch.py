@@ -7,6 +7,7 @@ They lie below ``ometria`` and ``warehouse``, which never import each other.
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ class Lease:
     def of_this_process(cls, source_id: str, run_id: str, expires_at: datetime) -> Lease:
         """Make the lease of a run in this process."""
         pid = os.getpid()
-        return cls(source_id, run_id, os.uname().nodename, pid, expires_at, process_start(pid))
+        return cls(source_id, run_id, platform.node(), pid, expires_at, process_start(pid))
 
     def as_data(self) -> dict[str, object]:
         """Return the fields that commands print as JSON."""

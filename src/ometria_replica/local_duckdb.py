@@ -71,10 +71,9 @@ def _default_memory() -> int:
 
 
 def _cores() -> int:
-    try:
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS.
-        return os.cpu_count() or 1
+    return os.cpu_count() or 1
 
 
 @contextmanager

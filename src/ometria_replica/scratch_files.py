@@ -10,8 +10,8 @@ ordinary files.
 from __future__ import annotations
 
 import os
-import resource
 import secrets
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ _SHARE = 3  # Of the files that a process may have open, one in so many is for t
 def create(path: Path) -> Path:
     """Create an empty file for its owner alone, in place of any at *path*; return *path*."""
     discard(path)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     link = f"/proc/self/fd/{handle}"
     try:
         if not _is_same(link, handle) or not _has_room():
@@ -93,6 +93,10 @@ def _is_same(link: str, handle: int) -> bool:
 
 def _has_room() -> bool:
     """Whether the process may hold one more file; the limit is raised if it can be."""
+    if sys.platform == "win32":
+        return False
+    import resource  # noqa: PLC0415 -- Windows has no such module.
+
     wanted = _SHARE * (len(_HANDLES) + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or wanted <= soft:

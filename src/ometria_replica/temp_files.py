@@ -9,9 +9,9 @@ does: the number of a process says nothing in another container that shares the 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,8 +107,11 @@ def _locked(folder: Path) -> Iterator[bool | None]:
     Hold the lock of a folder; yield False if another run has it, or the folder is gone.
 
     Another run can find a new folder before it is locked, and remove it. None means that the
-    file system has no locks.
+    file system has no locks, or Windows, where a folder cannot be opened.
     """
+    if sys.platform == "win32":
+        yield None
+        return
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -121,6 +124,10 @@ def _locked(folder: Path) -> Iterator[bool | None]:
 
 
 def _lock(folder: Path, handle: int) -> bool | None:
+    if sys.platform == "win32":
+        return None
+    import fcntl  # noqa: PLC0415 -- Windows has no such module.
+
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(folder.stat(), os.fstat(handle))

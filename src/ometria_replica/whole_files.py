@@ -22,7 +22,7 @@ def write_whole(path: Path, text: str, mode: int | None = None) -> None:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or 0o666)
         with os.fdopen(handle, "wb") as file:
             if mode is not None:
-                os.fchmod(file.fileno(), mode)
+                beside.chmod(mode)
             file.write(text.encode())
         beside.replace(path)
     finally:

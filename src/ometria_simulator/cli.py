@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _feed(options) if options.command == "feed" else _serve(options)
     except BrokenPipeError:  # The reader of standard output closed it, as `head` does.
         _discard_output()
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # SIGPIPE, which Windows does not name.
     except (StorageError, OSError) as error:
         _discard_output()
         _say(f"ometria-simulator: {error}")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ometria_replica.dlt import file_log as module
-from ometria_replica.dlt.file_log import FileLog
+from ometria_replica.extraction import file_log as module
+from ometria_replica.extraction.file_log import FileLog
 from ometria_replica.records import FeedObject
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

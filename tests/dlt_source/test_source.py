@@ -18,8 +18,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ometria_replica.comments import comments
 from ometria_replica.config import Config
 from ometria_replica.dlt import file_log, ometria, ometria_accounts
-from ometria_replica.dlt.reading import read
 from ometria_replica.errors import ConfigError
+from ometria_replica.extraction.reading import read
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.tables import EMAIL_EVENTS, LISTS
 from ometria_simulator import Account, Fault, Feed, Quirks, Server, serve

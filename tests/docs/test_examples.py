@@ -44,7 +44,9 @@ MAY_BE_EMPTY = (
 ELSEWHERE = {
     *("pip", "export", "source", "set", "pass", "apt", "cd"),
     *("git", "curl", "sleep", "cat", "python3"),
+    *("aws", "gcloud", "kubectl", "podman"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
+    "tap-ometria",
 }
 
 

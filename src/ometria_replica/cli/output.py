@@ -8,7 +8,6 @@ ends the program with a sentence; a log line that cannot be written is no reason
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 class OutputClosed(BaseException):
     """The reader of standard output closed it, as ``head`` does."""
 
-    exit_code = 128 + signal.SIGPIPE
-    """As shells have it for other programs."""
+    exit_code = 128 + 13
+    """As shells have it for other programs: 13 is SIGPIPE, which Windows does not name."""
 
 
 def say(text: str, *, err: bool = False) -> None:

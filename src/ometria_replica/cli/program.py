@@ -158,9 +158,9 @@ def _refused(error: Any) -> int:
 
 def _write_no_core_dumps() -> None:
     """Prevent that the memory of a process that crashes, with the key, reaches the disk."""
-    try:
-        import resource
-    except ImportError:  # Windows has no core dumps.
+    if sys.platform == "win32":  # It has no core dumps.
         return
+    import resource
+
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))

@@ -18,11 +18,12 @@ from dlt.destinations.impl.bigquery.bigquery_adapter import (
 from ometria_replica import privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.comments import comments
-from ometria_replica.dlt.config import SECTION, settings_from
+from ometria_replica.dlt.config import ORIGIN, SECTION
 from ometria_replica.dlt.destination import refuse_unless_it_fits
-from ometria_replica.dlt.reading import NEVER_NULL, read
-from ometria_replica.dlt.state import state_of
 from ometria_replica.errors import ConfigError
+from ometria_replica.extraction.config import settings_from
+from ometria_replica.extraction.reading import NEVER_NULL, read
+from ometria_replica.extraction.state import state_of
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.ometria.account_source import setting_missing
@@ -108,6 +109,7 @@ def ometria(
             "wide_keys": wide_keys,
         },
         {"memory_limit": memory_limit, "threads": threads, "temp_directory": temp_directory},
+        ORIGIN,
     )
     return _resources(account, limits, tables, rejects=rejects)
 

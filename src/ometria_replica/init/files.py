@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
+import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -115,12 +115,15 @@ def read(path: Path) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """
-    Keep other runs from replacing a file.
+    Keep other runs from replacing a file; not on Windows, which has no such locks.
 
     One that waited has the lock of the file that was replaced, and finds another text.
     """
     with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if sys.platform != "win32":
+            import fcntl  # noqa: PLC0415 -- Windows has no such module.
+
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

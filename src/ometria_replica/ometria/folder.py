@@ -176,8 +176,8 @@ def _time(found: os.stat_result) -> datetime:
 
 
 def _opened(path: str, flags: int) -> int:
-    """Open a file; a pipe that took its name would block without O_NONBLOCK."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    """Open a file; a pipe that took its name would block without O_NONBLOCK, except on Windows."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _reason(error: OSError) -> str:

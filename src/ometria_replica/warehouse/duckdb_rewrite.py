@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -137,9 +138,10 @@ class FileRewrite:
         there = old.stat()
         with step("sync"):
             _sync(new)
-        for owner, group in ((-1, there.st_gid), (there.st_uid, -1)):
-            with suppress(PermissionError):
-                os.chown(new, owner, group)
+        if sys.platform != "win32":  # It has other owners, and the folder names them.
+            for owner, group in ((-1, there.st_gid), (there.st_uid, -1)):
+                with suppress(PermissionError):
+                    os.chown(new, owner, group)
         shutil.copystat(old, new)  # Its mode, and who else may read it.
         os.utime(new)
         with step("swap"):

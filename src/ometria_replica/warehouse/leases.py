@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import platform
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -145,6 +145,6 @@ class Leases(Part):
 
 def _is_alive(lease: Lease) -> bool:
     """Return whether the process of a lease may still run; on another machine it may."""
-    if lease.host != os.uname().nodename:
+    if lease.host != platform.node():
         return True
     return is_running(lease.pid) and lease.process in {"", process_start(lease.pid)}

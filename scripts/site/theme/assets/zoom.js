@@ -130,7 +130,7 @@
 
   // Tables and code that scroll sideways can be scrolled by keys, too.
   const reach = () => {
-    for (const box of document.querySelectorAll(".md-typeset__table, .md-typeset pre > code")) {
+    for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }

@@ -20,7 +20,7 @@ from ometria_replica.batch import TableState
 from ometria_replica.batching import discard, stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
-from ometria_replica.dlt.state import advance, file_log_in, set_file_log, table_state_in
+from ometria_replica.extraction.state import advance, file_log_in, set_file_log, table_state_in
 from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
 from ometria_replica.ometria.account_source import AccountSource
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from ometria_replica.batch import FileLogEntry
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Limits
-    from ometria_replica.dlt.state import State
-    from ometria_replica.records import FeedFile
+    from ometria_replica.extraction.file_log import FileLog
+    from ometria_replica.extraction.state import State
+    from ometria_replica.ometria.export import ExportFiles
+    from ometria_replica.records import FeedObject, FetchedFile
     from ometria_replica.schema import Table
 
 logger = logging.getLogger(__name__)
@@ -83,8 +86,8 @@ def read(
         logger.info("%s: %d rows", table.name, staged.rows)
         if rejected := staged.records_rejected + staged.values_rejected:
             logger.warning("%s: %d records or values were rejected", table.name, rejected)
-        yield from _batches(connection, specified)
-        yield from _rejects(connection, now)
+        yield from staged_rows(connection, specified)
+        yield from staged_rejects(connection, now)
         for warning in source.warnings:
             logger.warning("%s: %s", table.name, warning)
         advance_state()
@@ -105,7 +108,9 @@ class _Load:
 def _stage_pages(load: _Load, staging: Staging) -> Callable[[], None]:
     """Stage the pages of the API; return a callback that records them as read."""
     known = table_state_in(load.state)
-    if isinstance(load.table.read, Growing) and _is_due_in_full(known, load):
+    if isinstance(load.table.read, Growing) and is_due_in_full(
+        known, load.now, load.full_read_every_days
+    ):
         known = TableState()
     reading = load.source.read(load.table, known)
     for page in reading.pages():
@@ -114,9 +119,9 @@ def _stage_pages(load: _Load, staging: Staging) -> Callable[[], None]:
     return lambda: advance(load.state, reading, until)
 
 
-def _is_due_in_full(known: TableState, load: _Load) -> bool:
-    days = timedelta(days=load.full_read_every_days)
-    return known.full_read_at is None or load.now - known.full_read_at >= days
+def is_due_in_full(known: TableState, now: datetime, every_days: int) -> bool:
+    """Whether the last full read is at least so many days old, or there was none."""
+    return known.full_read_at is None or now - known.full_read_at >= timedelta(days=every_days)
 
 
 def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
@@ -124,36 +129,52 @@ def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
     log, export = file_log_in(load.state), load.source.export(load.table)
     listed = list(export.list())
     if not listed:
-        if not export.waiting:
-            logger.warning("%s: %s", load.table.name, export.nothing_found(log.read_before))
+        warn_of_nothing(load.table, export, log)
         return lambda: None  # If the files come back, the log still knows them.
-    if late := log.late(listed):
-        logger.warning(
-            "%s: late files that were not read: %d. They are older than every file that the state"
-            " records one by one. Load with refresh='drop_data' once to read all files again.",
-            load.table.name,
-            late,
-        )
+    warn_of_late(load.table, log.late(listed), "Load with refresh='drop_data' once")
     files = export.fetch(sorted(log.new_files(listed)), load.folder / "files")
-    read = [file.origin for file in files if _is_read(load, staging, file)]
+    read = [file.origin for file in files if stage_file(staging, file, load.now)]
     return lambda: set_file_log(load.state, log.after(listed, read))
 
 
-def _is_read(load: _Load, staging: Staging, file: FeedFile | Unreadable) -> bool:
+def warn_of_nothing(table: Table, export: ExportFiles, log: FileLog) -> None:
+    """Warn that a listing found no file, unless one is there that may still grow."""
+    if not export.waiting:
+        logger.warning("%s: %s", table.name, export.nothing_found(log.read_before))
+
+
+def warn_of_late(table: Table, late: int, how_to_read_all: str) -> None:
+    """Warn of files that arrived too late for the file log, if there are any."""
+    if late:
+        logger.warning(
+            "%s: late files that were not read: %d. They are older than every file that the state"
+            " records one by one. %s to read all files again.",
+            table.name,
+            late,
+            how_to_read_all,
+        )
+
+
+def stage_file(staging: Staging, file: FetchedFile, synced_at: datetime) -> bool:
     """Stage a file; False if the next load must try it again."""
-    (outcome,) = stage_files(staging, [file], [load.now])
+    (outcome,) = stage_files(staging, [file], [synced_at])
     discard([file])
-    if isinstance(outcome, Unreadable):
-        logger.warning("%s: %s: %s", load.table.name, file.origin.name, outcome.reason)
-        return False
-    if outcome.unreadable_because is not None:
-        reason = outcome.unreadable_because
-        logger.warning("%s: %s: %s", load.table.name, file.origin.name, reason)
-        staging.reject_file(file.origin, reason)
-    return True
+    return is_read(staging, outcome, file.origin)
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Rows]:
+def is_read(staging: Staging, outcome: FileLogEntry | Unreadable, origin: FeedObject) -> bool:
+    """Reject a file that cannot be read; False for one that the next load must try again."""
+    is_left = isinstance(outcome, Unreadable)
+    reason = outcome.reason if isinstance(outcome, Unreadable) else outcome.unreadable_because
+    if reason is not None:
+        logger.warning("%s: %s: %s", staging.table.name, origin.name, reason)
+        if not is_left:
+            staging.reject_file(origin, reason)
+    return not is_left
+
+
+def staged_rows(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Rows]:
+    """Yield the rows of a finished batch."""
     schema = arrow_schema(table)
     names = ", ".join(quoted(name) for name in schema.names)
     found = _rows(connection, f"SELECT {names} FROM {STAGED}").to_arrow_reader(BATCH_ROWS)
@@ -162,7 +183,8 @@ def _batches(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[Ro
             yield Rows(pa.Table.from_batches([batch]).cast(schema))
 
 
-def _rejects(connection: duckdb.DuckDBPyConnection, now: datetime) -> Iterator[Rows]:
+def staged_rejects(connection: duckdb.DuckDBPyConnection, now: datetime) -> Iterator[Rows]:
+    """Yield the rejects of a finished batch, each once."""
     found = _rows(
         connection,
         f"SELECT DISTINCT ON (reject_id) {', '.join(REJECT_COLUMNS)},"

@@ -1,5 +1,5 @@
 """
-The export files that were read, stored compactly: dlt writes its state with every load.
+The export files that were read, stored compactly: loaders write their state again and again.
 
 The log has a fingerprint of each of the newest files: a hash of name, ETag and size. For
 older files it has only the time up to which they were read, and their number.

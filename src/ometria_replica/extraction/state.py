@@ -1,7 +1,7 @@
 """
-The state of a table for one source, stored in the state of the dlt resource.
+The state of a table for one source, in the types of JSON.
 
-dlt writes this state with the rows of the same load, so it is never ahead of them.
+The loader stores it with the rows or after them, so it is never ahead of them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import TableState
-from ometria_replica.dlt.file_log import FileLog
 from ometria_replica.errors import ConfigError
-from ometria_replica.read_position import ReadPosition
+from ometria_replica.extraction.file_log import FileLog
+from ometria_replica.read_position import InterruptedRead, ReadPosition
 from ometria_replica.source_ids import keys_may_meet
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ def table_state_in(state: State) -> TableState:
             name: datetime.fromisoformat(at) for name, at in state.get("refreshed", {}).items()
         },
         ends=tuple(filter(None, map(ReadPosition.parse, state.get("ends", ())))),
+        interrupted=_interrupted_in(state.get("interrupted")),
     )
 
 
 def advance(state: State, reading: Reading, until: datetime) -> None:
     """Record that *reading* is complete, so that everything before *until* has been read."""
+    state.pop("interrupted", None)
     state["watermark"] = until.isoformat()
     state["unread"] = {name: due.isoformat() for name, due in reading.retry.items()}
     if reading.refreshed:
@@ -87,6 +89,11 @@ def advance(state: State, reading: Reading, until: datetime) -> None:
         state["whole_at"] = until.isoformat()
 
 
+def interrupt(state: State, position: ReadPosition, began_at: datetime) -> None:
+    """Record that a full read has come to *position*, so that the next one can continue there."""
+    state["interrupted"] = {"position": str(position), "began_at": began_at.isoformat()}
+
+
 def file_log_in(state: State) -> FileLog:
     """Return the files that were read."""
     return FileLog.from_state(state.get(_FILE_LOG, {}))
@@ -95,6 +102,13 @@ def file_log_in(state: State) -> FileLog:
 def set_file_log(state: State, log: FileLog) -> None:
     """Replace the files that were read."""
     state[_FILE_LOG] = log.to_state()
+
+
+def _interrupted_in(state: Mapping[str, str] | None) -> InterruptedRead | None:
+    position = ReadPosition.parse(state["position"]) if state else None
+    if state is None or position is None:
+        return None
+    return InterruptedRead(position, datetime.fromisoformat(state["began_at"]))
 
 
 def _moment(text: str | None) -> datetime | None:

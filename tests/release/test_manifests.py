@@ -1,0 +1,122 @@
+"""The examples for schedulers, and the workflows, against the schemas of those who read them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONTAINERFILE = (ROOT / "Containerfile").read_text(encoding="utf-8")
+EXAMPLES = ROOT / "examples"
+KUBERNETES = EXAMPLES / "kubernetes" / "ometria-replica.yaml"
+
+
+def ran(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False
+    )
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Find the container of each example."""
+    *_, cron = yaml.safe_load_all(KUBERNETES.read_text(encoding="utf-8"))
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    run = yaml.safe_load((EXAMPLES / "cloud-run" / "job.yaml").read_text(encoding="utf-8"))
+    task = json.loads((EXAMPLES / "ecs" / "task-definition.json").read_text(encoding="utf-8"))
+    ecs = task["containerDefinitions"][0]
+    return {
+        "kubernetes": pod["containers"][0],
+        "cloud-run": run["spec"]["template"]["spec"]["template"]["spec"]["containers"][0],
+        "ecs": {
+            "args": ecs["command"],
+            "env": ecs["environment"] + ecs["secrets"],
+            "volumeMounts": [{"mountPath": each["containerPath"]} for each in ecs["mountPoints"]],
+        },
+    }
+
+
+@pytest.mark.slow
+def test_kubernetes_takes_the_manifest() -> None:
+    """By its own schemas, without fields that it does not know."""
+    done = ran("kubernetes_validate", "--strict", str(KUBERNETES))
+
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_the_forge_takes_the_workflows() -> None:
+    """By the schema that is published for them."""
+    workflows = sorted(map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
+    done = ran("check_jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+
+    assert workflows
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_ecs_takes_the_task_definition() -> None:
+    """By the shape of the AWS API's request, and its policy by moto's IAM."""
+    import boto3  # noqa: PLC0415 -- half a second, for a slow test alone.
+    from botocore.validate import ParamValidator  # noqa: PLC0415 -- as above.
+    from moto import mock_aws  # noqa: PLC0415 -- as above.
+
+    request = json.loads((EXAMPLES / "ecs" / "task-definition.json").read_text(encoding="utf-8"))
+    policy = (EXAMPLES / "ecs" / "task-role-policy.json").read_text(encoding="utf-8")
+    client = boto3.client("ecs", "eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+    shape = client.meta.service_model.operation_model("RegisterTaskDefinition").input_shape
+    with mock_aws():
+        iam = boto3.client("iam", "eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+        created = iam.create_policy(PolicyName="read", PolicyDocument=policy)
+
+    assert ParamValidator().validate(request, shape).generate_report() == ""
+    assert created["Policy"]["PolicyName"] == "read"
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "cloud-run", "ecs"])
+def test_the_examples_run_a_command_with_settings_that_exist(name: str) -> None:
+    """A misspelled variable would be ignored in silence."""
+    container = containers()[name]
+    known = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+
+    assert container["args"] == ["--log-format", "json", "sync"]
+    assert {each["name"] for each in container["env"]} <= set(re.findall(r"OMETRIA_\w+", known))
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "cloud-run", "ecs"])
+def test_the_examples_mount_what_the_image_writes(name: str) -> None:
+    """All else may be read-only."""
+    volumes = re.search(r"^VOLUME (.+)$", CONTAINERFILE, re.MULTILINE)
+
+    assert volumes is not None
+    assert [each["mountPath"] for each in containers()[name]["volumeMounts"]] == json.loads(
+        volumes.group(1)
+    )
+
+
+def test_the_image_copies_only_what_the_build_context_has() -> None:
+    """Both files that name the context are alike."""
+    context = (ROOT / ".containerignore").read_text(encoding="utf-8")
+    allowed = {line[1:] for line in context.splitlines() if line.startswith("!")}
+    copied = {
+        name.rstrip("/")
+        for line in re.findall(r"^COPY (?!--from)(.+)$", CONTAINERFILE, re.MULTILINE)
+        for name in line.split()[:-1]
+    }
+
+    assert copied == allowed
+    assert (ROOT / ".dockerignore").read_text(encoding="utf-8") == context
+
+
+def test_the_workflows_ask_for_few_rights() -> None:
+    """None by default but to read, and no workflow runs with the secrets of others' changes."""
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}, path
+        assert "pull_request_target" not in workflow[True], path  # YAML 1.1 reads `on` so.
