@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from scripts import dbt_models, meltano, schema_tables
+from scripts import dbt_marts, dbt_models, meltano, schema_tables
 from typer.testing import CliRunner
 
 from ometria_replica.catalog import CATALOG
@@ -55,6 +55,7 @@ def pages() -> dict[Path, str]:
         folder / "json.md": _template("json").format(
             documents=schema_tables.documents(), sections=schema_tables.sections()
         ),
+        folder / "marts.md": _template("marts").format(marts=dbt_marts.sections()),
         **{ROOT / "dbt" / name: text for name, text in dbt_models.files().items()},
         ROOT / "examples" / "meltano" / "meltano.yml": meltano.project(),
         ROOT / "examples" / "meltano" / "hub" / "tap-ometria.yml": meltano.definition(),

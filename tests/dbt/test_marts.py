@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +15,13 @@ import pytest
 from ometria_simulator import Quirks
 from tests.dbt import oracle
 from tests.dbt.program import PACKAGE, Project, needs_dbt
-from tests.faults.checks import VERSIONED
+from tests.faults.checks import FIVE
 from tests.faults.scenarios import live
-from tests.faults.world import World
+from tests.faults.world import HISTORY, World
 from tests.places import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from tests.dbt.oracle import Shown
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, needs_dbt]
 
 ZONE = "America/New_York"
-SETTINGS = f'tables = "all"\nhistory = {json.dumps(VERSIONED)}\n'
+SETTINGS = 'tables = "all"\n'
 IDS = {"profiles": "profile_id", "lists": "list_id", "orders": "order_id"}
 KEYS = {
     "email_sends": ("source_id", "send_key"),
@@ -84,28 +83,48 @@ def test_every_mart_is_what_the_accounts_say(place: Place, tmp_path: Path) -> No
             live(each)
         late(world)
         world.sync_here()
-        between = replace(shown(worlds), deleted=frozenset())  # Nothing is known to be gone yet.
+        shown(worlds)
         for each in worlds:
             live(each)
         world.sync_here(detect_deletes=True)
         later = shown(worlds)
         assert later.deleted
-        build(project, later)
+        run(project, later)
         expect(project, oracle.marts(later))
         days = lifecycle([first, later])
         expect(project, {"lifecycle_daily": days, "consent_daily": oracle.consents(later, days)})
 
-        with_history = {"ometria_history": ["profiles"]}
-        run(project, later, "--select", "lifecycle_daily consent_daily", **with_history)
-        days = from_versions([first, between, later], later)
-        expect(project, {"lifecycle_daily": days, "consent_daily": oracle.consents(later, days)})
-
         address = erase_somebody(world)
         run(project, later)
-        incremental = {name: project.table(name) for name in KEYS}
-        assert address.strip().lower() not in str(incremental).lower()
-        run(project, later, "--full-refresh")
-        assert {name: project.table(name) for name in KEYS} == incremental
+        assert address.strip().lower() not in str([project.table(name) for name in KEYS]).lower()
+        incremental = project.table("email_sends")
+        run(project, later, "--full-refresh", "--select", "email_sends lifecycle_daily")
+        assert project.table("email_sends") == incremental
+        assert {row["day"] for row in project.table("lifecycle_daily")} == {r["day"] for r in days}
+
+
+def test_with_a_history_each_day_is_counted(tmp_path: Path) -> None:
+    """Also days on which no sync and no dbt ran, and profiles that were deleted."""
+    place = KINDS["duckdb"](tmp_path)
+    with World(
+        tmp_path, place=place, profiles=80, lists=2, email_events=40, settings=HISTORY
+    ) as world:
+        moments = []
+        for is_full in (False, False, True):
+            world.account.advance(timedelta(days=2))
+            live(world)
+            world.sync_here(detect_deletes=is_full)
+            found = shown([world])
+            moments.append(found if is_full else replace(found, deleted=frozenset()))
+        project = Project(PACKAGE, place, tmp_path)
+        run(
+            project, moments[-1], "--select", "+lifecycle_daily consent_daily",
+            ometria_tables=list(FIVE), ometria_history=["profiles"],
+        )  # fmt: skip
+        days = from_versions(moments, moments[-1])
+        consents = oracle.consents(moments[-1], days)
+        expect(project, {"lifecycle_daily": days, "consent_daily": consents})
+        assert len({row["day"] for row in days}) > len(moments)
 
 
 @contextmanager
@@ -122,8 +141,8 @@ def two_worlds(place: Place, folder: Path) -> Iterator[tuple[World, World]]:
         yield world, other
 
 
-def shown(worlds: tuple[World, World]) -> Shown:
-    """Check the replica of both, and give what they have shown."""
+def shown(worlds: Sequence[World]) -> Shown:
+    """Check the replica of accounts, and give what they have shown."""
     for world in worlds:
         world.check()
     rows = {

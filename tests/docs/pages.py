@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 MADE = {
-    DOCS / "reference" / name for name in ("commands.md", "json.md", "settings.md", "tables.md")
+    DOCS / "reference" / name
+    for name in ("commands.md", "json.md", "marts.md", "settings.md", "tables.md")
 }
 BY_HAND = [page for page in PAGES if page not in MADE]
 
