@@ -53,6 +53,10 @@ EXCEPTIONS = {
     "certifi": "asks for the source of changed files alone, and is a list of certificates,"
     " installed unchanged.",
     "orjson": "asks for the source of changed files alone, and is installed unchanged.",
+    "pathspec": "asks for the source of changed files alone, and is installed unchanged.",
+    "text-unidecode": "has the Artistic License, or the GPL from version 2 on, as its user chooses;"
+    " its metadata says so in words. dbt-core needs it, by way of agate, and only the extra models"
+    " does. Under the first, a package that is installed unchanged asks for nothing.",
     "psycopg2-binary": "allows use by any program as long as the library can be replaced, as every"
     " Python package can.",
 }
