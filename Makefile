@@ -25,7 +25,7 @@ peers := $(VENV)-bench
 pages := $(VENV)-site
 older := $(VENV)-duckdb
 dbt   := $(VENV)-dbt
-code  := src tests scripts $(wildcard bench)
+code  := src tests scripts $(wildcard bench examples)
 # Universal: one file for every platform and Python. Hashes: nothing else gets in.
 # Where packages come from is each machine's own affair, so no address is written.
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
@@ -147,13 +147,13 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --extra simulator --extra report --group dev --output-file requirements/dev.txt
 	@$(compile) --constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(compile) --constraints requirements/dev.txt $(engines) --output-file requirements/warehouses.txt
-	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --extra singer --group engines --group release --group singer --output-file requirements/spark.txt
+	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --extra singer --extra dagster --group engines --group release --group singer --output-file requirements/spark.txt
 	@$(subst pyproject.toml,--group pyproject.toml:site,$(compile)) --constraints requirements/dev.txt --output-file requirements/site.txt
 	@$(call headed,requirements/site.txt,All that `make site` needs$(comma) in an environment of its own.)
 	@$(compile) --constraints requirements/runtime.txt --extra postgres --extra delta --group dbt --no-strip-extras --output-file requirements/dbt.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
-	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark$(comma) ClickHouse and a Singer target.)
+	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark$(comma) ClickHouse$(comma) Dagster and a Singer target.)
 	@$(call headed,requirements/runtime.txt,All that ometria-replica itself needs$(comma) for users who pin versions.)
 	@$(subst pyproject.toml,requirements/older-duckdb.in,$(compile)) --output-file requirements/older-duckdb.txt
 	@$(call headed,requirements/older-duckdb.txt,An older DuckDB$(comma) in an environment of its own: it reads what the tests write.)
@@ -207,7 +207,7 @@ $(tools): requirements/warehouses.txt $(ready)
 
 # Some 970 MB more.
 $(whole): requirements/spark.txt $(tools)
-	@echo "Adding Spark, ClickHouse and a Singer target (a minute, the first time) ..." >&2
+	@echo "Adding Spark, ClickHouse, Dagster and a Singer target (a minute, the first time) ..." >&2
 	@$(bin)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

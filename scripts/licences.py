@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import Distribution, PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +54,18 @@ EXCEPTIONS = {
     " installed unchanged.",
     "orjson": "asks for the source of changed files alone, and is installed unchanged.",
     "pathspec": "asks for the source of changed files alone, and is installed unchanged.",
-    "text-unidecode": "has the Artistic License, or the GPL from version 2 on, as its user chooses;"
-    " its metadata says so in words. dbt-core needs it, by way of agate, and only the extra models"
-    " does. Under the first, a package that is installed unchanged asks for nothing.",
+    "text-unidecode": "gives the choice of the Artistic License, which allows any program to use"
+    " it unchanged.",
     "psycopg2-binary": "allows use by any program as long as the library can be replaced, as every"
     " Python package can.",
+    "tqdm": "asks for the source of changed files alone, and is installed unchanged.",
 }
 
 # Packages whose metadata names no licence, with what their licence file says.
-STATED = {"databricks-zerobus-ingest-sdk": "Apache-2.0"}
+STATED = {
+    "databricks-zerobus-ingest-sdk": "Apache-2.0",
+    "text-unidecode": "GPL-2.0-or-later OR Artistic-1.0",
+}
 
 _CLASSIFIERS = {
     "OSI Approved :: Apache Software License": "Apache-2.0",
@@ -129,6 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not check:
         known |= _installed(wanted.keys() - known.keys())
         known |= _ask(sorted(wanted.keys() - known.keys()))
+        known |= _downloaded(key for key in wanted if known.get(key, "unknown") == "unknown")
     rows = [
         Listed(name, version, known.get((name, version), "unknown"), tuple(by))
         for (name, version), by in sorted(wanted.items())
@@ -236,6 +240,21 @@ def _ask(packages: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
             batch = dict(reversed(rest))  # The first version of each name.
             rest = [(name, version) for name, version in rest if batch[name] != version]
             found |= _halved(batch, elsewhere)
+    return found
+
+
+def _downloaded(packages: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Read the metadata in wheels for any machine, of packages of which pip reports no licence."""
+    found = {}
+    for name, version in packages:
+        with tempfile.TemporaryDirectory() as folder:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            pip.append("--ignore-requires-python")
+            options = ["--only-binary", ":all:", "--dest", folder]
+            subprocess.run([*pip, *options, f"{name}=={version}"], check=False, capture_output=True)
+            for wheel in Path(folder).glob("*.whl"):
+                (described,) = Distribution.discover(path=[str(wheel)])
+                found[name, version] = licence_of(described.metadata.json)
     return found
 
 

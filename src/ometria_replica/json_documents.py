@@ -24,6 +24,7 @@ VERSIONS: Final = {
     "erase-list": 1,
     "fields": 1,
     "init": 1,
+    "maintain": 1,
     "models-build": 1,
     "models-docs": 1,
     "models-export": 1,

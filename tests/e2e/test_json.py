@@ -133,6 +133,7 @@ def _tell(story: Story, folder: Path, people: list[str]) -> None:
     story.tell("tables", "--all")
     story.tell("tables", "ometria_raw.lists")
     story.tell("config")
+    story.tell("maintain")
     story.tell("query", "SELECT 1 AS one, NULL AS none, DATE '2026-01-01' AS day")
     story.tell("query", "SELECT 1 WHERE false")
 

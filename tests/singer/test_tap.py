@@ -114,7 +114,7 @@ def test_the_suite_of_the_sdk_passes(
             for each in stream["metadata"]:
                 if each["breadcrumb"] and each["metadata"]["inclusion"] == "available":
                     each["metadata"]["selected"] = each["breadcrumb"][1].endswith("_id")
-    given = {"config": config_of(server, feed), "catalog": catalog}
+    given: dict[str, Any] = {"config": config_of(server, feed), "catalog": catalog}
     every = {each["stream"] for each in discovered()["streams"]}
     empty = {"rejects", "push_errors", "data_deletion_requests", "custom_events"}
     given["empty"] = sorted(empty if selection == "all streams" else every - set(FIVE))

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ometria_replica.warehouse.remotes.lake import LakeTable
+    from ometria_replica.warehouse.remotes.lake_format import LakeTable
     from tests.places import Place
 
 LAKES = ("delta", "iceberg")
@@ -80,14 +79,13 @@ def table_of(place: Place, name: str) -> Iterator[LakeTable]:
 LADDER = (
     Rung("before remote rows"),
     Rung("after remote rows", commits=True),  # The next run has no row to write.
-    Rung("before remote state", nth=2, commits=True),
-    Rung("after remote state"),
+    Rung("before remote state", commits=True),
+    Rung("after remote state", commits=True),
 )
 
 
 HISTORY_LADDER = (
-    *LADDER[:-1],
-    replace(LADDER[-1], commits=True),
+    *LADDER,
     Rung("before remote rows", nth=2, commits=True),
     Rung("after remote rows", nth=2, commits=True),
 )
@@ -305,24 +303,6 @@ def test_a_sweep_takes_out_many_rows_at_once(lake: Place) -> None:
 
     assert swept.removed == 4_000
     assert {row["profile_id"] for row in rows(lake, "profiles")} == {str(n) for n in range(1_000)}
-
-
-def test_old_versions_of_the_state_are_let_go(lake: Place) -> None:
-    """What was replaced long enough ago goes, and what is true stays."""
-    with opened(lake) as warehouse:
-        for hours in range(5):
-            one = json.dumps({"id": str(hours)})
-            Load(PROFILES, [one], watermark=NOON + hours * HOUR).into(warehouse)
-        before = lake.versions("ometria_replica", "watermarks")  # type: ignore[attr-defined]
-        far = warehouse._engine._remote._lake  # type: ignore[attr-defined]  # Of lakes.
-        with far.explaining("a test"):
-            far.expire("ometria_replica", "watermarks", DAY)
-            assert lake.versions("ometria_replica", "watermarks") == before  # type: ignore[attr-defined]
-            time.sleep(0.01)
-            far.expire("ometria_replica", "watermarks", timedelta())
-
-    assert (before >= 5, lake.versions("ometria_replica", "watermarks")) == (True, 1)  # type: ignore[attr-defined]
-    assert table_state_of(lake, "profiles").watermark == NOON + 4 * HOUR
 
 
 # --- who comes in between ----------------------------------------------------------------------

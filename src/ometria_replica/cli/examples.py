@@ -23,6 +23,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "config": ("config", "config --config staging.toml --json"),
     "erase": ("erase --email ann@example.com --dry-run", "erase --file ids.csv --yes"),
     "rehash": ("rehash", "rehash --reload"),
+    "maintain": ("maintain --dry-run", "maintain email_events --retention 14d"),
     "demo": ("demo", "demo --profiles 500 --lists 5 --events 2000"),
     "completion": ("completion bash", "completion fish > ometria-replica.fish"),
     "state show": ("state show",),

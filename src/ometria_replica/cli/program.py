@@ -34,6 +34,7 @@ from ometria_replica.cli.logs import (
     log_to_stderr,
     writes_json,
 )
+from ometria_replica.cli.maintain import maintain
 from ometria_replica.cli.models import models_app
 from ometria_replica.cli.options import Command, LogFormatOption, QuietOption, VerboseOption
 from ometria_replica.cli.output import OutputClosed, guard_streams, say
@@ -93,6 +94,7 @@ COMMANDS = (
     config,
     erase,
     rehash,
+    maintain,
     demo,
     completion,
 )

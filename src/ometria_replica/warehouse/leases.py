@@ -108,13 +108,15 @@ class Leases(Part):
         Extend a lease. Raises Busy if another run took it over: the rows may be stale.
 
         The update comes first: until the transaction ends no other run can take the lease over.
+        Where nothing can be locked it would not keep others off, and is left out until it is due.
         """
         self._engine.refresh(LEASES)
-        leases = self._engine.name(LEASES)
-        self._engine.execute(
-            f"UPDATE {leases} SET expires_at = ? WHERE source_id = ? AND run_id = ?",
-            [lease.expires_at, lease.source_id, lease.run_id],
-        )
+        if self._engine.locks or self.is_due(lease):
+            self._engine.execute(
+                f"UPDATE {self._engine.name(LEASES)} SET expires_at = ?"
+                " WHERE source_id = ? AND run_id = ?",
+                [lease.expires_at, lease.source_id, lease.run_id],
+            )
         if [held.run_id for held in self._of(lease.source_id)] != [lease.run_id]:
             raise Busy(
                 f"Another run took over '{lease.source_id}' in the warehouse, because this run was"

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.remotes.base import Remote
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -364,6 +365,15 @@ class LocalMergeEngine(Engine):
     @override
     def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
         return self._remote.forget_deleted(tables)
+
+    @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        return self._remote.maintain(table, upkeep)
+
+    @property
+    @override
+    def maintains_itself(self) -> str:
+        return self._remote.maintains_itself
 
     @override
     def detach(self) -> None:

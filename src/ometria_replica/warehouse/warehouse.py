@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.lost_rows import Lost
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 
 class Warehouse:
@@ -246,6 +247,22 @@ class Warehouse:
             remains = f"What the rows have left in the storage could not be removed: {error}"
         for source_id in source_ids:
             self.erasures.note_remains(source_id, remains)
+
+    def maintains_itself(self) -> str:
+        """Say why the tables need no maintenance by this program; empty if they need it."""
+        with self.sessions.open("looking at the database"):
+            return self._engine.maintains_itself
+
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        """
+        Write small files of a table together, and remove its old versions; None without a table.
+
+        No run may write meanwhile. In a dry run nothing is changed.
+        """
+        if self.sessions.dry_run:
+            upkeep = replace(upkeep, dry_run=True)
+        with self.sessions.open(f"maintaining {table.name}"):
+            return self._engine.maintain(table, upkeep)
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 _TEXTS_AT_ONCE = 5_000  # In a condition.
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
@@ -161,6 +162,15 @@ class Engine(ABC):
         With each, whether this role may delete from it. None where the engine sees no others.
         """
         return []
+
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:  # noqa: ARG002 -- For others.
+        """Maintain a table; None if there is no such table. Where maintains_itself is empty."""
+        return None
+
+    @property
+    def maintains_itself(self) -> str:
+        """Say why the tables here need no maintenance by this program; empty if they need it."""
+        return f"{self.place} maintains its tables itself."
 
     def comments(self, table: Table) -> dict[str, str | None] | None:  # noqa: ARG002 -- For others.
         """

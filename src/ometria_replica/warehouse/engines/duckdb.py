@@ -297,6 +297,14 @@ class DuckDBEngine(Engine):
             self._attached = True
         return remains
 
+    @property
+    @override
+    def maintains_itself(self) -> str:
+        return (
+            f"{self.place} needs no maintenance: DuckDB writes checkpoints itself, and uses the"
+            " space of deleted rows again."
+        )
+
     @override
     def remark(self) -> str:
         """Name the storage version of a file; empty for a database that is in none."""

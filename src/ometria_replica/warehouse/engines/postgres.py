@@ -235,6 +235,15 @@ class PostgresEngine(Engine):
     def lock(self, table: StateTable) -> None:
         self.execute(f"LOCK TABLE {self.name(table)} IN SHARE ROW EXCLUSIVE MODE")
 
+    @property
+    @override
+    def maintains_itself(self) -> str:
+        return (
+            f"{self.place} maintains its tables itself: PostgreSQL's autovacuum frees the space of"
+            " deleted rows and keeps the statistics of the planner. If it is switched off, run"
+            " VACUUM (ANALYZE) on the schemas of this program."
+        )
+
     @override
     def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
         """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import BatchSize
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 ROWS_AT_ONCE = 16_384
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Seconds. Commits of other accounts take less than one.
@@ -128,6 +129,14 @@ class Remote(Protocol):
 
     def forget_deleted(self, tables: Sequence[Table | StateTable]) -> str:
         """Do as Engine.forget_deleted()."""
+
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        """Do as Engine.maintain()."""
+
+    @property
+    def maintains_itself(self) -> str:
+        """See Engine.maintains_itself; by default a table is maintained by this program."""
+        return ""
 
     def detach(self) -> None:
         """Let other programs in, where one at a time may connect; by default any number may."""

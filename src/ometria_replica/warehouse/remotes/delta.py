@@ -6,7 +6,6 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +14,38 @@ import pyarrow as pa
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
+from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
-from ometria_replica.warehouse.remotes.delta_versions import remove_old_versions
-from ometria_replica.warehouse.remotes.lake import (
+from ometria_replica.warehouse.remotes.delta_upkeep import FILE_BYTES, WRITER, maintain
+from ometria_replica.warehouse.remotes.delta_versions import (
+    STATE_PROPERTIES,
+    keep_small,
+    remove_old_versions,
+)
+from ometria_replica.warehouse.remotes.lake import LakeRemote
+from ometria_replica.warehouse.remotes.lake_format import (
     BUCKETS,
     Lake,
-    LakeRemote,
     LakeTable,
     abandoned,
 )
+from ometria_replica.warehouse.upkeep import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from duckdb import DuckDBPyConnection
 
-ROW_GROUP = 65_536  # Rows. A group is read into memory whole; by default it has a million.
-FILE_BYTES = 32 * 2**20  # About a day of 100,000 events. A touched file is written anew, whole.
+    from ometria_replica.schema import StateTable, Table
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+
 # A commit after another one fails at once: the rows to write must be computed anew.
 AT_ONCE_OR_NOT = deltalake.CommitProperties(max_commit_retries=0)
 OPTIONS = {
@@ -115,18 +124,19 @@ class DeltaLake(Lake):
             arrow_schema(columns, metadata),
             mode="ignore",
             description=comments.get(""),
+            configuration={**STATE_PROPERTIES} if schema == STATE_SCHEMA else None,
             storage_options=self._options(),
         )
 
     @override
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
-        """Remove old versions. delta-rs itself shortens the log, every hundred versions."""
-        place = f"{self.place}/{schema}/{name}"
-        deltalake.DeltaTable(place, storage_options=self._options()).vacuum(
-            retention_hours=older_than // timedelta(hours=1),
-            dry_run=False,
-            enforce_retention_duration=False,  # The table is ours, so its setting is too.
-        )
+        keep_small(f"{self.place}/{schema}/{name}", self._options(), older_than)
+
+    @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
+        schema = sql.schema_of(table)
+        name = f"{schema}.{table.name}"
+        return maintain(f"{self.place}/{schema}/{table.name}", self._options(), name, upkeep)
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
@@ -276,6 +286,11 @@ class DeltaTable(LakeTable):
         return found
 
     @override
+    def data_files(self) -> Files:
+        sizes = self.table.get_add_actions()["size_bytes"].to_pylist()
+        return Files.of(sizes)
+
+    @override
     def append(self, rows: pa.RecordBatchReader) -> None:
         self._write(rows, mode="append")
 
@@ -289,9 +304,7 @@ class DeltaTable(LakeTable):
             rows,
             target_file_size=FILE_BYTES,
             commit_properties=AT_ONCE_OR_NOT,
-            writer_properties=deltalake.WriterProperties(
-                compression="ZSTD", max_row_group_size=ROW_GROUP
-            ),
+            writer_properties=WRITER,
             **how,
         )
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ometria_replica.selection import Condition
     from ometria_replica.warehouse.remotes.base import Relation
     from ometria_replica.warehouse.remotes.dlt_destinations import Destination
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -432,6 +433,15 @@ class DltRemote(Remote):
         if self._destination.forget and self._address:
             return self._destination.forget(self._loader, self._address, tables)
         return f"{self.place} {self._destination.keeps}"
+
+    @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        return None
+
+    @property
+    @override
+    def maintains_itself(self) -> str:
+        return f"{self.place} {self._destination.upkeep}"
 
     def _sources(self) -> set[str]:
         """Name the sources that have loaded rows; state of no source is the empty one's."""

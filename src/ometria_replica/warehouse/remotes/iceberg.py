@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,13 +32,23 @@ from pyiceberg.exceptions import (
 from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from typing_extensions import override
 
+from ometria_replica import sql
 from ometria_replica.arrow_types import arrow_schema
 from ometria_replica.config import masked
 from ometria_replica.errors import CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.permissions import ensure_writable
+from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import ALL, Selection, to_iceberg
-from ometria_replica.warehouse.remotes.iceberg_versions import remove_old_versions
-from ometria_replica.warehouse.remotes.lake import BUCKETS, Lake, LakeRemote, LakeTable
+from ometria_replica.warehouse.remotes.iceberg_rewrite import replace_files
+from ometria_replica.warehouse.remotes.iceberg_upkeep import maintain
+from ometria_replica.warehouse.remotes.iceberg_versions import (
+    STATE_PROPERTIES,
+    keep_small,
+    remove_old_versions,
+)
+from ometria_replica.warehouse.remotes.lake import LakeRemote
+from ometria_replica.warehouse.remotes.lake_format import BUCKETS, Lake, LakeTable
+from ometria_replica.warehouse.upkeep import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,7 +56,11 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import FileScanTask
+    from pyiceberg.table import Table as OpenTable
+
+    from ometria_replica.schema import Table
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -58,6 +71,9 @@ PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
 }
 """Properties of a new table. A later change by a user stays."""
+
+_SIZES = "data-files", "files-size"
+"""What the summary of a version says of its data files."""
 
 _ABOUT = "comment"
 """The property that holds a table's comment, as Spark writes it."""
@@ -143,6 +159,7 @@ class IcebergLake(Lake):
         """Create a table, with comments as Spark writes them."""
         metadata = {column: {"doc": text} for column, text in comments.items()}
         about = {_ABOUT: comments[""]} if "" in comments else {}
+        about |= STATE_PROPERTIES if schema == STATE_SCHEMA else {}
         self._catalog.create_namespace_if_not_exists(schema)
         self._catalog.create_table_if_not_exists(
             (schema, name),
@@ -152,12 +169,14 @@ class IcebergLake(Lake):
 
     @override
     def expire(self, schema: str, name: str, older_than: timedelta) -> None:
-        """Remove old versions. Their files stay: pyiceberg 0.12 removes none."""
-        table = self._catalog.load_table((schema, name))
-        before = datetime.now(UTC) - older_than
-        replaced = table.metadata.snapshots[:-1]
-        if any(version.timestamp_ms < before.timestamp() * 1_000 for version in replaced):
-            table.maintenance.expire_snapshots().older_than(before).commit()
+        keep_small(self._catalog.load_table((schema, name)), older_than)
+
+    @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
+        schema = sql.schema_of(table)
+        by = None if isinstance(table, StateTable) else table.time
+        there = self._catalog.load_table((schema, table.name))
+        return maintain(there, f"{schema}.{table.name}", upkeep, by)
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
@@ -227,7 +246,7 @@ class IcebergLake(Lake):
 class IcebergTable(LakeTable):
     """One version of a table."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: OpenTable) -> None:
         self._table = table
 
     @override
@@ -278,13 +297,26 @@ class IcebergTable(LakeTable):
         return self._table.scan(to_iceberg(selection)).count()
 
     @override
+    def data_files(self) -> Files:
+        newest = self._table.current_snapshot()
+        summary = newest.summary if newest is not None else None
+        if summary is None:
+            return Files(0, 0)
+        return Files(*(int(summary[f"total-{what}"] or 0) for what in _SIZES))
+
+    @override
     def append(self, rows: pa.RecordBatchReader) -> None:
         self._table.append(rows)
 
     @override
     def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
-        """Delete and add in one transaction."""
-        self._table.overwrite(rows, to_iceberg(selection))
+        """Delete and add in one transaction; for a whole table in one version, not two."""
+        if selection == ALL:
+            replace_files(
+                self._table, [task.file for task in self._table.scan().plan_files()], rows
+            )
+        else:
+            self._table.overwrite(rows, to_iceberg(selection))
 
 
 class _Scan:

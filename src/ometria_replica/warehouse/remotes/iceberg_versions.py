@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pyarrow.fs import FileSelector
@@ -15,17 +16,99 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import ManifestEntryStatus
 
 from ometria_replica.failpoints import step
-from ometria_replica.warehouse.remotes.lake import ABANDONED, abandoned
+from ometria_replica.warehouse.remotes.lake_format import ABANDONED, abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from datetime import timedelta
 
     from pyarrow.fs import FileInfo
     from pyiceberg.manifest import ManifestFile
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
+
+COMMITS = 10  # Old versions of a table of the state that it pays to remove.
+AT_ONCE = 50  # Versions. Each takes some reads of its manifests.
+
+_KEPT_METADATA = "write.metadata.previous-versions-max"
+STATE_PROPERTIES = {"write.metadata.delete-after-commit.enabled": "true", _KEPT_METADATA: "20"}
+"""Properties of a table of the state: each commit writes a file of metadata, and removes one."""
 
 _OURS = {"data": (".parquet",), "metadata": (".avro", ".metadata.json")}
 """The files that Iceberg writes, by the folder below a table's location."""
+
+
+def keep_small(table: Table, older_than: timedelta) -> None:
+    """Remove AT_ONCE of the versions that were replaced that long ago, if there are so many."""
+    old = replaced_before(table, datetime.now(UTC) - older_than)
+    if len(old) < COMMITS:
+        return
+    if table.properties.get(_KEPT_METADATA) is None:  # Of an earlier release.
+        with table.transaction() as transaction:
+            transaction.set_properties(STATE_PROPERTIES)
+    remove_files(table, expire(table, {each.snapshot_id for each in old[:AT_ONCE]}))
+
+
+def replaced_before(table: Table, moment: datetime) -> list[Snapshot]:
+    """Return versions that were replaced before *moment*, oldest first; none that has a name."""
+    named = {reference.snapshot_id for reference in table.metadata.refs.values()}
+    versions = sorted(table.metadata.snapshots, key=lambda each: each.timestamp_ms)
+    return [
+        each
+        for each, following in pairwise(versions)
+        if following.timestamp_ms < moment.timestamp() * 1_000 and each.snapshot_id not in named
+    ]
+
+
+def expire(table: Table, versions: set[int]) -> set[str]:
+    """
+    Remove versions, and name the files that no other needs.
+
+    The versions go first: a crash leaves files, and never a version without them.
+    """
+    names = unneeded(table, versions)
+    with step("expire"):
+        table.maintenance.expire_snapshots().by_ids(sorted(versions)).commit()
+    return names
+
+
+def unneeded(table: Table, versions: set[int]) -> set[str]:
+    """Name the files that only these versions need."""
+    gone = [each for each in table.metadata.snapshots if each.snapshot_id in versions]
+    kept = [each for each in table.metadata.snapshots if each.snapshot_id not in versions]
+    return _files_of(table, gone) - _files_of(table, _oldest(gone, kept, table))
+
+
+def remove_files(table: Table, names: set[str]) -> int:
+    """Remove files below the location of *table*; return how many are elsewhere, and stay."""
+    inside = f"{table.location().rstrip('/')}/"
+    for name in sorted(names):
+        if name.startswith(inside):
+            with step("unused file"), suppress(FileNotFoundError):
+                table.io.delete(name)
+    return sum(not name.startswith(inside) for name in names)
+
+
+def remove_unnamed(table: Table) -> int:
+    """Remove old files that no version needs; return how many younger ones there are."""
+    return _remove_abandoned(table, _files(table))
+
+
+def _oldest(gone: list[Snapshot], kept: list[Snapshot], table: Table) -> list[Snapshot]:
+    """
+    Return those of the versions *kept* of which the files are all that any of *gone* shares.
+
+    A file that a version has removed is in none that follows. So if all versions are a line, of
+    which the beginning goes, the next one alone tells; else all are asked.
+    """
+    in_order = sorted(table.metadata.snapshots, key=lambda each: each.sequence_number or 0)
+    beginning = {each.snapshot_id for each in in_order[: len(gone)]}
+    is_line = all(
+        later.parent_snapshot_id == earlier.snapshot_id for earlier, later in pairwise(in_order)
+    )
+    if not is_line or beginning != {each.snapshot_id for each in gone}:
+        return kept
+    return in_order[len(gone) : len(gone) + 1]
 
 
 def remove_old_versions(table: Table) -> list[str]:
@@ -45,14 +128,7 @@ def remove_old_versions(table: Table) -> list[str]:
         with step("expire"):
             table.maintenance.expire_snapshots().by_ids(old).commit()
     now = _files(table.refresh())
-    inside = f"{table.location().rstrip('/')}/"
-    elsewhere = 0
-    for file in sorted(before - now):
-        if not file.startswith(inside):
-            elsewhere += 1
-            continue
-        with step("unused file"), suppress(FileNotFoundError):
-            table.io.delete(file)
+    elsewhere = remove_files(table, before - now)
     return list(_what_stays(table, now, elsewhere))
 
 
@@ -84,12 +160,21 @@ def _files(table: Table) -> set[str]:
     """Name all files that the metadata names: the log of the metadata, lists, manifests, data."""
     metadata = table.metadata
     found = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
-    found |= {each.statistics_path for each in metadata.statistics}
-    found |= {each.statistics_path for each in metadata.partition_statistics}
+    return found | _files_of(table, metadata.snapshots)
+
+
+def _files_of(table: Table, versions: Iterable[Snapshot]) -> set[str]:
+    """Name the files of versions: statistics, lists, manifests, data."""
+    found: set[str] = set()
     manifests: dict[str, ManifestFile] = {}
-    for version in metadata.snapshots:
+    numbers = set()
+    for version in versions:
+        numbers.add(version.snapshot_id)
         found.add(version.manifest_list)
         manifests |= {each.manifest_path: each for each in version.manifests(table.io)}
+    for statistics in (*table.metadata.statistics, *table.metadata.partition_statistics):
+        if statistics.snapshot_id in numbers:
+            found.add(statistics.statistics_path)
     for name, manifest in manifests.items():
         found.add(name)
         entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)

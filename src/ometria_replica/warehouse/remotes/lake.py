@@ -10,12 +10,10 @@ came after the table was read, so a repeated or a late commit doubles nothing.
 
 from __future__ import annotations
 
-import logging
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,130 +23,28 @@ from ometria_replica import sql
 from ometria_replica.arrow_types import our_columns
 from ometria_replica.batch import BatchSize
 from ometria_replica.comments import comments, missing_comments
-from ometria_replica.errors import CommitConflict, WarehouseError
-from ometria_replica.failpoints import step
+from ometria_replica.errors import CommitConflict
 from ometria_replica.schema import StateTable
 from ometria_replica.selection import ALL, Selection, Values, joined
-from ometria_replica.text import counted
-from ometria_replica.warehouse.remotes.base import (
-    ROWS_AT_ONCE,
-    Relation,
-    Remote,
-    StateChange,
-    retried,
-)
-from ometria_replica.warehouse.state_tables import RUNS, STATE_TABLES
+from ometria_replica.warehouse.remotes.base import Relation, Remote, StateChange, retried
+from ometria_replica.warehouse.remotes.lake_joins import Joins
+from ometria_replica.warehouse.remotes.lake_state import GRACE, LakeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import Table
-
-logger = logging.getLogger(__name__)
+    from ometria_replica.warehouse.remotes.lake_format import Lake, LakeTable
+    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
 
 MOST_SPANS = 32  # Of a selection: each is a condition, and conditions are tested row by row.
 MOST_KEYS = 200  # Of a filter. delta-rs 1.6 ended the process at 50,000.
-KEPT = timedelta(days=7)  # Old versions of the state tables: longer than a reader takes.
 
-ABANDONED = timedelta(hours=24)
-"""
-The age from which a file that belongs to no version is one that a killed run has left.
-
-A younger one may be that of a commit under way, which takes seconds in a sync, and some hours at
-most in another program.
-"""
-BUCKETS = (
-    "If the bucket of {place} has versioning, replication or backups, those keep the removed"
-    " files until they expire."
-)
-
-_SOUGHT, _STORED, _NEW, _GONE = "sought", "stored_rows", "new_state", "gone_state"
-
-
-class LakeTable(Protocol):
-    """A table as it was when it was opened."""
-
-    def schema(self) -> pa.Schema:
-        """Return the Arrow schema."""
-
-    def comments(self) -> Mapping[str, str] | None:
-        """
-        Read the comments of columns, and of the table, under ``""``.
-
-        None where each would cost a commit of its own, so that none is written later.
-        """
-
-    def write_comments(self, comments: Mapping[str, str]) -> None:
-        """Write comments in one commit. Not called where :meth:`comments` returns None."""
-
-    def rows(
-        self, selection: Selection, columns: Sequence[str] | None = None
-    ) -> pa.RecordBatchReader:
-        """
-        Read rows; those with other values than selected may be among them.
-
-        Of *columns*, or of all of them.
-        """
-
-    def scan(self) -> object:
-        """Return what a DuckDB can register as a relation, and read any number of times."""
-
-    def count(self, selection: Selection) -> int:
-        """Count rows."""
-
-    def append(self, rows: pa.RecordBatchReader) -> None:
-        """Add rows. Raises CommitConflict if the table has changed since it was opened."""
-
-    def overwrite(self, selection: Selection, rows: pa.RecordBatchReader) -> None:
-        """Write *rows* in place of a selection in which they all lie. Raises as append()."""
-
-
-class Lake(Protocol):
-    """A place with tables."""
-
-    @property
-    def place(self) -> str:
-        """The name in messages, without a password."""
-
-    def explaining(self, doing: str) -> AbstractContextManager[None]:
-        """Turn the driver's errors into ours, without their text: it may quote personal data."""
-
-    def open(self, schema: str, name: str) -> LakeTable | None:
-        """Open a table as it is now; None if it does not exist."""
-
-    def create(
-        self,
-        schema: str,
-        name: str,
-        columns: Sequence[tuple[str, str]],
-        comments: Mapping[str, str],
-    ) -> None:
-        """
-        Create a table with *columns* of our types, unless it exists by now.
-
-        *comments* are those of columns by name, and that of the table under ``""``.
-        """
-
-    def expire(self, schema: str, name: str, older_than: timedelta) -> None:
-        """Remove the versions of a table that were replaced that long ago."""
-
-    def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
-        """
-        Remove all versions of a table but the newest, with their files and statistics.
-
-        Returns what stays, as parts of a sentence. Raises CommitConflict if the table changes
-        meanwhile.
-        """
-
-    def kept_elsewhere(self) -> str:
-        """Say what the place itself may keep of files that were removed; empty for a folder."""
-
-    def check_access(self) -> None:
-        """Raise WarehouseError if this user cannot write here, as far as a look can tell."""
+_SOUGHT, _STORED = "sought", "stored_rows"
 
 
 class LakeRemote(Remote):
@@ -162,8 +58,9 @@ class LakeRemote(Remote):
 
     def __init__(self, connection: DuckDBPyConnection, lake: Lake) -> None:
         self.place = lake.place
-        self._connection = connection
+        self._joins = Joins(connection)
         self._lake = lake
+        self._state = LakeState(self._joins, lake, self._open)
         self._columns: dict[tuple[str, str], list[tuple[str, str]]] = {}
         self._comments: dict[tuple[str, str], Mapping[str, str] | None] = {}
 
@@ -218,21 +115,7 @@ class LakeRemote(Remote):
 
     @override
     def write_state(self, changes: Sequence[StateChange]) -> None:
-        """
-        Write at once, or after a commit conflict again: other runs write other rows meanwhile.
-
-        Then in place of the new rows too: a store may do what it reports as failed.
-        """
-        for change in changes:
-            with step("remote state"):
-                try:
-                    self._write_state(change)
-                except CommitConflict:
-                    keys = change.new.select(change.table.key)
-                    again = replace(change, gone=pa.concat_tables([change.gone, keys]))
-                    retried(partial(self._write_state, again))
-        if any(change.table is RUNS for change in changes):  # Nothing waits for the run any more.
-            self._expire_old_state()
+        self._state.write(changes)
 
     @override
     def read(self, table: Table, selection: Selection) -> Iterator[pa.Table | pa.RecordBatch]:
@@ -241,9 +124,13 @@ class LakeRemote(Remote):
             yield from rows
             return
         column = sql.quoted(selection.values.column)
-        with self._sought(selection.values), self._registered(_STORED, rows), self._streaming():
+        with (
+            self._sought(selection.values),
+            self._joins.registered(_STORED, rows),
+            self._joins.streaming(),
+        ):
             query = f"FROM {_STORED} SEMI JOIN {_SOUGHT} USING ({column})"
-            found: pa.Table = self._connection.sql(query).to_arrow_table()
+            found: pa.Table = self._joins.connection.sql(query).to_arrow_table()
             yield found
 
     @override
@@ -289,20 +176,20 @@ class LakeRemote(Remote):
         """
         there = self._open(table)
         if adds:
-            self._stream(rows.query, there.append)
+            self._joins.stream(rows.query, there.append)
             return
         if touched.times is None and not gone and (keys := self._few_keys(rows)):
             by_key = replace(touched, values=Values("__sync_key", keys))
-            self._stream(rows.query, lambda new: there.overwrite(by_key, new))
+            self._joins.stream(rows.query, lambda new: there.overwrite(by_key, new))
             return
         touched = joined(touched, MOST_SPANS)
         old = Values("__sync_key", tuple(gone))
-        with self._registered(_STORED, there.rows(touched)), self._sought(old):
+        with self._joins.registered(_STORED, there.rows(touched)), self._sought(old):
             stays = (
                 f" WHERE __source_id <> {sql.literal(touched.source_id or '')}"
                 f" OR __sync_key NOT IN (SELECT __sync_key FROM {_SOUGHT})"
             )
-            self._stream(
+            self._joins.stream(
                 f"SELECT {sql.names(table)} FROM {_STORED}"
                 f" ANTI JOIN ({rows.query}) new_rows USING ({', '.join(table.key)})"
                 f"{stays if gone else ''} UNION ALL {rows.query}",
@@ -326,6 +213,10 @@ class LakeRemote(Remote):
         return " ".join(filter(None, (stays, self._lake.kept_elsewhere())))
 
     @override
+    def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        return retried(partial(self._maintain, table, upkeep))
+
+    @override
     def check_access(self) -> None:
         self._lake.check_access()
 
@@ -342,7 +233,7 @@ class LakeRemote(Remote):
     def _few_keys(self, rows: Relation) -> tuple[str, ...]:
         """Return the keys of *rows*; none if they are more than a filter can list."""
         query = f"SELECT __sync_key FROM ({rows.query}) LIMIT {MOST_KEYS + 1}"
-        found = tuple(key for (key,) in self._connection.execute(query).fetchall())
+        found = tuple(key for (key,) in self._joins.connection.execute(query).fetchall())
         return found if len(found) <= MOST_KEYS else ()
 
     def _open(self, table: Table | StateTable) -> LakeTable:
@@ -360,6 +251,16 @@ class LakeRemote(Remote):
             there = self._lake.open(schema, name)
             return self._lake.forget_deleted(schema, name) if there else ()
 
+    def _maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
+        with self._lake.explaining(f"maintaining {table.name}"):
+            if self._lake.open(sql.schema_of(table), table.name) is None:
+                return None
+            if isinstance(table, StateTable) and (
+                upkeep.retention is None or upkeep.retention > GRACE
+            ):
+                upkeep = replace(upkeep, retention=GRACE)
+            return self._lake.maintain(table, upkeep)
+
     def _delete(self, table: Table, selection: Selection) -> None:
         """Overwrite the part of the table that holds the selection with the rows that stay."""
         there, part = self._open(table), selection.without_values()
@@ -369,8 +270,8 @@ class LakeRemote(Remote):
                 registered.enter_context(self._sought(selection.values))
                 column = sql.quoted(selection.values.column)
                 gone += f" AND {column} IN (SELECT {column} FROM {_SOUGHT})"
-            registered.enter_context(self._registered(_STORED, there.rows(touched)))
-            self._stream(
+            registered.enter_context(self._joins.registered(_STORED, there.rows(touched)))
+            self._joins.stream(
                 f"SELECT {sql.names(table)} FROM {_STORED} WHERE ({gone}) IS NOT TRUE",
                 lambda kept: there.overwrite(touched, kept),
             )
@@ -378,73 +279,4 @@ class LakeRemote(Remote):
     def _sought(self, values: Values) -> AbstractContextManager[None]:
         """Register the values as a table: a list of them in SQL takes kilobytes for each."""
         texts = pa.array(values.texts, pa.string())
-        return self._registered(_SOUGHT, pa.table({values.column: texts}))
-
-    def _write_state(self, change: StateChange) -> None:
-        table, gone, new = change.table, change.gone, change.new
-        names = ", ".join(sql.quoted(name) for name in table.column_names)
-        with self._lake.explaining("writing the state"), self._registered(_NEW, new):
-            there = self._open(table)
-            if not gone.num_rows or not self._holds_any(there, table, gone):
-                self._stream(f"SELECT {names} FROM {_NEW}", there.append)
-                return
-            with self._registered(_GONE, gone), self._registered(_STORED, there.rows(ALL)):
-                self._stream(
-                    f"SELECT {names} FROM {_STORED} f WHERE NOT EXISTS"
-                    f" (SELECT 1 FROM {_GONE} g WHERE {_same_key(table)})"
-                    f" UNION ALL SELECT {names} FROM {_NEW}",
-                    lambda rows: there.overwrite(ALL, rows),
-                )
-
-    def _holds_any(self, there: LakeTable, table: StateTable, keys: pa.Table) -> bool:
-        with self._registered(_GONE, keys), self._registered(_STORED, there.rows(ALL)):
-            found = f"SELECT 1 FROM {_STORED} f JOIN {_GONE} g ON {_same_key(table)} LIMIT 1"
-            return bool(self._connection.execute(found).fetchall())
-
-    def _expire_old_state(self) -> None:
-        """Remove old versions of the state tables: each run makes a dozen."""
-        for table in STATE_TABLES:
-            try:
-                with self._lake.explaining("removing old versions"):
-                    self._lake.expire(sql.schema_of(table), table.name, KEPT)
-            except WarehouseError as error:
-                logger.info("%s", error)  # The next run does it.
-
-    def _stream(self, query: str, take: Callable[[pa.RecordBatchReader], None]) -> None:
-        relation = Relation(self._connection, query)
-        with self._streaming(), closing(relation.reader(ROWS_AT_ONCE)) as rows:
-            take(rows)
-
-    @contextmanager
-    def _streaming(self) -> Iterator[None]:
-        """
-        Have joins keep the right side in memory: a batch, and not the rows that stream by.
-
-        DuckDB cannot know how many those are, and would keep them: 2 GB for 3 million profiles.
-        """
-        self._connection.execute("SET disabled_optimizers = 'build_side_probe_side'")
-        try:
-            yield
-        finally:
-            self._connection.execute("RESET disabled_optimizers")
-
-    @contextmanager
-    def _registered(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> Iterator[None]:
-        self._connection.register(name, rows)
-        try:
-            yield
-        finally:
-            self._connection.unregister(name)
-
-
-def abandoned(files: int) -> str:
-    """Say that young files that belong to no version were not removed."""
-    return (
-        f"{counted(files, 'file')} that a run may be writing, or may have left when it was killed"
-        f" less than {ABANDONED // timedelta(hours=1)} hours ago"
-    )
-
-
-def _same_key(table: StateTable) -> str:
-    names = [sql.quoted(name) for name in table.key]
-    return " AND ".join(f"f.{name} IS NOT DISTINCT FROM g.{name}" for name in names)
+        return self._joins.registered(_SOUGHT, pa.table({values.column: texts}))

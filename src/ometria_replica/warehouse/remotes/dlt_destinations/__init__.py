@@ -116,8 +116,8 @@ class Destination:
     returns False if a connection would create the warehouse, as a connection to a file may.
     *create* then creates it, where dlt's way is not ours. *forget* does as Engine.forget_deleted(),
     after the staging tables were emptied; else *keeps* says, after the place, what the vendor
-    keeps of deleted rows. *upgrade* changes tables, which exist,
-    that an older release created otherwise.
+    keeps of deleted rows. *upkeep* says, after the place, who maintains the tables. *upgrade*
+    changes tables, which exist, that an older release created otherwise.
     """
 
     name: str
@@ -134,6 +134,7 @@ class Destination:
     upgrade: Callable[[DltLoader, Sequence[Table]], None] = lambda *_: None
     forget: Callable[[DltLoader, Address, Sequence[Table | StateTable]], str] | None = None
     keeps: str = "may keep what deleted rows held, as long as it keeps old versions."
+    upkeep: str = "maintains its tables itself."
     longest_text: int | None = None
     has_schemas: bool = True
     unconnected: Mapping[str, Any] = field(default_factory=dict)

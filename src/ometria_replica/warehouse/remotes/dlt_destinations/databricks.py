@@ -61,4 +61,8 @@ DESTINATION = Destination(
     transactions=False,
     layout=layout,
     keeps=KEEPS,
+    upkeep=(
+        "maintains its tables itself where predictive optimization is on, as by default in Unity"
+        " Catalog; else run OPTIMIZE and VACUUM for each table."
+    ),
 )
