@@ -84,10 +84,10 @@ def test_each_function_returns_the_document_of_its_command(
     person = an_address(shop)
     results: dict[str, Any] = {
         "plan": plan(config, offline=True),
-        "sync": sync(config),
+        "sync": sync(config, ("profiles", "lists", "email_events")),
         "status": status(config),
         "check": check(config),
-        "verify": verify(config, everything=True),
+        "verify": verify(config, "lists", everything=True),
         "erase-dry-run": erase(config, emails=[person], dry_run=True),
         "erase": erase(config, emails=[person], dry_run=False),
     }
@@ -118,7 +118,7 @@ def test_a_call_touches_nothing_of_the_process(
     """No handler of a signal, no logging, no output, no folder, no variable, no thread stays."""
     before = of_this_process()
 
-    sync(config)
+    sync(config, ("lists", "email_events"))
     check(config)
     plan(config, "lists")
     status(config)
@@ -235,6 +235,7 @@ def test_two_threads_sync_into_two_warehouses(
     assert "is loading 'shop'" in str(refused[0])
 
 
+@pytest.mark.slow
 def test_a_sync_runs_inside_a_running_loop(config: Config) -> None:
     """As in a cell of Jupyter; and beside it, in a thread."""
 
@@ -247,6 +248,7 @@ def test_a_sync_runs_inside_a_running_loop(config: Config) -> None:
     assert second.outcome == "succeeded"
 
 
+@pytest.mark.slow
 def test_the_settings_have_their_effect_as_with_the_command(
     config_of: Callable[..., Config], server: Server, tmp_path: Path
 ) -> None:
@@ -274,6 +276,7 @@ def test_the_settings_have_their_effect_as_with_the_command(
         assert len(webhook.asked) == 1
 
 
+@pytest.mark.slow
 def test_the_progress_of_a_table_is_told(config: Config) -> None:
     """In the thread of the call, from its start to its report."""
     told: list[tuple[str, str, str]] = []
@@ -295,6 +298,7 @@ def test_the_progress_of_a_table_is_told(config: Config) -> None:
         assert told.index(("start", "shop", table)) < told.index(("finish", "shop", table))
 
 
+@pytest.mark.slow
 def test_a_check_never_raises_for_what_it_finds(config_of: Callable[..., Config]) -> None:
     """A wrong key is a finding, with the exit code of the error that a sync would raise."""
     report = check(config_of(OMETRIA_API_KEY="another-key"))
@@ -304,6 +308,7 @@ def test_a_check_never_raises_for_what_it_finds(config_of: Callable[..., Config]
     assert "another-key" not in repr(report)
 
 
+@pytest.mark.slow
 def test_an_old_replica_is_not_all_right(config: Config) -> None:
     """``max_age`` is the limit."""
     assert not status(config, "lists").is_all_right

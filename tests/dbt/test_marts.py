@@ -240,7 +240,8 @@ def from_versions(synced: Iterable[Shown], until: Shown) -> list[Row]:
         states[day] = oracle.stages(each)
         began |= {key: day for key in states[day] if key not in began}
     rows = []
-    day, counts = min(states), {}
+    day = min(states)
+    counts: dict[tuple[Any, ...], int] = {}
     while day <= until.now.astimezone(ZoneInfo(until.zone)).date():
         counts = states.get(day, counts)
         rows += [stage(key, day, counts.get(key, 0)) for key in began if began[key] <= day]

@@ -17,8 +17,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from ometria_replica.comments import comments
 from ometria_replica.config import Config
-from ometria_replica.dlt import file_log, ometria, ometria_accounts
+from ometria_replica.dlt import ometria, ometria_accounts
 from ometria_replica.errors import ConfigError
+from ometria_replica.extraction import file_log
 from ometria_replica.extraction.reading import read
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.tables import EMAIL_EVENTS, LISTS

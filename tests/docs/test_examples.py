@@ -43,7 +43,7 @@ MAY_BE_EMPTY = (
 )
 ELSEWHERE = {
     *("pip", "export", "source", "set", "pass", "apt", "cd"),
-    *("git", "curl", "sleep", "cat", "python3"),
+    *("git", "curl", "sleep", "cat", "python3", "airflow", "dagster"),
     *("aws", "gcloud", "kubectl", "podman"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
     "tap-ometria",
@@ -92,7 +92,7 @@ def test_the_commands_named_in_a_sentence_exist(page: Path) -> None:
         assert target in TARGETS
 
 
-SLOW_PAGES = {"add-a-table.md", "dlt.md", "lake.md"}
+SLOW_PAGES = {"add-a-table.md", "dagster.md", "dlt.md", "lake.md"}
 """Their blocks sync by themselves, or import much; tests of their own show what they do."""
 
 

@@ -14,7 +14,7 @@ from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # It ships no types.
+import yaml
 
 from ometria_replica.singer.settings import OF_THE_SDK
 from tests.duck import read_file
