@@ -150,7 +150,7 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(compile) --constraints requirements/warehouses.txt $(engines) --extra spark --extra singer --extra dagster --group engines --group release --group singer --output-file requirements/spark.txt
 	@$(subst pyproject.toml,--group pyproject.toml:site,$(compile)) --constraints requirements/dev.txt --output-file requirements/site.txt
 	@$(call headed,requirements/site.txt,All that `make site` needs$(comma) in an environment of its own.)
-	@$(compile) --constraints requirements/runtime.txt --extra postgres --group dbt --no-strip-extras --output-file requirements/dbt.txt
+	@$(compile) --constraints requirements/runtime.txt --extra postgres --extra delta --group dbt --no-strip-extras --output-file requirements/dbt.txt
 	@$(call headed,requirements/dev.txt,All that the demo$(comma) the checks and the simulator need.)
 	@$(call headed,requirements/warehouses.txt,All that `make test` needs$(comma) with the warehouses that run on any machine.)
 	@$(call headed,requirements/spark.txt,All that `make test-all` needs$(comma) with Spark$(comma) ClickHouse$(comma) Dagster and a Singer target.)
