@@ -46,6 +46,7 @@ ELSEWHERE = {
     *("git", "curl", "sleep", "cat", "python3"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
     "tap-ometria",
+    *(".venv-models/bin/pip", ".venv-models/bin/dbt"),
 }
 
 
