@@ -47,6 +47,7 @@ ELSEWHERE = {
     *("aws", "gcloud", "kubectl", "podman"),
     *(".venv/bin/python", ".venv/bin/ometria-simulator", "ometria-simulator"),
     "tap-ometria",
+    *(".venv-models/bin/pip", ".venv-models/bin/dbt"),
 }
 
 
