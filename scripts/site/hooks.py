@@ -13,8 +13,8 @@ import html
 import logging
 import os
 import re
+import runpy
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,8 @@ def read(path: Path) -> str:
 
 def version() -> str:
     """Read the version of the program."""
-    return str(tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["version"])
+    named = runpy.run_path(str(ROOT / "src" / "ometria_replica" / "version.py"))
+    return str(named["__version__"])
 
 
 def repository() -> str | None:
