@@ -105,7 +105,8 @@ def navigation(
     pages about the project itself by label. A page that no list names comes last in the section
     of its folder, so that a reader finds it until docs/index.md lists it.
     """
-    pages = sorted(pages)
+    sections, pages = list(sections), sorted(pages)
+    missing = unlisted(sections, pages)
     whole: list[dict[str, Any]] = [{"Home": "index.md"}]
     for section in sections:
         folder = SECTIONS[section.title]
@@ -113,7 +114,7 @@ def navigation(
         for group in section.groups:
             rows: list[object] = [{label: page} for label, page in group.pages.items()]
             entries += [{group.title: rows}] if group.title and rows else rows
-        entries += [page for page in unlisted([section], pages) if page.startswith(folder)]
+        entries += [page for page in missing if page.startswith(folder)]
         whole.append({section.title: entries})
     decisions: list[object] = [
         {titles[page]: page}
