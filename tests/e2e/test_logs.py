@@ -414,7 +414,7 @@ def test_every_command_has_the_options_of_logs() -> None:
     """A new command has them too."""
     found: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     commands = dict(found)
-    for name in ("state", "rejects"):
+    for name in ("models", "rejects", "state"):
         commands |= commands.pop(name).commands
 
     for name, command in commands.items():

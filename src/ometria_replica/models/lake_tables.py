@@ -7,12 +7,14 @@ dataset that its own library reads, whose columns and rows are read as a model n
 
 from __future__ import annotations
 
+import atexit
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from ometria_replica import sql
+from ometria_replica.local_duckdb import open_staging
 from ometria_replica.models.place import LAKE
 from ometria_replica.warehouse import imported, scheme_of
 
@@ -27,10 +29,13 @@ class Lake:
 
     def __init__(self) -> None:
         self.scans: dict[tuple[str, str], object] = {}
+        self._closing = ExitStack()
 
     def open(self, url: str, tables: Iterable[str]) -> None:
         """Open those of *tables* that the lake at *url* has; they are named with their schemas."""
-        remote = imported(scheme_of(url)).open_remote(url, duckdb.connect())
+        atexit.register(self._closing.close)
+        connection = open_staging(self._closing)
+        remote = imported(scheme_of(url)).open_remote(url, connection)
         for full_name in tables:
             schema, _, name = full_name.partition(".")
             if (rows := remote.scan(schema, name)) is not None:
