@@ -53,7 +53,7 @@ class Installed:
 
 
 FILES = ("LICENSE", "Makefile", "Containerfile", "hatch_build.py", "pyproject.toml", ".gitignore")
-FOLDERS = ("src", "tests", "docs", "requirements", "scripts", "examples")
+FOLDERS = ("src", "tests", "dbt", "docs", "requirements", "scripts", "examples")
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +129,16 @@ def test_two_builds_are_the_same_byte_for_byte(built: tuple[Path, Path]) -> None
 
 
 def test_the_wheel_holds_both_packages_and_nothing_else(built: tuple[Path, Path]) -> None:
-    """No tests, no scripts, no benchmark, no file of an editor or of a run."""
+    """And the dbt package: no tests, no scripts, no benchmark, no file of an editor or of a run."""
     wheel, _ = names(built[0])
     sources = {
         str(path.relative_to(ROOT / "src"))
         for path in (ROOT / "src").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path)
+    } | {
+        f"ometria_replica/models/{path.relative_to(ROOT)}"
+        for path in (ROOT / "dbt").rglob("*")
+        if path.is_file() and not {"target", "logs"} & {*path.parts}
     }
     about = f"ometria_replica-{__version__}.dist-info"
 
