@@ -209,6 +209,7 @@ def a_killed_run(url: str, number: int, step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     lake_state.GRACE = timedelta()
+    delta_versions.COMMITS = iceberg_versions.COMMITS = 1
     with open_warehouse(url) as warehouse:
         failpoints.listen(kill)
         a_run(warehouse, number)
