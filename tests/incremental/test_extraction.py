@@ -49,7 +49,13 @@ def read(ours: AccountSettings, name: str, state: Any = None) -> list[tuple[dict
     return found
 
 
-@pytest.mark.parametrize("name", ["profiles", "orders", "email_events"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "email_events",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("profiles", "orders")),
+    ],
+)
 def test_each_state_continues_after_its_batch(tmp_path: Path, name: str) -> None:
     """A read that ends after any batch is continued from its state, and no row is missing."""
     shop = of_today(profiles=900, lists=2, email_events=600)

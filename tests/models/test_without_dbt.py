@@ -171,7 +171,6 @@ def test_the_package_is_copied_into_an_empty_folder_only(tmp_path: Path) -> None
     assert "dbt_project.yml" in files
     assert "models/marts/email_sends.sql" in files
     assert not [name for name in files if name.startswith(("target", "logs"))]
-    assert package.version()
     with pytest.raises(ConfigError, match="is not an empty folder"):
         package.export(tmp_path / "new")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -27,13 +26,6 @@ def folder() -> Path:
         "The dbt package is not in this installation of ometria-replica. Install it again:"
         " pip install --force-reinstall --no-deps ometria-replica"
     )
-
-
-def version() -> str:
-    """Read the version of the package."""
-    text = (folder() / PROJECT).read_text(encoding="utf-8")
-    found = re.search(r"^version:\s*['\"]?([^'\"\s]+)", text, re.MULTILINE)
-    return found[1] if found else ""
 
 
 def export(target: Path) -> list[str]:
