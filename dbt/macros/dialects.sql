@@ -1,4 +1,4 @@
-{#- What each warehouse writes differently. DuckDB and PostgreSQL are tested, the others unproven. -#}
+{#- The SQL that differs between warehouses. DuckDB and PostgreSQL are tested; the others are unproven. -#}
 
 {#- The type of a floating-point number of 64 bits. -#}
 {% macro type_double() -%}{{ adapter.dispatch('type_double', 'ometria')() }}{%- endmacro %}

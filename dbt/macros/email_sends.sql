@@ -1,5 +1,5 @@
 {#-
-    What the rows of email_sends depend on beside the data: if it changes, each row is made again.
+    The settings that the rows of email_sends depend on: if one changes, every row is rebuilt.
     The number is that of the statement in models/marts/email_sends.sql.
 -#}
 {% macro email_sends_settings() -%}

@@ -59,7 +59,7 @@ moves as (
 
 ),
 
--- Who is in a list cannot enter it, and who is not cannot leave it: a repeated event is no move.
+-- A member cannot enter again, and a non-member cannot leave: a repeated event is not a move.
 -- The first event may be an exit, of a profile that was in the list before the first change that
 -- Ometria still had.
 steps as (
