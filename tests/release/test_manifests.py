@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +102,53 @@ def test_the_examples_mount_what_the_image_writes(name: str) -> None:
     )
 
 
-def test_the_image_copies_only_what_the_build_context_has() -> None:
-    """Both files that name the context are alike."""
-    context = (ROOT / ".containerignore").read_text(encoding="utf-8")
-    allowed = {line[1:] for line in context.splitlines() if line.startswith("!")}
-    copied = {
+def copied() -> set[str]:
+    """Name the files and folders of the project that the build of the image copies."""
+    return {
         name.rstrip("/")
         for line in re.findall(r"^COPY (?!--from)(.+)$", CONTAINERFILE, re.MULTILINE)
         for name in line.split()[:-1]
     }
 
-    assert copied == allowed
+
+def test_the_image_copies_only_what_the_build_context_has() -> None:
+    """Both files that name the context are alike."""
+    context = (ROOT / ".containerignore").read_text(encoding="utf-8")
+    allowed = {line[1:] for line in context.splitlines() if line.startswith("!")}
+
+    assert copied() == allowed
     assert (ROOT / ".dockerignore").read_text(encoding="utf-8") == context
+
+
+@pytest.mark.slow
+def test_the_wheel_is_built_of_what_the_image_copies(tmp_path: Path) -> None:
+    """It is the wheel that the whole project builds: the image lacks nothing of it."""
+    context = tmp_path / "context"
+    for name in copied():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, context / name)
+        else:
+            context.mkdir(exist_ok=True)
+            shutil.copyfile(ROOT / name, context / name)
+    wheels = [wheel_of(context, tmp_path / "of-context"), wheel_of(ROOT, tmp_path / "of-all")]
+    names = [
+        {name for name in zipfile.ZipFile(wheel).namelist() if "/sboms/" not in name}
+        for wheel in wheels
+    ]
+
+    assert names[0] == names[1]
+    assert any(name.endswith("dbt/dbt_project.yml") for name in names[0])
+
+
+def wheel_of(folder: Path, into: Path) -> Path:
+    """Build a wheel as the image does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", into],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1000:]
+    (wheel,) = into.glob("*.whl")
+    return wheel
 
 
 def test_the_workflows_ask_for_few_rights() -> None:
