@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.markers import Marker
+from scripts.locks import extras, pins
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = (ROOT / "Containerfile").read_text(encoding="utf-8")
@@ -118,6 +121,40 @@ def test_the_image_copies_only_what_the_build_context_has() -> None:
 
     assert copied() == allowed
     assert (ROOT / ".dockerignore").read_text(encoding="utf-8") == context
+
+
+ALONE = {"clickhouse", "databricks", "spark"}
+NOT_WITH_MODELS = {"bigquery", "dagster", "singer", "traces"}
+
+
+def test_extras_go_together_in_an_image_but_for_those_that_the_page_names() -> None:
+    """Two locks that pin a package in two versions cannot be installed together."""
+    here = {name: _pinned(path) for name, path in extras().items()}
+    apart = {
+        frozenset((one, other))
+        for one, other in combinations(here, 2)
+        if any(here[one][name] != here[other][name] for name in here[one].keys() & here[other])
+    }
+    page = (ROOT / "docs" / "how-to" / "containers.md").read_text(encoding="utf-8")
+
+    for one, other in apart:
+        names = {one, other}
+        has_models = any(name.startswith("models") for name in names)
+        assert names & ALONE or (has_models and names & NOT_WITH_MODELS), names
+    assert all(f"`{name}`" in page for name in ALONE | NOT_WITH_MODELS)
+
+
+def _pinned(lock: Path) -> dict[str, str]:
+    """Map what a lock installs in the image to its version."""
+    here = {"sys_platform": "linux", "python_version": "3.13", "python_full_version": "3.13.5",
+            "platform_system": "Linux", "platform_machine": "x86_64",
+            "implementation_name": "cpython", "platform_python_implementation": "CPython",
+            "os_name": "posix", "extra": ""}  # fmt: skip
+    return {
+        pin.name: pin.version
+        for pin in pins(lock)
+        if not pin.marker or Marker(pin.marker).evaluate(here)
+    }
 
 
 @pytest.mark.slow
