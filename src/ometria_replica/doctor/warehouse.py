@@ -189,4 +189,4 @@ def _maintenance(warehouse: Warehouse, catalog: Catalog) -> Iterator[Finding]:
             "Run `ometria-replica maintain`; with --dry-run, it shows what it would do.",
         )  # fmt: skip
     else:
-        yield passed(MAINTENANCE, "Maintenance is due for no table.")
+        yield passed(MAINTENANCE, "No table needs maintenance.")

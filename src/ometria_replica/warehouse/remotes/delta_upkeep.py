@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileType, PyFileSystem
@@ -82,8 +81,8 @@ def _before(table: DeltaTable, name: str) -> Maintained:
 
 def _sizes(table: DeltaTable) -> dict[tuple[Any, ...], list[int]]:
     """Return the sizes of files, by the values of their partition; none if there are no parts."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    of_partition = [name for name in actions.column_names if name.startswith("partition.")]
+    actions = table.get_add_actions(flatten=True)
+    of_partition = [name for name in actions.schema.names if name.startswith("partition.")]
     sizes: dict[tuple[Any, ...], list[int]] = {}
     for size, *values in zip(
         *(actions[name].to_pylist() for name in ("size_bytes", *of_partition)), strict=True
