@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.json_documents import as_json, plain_document
 from ometria_replica.text import aligned, counted, size, span
-from ometria_replica.warehouse.upkeep import Files
+from ometria_replica.warehouse.upkeep import OVERDUE, Files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,8 @@ def _reasons(due: Due) -> str:
     if due.small_files:
         reasons.append(f"at least {due.small_files:,} of {counted(due.files, 'file')} too many")
     if due.old_versions:
-        reasons.append(f"{counted(due.old_versions, 'old version')} that nobody should need")
+        versions = counted(due.old_versions, "version")
+        reasons.append(f"{versions} that should have been removed {span(OVERDUE)} ago")
     return f"{due.table} has {' and '.join(reasons)}"
 
 
