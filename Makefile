@@ -33,7 +33,8 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
 # Each has a lock of its own, which agrees with the tests' if the packages allow it: the drivers of
-# some clouds need older versions of what the tests use.
+# some clouds, and dbt, need older versions of what the tests use. Then only these differ: uv prefers
+# the versions that are in the file before.
 extras = $(shell $(bin)/python -c "import tomllib; \
 	print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'])")
 
@@ -164,6 +165,10 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(call headed,requirements/build.txt,All that building the wheel needs$(comma) for the container file.)
 	@mkdir -p requirements/extras && for extra in $(extras); do \
 		for lock in warehouses runtime; do \
+			[ $$lock = warehouses ] || { touch requirements/extras/$$extra.txt && awk -F== \
+				'/^[a-z0-9].*==/ && (FNR == NR || !seen[$$1]) { if (FNR == NR) seen[$$1] = 1; sub(/ *\\$$/, ""); print }' \
+				requirements/warehouses.txt requirements/extras/$$extra.txt > requirements/extras/new \
+				&& mv requirements/extras/new requirements/extras/$$extra.txt; }; \
 			$(compile) --constraints requirements/$$lock.txt --extra $$extra \
 				--output-file requirements/extras/$$extra.txt 2>$(VENV)/lock.log && break; \
 		done || { cat $(VENV)/lock.log >&2; exit 1; }; \
