@@ -104,7 +104,7 @@ def _failed_before(config: Config, run: EndedRun) -> bool:
     sources = {account.source_id for account in config.accounts}
     try:
         with opened(config, dry_run=True) as warehouse:
-            recorded = warehouse.state.runs(RECENT_RUNS)
+            recorded = warehouse.runs.newest(RECENT_RUNS)
     except ReplicaError:
         return False
     reports = (report_from_dict(json.loads(each.report)) for each in recorded)

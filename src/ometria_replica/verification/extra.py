@@ -87,7 +87,7 @@ class ExtraRows:
     def were_blanked(self) -> bool:
         """Whether an erasure has left events without the person."""
         read = self.work.read
-        receipts = read.warehouse.erasures.receipts(read.account.source_id)
+        receipts = read.warehouse.receipts.of(read.account.source_id)
         return any(receipt.outcome == "blanked" for receipt in receipts)
 
     def explain_recent(self) -> None:

@@ -54,7 +54,9 @@ def list_files(read: TableRead, verification: Verification, state: TableState) -
     listed = list(read.source.export(read.table).list())
     log = verification.files(source_id, name)
     new = (
-        set(read.warehouse.state.new_files(source_id, name, listed)) if state.files else set(listed)
+        set(read.warehouse.file_log.new_files(source_id, name, listed))
+        if state.files
+        else set(listed)
     )
     loaded = [
         file
