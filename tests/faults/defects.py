@@ -28,7 +28,6 @@ from ometria_replica.errors import (
 )
 from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging, finishing
 from ometria_replica.ometria import (
-    account_source,
     collection,
     decompress,
     endpoint_behaviour,
@@ -39,6 +38,7 @@ from ometria_replica.ometria import (
     per_parent,
     planned_pages,
     read_strategies,
+    start_times,
 )
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
@@ -475,14 +475,14 @@ def own_clock_trusted() -> None:
 @defect
 def no_look_back() -> None:
     """Each run requests what is newer than the watermark, without a look-back."""
-    _patch(account_source, "OVERLAP", timedelta())
-    _patch(account_source, "LOOK_BACK", timedelta())
+    _patch(start_times, "OVERLAP", timedelta())
+    _patch(start_times, "LOOK_BACK", timedelta())
 
 
 @defect
 def no_full_round() -> None:
     """Changes are requested only of lists with a new refresh time, and never of the others."""
-    _patch(account_source, "FULL_ROUND", timedelta(days=100_000))
+    _patch(start_times, "FULL_ROUND", timedelta(days=100_000))
 
 
 @defect

@@ -156,7 +156,7 @@ class ExtraRows:
             read.inside,
         )
         staging.finish()  # Of no record: what was there has been loaded.
-        findings.seen_keys(SEEN_KEYS)
+        findings.records.seen_keys(SEEN_KEYS)
         deletes = DeleteDetection(account.deletes == "remove", account.max_deleted_share)
         batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
         loaded = read.warehouse.load(replace(batch, parts=parts_of(staging)))

@@ -84,7 +84,7 @@ class FilesVerification(TableVerification):
                 done += len(some)
                 size += sum(file.origin.size for file in some)
                 read.progress.count(files=len(some))
-                read.advance(self.findings.checked(), 0, size)
+                read.advance(self.findings.records.checked(), 0, size)
         self._explain_unlogged()
         self._look_for_extra_rows()
         self._explain_gone()
