@@ -406,7 +406,7 @@ class DistantPlace:
     def looking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """See the protocol. Nothing else than dlt reaches it, so that this does not either."""
         from ometria_replica.arrow_types import arrow_schema  # noqa: PLC0415 -- dlt.
-        from ometria_replica.warehouse.remotes.dlt_tables import TYPES  # noqa: PLC0415 -- dlt.
+        from ometria_replica.warehouse.remotes.dlt_schemas import TYPES  # noqa: PLC0415 -- dlt.
 
         ours = {kind: name for name, kind in TYPES.items()}
         with duckdb.connect() as connection, self._asked() as loader:
@@ -437,7 +437,7 @@ class DistantPlace:
 
     def add_column(self, table: str, name: str) -> None:
         """See the protocol."""
-        from ometria_replica.warehouse.remotes.dlt_tables import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+        from ometria_replica.warehouse.remotes.dlt_schemas import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
         column: Any = {"name": name, "data_type": "text", "nullable": True}
         schema = schema_of("one", [{"name": table, "columns": {name: column}}])

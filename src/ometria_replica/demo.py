@@ -128,7 +128,7 @@ def _refuse_other_accounts(path: str, limits: Limits) -> None:
     from ometria_replica.warehouse import open_warehouse  # noqa: PLC0415
 
     with open_warehouse(f"duckdb:///{path}", dry_run=True, limits=limits) as warehouse:
-        owners = [owner.account_id for owner in warehouse.state.owners()]
+        owners = [owner.account_id for owner in warehouse.accounts.owners()]
     if DEMO in owners:
         raise ConfigError(
             f"{path} holds the account of an earlier demo. This one would mix two invented accounts"

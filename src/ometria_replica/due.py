@@ -195,7 +195,7 @@ def waiting_files(read: TableRead, state: TableState) -> Mapping[str, WaitingFil
     """Find the files, by name, that could not be read before and are tried again."""
     source_id, name = read.account.source_id, read.table.name
     return read.ask(
-        lambda warehouse: warehouse.state.waiting_files(source_id, name, state.retry_files)
+        lambda warehouse: warehouse.file_log.waiting_files(source_id, name, state.retry_files)
     )
 
 
@@ -207,7 +207,7 @@ def _list_after(read: TableRead, state: TableState, waiting: int) -> str | None:
     if listed_at is None or not timedelta() <= read.run.started_at - listed_at < LIST_ALL:
         return None
     source_id, name = read.account.source_id, read.table.name
-    return read.ask(lambda warehouse: warehouse.state.list_after(source_id, name, waiting))
+    return read.ask(lambda warehouse: warehouse.file_log.list_after(source_id, name, waiting))
 
 
 def _files_to_read(
@@ -221,7 +221,7 @@ def _files_to_read(
     if is_every_file_due(read):
         return sorted(listed)
     source_id, name = read.account.source_id, read.table.name
-    files = read.ask(lambda warehouse: warehouse.state.new_files(source_id, name, listed))
+    files = read.ask(lambda warehouse: warehouse.file_log.new_files(source_id, name, listed))
     now = read.run.started_at
     return sorted(file for file in files if not has_to_wait(waiting.get(file.name), file, now))
 

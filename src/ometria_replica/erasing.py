@@ -18,7 +18,7 @@ from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import new_id
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.text import names_of
-from ometria_replica.warehouse.erasures import Wanted
+from ometria_replica.warehouse.erasure.erasures import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.erasures import Outcome, Receipt
-    from ometria_replica.warehouse.people import Found
+    from ometria_replica.warehouse.erasure.people import Found
+    from ometria_replica.warehouse.erasure.receipts import Outcome, Receipt
 
 _PSEUDONYM = re.compile(PSEUDONYM)
 
@@ -212,7 +212,7 @@ def erase(
         return [
             receipt
             for account in config.accounts
-            for receipt in warehouse.erasures.receipts(account.source_id)
+            for receipt in warehouse.receipts.of(account.source_id)
             if receipt.erasure_id == erasure_id
         ]
 
@@ -235,14 +235,14 @@ def read_erasures(config: Config, accounts: Sequence[str] = ()) -> list[Erased]:
         chosen = chosen_sources(warehouse, config, accounts)
         sources = [
             owner.source_id
-            for owner in warehouse.state.owners()
+            for owner in warehouse.accounts.owners()
             if chosen is None or owner.source_id in chosen
         ]
         return [
             Erased(
                 source_id,
                 warehouse.suppressions.people(source_id),
-                tuple(warehouse.erasures.receipts(source_id)),
+                tuple(warehouse.receipts.of(source_id)),
             )
             for source_id in sources
         ]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ometria_replica.erasing import Erased
-    from ometria_replica.warehouse.erasures import Receipt
-    from ometria_replica.warehouse.people import Found
+    from ometria_replica.warehouse.erasure.people import Found
+    from ometria_replica.warehouse.erasure.receipts import Receipt
 
 
 @dataclass(frozen=True)

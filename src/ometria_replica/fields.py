@@ -55,7 +55,7 @@ def read_fields(
                 tuple((each, _column(table, each.path)) for each in found),
                 found.is_cut,
             )
-            for owner in warehouse.state.owners()
+            for owner in warehouse.accounts.owners()
             if sources is None or owner.source_id in sources
             for table in chosen
             if (found := warehouse.records.fields(table, owner.source_id)) is not None

@@ -74,15 +74,15 @@ def _note_listing(
 ) -> None:
     """Note that the *whole* feed was listed, if it was; or that the next run has to list it."""
     source_id, table_name = read.account.source_id, read.table.name
-    feed, store = read.source.feed_name(read.table), read.warehouse.state
+    feed, log = read.source.feed_name(read.table), read.warehouse.file_log
     if counter.left:
         if feed in state.listed:
-            store.forget_listed(source_id, table_name, feed)
+            log.forget_listed(source_id, table_name, feed)
     elif whole is not None and not read.run.window.is_partial:
         there = {file.name for file in whole}
         if gone := [name for name in counter.waiting if name not in there]:
-            store.forget_waiting(source_id, table_name, gone)
-        store.set_listed(source_id, table_name, feed, read.run.started_at, read.run.run_id)
+            log.forget_waiting(source_id, table_name, gone)
+        log.set_listed(source_id, table_name, feed, read.run.started_at, read.run.run_id)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.errors import AccessDenied, UnexpectedResponse
 from ometria_replica.privacy import secret_for
 from ometria_replica.run_context import TableProgress, new_id
-from ometria_replica.warehouse.erasures import Wanted
+from ometria_replica.warehouse.erasure.erasures import Wanted
 from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def forget_what_is_left(warehouse: Warehouse, account: AccountSettings) -> None:
     """Remove what erased rows have left in the storage, if that was not done yet."""
     if not account.follow_erasures or warehouse.sessions.dry_run:
         return
-    receipts = warehouse.erasures.receipts(account.source_id)
+    receipts = warehouse.receipts.of(account.source_id)
     if not any(receipt.finished_at and receipt.remains is None for receipt in receipts):
         return
     warehouse.forget_erased([account.source_id])

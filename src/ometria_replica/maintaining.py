@@ -62,7 +62,7 @@ def maintain(
     ) as warehouse:
         if reason := warehouse.maintains_itself():
             return Maintenance(place, dry_run, retention, (), reason)
-        sources = [owner.source_id for owner in warehouse.state.owners()]
+        sources = [owner.source_id for owner in warehouse.accounts.owners()]
         if not sources:
             raise ConfigError(
                 f"{place} holds no account. Check warehouse.url, or run `ometria-replica sync`"

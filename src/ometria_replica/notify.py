@@ -25,10 +25,10 @@ from ometria_replica.errors import Busy, RejectedRecords, ReplicaError
 from ometria_replica.log_context import context_of
 from ometria_replica.observing.texts import shown
 from ometria_replica.ometria.certificates import trusted
-from ometria_replica.ometria.client import USER_AGENT
 from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.http_loggers import silence_http_loggers
 from ometria_replica.ometria.response import certificate_problem
+from ometria_replica.ometria.transport import USER_AGENT
 from ometria_replica.report import duration, report_from_dict
 from ometria_replica.state_commands import opened
 from ometria_replica.stopping import Stopped
@@ -104,7 +104,7 @@ def _failed_before(config: Config, run: EndedRun) -> bool:
     sources = {account.source_id for account in config.accounts}
     try:
         with opened(config, dry_run=True) as warehouse:
-            recorded = warehouse.state.runs(RECENT_RUNS)
+            recorded = warehouse.runs.newest(RECENT_RUNS)
     except ReplicaError:
         return False
     reports = (report_from_dict(json.loads(each.report)) for each in recorded)

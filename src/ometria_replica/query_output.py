@@ -16,7 +16,7 @@ from ometria_replica.text import counted, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ometria_replica.warehouse.query_answer import Answer
+    from ometria_replica.warehouse.queries.answer import Answer
 
 NARROWEST = 8
 """Columns of a terminal that a shortened column has at least."""

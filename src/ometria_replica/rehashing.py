@@ -13,7 +13,7 @@ from ometria_replica.raw_records import hides_values
 from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.history_rewriting import HistoryRewriting
+from ometria_replica.warehouse.rewriting.histories import HistoryRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnTreatment, Table
-    from ometria_replica.warehouse.rewriting import Rewritten
+    from ometria_replica.warehouse.rewriting.rows import Rewritten
     from ometria_replica.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ class _Rehash:
         changed = {each.table_name for each in noted ^ wanted.treatments}
         tables = [t for t in self.catalog.every.as_set(self.account) if self._is_held(t, changed)]
         problems = {table.name: _impossible(table, noted, wanted.treatments) for table in tables}
-        rewriting = HistoryRewriting(self.warehouse.sessions, self.warehouse.connection)
+        warehouse = self.warehouse
+        rewriting = HistoryRewriting(warehouse.sessions, warehouse.connection, warehouse.state)
         prepared: list[Rewritten] = []
         for table in tables:
             if not problems[table.name]:

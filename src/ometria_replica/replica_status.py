@@ -65,7 +65,7 @@ def read_status(
         now = clock()
         sources = [account.source_id for account in config.accounts]
         runs = _Runs.read(warehouse, sources)
-        owners = [owner.source_id for owner in warehouse.state.owners()]
+        owners = [owner.source_id for owner in warehouse.accounts.owners()]
         leases = [lease for source_id in sources if (lease := warehouse.leases.holder(source_id))]
         active = tuple(lease for lease in leases if warehouse.leases.is_active(lease, now))
         reading = _Reading(warehouse, runs, alone=len(owners) == 1, events=details)
@@ -148,7 +148,7 @@ class _Runs:
         """Read RECENT_RUNS, and more while a source has no success among them."""
         limit = RECENT_RUNS
         while True:
-            recorded = warehouse.state.runs(limit)
+            recorded = warehouse.runs.newest(limit)
             reports = (report_from_dict(json.loads(run.report)) for run in recorded)
             runs = cls(tuple(each for each in reports if _is_of(each, sources)))
             if len(recorded) < limit or all(map(runs.last_success, sources)):

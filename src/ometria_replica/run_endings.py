@@ -39,7 +39,7 @@ def recorded_if_stopped(
         outcome: Outcome = "failed" if is_of_a_library(error) else "stopped"
         report = run.report(joined_results(results), place, outcome, _why_stopped(error))
         with suppress(WarehouseError):
-            warehouse.state.record(history_of(report), may_be_known=True)
+            warehouse.runs.record(history_of(report), may_be_known=True)
         raise
 
 
@@ -80,7 +80,7 @@ def _acquire(run: RunContext, warehouse: Warehouse, lease: Lease, place: str) ->
         raise
     for each in ended:
         if (history := unended(each, place)) is not None:
-            warehouse.state.record_unended(history)
+            warehouse.runs.record_unended(history)
 
 
 def _release(run: RunContext, warehouse: Warehouse, lease: Lease) -> None:
@@ -101,7 +101,7 @@ def finish(
     report = run.report(results, place, outcome, reason)
     lost = any(isinstance(error, Busy) for error in results.errors)  # Its lease, perhaps.
     with results.after_failure():
-        warehouse.state.record(history_of(report), may_be_known=lost)
+        warehouse.runs.record(history_of(report), may_be_known=lost)
     for bug in results.bugs:
         if isinstance(bug, Exception):
             raise bug

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
 from operator import and_, or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
 
 
+_T = TypeVar("_T")
 _NEEDS_NO_ESCAPE = re.compile(r"[0-9A-Za-z_.:@+-]*")  # In any dialect of SQL.
 
 
@@ -102,9 +103,14 @@ def chunks(selection: Selection, most_texts: int, most_parameters: int) -> Itera
         return
     texts = tuple(dict.fromkeys(selection.values.texts))  # No row may fit two parts.
     size = most_texts if all(map(_NEEDS_NO_ESCAPE.fullmatch, texts)) else most_parameters
-    for start in range(0, len(texts), size):
-        part = replace(selection.values, texts=texts[start : start + size])
-        yield replace(selection, values=part)
+    for part in in_parts(texts, size):
+        yield replace(selection, values=replace(selection.values, texts=tuple(part)))
+
+
+def in_parts(items: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
+    """Part *items*, in order, so that a part has *most* of them, and the last one the rest."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ometria_replica.schema import StateTable
 from ometria_replica.selection import Dialect, to_sql
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ometria_replica.schema import Column, Table
     from ometria_replica.selection import Selection
@@ -37,6 +37,11 @@ NO_TIME = "CAST(NULL AS TIMESTAMPTZ)"
 def condition(selection: Selection) -> str:
     """Write a selection for DuckDB and PostgreSQL, which need no parameters for it."""
     return to_sql(selection, DIALECT).text
+
+
+def among(expression: str, values: Collection[object]) -> str:
+    """Write the condition that an expression is one of *values*, each a parameter."""
+    return f"{expression} IN ({', '.join('?' for _ in values)})"
 
 
 def create_table(

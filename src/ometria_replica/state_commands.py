@@ -74,7 +74,7 @@ def read_state(
         chosen = chosen_sources(warehouse, config, accounts)
         sources = [
             owner.source_id
-            for owner in warehouse.state.owners()
+            for owner in warehouse.accounts.owners()
             if chosen is None or owner.source_id in chosen
         ]
         tables = [
@@ -136,7 +136,7 @@ def read_runs(config: Config, limit: int, accounts: Sequence[str] = ()) -> list[
         chosen = chosen_sources(warehouse, config, accounts)
         number = limit
         while True:
-            recorded = warehouse.state.runs(number)
+            recorded = warehouse.runs.newest(number)
             found = _runs_of(chosen, recorded)
             if len(found) >= limit or len(recorded) < number:
                 return found[:limit]
@@ -199,13 +199,13 @@ def chosen_sources(warehouse: Warehouse, config: Config, names: Sequence[str]) -
     """Return the sources of the named accounts; None without names, for all."""
     if not names:
         return None
-    return source_ids([*warehouse.state.owners(), *config.accounts], names)
+    return source_ids([*warehouse.accounts.owners(), *config.accounts], names)
 
 
 def refuse_if_unknown(config: Config) -> None:
     """Refuse to change a warehouse without a source of that name: the URL is likely wrong."""
     with opened(config, dry_run=True) as warehouse:
-        known = {owner.source_id for owner in warehouse.state.owners()}
+        known = {owner.source_id for owner in warehouse.accounts.owners()}
     unknown = [account for account in config.accounts if account.source_id not in known]
     if unknown:
         raise ConfigError(

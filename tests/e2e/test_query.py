@@ -30,7 +30,7 @@ from ometria_replica.query_output import (
     as_table,
     grid_of,
 )
-from ometria_replica.warehouse.queries import ask
+from ometria_replica.warehouse.queries.run import ask
 from tests.e2e.program import SOURCES, invoke, run
 from tests.postgres import postgres
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ometria_replica.warehouse.query_answer import Answer
+    from ometria_replica.warehouse.queries.answer import Answer
 
 SECRET = "root:canary"
 HOLDER = """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.mapping import readers, select
 from ometria_replica.mapping.file_staging import FileStaging
-from ometria_replica.ometria import account_source, export
-from ometria_replica.ometria.account_source import REFRESHED_AT, Refreshed
+from ometria_replica.ometria import export, start_times
+from ometria_replica.ometria.start_times import REFRESHED_AT, Refreshed
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
 from ometria_replica.warehouse.lost_rows import LostRows
@@ -64,7 +64,7 @@ def young_files_read() -> None:
 @defect
 def one_day_of_overlap() -> None:
     """Profiles are requested from one day before the watermark."""
-    patch(account_source, "OVERLAP", timedelta(days=1))
+    patch(start_times, "OVERLAP", timedelta(days=1))
 
 
 @defect

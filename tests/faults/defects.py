@@ -28,7 +28,6 @@ from ometria_replica.errors import (
 )
 from ometria_replica.mapping import SEEN_KEYS, STAGED, Staging, finishing
 from ometria_replica.ometria import (
-    account_source,
     collection,
     decompress,
     endpoint_behaviour,
@@ -39,6 +38,7 @@ from ometria_replica.ometria import (
     per_parent,
     planned_pages,
     read_strategies,
+    start_times,
 )
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.client import Client
@@ -46,13 +46,13 @@ from ometria_replica.ometria.response import Answer, Setback
 from ometria_replica.ometria.retries import RetryPolicy
 from ometria_replica.read_position import ReadPosition
 from ometria_replica.records import Unreadable
-from ometria_replica.warehouse import leases
 from ometria_replica.warehouse.comparison import _Comparison
 from ometria_replica.warehouse.engines import duckdb_file
 from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
-from ometria_replica.warehouse.leases import Leases
-from ometria_replica.warehouse.rejects import Rejects
-from ometria_replica.warehouse.state_store import StateStore
+from ometria_replica.warehouse.state import leases
+from ometria_replica.warehouse.state.file_log import FileLog
+from ometria_replica.warehouse.state.leases import Leases
+from ometria_replica.warehouse.state.rejects import Rejects
 from ometria_replica.warehouse.state_tables import FILES, WATERMARKS
 from ometria_replica.warehouse.warehouse import Warehouse
 
@@ -133,7 +133,7 @@ def state_before_rows() -> None:
     def write(self: Warehouse, changes: Any, batch: Any) -> None:
         engine = self._engine
         engine.execute("COMMIT")
-        self.state._write_files(batch)
+        self.file_log.write(batch)
         if batch.watermark is not None:
             row = [batch.source_id, batch.table.name, "watermark", batch.watermark, batch.run_id]
             engine.replace(WATERMARKS, row)
@@ -154,7 +154,7 @@ def state_before_reading() -> None:
 
         def note(warehouse: Warehouse, entries: tuple[FileLogEntry, ...]) -> None:
             with warehouse._engine.session("a defect"):
-                warehouse.state._write_files(replace(batch, files=entries))
+                warehouse.file_log.write(replace(batch, files=entries))
 
         def note_watermark(warehouse: Warehouse) -> None:
             row = [batch.source_id, read.table.name, "watermark", now - timedelta(minutes=1)]
@@ -287,25 +287,25 @@ def last_file_wins() -> None:
 def file_log_by_name() -> None:
     """A file with a known name is never read again."""
 
-    def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
+    def new_files(self: FileLog, source_id: str, table_name: str, files: Any) -> Any:
         with self.sessions.open("a defect"):
             rows = self._engine.rows(f"SELECT name FROM {self._engine.name(FILES)}")
         return [file for file in files if (file.name,) not in rows]
 
-    _patch(StateStore, "new_files", new_files)
+    _patch(FileLog, "new_files", new_files)
 
 
 @defect
 def file_log_by_time() -> None:
     """Only files newer than the newest known file are read."""
 
-    def new_files(self: StateStore, source_id: str, table_name: str, files: Any) -> Any:
+    def new_files(self: FileLog, source_id: str, table_name: str, files: Any) -> Any:
         query = f"SELECT max(modified_at) FROM {self._engine.name(FILES)}"
         with self.sessions.open("a defect"):
             ((newest,),) = self._engine.rows(query)
         return [file for file in files if newest is None or file.modified_at > newest]
 
-    _patch(StateStore, "new_files", new_files)
+    _patch(FileLog, "new_files", new_files)
 
 
 @defect
@@ -475,14 +475,14 @@ def own_clock_trusted() -> None:
 @defect
 def no_look_back() -> None:
     """Each run requests what is newer than the watermark, without a look-back."""
-    _patch(account_source, "OVERLAP", timedelta())
-    _patch(account_source, "LOOK_BACK", timedelta())
+    _patch(start_times, "OVERLAP", timedelta())
+    _patch(start_times, "LOOK_BACK", timedelta())
 
 
 @defect
 def no_full_round() -> None:
     """Changes are requested only of lists with a new refresh time, and never of the others."""
-    _patch(account_source, "FULL_ROUND", timedelta(days=100_000))
+    _patch(start_times, "FULL_ROUND", timedelta(days=100_000))
 
 
 @defect

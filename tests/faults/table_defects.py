@@ -10,9 +10,9 @@ from ometria_replica import sql
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.growing import GrowingReading
 from ometria_replica.schema import RAW_SCHEMA
-from ometria_replica.warehouse import versions
+from ometria_replica.warehouse import history_versions
 from ometria_replica.warehouse.comparison import _PartComparison
-from ometria_replica.warehouse.versions import _Versions
+from ometria_replica.warehouse.history_versions import _Versions
 from tests.faults.child import patch
 from tests.faults.data_defects import DEFECTS
 from tests.faults.defects import _execute_unless, defect
@@ -86,13 +86,13 @@ def version_of_each_load() -> None:
         def same_contents(self, *_: Any, **__: Any) -> str:
             return "false"
 
-    patch(versions, "sql", AsIfChanged())
+    patch(history_versions, "sql", AsIfChanged())
 
 
 @defect
 def versions_overwritten() -> None:
     """A changed row takes the place of its last version, and begins when that began."""
-    patch(versions, "_start", lambda _: "h.valid_from")
+    patch(history_versions, "_start", lambda _: "h.valid_from")
 
 
 @defect

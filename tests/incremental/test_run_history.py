@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def history(warehouse: Path) -> str:
     """Return the history, newest run first."""
     with open_warehouse(f"duckdb:///{warehouse}", dry_run=True) as opened:
-        return history_as_text(json.loads(run.report) for run in opened.state.runs(10))
+        return history_as_text(json.loads(run.report) for run in opened.runs.newest(10))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_two_programs_upgrade_once(place: Place) -> None:
     with open_warehouse(place.url) as first, open_warehouse(place.url) as second:
         assert not second.leases.holder("uk")
         first.prepare(UK, NOON)
-        first.state.set_listed("uk", "profiles", "feed", NOON, "a-run")
+        first.file_log.set_listed("uk", "profiles", "feed", NOON, "a-run")
         second.prepare(UK, NOON)
 
     assert [row["version"] for row in state(place, VERSION.name)] == [STATE_VERSION]

@@ -75,7 +75,7 @@ def test_amounts_are_exact_numbers_that_are_read_back_as_such(cloud: Any) -> Non
         assert re.fullmatch(r"\w+\(38, 9\)" if ours == "decimal" else r"BIGINT|INT64|\w+\(19, 0\)",
                             kind)  # fmt: skip
         written = mapper.to_destination_type(
-            cloud._described(table)["columns"][name], cloud._described(table)
+            cloud._tables.described(table)["columns"][name], cloud._tables.described(table)
         )
         digits = (38, 9) if ours == "decimal" else (19, 0)
         back = mapper.from_destination_type(written.partition("(")[0], *digits)
@@ -219,7 +219,7 @@ def _destination(name: str) -> Any:
 
 def _engine(name: str, folder: Path) -> Any:
     destination = _destination(name)
-    from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote, dlt_tables  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes import dlt_loader, dlt_remote, dlt_schemas  # noqa: PLC0415 -- dlt: 0.8 s.
     from ometria_replica.warehouse.remotes.dlt_destinations import Address  # noqa: PLC0415
 
     if name == "bigquery":
@@ -229,18 +229,18 @@ def _engine(name: str, folder: Path) -> Any:
     place = destination.place(address)
     remote: Any = dlt_remote.DltRemote(destination, loader, place, ExitStack())
     with loader._context.entered():
-        schema = dlt_tables.schema_of("nothing", ())
+        schema = dlt_schemas.schema_of("nothing", ())
         loader._client = loader._new_client(schema, "ometria")
     return remote
 
 
 def _client(cloud: Any, table: Table) -> tuple[Any, Any]:
-    from ometria_replica.warehouse.remotes.dlt_tables import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
+    from ometria_replica.warehouse.remotes.dlt_schemas import schema_of  # noqa: PLC0415 -- dlt: 0.8 s.
 
     times = Times(table.time, (Span(*SPAN),)) if table.time else None
     scope = cloud._merge_scope(table, Selection("uk", times=times))
     described = {
-        **cloud._described(table, scope),
+        **cloud._tables.described(table, scope),
         "x-merge-strategy": cloud._destination.strategy,
     }
     schema = schema_of("one", [described])

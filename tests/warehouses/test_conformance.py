@@ -16,7 +16,8 @@ from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.records import FeedObject
 from ometria_replica.selection import ALL, Selection, Span, Times, Values
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import open_warehouse, state_store
+from ometria_replica.warehouse import open_warehouse
+from ometria_replica.warehouse.state import file_log
 from ometria_replica.warehouse.state_tables import REJECTS, STATE_TABLES
 from tests.clickhouse import ClickHousePlace
 from tests.places import KINDS, DuckDBPlace, PostgresPlace
@@ -261,7 +262,7 @@ def test_words_that_sql_keeps_for_itself_are_texts(place: Place) -> None:
         Load(LISTS, [json.dumps({"id": odd, "title": "table", "type": "order"})]).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=(odd, NOON)).into(warehouse)
         listed = [FeedObject(odd, f"{odd} of {NOON.isoformat()}", 1, NOON)]
-        assert warehouse.state.new_files("uk", "email_events", listed) == []
+        assert warehouse.file_log.new_files("uk", "email_events", listed) == []
 
     assert [row["list_id"] for row in rows(place, "lists")] == [odd]
 
@@ -437,16 +438,16 @@ def test_state_is_there_when_the_warehouse_is_opened_again(place: Place) -> None
     with opened(place) as warehouse:
         Load(PROFILES, [profile("ann", seen="perhaps")], watermark=NOON).into(warehouse)
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON - DAY)).into(warehouse)
-        warehouse.state.record(run)
-        warehouse.state.record(run)
+        warehouse.runs.record(run)
+        warehouse.runs.record(run)
 
     with open_warehouse(place.url, dry_run=True) as warehouse:
-        assert warehouse.state.owners() == [Owner("account of uk", "uk")]
+        assert warehouse.accounts.owners() == [Owner("account of uk", "uk")]
         assert warehouse.state.table_state("uk", "profiles").watermark == NOON
         assert warehouse.state.table_state("uk", "profiles").rejects == 1
         events = warehouse.state.table_state("uk", "email_events")
         assert (events.files, events.loaded_at) == (1, NOON)
-        assert warehouse.state.runs(5) == [run]
+        assert warehouse.runs.newest(5) == [run]
         assert [(each.raw, each.column_name) for each in warehouse.rejects.newest(5)] == [
             ("perhaps", "seen")
         ]
@@ -458,14 +459,14 @@ def test_a_version_of_a_file_is_read_once(place: Place) -> None:
         Load(EMAIL_EVENTS, [event()], file=("f.csv", NOON)).into(warehouse)
         known = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
         written_again = FeedObject("f.csv", "another", 1, NOON + DAY)
-        new_files = warehouse.state.new_files("uk", "email_events", [known, written_again])
+        new_files = warehouse.file_log.new_files("uk", "email_events", [known, written_again])
         assert new_files == [written_again]
         warehouse.state.rewind("uk", "email_events", NOON + DAY)
-        assert warehouse.state.new_files("uk", "email_events", [known]) == []
+        assert warehouse.file_log.new_files("uk", "email_events", [known]) == []
         warehouse.state.rewind("uk", "email_events", NOON)
 
     with opened(place) as warehouse:
-        assert warehouse.state.new_files("uk", "email_events", [known]) == [known]
+        assert warehouse.file_log.new_files("uk", "email_events", [known]) == [known]
 
 
 def test_a_version_of_a_file_that_comes_back_is_read_again(place: Place) -> None:
@@ -476,29 +477,29 @@ def test_a_version_of_a_file_that_comes_back_is_read_again(place: Place) -> None
         first = FeedObject("f.csv", f"f.csv of {NOON.isoformat()}", 1, NOON)
         again = replace(first, modified_at=NOON + 2 * DAY)
 
-        assert warehouse.state.new_files("uk", "email_events", [first]) == []
-        assert warehouse.state.new_files("uk", "email_events", [again]) == [again]
+        assert warehouse.file_log.new_files("uk", "email_events", [first]) == []
+        assert warehouse.file_log.new_files("uk", "email_events", [again]) == [again]
 
 
 def test_names_that_sort_by_time_tell_where_to_list_from(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By their bytes, and a week before the newest; not once a name has stood out of order."""
-    monkeypatch.setattr(state_store, "ENOUGH_NAMES", 5)
+    monkeypatch.setattr(file_log, "ENOUGH_NAMES", 5)
     named = [(f"É/{number:03}", NOON + number * DAY) for number in range(15)]
     with opened(place) as warehouse:
-        assert warehouse.state.list_after("uk", "email_events") is None
+        assert warehouse.file_log.list_after("uk", "email_events") is None
         for name, modified_at in named:
             Load(EMAIL_EVENTS, [], at=modified_at, file=(name, modified_at)).into(warehouse)
-        assert warehouse.state.list_after("uk", "email_events") == "É/006"
-        assert warehouse.state.list_after("us", "email_events") is None
+        assert warehouse.file_log.list_after("uk", "email_events") == "É/006"
+        assert warehouse.file_log.list_after("us", "email_events") is None
         warehouse.state.rewind("uk", "email_events", NOON + 14 * DAY)
-        assert warehouse.state.list_after("uk", "email_events") is None
+        assert warehouse.file_log.list_after("uk", "email_events") is None
         Load(EMAIL_EVENTS, [], at=NOON + 99 * DAY, file=named[-1]).into(warehouse)
-        assert warehouse.state.list_after("uk", "email_events") == "É/006"
+        assert warehouse.file_log.list_after("uk", "email_events") == "É/006"
         late = ("Z/070", NOON + 15 * DAY)  # In a dictionary it comes after É, by bytes before.
         Load(EMAIL_EVENTS, [], at=NOON + 100 * DAY, file=late).into(warehouse)
-        assert warehouse.state.list_after("uk", "email_events") is None
+        assert warehouse.file_log.list_after("uk", "email_events") is None
 
 
 def test_a_rewind_moves_the_watermark_back_and_never_on(place: Place) -> None:

@@ -26,7 +26,7 @@ from ometria_replica.mapping import Staging
 from ometria_replica.records import FeedObject
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.local_merge import LocalMergeEngine
+from ometria_replica.warehouse.local_merge.engine import LocalMergeEngine
 from ometria_replica.warehouse.remotes.dlt_remote import DltRemote
 from ometria_simulator import Account, Feed, serve
 from tests.faults.child import Plan

@@ -109,7 +109,7 @@ def test_row_groups_are_merged_after_many_rows_and_at_the_end_of_a_run(
         for number in range(4):
             Load(LISTS, [f'{{"id": "{number}"}}']).into(warehouse)
             after.append(row_groups(place))
-        warehouse.state.add_owner(Owner("account of us", "us"), NOON)  # As a run ends: no rows.
+        warehouse.accounts.add(Owner("account of us", "us"), NOON)  # As a run ends: no rows.
     assert after == [1, 2, 1, 2]
     assert row_groups(place) == 1
 
@@ -235,7 +235,7 @@ def test_a_connection_of_this_process_is_told_as_such(
         open_warehouse(place.url) as warehouse,
         pytest.raises(WarehouseError, match=r"open in this process: .*close\(\)") as refused,
     ):
-        warehouse.state.owners()
+        warehouse.accounts.owners()
     assert refused.value.exit_code == 5
 
 

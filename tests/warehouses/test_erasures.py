@@ -14,8 +14,9 @@ from ometria_replica.erasing import ids_of
 from ometria_replica.errors import Busy
 from ometria_replica.failpoints import step
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, TABLES, UNSUBSCRIBES
-from ometria_replica.warehouse import erasures, local_merge
-from ometria_replica.warehouse.erasures import Wanted
+from ometria_replica.warehouse.erasure import erasures
+from ometria_replica.warehouse.erasure.erasures import Wanted
+from ometria_replica.warehouse.local_merge import engine
 from tests.warehouses.loads import (
     HOUR,
     NOON,
@@ -241,7 +242,7 @@ def test_no_event_is_lost_when_blanking_is_killed(
         fill(warehouse, "uk")
     with monkeypatch.context() as patch:
         at_rows = killing_after("remote rows") if when == "after" else killing_before("remote rows")
-        patch.setattr(local_merge, "step", at_rows)
+        patch.setattr(engine, "step", at_rows)
         with opened(place) as warehouse, pytest.raises(Killed):
             warehouse.erasures.erase(wanted(), "blanked", NOON, "20260302T120000-1")
     assert (len(rows(place, "email_events")), len(rows(place, "member_lists"))) == (3, 3)

@@ -10,7 +10,7 @@ import pytest
 from ometria_replica.selection import Selection
 from ometria_replica.tables import PROFILES
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.remotes.dlt_remote import staging_schema
+from ometria_replica.warehouse.remotes.dlt_schemas import staging_schema
 from tests.places import KINDS, PostgresPlace
 from tests.pooler import pooled
 from tests.postgres import postgres

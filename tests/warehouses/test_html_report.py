@@ -9,7 +9,7 @@ from ometria_replica.config import Config, WarehouseSettings
 from ometria_replica.html_report.figures import Figures, read_figures
 from ometria_replica.html_report.page import as_html
 from ometria_replica.replication import sync
-from ometria_replica.warehouse.queries import can_ask
+from ometria_replica.warehouse.queries.run import can_ask
 from ometria_simulator import serve
 from tests.incremental.shops import HOUR, NOON
 from tests.pages_shown import Shown, settings_of, shop_with_everything, write_events

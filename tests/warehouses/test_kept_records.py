@@ -14,7 +14,7 @@ from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.erasing import ids_of
 from ometria_replica.selection import Selection
 from ometria_replica.tables import PROFILES
-from ometria_replica.warehouse.erasures import Wanted
+from ometria_replica.warehouse.erasure.erasures import Wanted
 from tests.duck import read
 from tests.places import DuckDBPlace
 from tests.warehouses.loads import HOUR, NOON, Load, opened

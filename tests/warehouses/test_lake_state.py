@@ -55,7 +55,7 @@ def a_run(warehouse: Warehouse, number: int) -> None:
         warehouse
     )
     warehouse.leases.release(lease)
-    warehouse.state.record(Run(f"run-{number}", at, at, "succeeded", "1", "{}"))
+    warehouse.runs.record(Run(f"run-{number}", at, at, "succeeded", "1", "{}"))
 
 
 def files_of_state(place: Place) -> dict[str, int]:
@@ -96,7 +96,7 @@ def test_rows_that_are_added_one_by_one_are_written_together(lake: Any) -> None:
         far: Any = warehouse._engine._remote  # type: ignore[attr-defined]  # Of lakes.
         for number in range(2 * MOST_FILES + 1):
             at = NOON + number * HOUR
-            warehouse.state.record(Run(f"run-{number}", at, at, "succeeded", "1", "{}"))
+            warehouse.runs.record(Run(f"run-{number}", at, at, "succeeded", "1", "{}"))
             with far.explaining("a test"):
                 assert far._lake.open("ometria_replica", "runs").data_files().count <= MOST_FILES
 

@@ -127,7 +127,7 @@ def test_a_table_that_never_had_rows_has_lost_none(place: Place) -> None:
     with opened(place) as warehouse:
         Load(EMAIL_EVENTS, ['{"event_type": "open"}'], file=("odd", NOON)).into(warehouse)
         Load(LISTS, [], watermark=NOON).into(warehouse)
-        warehouse.state.record(a_run("a-run", "email_events", records=1, inserted=0))
+        warehouse.runs.record(a_run("a-run", "email_events", records=1, inserted=0))
 
     with opened(place):
         pass
@@ -140,10 +140,10 @@ def test_rows_that_were_removed_with_their_records_are_not_lost(both: Place) -> 
     """The last full read found none of the rows that an earlier run had loaded."""
     with opened(both) as warehouse:
         Load(LISTS, ['{"id": "1"}']).into(warehouse)
-        warehouse.state.record(a_run("a run before", "lists", inserted=1))
+        warehouse.runs.record(a_run("a run before", "lists", inserted=1))
         whole = DeleteDetection(remove=True, max_share=1.0)
         assert Load(LISTS, [], whole=whole, watermark=NOON).into(warehouse).removed == 1
-        warehouse.state.record(a_run("a-run", "lists", removed=1))
+        warehouse.runs.record(a_run("a-run", "lists", removed=1))
 
     with opened(both):
         pass
@@ -201,12 +201,12 @@ def test_a_dropped_state_table_is_created_again(both: Place, table: StateTable) 
     with opened(both) as warehouse:
         Load(LISTS, ['{"id": "1"}'], watermark=NOON).into(warehouse)
         Load(EMAIL_EVENTS, [EVENT % 1], file=("1", NOON)).into(warehouse)
-        warehouse.state.set_listed("uk", "email_events", "feed", NOON, "a-run")
+        warehouse.file_log.set_listed("uk", "email_events", "feed", NOON, "a-run")
     run_statement(both, f"DROP TABLE ometria_replica.{table.name}")
 
     with open_warehouse(both.url, dry_run=True) as warehouse:
         dry = warehouse.prepare(OWNER, NOON)
-        assert warehouse.state.owners() == ([] if table is ACCOUNTS else [OWNER])
+        assert warehouse.accounts.owners() == ([] if table is ACCOUNTS else [OWNER])
     first, second = told(both), told(both)
 
     lost = table is not VERSION  # That is no loss: it is written anew.

@@ -162,7 +162,7 @@ def test_a_pooler_may_hand_each_transaction_another_connection(
         assert warehouse.state.table_state("uk", "lists").watermark == NOON
         warehouse.state.rewind("uk", "lists", None)
         assert warehouse.rejects.replay("uk") == 0
-        assert (warehouse.state.runs(1), warehouse.rejects.newest(1)) == ([], [])
+        assert (warehouse.runs.newest(1), warehouse.rejects.newest(1)) == ([], [])
         warehouse.leases.release(a_lease())
         assert warehouse.count(LISTS, Selection("uk")) == 2
 
@@ -198,7 +198,7 @@ def test_a_url_reaches_the_server_as_it_was_written(url: str, place: PostgresPla
     """The server's library reads URLs in its own way, so that nothing of them is changed."""
     with open_warehouse(url.format(database=place.database, folder=server().folder)) as warehouse:
         warehouse.prepare(OWNER, NOON)
-        assert warehouse.state.owners() == [OWNER]
+        assert warehouse.accounts.owners() == [OWNER]
 
 
 def test_tables_of_our_temporary_names_are_left_alone(place: PostgresPlace) -> None:
@@ -336,7 +336,7 @@ def test_two_leases_are_never_given_at_once(place: PostgresPlace) -> None:
 
     def ask(run_id: str) -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.state.owners()  # It is connected.
+            warehouse.accounts.owners()  # It is connected.
             start.wait()
             try:
                 warehouse.leases.acquire(a_lease(run_id=run_id), NOON)
@@ -359,7 +359,7 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
 
     def begin() -> None:
         with open_warehouse(place.url) as warehouse:
-            warehouse.state.owners()  # It is connected.
+            warehouse.accounts.owners()  # It is connected.
             start.wait()
             try:
                 warehouse.prepare(OWNER, NOON)
@@ -373,7 +373,7 @@ def test_runs_that_begin_at_once_make_all_of_it_once(place: PostgresPlace) -> No
         run.join()
     assert failures == []
     with open_warehouse(place.url) as warehouse:
-        assert warehouse.state.owners() == [OWNER]
+        assert warehouse.accounts.owners() == [OWNER]
 
 
 def test_a_server_that_is_only_read_is_told_of(place: PostgresPlace) -> None:

@@ -177,7 +177,7 @@ def test_several_hosts_are_tried_as_psql_does(place: PostgresPlace) -> None:
     hosts = f"host=/nowhere,{server().folder}&port=5432,5432"
     url = f"postgresql://postgres@/{place.database}?{hosts}&target_session_attrs=read-write"
     with open_warehouse(url) as warehouse:
-        assert warehouse.state.owners() == []
+        assert warehouse.accounts.owners() == []
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_connection_that_fails_has_the_exit_code_of_its_kind(
     """75 only if the server may answer later; None if this machine's resolver decides."""
     given = url.format(folder=server().folder, guarded=GUARDED)
     with rejecting(), open_warehouse(given) as warehouse, pytest.raises(WarehouseError) as failed:
-        warehouse.state.owners()
+        warehouse.accounts.owners()
 
     assert words in str(failed.value)
     assert exit_code in {None, failed.value.exit_code}
@@ -539,7 +539,7 @@ def test_through_dlt_a_refused_user_is_not_tried_again(
     """A server that is not there may come back."""
     url = f"dlt+postgresql://{user}@:{port}/postgres?host={server().folder}"
     with open_warehouse(url) as warehouse, pytest.raises(WarehouseError) as failed:
-        warehouse.state.owners()
+        warehouse.accounts.owners()
 
     assert failed.value.exit_code == exit_code
     assert "odd" not in str(failed.value)

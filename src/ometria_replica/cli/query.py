@@ -84,7 +84,7 @@ def query(
     """Run SQL on the warehouse and print the rows. Reads only."""
     from ometria_replica import query_output
     from ometria_replica.config import load_warehouse
-    from ometria_replica.warehouse.queries import ask
+    from ometria_replica.warehouse.queries.run import ask
 
     form = _format(form, as_csv=as_csv, as_json=as_json)
     text = _statement(sql, file)

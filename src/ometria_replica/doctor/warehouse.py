@@ -166,7 +166,7 @@ def _lost(warehouse: Warehouse, owner: Owner, now: datetime, told: set[str]) -> 
 def _files(warehouse: Warehouse, facts: FeedFacts, loads: list[Load]) -> Iterator[Finding]:
     """Tell files that could not be read, and note in *loads* those that are new."""
     known = warehouse.state.table_state(facts.source_id, facts.table.name)
-    new = warehouse.state.new_files(facts.source_id, facts.table.name, facts.files)
+    new = warehouse.file_log.new_files(facts.source_id, facts.table.name, facts.files)
     loads.append(Load(tuple(new), facts.expansion or 1))
     if known.unreadable:
         again = f"; {len(known.retry_files):,} of them will be tried again"

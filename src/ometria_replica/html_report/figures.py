@@ -18,7 +18,7 @@ from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.state_commands import read_runs
 from ometria_replica.status_report import TOO_OLD, Status
 from ometria_replica.text import printable
-from ometria_replica.warehouse.queries import ask, can_ask
+from ometria_replica.warehouse.queries.run import ask, can_ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

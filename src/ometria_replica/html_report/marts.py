@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.errors import QueryError
 from ometria_replica.html_report.statement import SENDS, is_kind
 from ometria_replica.mapping.quoting import literal
-from ometria_replica.warehouse.queries import ask
+from ometria_replica.warehouse.queries.run import ask
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -77,7 +77,7 @@ def _show_owners(session: Session, draft: Draft) -> None:
     """Name the accounts that the warehouse holds; that of a demo should not be beside others."""
     settings = session.config(draft).warehouse
     with open_warehouse(settings.url, dry_run=True, limits=settings.limits) as warehouse:
-        owners = [owner.account_id for owner in warehouse.state.owners()]
+        owners = [owner.account_id for owner in warehouse.accounts.owners()]
     if DEMO in owners:
         raise ConfigError(
             f"{masked(settings.url)} holds the simulated people of a demo, and a sync would add"

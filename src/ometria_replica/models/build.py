@@ -15,7 +15,7 @@ from ometria_replica.models.process import Dbt, ignored
 from ometria_replica.models.results import Built, data_tests_in, models_in
 from ometria_replica.schema import MARTS_SCHEMA
 from ometria_replica.temp_files import temp_folder
-from ometria_replica.warehouse.queries import ask
+from ometria_replica.warehouse.queries.run import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

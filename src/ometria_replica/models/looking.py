@@ -11,7 +11,7 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import Busy, Unreachable, WarehouseError
 from ometria_replica.schema import DATA_SCHEMA
 from ometria_replica.warehouse import open_warehouse
-from ometria_replica.warehouse.queries import ask
+from ometria_replica.warehouse.queries.run import ask
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,7 +66,7 @@ def look_at(settings: WarehouseSettings, place: Place, now: datetime) -> Look:
 
 
 def _look(warehouse: Warehouse, place: Place, now: datetime, database: str | None) -> Look:
-    owners = warehouse.state.owners()
+    owners = warehouse.accounts.owners()
     if place.is_locked_by_runs:
         for owner in owners:
             held = warehouse.leases.holder(owner.source_id)
@@ -76,9 +76,7 @@ def _look(warehouse: Warehouse, place: Place, now: datetime, database: str | Non
                     " one writer at a time. Run again when it is done."
                 )
     erasures = frozenset(
-        receipt.erasure_id
-        for owner in owners
-        for receipt in warehouse.erasures.receipts(owner.source_id)
+        receipt.erasure_id for owner in owners for receipt in warehouse.receipts.of(owner.source_id)
     )
     marts = warehouse.marts
     tables = marts.sources(CATALOG.every)

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-import httpx2
-
-from ometria_replica.config.checks import is_loopback
-from ometria_replica.errors import (
-    AccessDenied,
-    ConfigError,
-    NotFound,
-    UnexpectedResponse,
-)
+from ometria_replica.errors import ConfigError, UnexpectedResponse
 from ometria_replica.failpoints import step
 from ometria_replica.observer import ignore
-from ometria_replica.ometria.answer_body import (
-    ACCEPTED_ENCODINGS,
-    UnreadableBody,
-    counted_size,
-    read_body,
-)
-from ometria_replica.ometria.certificates import trusted
-from ometria_replica.ometria.deadlines import DeadlineBackend
+from ometria_replica.ometria.answer_body import counted_size
 from ometria_replica.ometria.endpoint_behaviour import EndpointBehaviour
-from ometria_replica.ometria.http_loggers import silence_http_loggers
 from ometria_replica.ometria.observed_requests import told
 from ometria_replica.ometria.rate_limit import RateLimiter, rest
 from ometria_replica.ometria.response import (
-    BadRequest,
     Setback,
-    certificate_problem,
-    described,
+    check_status,
     origin_of,
     read_answer,
     read_date,
-    retry_after,
 )
 from ometria_replica.ometria.retries import Effort, RetryPolicy
+from ometria_replica.ometria.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,11 +40,6 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.response import Answer
 
 logger = logging.getLogger(__name__)
-
-USER_AGENT = "ometria-replica"
-KEY_HEADER = "X-Ometria-Auth"
-
-ERROR_BYTES = 64 * 1024  # Read of an answer that is no success, to tell its kind.
 
 WORTH_A_WARNING_SECONDS = 60.0
 
@@ -114,7 +89,6 @@ class Client:
         seed: int | None = None,
     ) -> None:
         _check_settings(api_url, api_key)
-        silence_http_loggers()
         self.requests = 0
         self.rate_limited = 0  # Requests that were answered with 429.
         self.warnings: list[str] = []
@@ -122,15 +96,24 @@ class Client:
         self._max_answer_bytes = max_answer_bytes
         self._keeps_texts = keeps_texts
         self._observe = observe
-        self._timeout_seconds = timeout_seconds
-        self._deadline_seconds = deadline_seconds
         self._give_up_after_seconds = give_up_after_seconds
         self._clock, self._sleep, self._now = clock, sleep, now
+        self._transport = Transport(
+            self._api_url,
+            api_key,
+            most_bytes=max_answer_bytes,
+            timeout_seconds=timeout_seconds,
+            deadline_seconds=deadline_seconds,
+        )
         self._rate_limit = RateLimiter(
             api_url, api_key, requests_per_second, rate_limit_folder, clock=clock, sleep=sleep
         )
         self._retries = RetryPolicy(
-            self._host, give_up_after_seconds, self._rate_limit.interval_seconds, now=now, seed=seed
+            self._transport.host,
+            give_up_after_seconds,
+            self._rate_limit.interval_seconds,
+            now=now,
+            seed=seed,
         )
         self._endpoint_limits = {
             endpoint: RateLimiter(
@@ -139,23 +122,6 @@ class Client:
             )
             for endpoint, limit in requests_per_minute.items()
         }  # fmt: skip
-        self._http = httpx2.Client(
-            headers={
-                KEY_HEADER: api_key,
-                "Accept": "application/json",
-                "Accept-Encoding": ACCEPTED_ENCODINGS,
-                "User-Agent": USER_AGENT,
-            },
-            timeout=timeout_seconds,
-            verify=trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
-            follow_redirects=False,  # The key must not travel to another host.
-            # No proxy between this machine and itself: it would receive the key in the clear.
-            trust_env=urlsplit(api_url).scheme == "https" or not is_loopback(self._host),
-            # No cookies: a server's text must not return in a later request's header.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
-        self._deadlines = DeadlineBackend()
-        self._deadlines.apply_to(self._http)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.cancelled: Future[None] = Future()  # Done once no answer is waited for any longer.
@@ -167,7 +133,7 @@ class Client:
         self._refused_until = -math.inf  # The end of the longest wait for a 429.
 
     def __repr__(self) -> str:
-        return f"<Client of {self._host}, {self.requests} requests sent>"
+        return f"<Client of {self._transport.host}, {self.requests} requests sent>"
 
     def __enter__(self) -> Self:
         return self
@@ -183,7 +149,7 @@ class Client:
     def close(self) -> None:
         """Wake all waiting requests, and close the connections."""
         self._closed.set()
-        self._http.close()
+        self._transport.close()
 
     def get(
         self,
@@ -263,10 +229,6 @@ class Client:
         """
         return self._server_time
 
-    @property
-    def _host(self) -> str:
-        return urlsplit(self._api_url).hostname or "the host"
-
     def _wait_for_turn(self, path: str, stop: threading.Event) -> None:
         """Wait for the account's rate limit, and for the endpoint's own if it has one."""
         # The endpoint's turn first: a turn of the account would expire while waiting for it.
@@ -284,7 +246,7 @@ class Client:
             self.requests += 1
         requested_at, sent = self._now(), self._clock()
         with step("request"):
-            response, body = self._exchange(path, query)
+            response, body = self._transport.get(path, query)
         exchange.status = response.status_code
         self._heard = True
         took = self._clock() - sent
@@ -293,7 +255,7 @@ class Client:
         if response.status_code == 429:
             with self._lock:
                 self.rate_limited += 1
-        self._check_status(response, body, origin, served_at or self._now())
+        check_status(response, body, origin, served_at or self._now())
         if counted_size(body) > self._max_answer_bytes:
             raise UnexpectedResponse(
                 f"Ometria's answer to {origin} is longer than {self._max_answer_bytes:,} bytes"
@@ -309,72 +271,6 @@ class Client:
         self._retries.note_good_answer()
         self._note_server_time(served_at, took)
         return answer
-
-    def _exchange(self, path: str, query: Mapping[str, str]) -> tuple[httpx2.Response, bytes]:
-        """Send the request and read the body, within its limits; a longer one is returned cut."""
-        url = f"{self._api_url}/{path.lstrip('/')}"
-        began = time.monotonic()  # The network's time, also where a test has a clock of its own.
-        try:
-            with (
-                self._deadlines.within(self._deadline_seconds),
-                self._http.stream("GET", url, params=dict(query)) as response,
-            ):
-                return response, self._body(response)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            if (problem := certificate_problem(error)) is not None:
-                raise UnexpectedResponse(
-                    f"The certificate of {self._host} is not trusted: {problem}. If a proxy of your"
-                    " network issues certificates, set SSL_CERT_FILE to the file with its"
-                    " authority; else check api_url. Nothing was sent."
-                ) from error
-            raise Setback("it could not be reached", unreachable=True) from error
-        except httpx2.TimeoutException as error:
-            if time.monotonic() - began >= self._deadline_seconds:
-                reason = f"the answer did not end within {self._deadline_seconds:g} seconds"
-                raise Setback(reason) from error
-            raise Setback(f"no answer within {self._timeout_seconds:g} seconds") from error
-        except UnreadableBody as error:
-            raise Setback(f"the answer cannot be read: {error}") from error
-        except httpx2.TransportError as error:  # Resets, and bodies shorter than announced.
-            raise Setback("the connection broke") from error
-
-    def _body(self, response: httpx2.Response) -> bytes:
-        if response.status_code == 200:
-            return read_body(response, self._max_answer_bytes)
-        # The status says enough: a body that does not end, or is damaged, does not change it.
-        with suppress(httpx2.TransportError, UnreadableBody):
-            return read_body(response, ERROR_BYTES)
-        return b""
-
-    def _check_status(
-        self, response: httpx2.Response, body: bytes, origin: str, now: datetime
-    ) -> None:
-        status = response.status_code
-        if status == 200:
-            return
-        if status in {401, 403}:
-            raise AccessDenied(
-                f"Ometria refused the API key for {origin} ({status})."
-                " Check the key's permissions, then run `ometria-replica check`."
-            )
-        if status == 404:
-            raise NotFound(
-                f"Ometria has nothing at {origin} (404). If it should, check api_url,"
-                " then run `ometria-replica check`."
-            )
-        if status in {408, 425, 429} or status >= 500:
-            again_in = retry_after(response.headers.get("retry-after"), now)
-            raise Setback(f"answered {status}", again_in=again_in, busy=status == 429)
-        if 300 <= status < 400:
-            raise UnexpectedResponse(
-                f"Ometria's answer to {origin} is a redirect ({status}). It is not followed,"
-                " because the API key would travel with it. Check api_url."
-            )
-        error = BadRequest if status in {400, 422} else UnexpectedResponse
-        raise error(
-            f"Ometria's answer to {origin} has the status {status}, which is not documented"
-            f" ({described(response, body)}). Run `ometria-replica check`."
-        )
 
     def _warn_of_a_long_wait(self, effort: Effort, seconds: float) -> None:
         """Log a long wait once, and warn once if there are only refusals."""

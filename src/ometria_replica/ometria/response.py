@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica import records
-from ometria_replica.errors import UnexpectedResponse
+from ometria_replica.errors import AccessDenied, NotFound, UnexpectedResponse
 from ometria_replica.ometria.decompress import UnfitError
 from ometria_replica.ometria.json_values import json_values
 
@@ -100,6 +100,41 @@ def origin_of(path: str, query: Mapping[str, str]) -> str:
     shown = others if first == "lists" else ["{id}" for _ in others]
     parameters = [f"{name}={query[name]}" for name in SHOWN_PARAMETERS if name in query]
     return " ".join(["GET", "/" + "/".join([first, *shown]), *parameters])
+
+
+def check_status(response: httpx2.Response, body: bytes, origin: str, now: datetime) -> None:
+    """
+    Return if an answer is a success, whose body holds records.
+
+    Raises Setback if the request may be sent again, else AccessDenied, NotFound, BadRequest or
+    UnexpectedResponse. *now* is the time to which a ``Retry-After`` with a date is compared.
+    """
+    status = response.status_code
+    if status == 200:
+        return
+    if status in {401, 403}:
+        raise AccessDenied(
+            f"Ometria refused the API key for {origin} ({status})."
+            " Check the key's permissions, then run `ometria-replica check`."
+        )
+    if status == 404:
+        raise NotFound(
+            f"Ometria has nothing at {origin} (404). If it should, check api_url,"
+            " then run `ometria-replica check`."
+        )
+    if status in {408, 425, 429} or status >= 500:
+        again_in = retry_after(response.headers.get("retry-after"), now)
+        raise Setback(f"answered {status}", again_in=again_in, busy=status == 429)
+    if 300 <= status < 400:
+        raise UnexpectedResponse(
+            f"Ometria's answer to {origin} is a redirect ({status}). It is not followed,"
+            " because the API key would travel with it. Check api_url."
+        )
+    error = BadRequest if status in {400, 422} else UnexpectedResponse
+    raise error(
+        f"Ometria's answer to {origin} has the status {status}, which is not documented"
+        f" ({described(response, body)}). Run `ometria-replica check`."
+    )
 
 
 def read_answer(

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ometria_replica.due import api_due
-from ometria_replica.ometria.account_source import read_from
 from ometria_replica.ometria.growing import GrowingReading
 from ometria_replica.ometria.prefetch import IN_FLIGHT
 from ometria_replica.ometria.read_strategies import (
@@ -19,6 +18,7 @@ from ometria_replica.ometria.read_strategies import (
     WindowReading,
 )
 from ometria_replica.ometria.request_counts import of_pages, of_windows
+from ometria_replica.ometria.start_times import read_from
 from ometria_replica.planning.figures import NOTHING, Figure, estimated, known, total, unknown
 from ometria_replica.planning.last_runs import (
     FEW,

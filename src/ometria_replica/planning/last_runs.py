@@ -42,7 +42,7 @@ class LastRuns:
     @classmethod
     def read(cls, warehouse: Warehouse) -> LastRuns:
         """Read them from the run history."""
-        runs = warehouse.state.runs(MOST_RUNS)
+        runs = warehouse.runs.newest(MOST_RUNS)
         return cls([report_from_dict(json.loads(run.report)) for run in runs])
 
     def has_read(self, source_id: str, table: str) -> bool:

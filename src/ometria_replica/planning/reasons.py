@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ometria_replica.ometria.account_source import FULL_ROUND, Refreshed
+from ometria_replica.ometria.start_times import FULL_ROUND, Refreshed
 from ometria_replica.planning.table_plan import Why
 from ometria_replica.schema import Growing, Pages, PerParent
 from ometria_replica.text import counted

@@ -87,7 +87,7 @@ class ExtraRows:
     def were_blanked(self) -> bool:
         """Whether an erasure has left events without the person."""
         read = self.work.read
-        receipts = read.warehouse.erasures.receipts(read.account.source_id)
+        receipts = read.warehouse.receipts.of(read.account.source_id)
         return any(receipt.outcome == "blanked" for receipt in receipts)
 
     def explain_recent(self) -> None:
@@ -156,7 +156,7 @@ class ExtraRows:
             read.inside,
         )
         staging.finish()  # Of no record: what was there has been loaded.
-        findings.seen_keys(SEEN_KEYS)
+        findings.records.seen_keys(SEEN_KEYS)
         deletes = DeleteDetection(account.deletes == "remove", account.max_deleted_share)
         batch = replace(read.batch(read.run.clock()), deletes=deletes, is_full=True)
         loaded = read.warehouse.load(replace(batch, parts=parts_of(staging)))

@@ -54,7 +54,9 @@ def list_files(read: TableRead, verification: Verification, state: TableState) -
     listed = list(read.source.export(read.table).list())
     log = verification.files(source_id, name)
     new = (
-        set(read.warehouse.state.new_files(source_id, name, listed)) if state.files else set(listed)
+        set(read.warehouse.file_log.new_files(source_id, name, listed))
+        if state.files
+        else set(listed)
     )
     loaded = [
         file
@@ -82,7 +84,7 @@ class FilesVerification(TableVerification):
                 done += len(some)
                 size += sum(file.origin.size for file in some)
                 read.progress.count(files=len(some))
-                read.advance(self.findings.checked(), 0, size)
+                read.advance(self.findings.records.checked(), 0, size)
         self._explain_unlogged()
         self._look_for_extra_rows()
         self._explain_gone()

@@ -126,8 +126,8 @@ class InsideVerification:
         for start in range(0, inside.count(inside.rows), size):
             among = f"rowid IN (SELECT rowid FROM {inside.rows} LIMIT {size} OFFSET {start})"
             inside.stage(among)
-            self.findings.note_staged()
-            self.findings.note_finished()
+            self.findings.records.note_staged()
+            self.findings.records.note_finished()
             batch = self.read.batch(self.read.run.clock())
             self.findings.add(self.verification.compare(batch, from_files=False))
 

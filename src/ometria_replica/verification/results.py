@@ -32,7 +32,7 @@ def verified(work: TableVerification | InsideVerification) -> TableVerified:
         unit=work.plan.unit,
         parts=work.parts,
         parts_total=work.parts_total,
-        checked=findings.checked(),
+        checked=findings.records.checked(),
         missing=counts["missing"],
         stale=counts["stale"],
         extra=counts["extra"],

@@ -148,7 +148,7 @@ class _Verifying:
             if self.repairs:
                 outcome: Outcome = "failed" if results.errors else "succeeded"
                 done = run.report(results, self.place, outcome)
-                warehouse.state.record(history_of(done))
+                warehouse.runs.record(history_of(done))
         report = VerifyReport(
             version=__version__,
             warehouse=self.place,

@@ -12,8 +12,8 @@ from ometria_replica.batching import page_batches, parts_of, stage_pages
 from ometria_replica.following import forget_replaced
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import STAGED, Staging
-from ometria_replica.ometria.account_source import LOOK_BACK, due_since
 from ometria_replica.ometria.samples import read_offsets, read_parents, read_stretches
+from ometria_replica.ometria.start_times import LOOK_BACK, due_since
 from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
 from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
@@ -79,9 +79,9 @@ class TableVerification:
         return staging
 
     def _finish(self, staging: Staging) -> Staged:
-        self.findings.note_staged()
+        self.findings.records.note_staged()
         staged = staging.finish()
-        self.findings.note_finished()
+        self.findings.records.note_finished()
         return staged
 
     def compare_pages(self, pages: Sequence[Page]) -> None:
@@ -193,7 +193,7 @@ class TableVerification:
             raise reading.failure
         if isinstance(read.table.read, PerParent):
             self.parts = self.parts_total = reading.total or 0
-            self.findings.forget_parents(reading.retry)
+            self.findings.records.forget_parents(reading.retry)
         if not is_whole:
             self.parts = 0
             self.remarks.append("not read to its end, since --requests were used up")
@@ -232,10 +232,10 @@ class TableVerification:
                 since_parameter=read.account.changes_parameter, passed_over=passed_over,
             )
         )  # fmt: skip
-        self.findings.forget_parents(failed)
+        self.findings.records.forget_parents(failed)
         if not is_whole:
             self.remarks.append("not all of these were read, since --requests were used up")
-        parents, column = self.findings.parents(), self.findings.row.parent
+        parents, column = self.findings.records.parents(), self.findings.row.parent
         if not is_whole or column is None or client.behaviour(per_parent.endpoint).is_doubtful:
             return None
         return Selection(read.account.source_id, Values(column, tuple(parents)))

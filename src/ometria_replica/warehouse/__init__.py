@@ -101,7 +101,7 @@ def _engine(
     if hasattr(module, "open_engine"):
         engine: Engine = module.open_engine(url, connection, dry_run=dry_run, **options)
         return engine
-    from ometria_replica.warehouse.local_merge import local_merge  # noqa: PLC0415 -- for remotes.
+    from ometria_replica.warehouse.local_merge.engine import local_merge  # noqa: PLC0415 -- for remotes.
 
     if hasattr(module, "open_remote"):
         return local_merge(connection, module.open_remote(url, connection))

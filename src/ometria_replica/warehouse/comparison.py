@@ -18,8 +18,8 @@ from ometria_replica.batch import Loaded
 from ometria_replica.failpoints import step
 from ometria_replica.mapping import SEEN_KEYS, STAGED
 from ometria_replica.warehouse.changes import Changes
+from ometria_replica.warehouse.history_versions import compare_versions
 from ometria_replica.warehouse.state_tables import FILES
-from ometria_replica.warehouse.versions import compare_versions
 
 if TYPE_CHECKING:
     from ometria_replica.batch import Batch, DeleteDetection, Part

@@ -12,14 +12,15 @@ from ometria_replica.raw_records import records_of
 from ometria_replica.selection import Selection, Span, Times, Values, chunks
 from ometria_replica.warehouse.remotes.base import retried
 from ometria_replica.warehouse.sessions import Part, reads, writes
-from ometria_replica.warehouse.state_tables import EMPTIED, EXPIRED, FILES, REJECTS, WATERMARKS
+from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, WATERMARKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ometria_replica.batch import Lease
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.leases import Leases
+    from ometria_replica.warehouse.state.leases import Leases
+    from ometria_replica.warehouse.state.watermarks import Watermarks
 
 ROWS_AT_ONCE = 1_000_000  # In DuckDB a second's work; a database may log each of them.
 _KEYS_AT_ONCE = 1_000
@@ -31,13 +32,14 @@ _BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)  # Few rows, if any, have an earli
 @dataclass(frozen=True)
 class Expiry(Part):
     """
-    Removes what has grown too old in one warehouse; *leases* are its.
+    Removes what has grown too old in one warehouse; *leases* and *watermarks* are its.
 
     The state notes the time up to which that was done: until it moves on there is nothing to do,
     since no row is loaded that is older.
     """
 
     leases: Leases
+    watermarks: Watermarks
     rows_at_once: int = ROWS_AT_ONCE
 
     def remove(
@@ -77,11 +79,7 @@ class Expiry(Part):
     @writes("noting that all rows are kept")
     def _forget(self, source_id: str, table: Table) -> None:
         """Forget that rows of a table were removed: it keeps all now, and older ones may come."""
-        self._engine.execute(
-            f"DELETE FROM {self._engine.name(WATERMARKS)}"
-            " WHERE source_id = ? AND table_name = ? AND kind = ?",
-            [source_id, table.name, EXPIRED],
-        )
+        self.watermarks.forget(source_id, table.name, EXPIRED)
 
     def _remove(
         self, table: Table, inside: Sequence[Table], lease: Callable[[], Lease], now: datetime
@@ -174,7 +172,7 @@ class Expiry(Part):
             if theirs := [key for key, record_id in found if record_id in gone]:
                 engine.execute(
                     f"DELETE FROM {engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?"
-                    f" AND sync_key IN ({', '.join('?' for _ in theirs)})",
+                    f" AND {sql.among('sync_key', theirs)}",
                     [source_id, table.name, *theirs],
                 )
         with step("expiry inside"):
@@ -190,14 +188,13 @@ class Expiry(Part):
         is_changed: bool,
     ) -> None:
         """Note that nothing is left that is too old, and whether anything is left at all."""
-        engine, key = self._engine, [lease.source_id, table.name]
+        engine, key = self._engine, (lease.source_id, table.name)
         with self.sessions.writing(f"noting that rows of {table.name} were removed"):
             self._forget_lines(table, key)
             there = [each for each in (table, *inside) if is_changed and engine.exists(each)]
-            left = engine.holding(there, lease.source_id) if there else set()
-            marks = [(table.name, EXPIRED, table.oldest)]
-            marks += [(each.name, EMPTIED, now) for each in there if each.name not in left]
-            engine.replace(WATERMARKS, *([lease.source_id, *mark, lease.run_id] for mark in marks))
+            if table.oldest:
+                self.watermarks.put(*key, {EXPIRED: table.oldest}, lease.run_id)
+            self.watermarks.note_emptied(lease.source_id, there, now, lease.run_id)
 
     def _forget_values(self, table: Table, source_id: str, span: Span) -> None:
         """Drop the rejected values of the rows that are about to go."""

@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ometria_replica import sql
 from ometria_replica.schema import Inside
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
@@ -123,7 +124,7 @@ class LostRows(Part):
             return False  # Without an index, to look for keys would read them all.
         found = self._engine.rows(
             f"SELECT __sync_key, __synced_at FROM {self._engine.name(table)}"
-            f" WHERE __source_id = ? AND __sync_key IN ({', '.join('?' for _ in noted)})",
+            f" WHERE __source_id = ? AND {sql.among('__sync_key', noted)}",
             [source_id, *(key for key, _ in noted)],
         )
         return any(loaded_at < dict(noted)[key] for key, loaded_at in found)

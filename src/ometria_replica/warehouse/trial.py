@@ -47,7 +47,7 @@ def try_sync(warehouse: Warehouse, tables: Catalog, now: datetime) -> bool:
         for table in tables:
             for is_last in (False, False, True) if table.record_id else (False, False):
                 trial.load(_staged(trial, table, lease, now, is_last=is_last))
-        trial.state.record(Run(SOURCE, now, now, "dry run", __version__, "{}"))
+        trial.runs.record(Run(SOURCE, now, now, "dry run", __version__, "{}"))
         trial.leases.release(lease)
     return True
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Batch, Lease
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.leases import Leases
+    from ometria_replica.warehouse.state.leases import Leases
 
 Kind = Literal["missing", "stale", "extra"]
 

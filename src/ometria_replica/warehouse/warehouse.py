@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from ometria_replica import sql
 from ometria_replica.batch import Loaded
 from ometria_replica.errors import WarehouseError
 from ometria_replica.failpoints import step
@@ -15,25 +14,32 @@ from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse import state_upgrades
 from ometria_replica.warehouse.comparison import compare_all
-from ometria_replica.warehouse.deletion_requests import DeletionRequests
-from ometria_replica.warehouse.erasures import Erasures
+from ometria_replica.warehouse.erasure.erasures import Erasures
+from ometria_replica.warehouse.erasure.marts import Marts
+from ometria_replica.warehouse.erasure.receipts import Receipts
+from ometria_replica.warehouse.erasure.replaced_addresses import ReplacedAddresses
+from ometria_replica.warehouse.erasure.suppression_list import SuppressionList
 from ometria_replica.warehouse.expiry import Expiry
+from ometria_replica.warehouse.history_seeding import Seeding
 from ometria_replica.warehouse.kept_records import KeptRecords
-from ometria_replica.warehouse.leases import Leases
 from ometria_replica.warehouse.lost_rows import LostRows
-from ometria_replica.warehouse.lost_state import LostState, warnings
-from ometria_replica.warehouse.marts import Marts
-from ometria_replica.warehouse.noted_fields import NotedFields
-from ometria_replica.warehouse.rejects import Rejects
 from ometria_replica.warehouse.remotes.base import retried
-from ometria_replica.warehouse.replaced_addresses import ReplacedAddresses
-from ometria_replica.warehouse.seeding import Seeding
 from ometria_replica.warehouse.sessions import Sessions
-from ometria_replica.warehouse.state_store import StateStore
+from ometria_replica.warehouse.state.accounts import Accounts
+from ometria_replica.warehouse.state.deleted_upstream import DeletedUpstream
+from ometria_replica.warehouse.state.deletion_requests import DeletionRequests
+from ometria_replica.warehouse.state.file_log import FileLog
+from ometria_replica.warehouse.state.leases import Leases
+from ometria_replica.warehouse.state.lost_tables import LostTables, warnings
+from ometria_replica.warehouse.state.record_fields import RecordFields
+from ometria_replica.warehouse.state.rejects import Rejects
+from ometria_replica.warehouse.state.run_history import RunHistory
+from ometria_replica.warehouse.state.table_states import TableStates
+from ometria_replica.warehouse.state.treatments import Treatments
+from ometria_replica.warehouse.state.watermarks import Watermarks
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 from ometria_replica.warehouse.state_upgrades import OLD_TABLES
-from ometria_replica.warehouse.suppression_list import SuppressionList
-from ometria_replica.warehouse.treatments import Treatments
+from ometria_replica.warehouse.table_columns import refuse_other_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,9 +61,10 @@ class Warehouse:
     """
     The tables of *catalog* in the database of *engine*, and the state beside them.
 
-    *leases*, *state*, *treatments*, *rejects*, *suppressions*, *erasures*, *replaced_addresses*,
-    *expiry*, *deletion_requests*, *fields*, *records* and *marts* are its parts. Records are staged
-    in *connection*, a DuckDB, for every engine. With *dry_run*, no statement that writes is run.
+    *leases*, *accounts*, *runs*, *watermarks*, *file_log*, *state*, *treatments*, *rejects*,
+    *suppressions*, *receipts*, *erasures*, *replaced_addresses*, *expiry*, *deletion_requests*,
+    *fields*, *records* and *marts* are its parts. Records are staged in *connection*, a DuckDB, for
+    every engine. With *dry_run*, no statement that writes is run.
     *closing* closes the resources that were opened for the warehouse.
 
     Driver errors become WarehouseError, with the batch rolled back. Between two calls
@@ -76,18 +83,31 @@ class Warehouse:
         self.connection = connection
         self.sessions = Sessions(engine, dry_run=dry_run)
         self.leases = Leases(self.sessions)
-        self.state = StateStore(self.sessions)
+        self.watermarks = Watermarks(self.sessions)
+        self.accounts = Accounts(self.sessions)
+        self.runs = RunHistory(self.sessions)
+        self.file_log = FileLog(self.sessions, self.watermarks)
+        self.state = TableStates(
+            self.sessions, self.watermarks, self.file_log, DeletedUpstream(self.sessions)
+        )
         self.treatments = Treatments(self.sessions)
         self.rejects = Rejects(self.sessions, catalog, connection)
         self.suppressions = SuppressionList(self.sessions, connection)
         self.marts = Marts(self.sessions)
+        self.receipts = Receipts(self.sessions)
         self.erasures = Erasures(
-            self.sessions, connection, self.suppressions, self.leases, self.marts
+            self.sessions,
+            connection,
+            self.suppressions,
+            self.receipts,
+            self.leases,
+            self.watermarks,
+            self.marts,
         )
         self.replaced_addresses = ReplacedAddresses(self.sessions, connection, self.erasures)
-        self.expiry = Expiry(self.sessions, self.leases)
+        self.expiry = Expiry(self.sessions, self.leases, self.watermarks)
         self.deletion_requests = DeletionRequests(self.sessions)
-        self.fields = NotedFields(self.sessions)
+        self.fields = RecordFields(self.sessions)
         self.records = KeptRecords(self.sessions, connection)
         self._seeding = Seeding(self.sessions, self.leases)
         self._engine = engine
@@ -116,11 +136,13 @@ class Warehouse:
             tables = [*self._catalog, *self._histories(owner), *self._records]
             self._engine.look_up(tables)
             for table in tables:
-                self._check_columns(table)  # Before anything is created: then nothing changes.
-            known = self.state.is_known(owner)
+                refuse_other_columns(
+                    self._engine, table
+                )  # Before anything is created: then nothing changes.
+            known = self.accounts.is_known(owner)
             are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))
-            lost_state = LostState(self.sessions).tables()
+            lost_state = LostTables(self.sessions).tables()
             lost_records = list(self._lost_records(owner.source_id))
             if not self.sessions.dry_run:
                 if lost:  # Before their tables exist again: from then on the state is believed.
@@ -130,7 +152,7 @@ class Warehouse:
                     with self._engine.transaction("the treatments"):
                         self.treatments.note(owner, now)
         if not known:
-            self.state.add_owner(owner, now)
+            self.accounts.add(owner, now)
         dry_run = self.sessions.dry_run
         return [
             *warnings(lost_state, dry_run=dry_run),
@@ -246,7 +268,7 @@ class Warehouse:
         except WarehouseError as error:  # The rows themselves are gone.
             remains = f"What the rows have left in the storage could not be removed: {error}"
         for source_id in source_ids:
-            self.erasures.note_remains(source_id, remains)
+            self.receipts.note_remains(source_id, remains)
 
     def maintains_itself(self) -> str:
         """Say why the tables need no maintenance by this program; empty if they need it."""
@@ -352,39 +374,7 @@ class Warehouse:
                 self.leases.refuse_any(now, "rows that were loaded there are gone")
             self._engine.create_missing([*tables, *STATE_TABLES])
             state_upgrades.upgrade(self._engine, now)
-            LostState(self.sessions).forget(lost_state)
+            LostTables(self.sessions).forget(lost_state)
             for each in lost:
                 for source_id in each.sources:
                     self.state.forget_rows(source_id, each.table.name, now)
-
-    def _check_columns(self, table: Table) -> None:
-        """
-        Raise WarehouseError unless a table has our columns, in order.
-
-        Columns of the user may follow them where the engine keeps their values.
-        """
-        there, ours = self._engine.columns(table), sql.columns_of(table)
-        if not there or there == ours:
-            return
-        where = f"The table {table.full_name} in {self._engine.place}"
-        added = sorted({name for name, _ in there} - {name for name, _ in ours})
-        if there[: len(ours)] == ours and self._engine.keeps_own_columns:
-            if needed := [name for name in self._engine.needed(table) if name in added]:
-                raise WarehouseError(
-                    f"{where} has a column of its own that no row can leave out:"
-                    f" {', '.join(needed)} is NOT NULL and has no default. Nothing was changed."
-                    " Give it a default, or allow nulls."
-                )
-        elif set(ours) <= set(there) and added:
-            at_the_end = ", or move it to the end" if self._engine.keeps_own_columns else ""
-            raise WarehouseError(
-                f"{where} has a column that is not ours: {', '.join(added)}. Nothing was changed."
-                f" Drop that column{at_the_end}, and keep the table."
-            )
-        else:
-            odd = sorted({f"{name} {kind}" for name, kind in set(there) ^ set(ours)})
-            raise WarehouseError(
-                f"{where} is not ours: it"
-                f" differs in {', '.join(odd) or 'the order of its columns'}. Nothing was changed."
-                " Rename it or drop it, then run again with --full."
-            )

@@ -1,8 +1,8 @@
 """
 A database that runs the merge statements: the base of DuckDB, PostgreSQL and the local merge.
 
-The statements themselves are in ``merge``, ``state_store``, ``rejects`` and ``leases``, once
-for all engines: ``?`` for a parameter, and no syntax that only one engine understands.
+The statements themselves are in ``comparison``, and in the parts of the state and of an erasure,
+once for all engines: ``?`` for a parameter, and no syntax that only one engine understands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.comments import missing_comments
 from ometria_replica.failpoints import step
 from ometria_replica.schema import StateTable
-from ometria_replica.selection import Selection, chunks
+from ometria_replica.selection import Selection, chunks, in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -321,8 +321,7 @@ class Engine(ABC):
 
     def replace(self, table: StateTable, *rows: Sequence[object]) -> None:
         """Write *rows* in place of those with their keys."""
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
+        for some in in_parts(rows, _ROWS_AT_ONCE):
             places = [table.column_names.index(name) for name in table.key]
             key = ", ".join(sql.quoted(name) for name in table.key)
             keys = ", ".join(f"({', '.join('?' for _ in table.key)})" for _ in some)

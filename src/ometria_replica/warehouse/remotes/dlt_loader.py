@@ -32,7 +32,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.schema import DATA_SCHEMA, STATE_SCHEMA
 from ometria_replica.warehouse.remotes.dlt_isolation import IsolatedContext
 from ometria_replica.warehouse.remotes.dlt_patches import patched
-from ometria_replica.warehouse.remotes.dlt_tables import NAMING, schema_of
+from ometria_replica.warehouse.remotes.dlt_schemas import NAMING, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.remotes.dlt_destinations import Destination
 
 IDLE_SECONDS = 60.0  # A proxy or a firewall may cut a connection that is idle for minutes.
+PARAMETERS_AT_ONCE = 200  # Of a statement: Databricks takes 255.
 ROWS_AT_ONCE = 20_000  # Held as Python objects, where a driver has no Arrow: some 40 MB.
 
 
@@ -77,7 +78,7 @@ class DltLoader:
     """
     A connection to *destination*, made with *options*; dlt's files go to *folder*.
 
-    Tables are given as dlt describes them: see ``dlt_tables.described``.
+    Tables are given as dlt describes them: see ``dlt_schemas.describe``.
     """
 
     def __init__(self, destination: Destination, options: Mapping[str, Any], folder: Path) -> None:

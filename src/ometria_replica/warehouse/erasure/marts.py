@@ -15,15 +15,16 @@ from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.history import history_table
 from ometria_replica.schema import MARTS_SCHEMA, StateTable
-from ometria_replica.warehouse.person_ids import id_parts
+from ometria_replica.selection import in_parts
+from ometria_replica.warehouse.erasure.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part, reads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.people import Found
+    from ometria_replica.warehouse.erasure.people import Found
 
 _SOURCES = ("source_id", "__source_id")
 """Names of the column with the source of a row."""
@@ -102,7 +103,7 @@ class Marts(Part):
                 label = f"{each.table.schema}.{each.table.name}"
                 removed[label] = removed.get(label, 0) + count
         masked = {text: new for quoted in found.quotations for _, text, new in quoted.texts}
-        for some in _parts(sorted(masked)):
+        for some in in_parts(sorted(masked), _AT_ONCE):
             for table in self.all_tables():
                 for column in _quoting(table):
                     self._mask(table, column, {text: masked[text] for text in some})
@@ -139,8 +140,8 @@ class Marts(Part):
             for column, kind in _ids(table).items():
                 name = sql.quoted(column)
                 value = f"lower(trim({name}))" if kind == "address" else name
-                for some in _parts(texts.get(kind, [])):
-                    among = f"{value} IN ({', '.join('?' for _ in some)})"
+                for some in in_parts(texts.get(kind, []), _AT_ONCE):
+                    among = sql.among(value, some)
                     yield _Condition(table, f"{of_source}{among}", [*source, *some])
 
     def _mask(self, table: StateTable, column: str, masked: Mapping[str, str]) -> None:
@@ -171,8 +172,3 @@ def _source(table: StateTable) -> str | None:
 
 def _quoting(table: StateTable) -> list[str]:
     return [name for name, _ in table.columns if name.lower().endswith(_QUOTING)]
-
-
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), _AT_ONCE):
-        yield texts[start : start + _AT_ONCE]

@@ -6,12 +6,14 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica import sql
 from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.schema import STATE_SCHEMA
+from ometria_replica.selection import in_parts
 from ometria_replica.suppressions import Suppressions
 from ometria_replica.text import counted
-from ometria_replica.warehouse.disjoint_sets import DisjointSets
-from ometria_replica.warehouse.person_ids import id_parts
+from ometria_replica.warehouse.erasure.disjoint_sets import DisjointSets
+from ometria_replica.warehouse.erasure.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import SUPPRESSION_SECRETS, SUPPRESSIONS
 
@@ -53,7 +55,7 @@ class SuppressionList(Part):
         there = self._readable(SUPPRESSIONS)
         condition, values = "", list(erasure_ids or ())
         if erasure_ids is not None:
-            condition = f" AND erasure_id IN ({', '.join('?' for _ in values)})"
+            condition = f" AND {sql.among('erasure_id', values)}"
         found = self._engine.rows(
             f"SELECT hash, keyed_by, kind FROM {there} WHERE source_id = ?{condition}",
             [source_id, *values],
@@ -144,11 +146,10 @@ class SuppressionList(Part):
             for _, one in self._hashed(every, kind, names)
         } & every.hashes)  # fmt: skip
         people = sorted({person for person, _ in self._people_of(source_id, hashes)})
-        for start in range(0, len(people), _AT_ONCE):
-            some = people[start : start + _AT_ONCE]
+        for some in in_parts(people, _AT_ONCE):
             self._engine.execute(
                 f"DELETE FROM {self._engine.name(SUPPRESSIONS)} WHERE source_id = ?"
-                f" AND person IN ({', '.join('?' for _ in some)})",
+                f" AND {sql.among('person', some)}",
                 [source_id, *some],
             )
         return len(people)
@@ -186,11 +187,10 @@ class SuppressionList(Part):
     def _people_of(self, source_id: str, hashes: Sequence[str]) -> list[tuple[str, str]]:
         """List the people with one of *hashes*, each with each of theirs."""
         found: list[tuple[str, str]] = []
-        for start in range(0, len(hashes), _AT_ONCE):
-            some = hashes[start : start + _AT_ONCE]
+        for some in in_parts(hashes, _AT_ONCE):
             found += self._engine.rows(
                 f"SELECT person, hash FROM {self._readable(SUPPRESSIONS)} WHERE source_id = ?"
-                f" AND hash IN ({', '.join('?' for _ in some)})",
+                f" AND {sql.among('hash', some)}",
                 [source_id, *some],
             )
         return found

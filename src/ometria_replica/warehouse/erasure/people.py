@@ -19,17 +19,17 @@ from ometria_replica.mapping import (
 )
 from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Inside
-from ometria_replica.selection import Selection, Values, chunks
-from ometria_replica.warehouse.person_ids import (
+from ometria_replica.selection import Selection, Values, chunks, in_parts
+from ometria_replica.warehouse.erasure.person_ids import (
     KNOWN,
     SOUGHT,
     PersonIds,
     id_columns,
     values_of,
 )
-from ometria_replica.warehouse.quotations import QuotationSearch
+from ometria_replica.warehouse.erasure.quotations import QuotationSearch
+from ometria_replica.warehouse.erasure.temporary_tables import ARRIVED, TemporaryTables
 from ometria_replica.warehouse.state_tables import REJECTS
-from ometria_replica.warehouse.temporary_tables import ARRIVED, TemporaryTables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.suppressions import PersonId, Suppressions
     from ometria_replica.warehouse.engines.base import Engine
-    from ometria_replica.warehouse.quotations import Quotations
+    from ometria_replica.warehouse.erasure.quotations import Quotations
 
 _RAW = "raw_texts"
 _TEXTS_AT_ONCE = 5_000
@@ -356,6 +356,6 @@ def _quoting(addresses: Sequence[str]) -> str:
     written = [json.dumps(text, ensure_ascii=False)[1:-1] for text in addresses]
     patterns = [_SPECIAL.sub(r"\\\g<0>", text) for text in written]
     return " OR ".join(
-        f"regexp_matches(record, {sql.literal('|'.join(patterns[n : n + _IN_A_PATTERN]))}, 'i')"
-        for n in range(0, len(patterns), _IN_A_PATTERN)
+        f"regexp_matches(record, {sql.literal('|'.join(some))}, 'i')"
+        for some in in_parts(patterns, _IN_A_PATTERN)
     )

@@ -20,13 +20,12 @@ from ometria_replica.mapping import (
 from ometria_replica.pseudonyms import is_pseudonym, parameters_in
 from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
-from ometria_replica.selection import Selection, Values, chunks
+from ometria_replica.selection import Selection, Values, chunks, in_parts
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.comparison import compare
-from ometria_replica.warehouse.key_texts import KeyTexts
+from ometria_replica.warehouse.rewriting.key_texts import KeyTexts
 from ometria_replica.warehouse.sessions import Part
-from ometria_replica.warehouse.state_store import StateStore
-from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, REJECTS, WATERMARKS, WRITTEN
+from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, REJECTS, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import Column, StateTable, Table
-    from ometria_replica.warehouse.key_texts import TimeForm
+    from ometria_replica.warehouse.rewriting.key_texts import TimeForm
+    from ometria_replica.warehouse.state.table_states import TableStates
 
 _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"
 _OWN, _MOVED = "own_values", "moved_keys"
@@ -63,9 +63,10 @@ class Rewritten:
 
 @dataclass(frozen=True)
 class RowRewriting(Part):
-    """Rewrites rows. *mapping* is the DuckDB in which records are mapped."""
+    """Rewrites rows. Records are mapped in *mapping*, a DuckDB; *state* is that of the tables."""
 
     mapping: DuckDBPyConnection
+    state: TableStates
 
     def prepare(self, stored: Table, wanted: Table, source_id: str) -> Rewritten:
         """
@@ -138,7 +139,7 @@ class RowRewriting(Part):
             f"DELETE FROM {self._engine.name(REJECTS)} WHERE source_id = ? AND table_name = ?",
             [source_id, table.name],
         )
-        StateStore(self.sessions).forget_rows(source_id, table.name, now)
+        self.state.forget_rows(source_id, table.name, now)
         self._hash_deleted(table, source_id)
 
     def forget_records(self, table: Table, source_id: str) -> None:
@@ -209,11 +210,7 @@ class RowRewriting(Part):
         A reject's own id is made from its text and key too, so it gets another.
         """
         table = rewritten.table
-        self._engine.execute(
-            f"DELETE FROM {self._engine.name(WATERMARKS)}"
-            " WHERE source_id = ? AND table_name = ? AND starts_with(kind, ?)",
-            [source_id, table.name, WRITTEN],
-        )
+        self.state.watermarks.forget_starting(source_id, table.name, WRITTEN)
         treated = {c.name for c in table.columns if c.treatment}
         rejects = self._state_of(REJECTS, table, source_id)
         keys = self._new_keys(rewritten, [row["sync_key"] for row in rejects if row["sync_key"]])
@@ -280,8 +277,7 @@ class RowRewriting(Part):
             f"DELETE FROM {self._engine.name(state)} WHERE source_id = ? AND table_name = ?",
             [source_id, table.name],
         )
-        for start in range(0, len(rows), _MOST_KEYS):
-            some = rows[start : start + _MOST_KEYS]
+        for some in in_parts(rows, _MOST_KEYS):
             self._engine.insert(state, *(tuple(row.values()) for row in some))
 
     def _new_keys(self, rewritten: Rewritten, old: list[str]) -> Mapping[str, str]:

@@ -16,8 +16,8 @@ from ometria_replica.errors import QueryError, Unreachable
 from ometria_replica.warehouse.engines import postgres_errors
 from ometria_replica.warehouse.engines.postgres_dialect import with_defaults
 from ometria_replica.warehouse.engines.postgres_worker import Worker
-from ometria_replica.warehouse.query_answer import Answer, not_a_query
-from ometria_replica.warehouse.query_text import one_statement
+from ometria_replica.warehouse.queries.answer import Answer, not_a_query
+from ometria_replica.warehouse.queries.statement import one_statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from ometria_replica.mapping import ANONYMISED, MASKED, RECORD, STAGED, is_anony
 from ometria_replica.pseudonyms import normalised
 from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection, Values, chunks
-from ometria_replica.warehouse.people import held
-from ometria_replica.warehouse.person_ids import id_parts
+from ometria_replica.warehouse.erasure.people import held
+from ometria_replica.warehouse.erasure.person_ids import id_parts
 from ometria_replica.warehouse.sessions import Part
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.erasures import Erasures, NewLease, Wanted
-    from ometria_replica.warehouse.people import Found
+    from ometria_replica.warehouse.erasure.erasures import Erasures, NewLease, Wanted
+    from ometria_replica.warehouse.erasure.people import Found
 
 _REPLACED = "replaced_addresses"
 _AT_ONCE = 5_000

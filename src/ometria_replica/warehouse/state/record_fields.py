@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NotedFields(Part):
+class RecordFields(Part):
     """The noted fields of the sources of one warehouse."""
 
     @reads("reading the fields of the records")

@@ -8,33 +8,31 @@ not end, by its suppressed ids.
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
+from ometria_replica import sql
 from ometria_replica.failpoints import step
 from ometria_replica.history import stored
 from ometria_replica.raw_records import records_of
 from ometria_replica.schema import Md5
-from ometria_replica.selection import Selection, Values
-from ometria_replica.warehouse.people import Found, People
-from ometria_replica.warehouse.person_ids import id_parts
-from ometria_replica.warehouse.sessions import Part, reads, writes
+from ometria_replica.selection import Selection, Values, in_parts
+from ometria_replica.warehouse.erasure.people import Found, People
+from ometria_replica.warehouse.erasure.person_ids import id_parts
+from ometria_replica.warehouse.erasure.receipts import Receipt
+from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import (
     DELETED_UPSTREAM,
-    EMPTIED,
     END,
-    ERASURES,
     POSITION,
     REJECTS,
-    WATERMARKS,
     WRITTEN,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from duckdb import DuckDBPyConnection
@@ -42,16 +40,15 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Lease
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.suppressions import PersonId
-    from ometria_replica.warehouse.leases import Leases
-    from ometria_replica.warehouse.marts import Marts
-    from ometria_replica.warehouse.suppression_list import SuppressionList
+    from ometria_replica.warehouse.erasure.marts import Marts
+    from ometria_replica.warehouse.erasure.receipts import Outcome, Receipts
+    from ometria_replica.warehouse.erasure.suppression_list import SuppressionList
+    from ometria_replica.warehouse.state.leases import Leases
+    from ometria_replica.warehouse.state.watermarks import Watermarks
 
     NewLease = Callable[[], Lease]
 
-Outcome = Literal["removed", "blanked"]
-
 _AT_ONCE = 2_000
-_NAMES = ("erasure_id", "source_id", "erased_at", "finished_at", "outcome")
 
 
 @dataclass(frozen=True)
@@ -81,33 +78,6 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """
-    An erasure of a source, without personal data.
-
-    *rows* counts by table. *quoted* texts of other people's rows lost an address. *emptied* are the
-    tables that have no row of the source left. *finished_at* None: it did not end. *remains* says
-    what the storage may still hold, as a sentence; empty for nothing, and None until what rows have
-    left there is removed.
-    """
-
-    erasure_id: str
-    source_id: str
-    erased_at: datetime
-    finished_at: datetime | None
-    outcome: Outcome
-    people: int
-    profiles: int
-    addresses: int
-    customers: int
-    rejects: int
-    quoted: int
-    rows: dict[str, int]
-    emptied: tuple[str, ...]
-    remains: str | None
-
-
-@dataclass(frozen=True)
 class Erasures(Part):
     """
     The erasures of one warehouse. Ids are compared in *mapping*, a DuckDB.
@@ -118,7 +88,9 @@ class Erasures(Part):
 
     mapping: DuckDBPyConnection
     suppressions: SuppressionList
+    receipts: Receipts
     leases: Leases
+    watermarks: Watermarks
     marts: Marts
 
     @reads("looking for a person")
@@ -197,21 +169,7 @@ class Erasures(Part):
                 with self._engine.transaction("the erasure"):
                     self._renew(lease)
                     self._finish(wanted, receipt, now)
-        return self._read(erasure_id, wanted.source_id)[0]
-
-    @reads("reading the receipts")
-    def receipts(self, source_id: str) -> list[Receipt]:
-        """Read the receipts of a source, newest first."""
-        return self._read(None, source_id)
-
-    @writes("writing the receipt", "the receipt")
-    def note_remains(self, source_id: str, remains: str) -> None:
-        """Add to the receipts of a source that lack it what the storage may still hold."""
-        self._engine.execute(
-            f"UPDATE {self._engine.name(ERASURES)} SET remains = ?"
-            " WHERE source_id = ? AND remains IS NULL AND finished_at IS NOT NULL",
-            [remains, source_id],
-        )
+        return self.receipts.one(wanted.source_id, erasure_id)
 
     def allow(self, wanted: Wanted) -> int:
         """Take people from the list of the suppressed; return how many there were."""
@@ -231,14 +189,7 @@ class Erasures(Part):
     # --- helpers ---
 
     def _find(self, wanted: Wanted, people: People) -> Found:
-        unended = [
-            erasure_id
-            for (erasure_id,) in self._engine.rows(
-                f"SELECT erasure_id FROM {self._readable(ERASURES)}"
-                " WHERE source_id = ? AND finished_at IS NULL",
-                [wanted.source_id],
-            )
-        ]
+        unended = self.receipts.unended(wanted.source_id)
         also = None
         if wanted.again or unended:
             of_these = None if wanted.again else unended
@@ -250,10 +201,10 @@ class Erasures(Part):
         names = [name for name, _ in REJECTS.columns if name != "reject_id"]
         return [
             dict(zip(names, row, strict=True))
-            for some in _parts(found.rejects)
+            for some in in_parts(found.rejects, _AT_ONCE)
             for row in self._engine.rows(
                 f"SELECT {', '.join(names)} FROM {self._readable(REJECTS)}"
-                f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
+                f" WHERE {sql.among('reject_id', some)}",
                 some,
             )
         ]
@@ -267,7 +218,7 @@ class Erasures(Part):
                 wanted.source_id, found.people, wanted.secret, receipt.erasure_id, now, alone=alone
             )
         with step("receipt"):
-            self._engine.replace(ERASURES, _row(receipt))
+            self.receipts.write(receipt)
         with step("state of the erased"):
             self._delete(REJECTS, "reject_id", found.rejects, [])
             texts = [text for ids in found.people for _, text, _ in map(id_parts, ids)]
@@ -277,14 +228,10 @@ class Erasures(Part):
                 self._delete(DELETED_UPSTREAM, "sync_key", keys, key, of_table)
                 if any(c.person and c.name == table.record_id for c in table.columns):
                     self._delete(DELETED_UPSTREAM, "record_id", texts, key, of_table)
-                marks = [f"{WRITTEN}{each}" for each in keys]
-                self._delete(WATERMARKS, "kind", marks, key, of_table)
+                for some in in_parts(keys, _AT_ONCE):
+                    self.watermarks.forget(*key, *(f"{WRITTEN}{each}" for each in some))
                 if keys:  # It would be continued after rows that are gone, and names some.
-                    self._engine.execute(
-                        f"DELETE FROM {self._engine.name(WATERMARKS)}"
-                        f" WHERE (starts_with(kind, ?) OR starts_with(kind, ?)){of_table}",
-                        [POSITION, END, *key],
-                    )
+                    self.watermarks.forget_starting(*key, POSITION, END)
 
     def _delete(
         self,
@@ -294,10 +241,10 @@ class Erasures(Part):
         key: Sequence[str],
         condition: str = "",
     ) -> None:
-        for some in _parts(texts):
+        for some in in_parts(texts, _AT_ONCE):
             self._engine.execute(
                 f"DELETE FROM {self._engine.name(table)}"
-                f" WHERE {column} IN ({', '.join('?' for _ in some)}){condition}",
+                f" WHERE {sql.among(column, some)}{condition}",
                 [*some, *key],
             )
 
@@ -352,38 +299,9 @@ class Erasures(Part):
     def _finish(self, wanted: Wanted, receipt: Receipt, now: datetime) -> None:
         """End this erasure, and those that did not end; note which tables are empty."""
         there = [table for table in wanted.tables if receipt.rows.get(table.name)]
-        left = self._engine.holding(there, wanted.source_id) if there else set()
-        emptied = tuple(table.name for table in there if table.name not in left)
-        key = wanted.source_id
         with step("end of the erasure"):
-            self._engine.replace(
-                WATERMARKS, *([key, name, EMPTIED, now, receipt.erasure_id] for name in emptied)
-            )
-            erasures = self._engine.name(ERASURES)
-            self._engine.execute(
-                f"UPDATE {erasures} SET counts = ? WHERE source_id = ? AND erasure_id = ?",
-                [_counts(receipt, emptied), wanted.source_id, receipt.erasure_id],
-            )
-            self._engine.execute(
-                f"UPDATE {erasures} SET finished_at = ? WHERE source_id = ?"
-                " AND finished_at IS NULL",
-                [now, wanted.source_id],
-            )
-
-    def _read(self, erasure_id: str | None, source_id: str) -> list[Receipt]:
-        condition, values = (
-            ("", []) if erasure_id is None else (" AND erasure_id = ?", [erasure_id])
-        )
-        with self.sessions.open("reading the receipts"):
-            found = self._engine.rows(
-                f"SELECT {', '.join(_NAMES)}, counts, remains FROM {self._readable(ERASURES)}"
-                f" WHERE source_id = ?{condition} ORDER BY erasure_id DESC",
-                [source_id, *values],
-            )
-        return [
-            Receipt(**dict(zip(_NAMES, start, strict=True)), **_numbers(counts), remains=remains)
-            for *start, counts, remains in found
-        ]
+            emptied = self.watermarks.note_emptied(wanted.source_id, there, now, receipt.erasure_id)
+            self.receipts.finish(receipt, emptied, now)
 
 
 def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> Receipt:
@@ -403,23 +321,3 @@ def _receipt(found: Found, erasure_id: str, outcome: Outcome, now: datetime) -> 
         emptied=(),
         remains=None,
     )
-
-
-def _row(receipt: Receipt) -> list[object]:
-    """Return the row of a receipt, its values in the order of the columns."""
-    start = [receipt.erasure_id, receipt.source_id, receipt.erased_at, receipt.finished_at]
-    return [*start, receipt.outcome, _counts(receipt, receipt.emptied), receipt.remains]
-
-
-def _counts(receipt: Receipt, emptied: Collection[str]) -> str:
-    numbers = ("people", "profiles", "addresses", "customers", "rejects", "quoted", "rows")
-    return json.dumps({**{n: getattr(receipt, n) for n in numbers}, "emptied": [*emptied]})
-
-
-def _numbers(counts: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"quoted": 0, **json.loads(counts)}  # Older ones did not look for them.
-    return {**found, "emptied": tuple(found["emptied"])}
-
-
-def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
-    return [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]

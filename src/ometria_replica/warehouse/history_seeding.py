@@ -16,7 +16,7 @@ from ometria_replica.warehouse.sessions import Part
 if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.leases import Leases
+    from ometria_replica.warehouse.state.leases import Leases
 
 _NOTHING = "nothing_replaced"
 

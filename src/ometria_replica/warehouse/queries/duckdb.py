@@ -19,8 +19,8 @@ from ometria_replica.errors import QueryError, WarehouseError
 from ometria_replica.local_duckdb import lack, open_staging
 from ometria_replica.stopping import interruptible
 from ometria_replica.warehouse.engines.duckdb_file import FileAttachment
-from ometria_replica.warehouse.query_answer import ROWS_AT_ONCE, Answer, not_a_query
-from ometria_replica.warehouse.query_text import one_statement
+from ometria_replica.warehouse.queries.answer import ROWS_AT_ONCE, Answer, not_a_query
+from ometria_replica.warehouse.queries.statement import one_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from ometria_replica.failpoints import step
 from ometria_replica.history import stored
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
 from ometria_replica.schema import HISTORY_SCHEMA
-from ometria_replica.selection import Selection, Times, Values
+from ometria_replica.selection import Selection, Times, Values, in_parts
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.sessions import Part, reads
 from ometria_replica.warehouse.state_tables import EXPIRED, FILES, REJECTS, RETRY_FILE, WATERMARKS
@@ -41,8 +41,7 @@ class Rejects(Part):
         """Read the rejects, newest first; of all sources if *source_ids* is None."""
         names = (*REJECT_COLUMNS[1:], "rejected_at")
         chosen = sorted(source_ids or ())
-        places = ", ".join("?" for _ in chosen)
-        where = f" WHERE source_id IN ({places})" if chosen else ""
+        where = f" WHERE {sql.among('source_id', chosen)}" if chosen else ""
         return [
             Reject(**dict(zip(names, row, strict=True)))
             for row in self._engine.rows(
@@ -99,7 +98,7 @@ class Rejects(Part):
             (f"reject_id IN (SELECT reject_id FROM {rejected})", []),
         ]
         if files := [entry.file.name for entry in batch.files]:
-            resolved.append((f"origin IN ({', '.join('?' for _ in files)})", files))
+            resolved.append((sql.among("origin", files), files))
         # One by one: of conditions with OR, PostgreSQL compares each row with each.
         for condition, values in resolved:
             self._engine.execute(
@@ -159,15 +158,13 @@ class Rejects(Part):
             for (reject_id, key, _), value in zip(rejected, values, strict=True)
             if value is not None
         ]
-        for start in range(0, len(found), _AT_ONCE):
-            some = found[start : start + _AT_ONCE]
+        for some in in_parts(found, _AT_ONCE):
             of_keys = {key: value for _, key, value in some}
             for each in stored(table):
                 if each is table or self._engine.exists(each):
                     self._fill_in(source_id, each, column, of_keys)
             self._engine.execute(
-                f"DELETE FROM {self._engine.name(REJECTS)}"
-                f" WHERE reject_id IN ({', '.join('?' for _ in some)})",
+                f"DELETE FROM {self._engine.name(REJECTS)} WHERE {sql.among('reject_id', some)}",
                 [reject_id for reject_id, *_ in some],
             )
         return len(found)

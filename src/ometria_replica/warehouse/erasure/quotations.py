@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.mapping import MASKED, SIGNS, addresses_sql, mask_addresses
+from ometria_replica.selection import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -36,8 +37,7 @@ class Quotations:
 
     def updates(self) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
         """Write the new value for some keys at once, as an expression with parameters."""
-        for start in range(0, len(self.texts), _AT_ONCE):
-            some = self.texts[start : start + _AT_ONCE]
+        for some in in_parts(self.texts, _AT_ONCE):
             masked = {text: new for _, text, new in some}
             cases = " ".join("WHEN ?::VARCHAR THEN ?::VARCHAR" for _ in masked)
             name = sql.quoted(self.column)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ometria_replica import sql
 from ometria_replica.pseudonyms import is_pseudonym, normalised
-from ometria_replica.warehouse.disjoint_sets import DisjointSets
+from ometria_replica.warehouse.erasure.disjoint_sets import DisjointSets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table
     from ometria_replica.suppressions import PersonId, Suppressions
     from ometria_replica.warehouse.engines.base import Engine
-    from ometria_replica.warehouse.temporary_tables import TemporaryTables
+    from ometria_replica.warehouse.erasure.temporary_tables import TemporaryTables
 
 KNOWN: Final = "known_ids"
 """The ids of the people that are looked for, as far as they are known."""

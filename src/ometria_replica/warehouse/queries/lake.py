@@ -10,13 +10,13 @@ from ometria_replica import sql
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import open_staging
 from ometria_replica.schema import DATA_SCHEMA, HISTORY_SCHEMA, RAW_SCHEMA, STATE_SCHEMA
-from ometria_replica.warehouse.query_duckdb import ask, checked
+from ometria_replica.warehouse.queries.duckdb import ask, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ometria_replica.config import Limits
-    from ometria_replica.warehouse.query_answer import Answer
+    from ometria_replica.warehouse.queries.answer import Answer
     from ometria_replica.warehouse.remotes.lake import LakeRemote
 
 _SCHEMAS = (DATA_SCHEMA, STATE_SCHEMA, HISTORY_SCHEMA, RAW_SCHEMA)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ometria_replica.config import Limits
-    from ometria_replica.warehouse.query_answer import Answer
+    from ometria_replica.warehouse.queries.answer import Answer
 
 _LAKES = ("delta", "iceberg")
 _POSTGRES = ("postgresql", "postgres")
@@ -35,16 +35,16 @@ def ask(url: str, text: str, limits: Limits) -> AbstractContextManager[Answer]:
     scheme = scheme_of(url)
     native = url.removeprefix("dlt+")
     if (path := duckdb_path(native)) is not None:
-        from ometria_replica.warehouse.query_duckdb import ask_file  # noqa: PLC0415 -- one of them.
+        from ometria_replica.warehouse.queries.duckdb import ask_file  # noqa: PLC0415 -- one of them.
 
         return ask_file(path, text, limits)
     if scheme_of(native) in _POSTGRES:
         imported("postgresql")  # Raises if packages are missing.
-        from ometria_replica.warehouse.query_postgres import ask_postgres  # noqa: PLC0415
+        from ometria_replica.warehouse.queries.postgres import ask_postgres  # noqa: PLC0415
 
         return ask_postgres(native, text)
     if scheme.partition("+")[0] in _LAKES and scheme in SCHEMES:
-        from ometria_replica.warehouse.query_lake import ask_lake  # noqa: PLC0415
+        from ometria_replica.warehouse.queries.lake import ask_lake  # noqa: PLC0415
 
         return ask_lake(imported(scheme), url, text, limits)
     if scheme in SCHEMES:

@@ -55,7 +55,7 @@ _WHAT_FOLLOWS = {
 
 
 @dataclass(frozen=True)
-class LostState(Part):
+class LostTables(Part):
     """Finds state tables that are missing. Within a session of the caller."""
 
     def tables(self) -> Sequence[StateTable]:

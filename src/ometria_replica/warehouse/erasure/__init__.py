@@ -1,0 +1,1 @@
+"""Erasure: find what is held of a person, remove it, and keep it from coming back."""

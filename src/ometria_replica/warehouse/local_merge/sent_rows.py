@@ -1,0 +1,22 @@
+"""Rows of a remote as a relation of the DuckDB in memory, while a statement reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
+
+SENT: Final = "sent_rows"
+"""The relation, as the statement names it."""
+
+
+def insert_sent(engine: DuckDBEngine, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
+    """Run an INSERT from :data:`SENT`, which holds *rows*."""
+    engine.connection.register(SENT, rows)
+    try:
+        engine.execute(statement)
+    finally:
+        engine.connection.unregister(SENT)

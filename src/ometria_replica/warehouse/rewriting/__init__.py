@@ -1,0 +1,1 @@
+"""Rewrite stored rows whose columns the settings now exclude or hash."""
