@@ -18,7 +18,7 @@ from ometria_replica import load_config, sync
 from ometria_replica.batch import Batch, FileLogEntry, Owner
 from ometria_replica.catalog import Catalog
 from ometria_replica.config import Limits
-from ometria_replica.config.checks import STORAGE_VERSION
+from ometria_replica.config.warehouse_settings import STORAGE_VERSION
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ometria_replica.config.checks import is_loopback
+from ometria_replica.config.addresses import is_loopback
 from ometria_replica.errors import (
     AccessDenied,
     ConfigError,
