@@ -83,7 +83,7 @@ def test_kills_between_the_steps_of_dlt_lose_nothing(bridged: Place, tmp_path: P
     """Before rows are loaded, between staging and merge, between rows and state, after both."""
     with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
         world.run()
-        world.check()
+        world.replica.check()
         for table in ("profiles", "email_events"):
             live(world)
             climb(world, [replace(rung, table=table, alone=True) for rung in LADDER])
@@ -98,7 +98,7 @@ def test_sigterm_ends_a_run_while_dlt_is_at_work(bridged: Place, tmp_path: Path)
         (world.folder / "go on").touch()
         world.end(process, 143)
         world.run()
-        world.check()
+        world.replica.check()
 
 
 def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> None:

@@ -100,7 +100,7 @@ def test_kills_between_rows_and_state_double_nothing(
     """The next run finds rows without their state or history, and leaves them as they are."""
     with World(tmp_path, place=lake, profiles=130, email_events=60, settings=settings) as world:
         world.run()
-        world.check()
+        world.replica.check()
         for table in ("profiles", "email_events"):
             live(world)
             ladder = LADDER if table == "email_events" or not settings else HISTORY_LADDER
