@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.replication import utc_now
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.run_context import unended
 from ometria_replica.schema import Feed

@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
+def lost_tables(warehouse: Warehouse, source_id: str) -> frozenset[str]:
+    """
+    Name the tables of a source that are read as if they were rewound: rows of them are gone.
+
+    None but in a dry run, or for a plan: any other run has rewound them when it began.
+    """
+    return warehouse.lost_tables(source_id) if warehouse.sessions.dry_run else frozenset()
+
+
 class Pending(Protocol):
     """Records that were read and are not staged yet. *is_first* marks a read's first batch."""
 

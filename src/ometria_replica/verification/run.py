@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy, retention
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.errors import (
     AccessDenied,
@@ -22,7 +24,6 @@ from ometria_replica.errors import (
 from ometria_replica.log_context import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.reading_threads import OneThread
-from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
 from ometria_replica.run_endings import leased, recorded_if_stopped
 from ometria_replica.run_results import Results
