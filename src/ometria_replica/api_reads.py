@@ -9,7 +9,7 @@ from ometria_replica.batch import DeleteDetection
 from ometria_replica.batching import page_batches, stage_pages
 from ometria_replica.due import api_due
 from ometria_replica.read_position import InterruptedRead
-from ometria_replica.schema import Newest
+from ometria_replica.ways_to_read import Newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

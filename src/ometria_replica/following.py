@@ -10,9 +10,9 @@ from ometria_replica.errors import AccessDenied, UnexpectedResponse
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.privacy import secret_for
 from ometria_replica.run_context import TableProgress, new_id
-from ometria_replica.schema import Pages
 from ometria_replica.warehouse.erasures import Wanted
 from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
+from ometria_replica.ways_to_read import Pages
 
 if TYPE_CHECKING:
     from ometria_replica.batch import Batch, DeletionRequest

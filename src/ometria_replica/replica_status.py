@@ -19,11 +19,11 @@ from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.run_context import unended
-from ometria_replica.schema import Feed
 from ometria_replica.selection import ALL, Selection
 from ometria_replica.state_commands import opened
 from ometria_replica.status_report import TOO_OLD, AccountStatus, Disk, Status, TableStatus
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

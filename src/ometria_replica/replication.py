@@ -54,10 +54,10 @@ from ometria_replica.run_context import (
 )
 from ometria_replica.run_endings import finish, leased, recorded_if_stopped
 from ometria_replica.run_results import Results, joined_results
-from ometria_replica.schema import Feed
 from ometria_replica.stopping import is_of_a_library
 from ometria_replica.table_reads import TableRead, lost_tables
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,8 @@ from ometria_replica.batch import Batch, TableState
 from ometria_replica.drift import Drift
 from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
-from ometria_replica.schema import Feed
 from ometria_replica.selection import Selection
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -33,7 +33,7 @@ from ometria_replica.extraction.state import (
     table_state_in,
 )
 from ometria_replica.local_duckdb import translating
-from ometria_replica.schema import Feed, Growing
+from ometria_replica.ways_to_read import Feed, Growing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

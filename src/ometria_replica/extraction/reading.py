@@ -24,7 +24,7 @@ from ometria_replica.extraction.open_table import open_table
 from ometria_replica.extraction.state import advance, file_log_in, set_file_log, table_state_in
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
 from ometria_replica.records import Unreadable
-from ometria_replica.schema import Feed, Growing
+from ometria_replica.ways_to_read import Feed, Growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ from ometria_replica.ometria.read_strategies import (
 )
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
+from ometria_replica.ways_to_read import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from ometria_replica.observer import Observe
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.records import Page, Record
-    from ometria_replica.schema import Read, Table
+    from ometria_replica.schema import Table
+    from ometria_replica.ways_to_read import Read
 
 OVERLAP = timedelta(days=2)
 """`updateSince` is a date of unknown time zone and bounds.

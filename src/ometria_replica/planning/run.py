@@ -26,11 +26,11 @@ from ometria_replica.reading_threads import OneThread
 from ometria_replica.run_checks import scope_of
 from ometria_replica.run_context import NoProgress, RunContext, Window
 from ometria_replica.run_results import Results
-from ometria_replica.schema import Feed
 from ometria_replica.state_commands import opened
 from ometria_replica.table_reads import TableRead, lost_tables
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
