@@ -1,4 +1,4 @@
-"""The settings: declared in schema, read by load, shown by explain."""
+"""The settings: declared in schema and beside it, read by load, shown by explain."""
 
 from __future__ import annotations
 
