@@ -29,9 +29,9 @@ from ometria_replica.batch import Batch, DeleteDetection, FileLogEntry, Owner
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import STAGED, Staging
 from ometria_replica.records import FeedObject
-from ometria_replica.schema import Feed
 from ometria_replica.tables import TABLES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

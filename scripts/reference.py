@@ -21,14 +21,14 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.cli import app
 from ometria_replica.comments import CERTAINTIES
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import settings_of
 from ometria_replica.describe import as_markdown, describe
 from ometria_replica.tables import JOINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
     from ometria_replica.schema import Join
 
 ROOT = Path(__file__).resolve().parent.parent

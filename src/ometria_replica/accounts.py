@@ -1,10 +1,16 @@
-"""Choose accounts by name: the ``source_id`` of their rows, or their ``account_id``."""
+"""
+Accounts of the settings: chosen by name, and as a warehouse knows them.
+
+The name is the ``source_id`` of their rows, or their ``account_id``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from ometria_replica import privacy
+from ometria_replica.batch import Owner
 from ometria_replica.errors import ConfigError
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.text import names_of
@@ -12,7 +18,8 @@ from ometria_replica.text import names_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ometria_replica.config import Config
+    from ometria_replica.catalog import Catalog
+    from ometria_replica.config import AccountSettings, Config
 
 
 class Named(Protocol):
@@ -55,3 +62,14 @@ def source_ids(known: Iterable[Named], names: Sequence[str]) -> set[str]:
             for name in unknown
         )
     return {by_name[name] for name in names}
+
+
+def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
+    """Return the account as the warehouse knows it: its source, its keys, its columns."""
+    return Owner(
+        account.account_id,
+        account.source_id,
+        account.wide_keys,
+        privacy.treatments_of(catalog.every.as_set(account)),
+        frozenset(table.name for table in catalog.for_account(account) if table.keeps_history),
+    )

@@ -9,6 +9,7 @@ from ometria_replica.batch import DeleteDetection
 from ometria_replica.batching import page_batches, stage_pages
 from ometria_replica.due import api_due
 from ometria_replica.read_position import InterruptedRead
+from ometria_replica.ways_to_read import Newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     The others of a full read note how far it has come, so that the next run can continue it.
     """
     window = read.window
+    may_miss = isinstance(read.table.read, Newest) and read.state.watermark is not None
     due = api_due(read)
     if due.whole[:1] == ("inside",):
         read.progress.remark(
@@ -58,6 +60,8 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
         is_first = is_first and not batch.is_full
     if reading.failure is not None:
         raise reading.failure  # After the last batch, with what else was read, is committed.
+    if may_miss:
+        _warn_if_missed(read)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,17 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
         done = records if reading.unit == "records" else reading.done
         read.advance(records, read.source.requests - before, done)
         yield page
+
+
+def _warn_if_missed(read: TableRead) -> None:
+    """Warn if an endpoint that gives its newest records gave none that was known."""
+    report, newest = read.progress.report, read.table.read
+    is_known = report.unchanged or report.updated or report.merged
+    if isinstance(newest, Newest) and report.records >= newest.most and not is_known:
+        read.progress.warn(
+            f"all of the newest {newest.most} are new, so there were probably more since the last"
+            " run, and Ometria no longer gives them; run more often to miss none"
+        )
 
 
 def _with_state(read: TableRead, reading: Reading, batch: Batch) -> Batch:

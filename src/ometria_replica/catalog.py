@@ -13,9 +13,9 @@ from ometria_replica.nearest import did_you_mean
 from ometria_replica.nested_tables import NESTED_JOINS, NESTED_TABLES
 from ometria_replica.privacy import treated
 from ometria_replica.raw_records import kept, problems, records_of
-from ometria_replica.schema import Feed, Growing, Inside, PerParent
 from ometria_replica.tables import JOINS, TABLES
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Feed, Growing, Inside, PerParent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,13 +12,15 @@ from ometria_replica.ddl import DEFAULT, create_statements, warehouses
 from ometria_replica.errors import ConfigError
 from ometria_replica.json_documents import document
 from ometria_replica.nearest import did_you_mean
-from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA, Feed, Inside
+from ometria_replica.schema import HISTORY_SCHEMA, LINEAGE, RAW_SCHEMA
 from ometria_replica.text import aligned, counted, names_of
+from ometria_replica.ways_to_read import Feed, Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ometria_replica.schema import Column, Read, Table
+    from ometria_replica.schema import Column, Table
+    from ometria_replica.ways_to_read import Read
 
 _LINEAGE_WORDS = {
     "_account_id": "the account that owns the connection",

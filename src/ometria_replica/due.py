@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from ometria_replica.batch import TableState
 from ometria_replica.failpoints import step
 from ometria_replica.observer import FeedListed, Watch, current_place
-from ometria_replica.schema import Growing
+from ometria_replica.ways_to_read import Growing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,11 +10,12 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.errors import ConfigError
 from ometria_replica.privacy import secret_for
 from ometria_replica.pseudonyms import PSEUDONYM
-from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import new_id
 from ometria_replica.state_commands import chosen_sources, leased, opened, refuse_if_unknown
 from ometria_replica.text import names_of

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.config import sentence
 from ometria_replica.nearest import did_you_mean
-from ometria_replica.schema import HISTORY_SCHEMA, ROW_KEY, Column, Inside, computed
+from ometria_replica.schema import HISTORY_SCHEMA, ROW_KEY, Column, computed
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.maintenance_report import Maintenance
-from ometria_replica.replication import LEASE, utc_now
+from ometria_replica.run_context import LEASE
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.state_tables import STATE_TABLES
 from ometria_replica.warehouse.upkeep import Upkeep

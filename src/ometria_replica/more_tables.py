@@ -8,18 +8,8 @@ Ometria's word for the field in the style of the five. For the source of each me
 
 from __future__ import annotations
 
-from ometria_replica.schema import (
-    Column,
-    Growing,
-    Join,
-    Newest,
-    Pages,
-    Table,
-    documented,
-    inferred,
-    md5,
-    unknown,
-)
+from ometria_replica.schema import Column, Join, Table, documented, inferred, md5, unknown
+from ometria_replica.ways_to_read import Growing, Newest, Pages
 
 CONTACTS_ENDPOINT = Pages("contacts")
 """Lists the collections of contacts. Each has an endpoint of its own below it."""

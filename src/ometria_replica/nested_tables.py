@@ -7,16 +7,8 @@ element by ``|``, which no id of Ometria has, so that no two elements have one k
 
 from __future__ import annotations
 
-from ometria_replica.schema import (
-    Column,
-    Inside,
-    Join,
-    Table,
-    computed,
-    documented,
-    inferred,
-    md5,
-)
+from ometria_replica.schema import Column, Join, Table, computed, documented, inferred, md5
+from ometria_replica.ways_to_read import Inside
 
 _AMOUNT = "In the currency of the line. Whether tax is in it is not documented."
 _PROFILE = "The profile that {} belongs to: profiles.profile_id."

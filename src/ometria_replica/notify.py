@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ometria_replica.config.checks import is_loopback
+from ometria_replica.config.addresses import is_loopback
 from ometria_replica.errors import Busy, RejectedRecords, ReplicaError
 from ometria_replica.log_context import context_of
 from ometria_replica.observing.texts import shown
@@ -29,6 +29,7 @@ from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.http_loggers import silence_http_loggers
 from ometria_replica.ometria.response import certificate_problem
 from ometria_replica.ometria.transport import USER_AGENT
+from ometria_replica.posted_failures import forget, remember, remembered
 from ometria_replica.report import duration, report_from_dict
 from ometria_replica.state_commands import opened
 from ometria_replica.stopping import Stopped
@@ -68,7 +69,12 @@ def notify(config: Config, run: EndedRun) -> None:
     if config.notify is None:
         return
     try:
-        notices = [_notice(event, config, run) for event in _events(config, run)]
+        events = list(_events(config, run))
+        if "failed" in events:
+            remember(config, _run_id(run))
+        elif run.error is None or isinstance(run.error, RejectedRecords):
+            forget(config)
+        notices = [_notice(event, config, run) for event in events]
         seconds = STOPPED_SECONDS if isinstance(run.error, Stopped) else SECONDS
         problem = _post(config.notify.reveal(), notices, seconds) if notices else None
     except Exception as error:  # noqa: BLE001 -- Whatever it is, the run has ended before.
@@ -100,13 +106,19 @@ def _events(config: Config, run: EndedRun) -> Iterator[Event]:
 
 
 def _failed_before(config: Config, run: EndedRun) -> bool:
-    """Look up in the history whether, of one of these accounts, the last run before failed."""
+    """
+    Look up in the history whether, of one of these accounts, the last run before failed.
+
+    Or whether one was told to have failed that is not in the history.
+    """
     sources = {account.source_id for account in config.accounts}
     try:
         with opened(config, dry_run=True) as warehouse:
             recorded = warehouse.runs.newest(RECENT_RUNS)
     except ReplicaError:
         return False
+    if remembered(config) - {each.run_id for each in recorded}:
+        return True
     reports = (report_from_dict(json.loads(each.report)) for each in recorded)
     before = [each for each in reports if run.report is None or each.run_id != run.report.run_id]
     lasts = {source: next((r for r in before if _counts(r, source)), None) for source in sources}
@@ -136,9 +148,7 @@ def _was_stopped_by_a_person(report: RunReport) -> bool:
 def _notice(event: Event, config: Config, run: EndedRun) -> dict[str, Any]:
     """Make the JSON object. Its field ``text`` is what Slack, Teams and others show."""
     accounts = [account.source_id for account in config.accounts]
-    run_id = run.report.run_id if run.report else None
-    if run_id is None and run.error is not None:
-        run_id = context_of(run.error).run
+    run_id = _run_id(run)
     seconds = (run.ended_at - run.started_at).total_seconds()
     reason = None if event == "recovered" else shown(run.reason or "")
     which = f"the run {run_id}" if run_id else "a run"
@@ -158,6 +168,12 @@ def _notice(event: Event, config: Config, run: EndedRun) -> dict[str, Any]:
     return {
         name: encodable(each) if isinstance(each, str) else each for name, each in notice.items()
     }
+
+
+def _run_id(run: EndedRun) -> str | None:
+    if run.report is None and run.error is not None:
+        return context_of(run.error).run
+    return run.report.run_id if run.report else None
 
 
 def _text(event: Event, which: str, took: str, reason: str | None) -> str:

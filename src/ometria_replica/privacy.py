@@ -14,8 +14,9 @@ from ometria_replica.config import EVERY_TABLE, sentence
 from ometria_replica.errors import ConfigError
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.pseudonyms import Pseudonyms
-from ometria_replica.schema import ColumnTreatment, Growing, Inside, Md5, PerParent
+from ometria_replica.schema import ColumnTreatment, Md5
 from ometria_replica.suppressions import secret_of
+from ometria_replica.ways_to_read import Growing, Inside, PerParent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.config import EVERY_TABLE, sentence
 from ometria_replica.nearest import did_you_mean
-from ometria_replica.schema import LINEAGE, RAW_SCHEMA, Column, Inside, Table, computed
+from ometria_replica.schema import LINEAGE, RAW_SCHEMA, Column, Table, computed
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.errors import ConfigError
 from ometria_replica.raw_records import hides_values
-from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
 from ometria_replica.warehouse.rewriting.histories import HistoryRewriting

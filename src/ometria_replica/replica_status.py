@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.replication import utc_now
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.run_context import unended
-from ometria_replica.schema import Feed
 from ometria_replica.selection import ALL, Selection
 from ometria_replica.state_commands import opened
 from ometria_replica.status_report import TOO_OLD, AccountStatus, Disk, Status, TableStatus
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

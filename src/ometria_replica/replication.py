@@ -1,29 +1,30 @@
 """
 The main loop: for each account, for each table, for each batch: stage and load.
 
-Start reading here. Lists are read before list changes, because changes are requested per list.
-Otherwise tables are independent: if Ometria refuses or fails one, the next is still read.
+Start reading here: :func:`sync` replicates accounts, :class:`AccountReplication` the tables of an
+account, and :func:`sync_table` the batches of a table.
+
+Lists are read before list changes, because changes are requested per list. Otherwise tables are
+independent: if Ometria refuses or fails one, the next is still read.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
+from ometria_replica.accounts import owner_of
 from ometria_replica.api_reads import api_batches
-from ometria_replica.batch import Owner
-from ometria_replica.batching import ReadAhead, batch_loaded, parts_of
+from ometria_replica.batching import ReadAhead
 from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
-from ometria_replica.drift import Changes
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import (
     AccessDenied,
-    NotEnoughMemory,
     NotFound,
     OmetriaError,
     ReplicaError,
@@ -31,20 +32,19 @@ from ometria_replica.errors import (
 from ometria_replica.failpoints import step
 from ometria_replica.file_reads import export_batches
 from ometria_replica.following import (
-    forget_replaced,
     forget_what_is_left,
     note_deletion_requests,
+    reads_deletion_requests,
 )
-from ometria_replica.local_duckdb import translating
+from ometria_replica.loading import load
 from ometria_replica.log_context import logging_for
-from ometria_replica.mapping import Staging, forget_keys
-from ometria_replica.observer import BatchLoaded, Place, Watch, observed, safely
+from ometria_replica.mapping import forget_keys
+from ometria_replica.observer import observed, safely
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.export import FILES_AHEAD
 from ometria_replica.reading_threads import OneThread, ReadingThreads
-from ometria_replica.run_checks import has_both, reachable, refuse_future, scope_of
+from ometria_replica.run_checks import has_both, scope_of
 from ometria_replica.run_context import (
-    LEASE,
     NoProgress,
     Progress,
     RunContext,
@@ -54,20 +54,16 @@ from ometria_replica.run_context import (
 )
 from ometria_replica.run_endings import finish, leased, recorded_if_stopped
 from ometria_replica.run_results import Results, joined_results
-from ometria_replica.schema import Feed, Newest
 from ometria_replica.stopping import is_of_a_library
-from ometria_replica.table_reads import TableRead
+from ometria_replica.table_reads import TableRead, lost_tables
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import date, datetime
 
-    from duckdb import DuckDBPyConnection
-
-    from ometria_replica.batch import Batch
     from ometria_replica.config import AccountSettings, Config
-    from ometria_replica.mapping import Staged
     from ometria_replica.observer import Observe
     from ometria_replica.reading_threads import Threads
     from ometria_replica.report import RunReport
@@ -75,19 +71,7 @@ if TYPE_CHECKING:
     from ometria_replica.run_context import Fetch
     from ometria_replica.schema import Table
     from ometria_replica.suppressions import Suppressions
-    from ometria_replica.table_reads import Pending
     from ometria_replica.warehouse.warehouse import Warehouse
-
-__all__ = [
-    "LEASE",
-    "NoProgress",
-    "Progress",
-    "owner_of",
-    "reachable",
-    "refuse_future",
-    "sync",
-    "utc_now",
-]
 
 
 def sync(
@@ -244,13 +228,6 @@ class AccountReplication:
             partial(read, self.results, of_api), partial(read, of_the_feed, of_feed)
         )
 
-    def _readable(self, chosen: Catalog) -> Iterator[Table]:
-        for table, reason in self.scope.readable(self.account, chosen):
-            if reason:
-                self.results.leave_out(table.name, reason)
-            else:
-                yield table
-
     def _read_tables(
         self,
         source: AccountSource,
@@ -261,6 +238,9 @@ class AccountReplication:
     ) -> None:
         every = self.scope.catalog.every.as_set(self.account).tables
         with self._noted(results):
+            lost = self.run.threads.call(
+                partial(lost_tables, self.warehouse, self.account.source_id)
+            )
             for table in tables:
                 if suppressed or self.account.follow_erasures:  # The last one may have added some.
                     suppressed = self._suppressions()
@@ -273,14 +253,22 @@ class AccountReplication:
                     table,
                     every,
                     chosen.inside(table),
+                    lost,
                 ).without(suppressed)
                 named = logging_for(table=table.name)
                 with step(f"table {table.name}"), _going_on(results), named:
-                    results.refusals.append(sync_table(read))
+                    results.refusals[table.name] = sync_table(read)
+
+    def _readable(self, chosen: Catalog) -> Iterator[Table]:
+        for table, reason in self.scope.readable(self.account, chosen):
+            if reason:
+                self.results.leave_out(table.name, reason)
+            else:
+                yield table
 
     def _note_refusals(self) -> None:
         """Note an error if all tables were refused: then it is of the key."""
-        refusals = [each for each in self.results.refusals if each is not None]
+        refusals = [each for each in self.results.refusals.values() if each is not None]
         if len(refusals) == len(self.results.refusals):
             self.results.errors += refusals[:1]
 
@@ -292,7 +280,12 @@ class AccountReplication:
         """Do what follows the reading: note requests, remove what is too old and what is left."""
         run, call = self.run, self.run.threads.call
         with _going_on(self.results):
-            note_deletion_requests(run, self.results, self.warehouse, self.account, source)
+            tables = filter(reads_deletion_requests, chosen)
+            refusals = (self.results.refusals.get(table.name) for table in tables)
+            note_deletion_requests(
+                run, self.results, self.warehouse, self.account, source,
+                refusal=next(filter(None, refusals), None),
+            )  # fmt: skip
         lease = partial(run.lease, self.account.source_id)
         removed = self.warehouse.expiry.remove(chosen, lease, run.clock())
         while (step_done := call(partial(next, removed, None))) is not None:
@@ -322,7 +315,6 @@ def sync_table(read: TableRead) -> OmetriaError | None:
     Returns why an optional table could not be read, of which the report warns.
     """
     batches = export_batches if isinstance(read.table.read, Feed) else api_batches
-    missed = isinstance(read.table.read, Newest) and read.state.watermark is not None
     with ExitStack() as reports:
         for inside in reversed(read.progress_inside.values()):
             reports.enter_context(inside.reported(lambda: 0))
@@ -331,7 +323,7 @@ def sync_table(read: TableRead) -> OmetriaError | None:
         )
         try:
             for pending in batches(read):
-                read.run.threads.call(partial(_load, read, pending))
+                read.run.threads.call(partial(load, read, pending))
         except (AccessDenied, NotFound) as error:
             if not read.can_be_left_out:
                 raise
@@ -339,71 +331,7 @@ def sync_table(read: TableRead) -> OmetriaError | None:
             return error
         source_id, name = read.account.source_id, read.table.name
         read.ask(lambda warehouse: forget_keys(warehouse.connection, source_id, name))
-        if missed:
-            _warn_if_missed(read)
     return None
-
-
-def _warn_if_missed(read: TableRead) -> None:
-    """Warn if an endpoint that gives its newest records gave none that was known."""
-    report, newest = read.progress.report, read.table.read
-    is_known = report.unchanged or report.updated or report.merged
-    if isinstance(newest, Newest) and report.records >= newest.most and not is_known:
-        read.progress.warn(
-            f"all of the newest {newest.most} are new, so there were probably more since the last"
-            " run, and Ometria no longer gives them; run more often to miss none"
-        )
-
-
-def _load(read: TableRead, pending: Pending) -> None:
-    """Stage and load a batch; in parts, if there is too little memory for the whole of it."""
-    watch = Watch()
-    try:
-        batch, staged = stage(
-            read.warehouse.connection, read.account, read.table, pending, read.inside
-        )
-        mapping_seconds = watch.seconds
-        drift = read.drift_in(batch, staged) if read.table.keeps_records else Changes()
-        batch = replace(batch, fields=drift.noted)
-        forget_replaced(read, batch)
-        with translating(f"loading {read.table.name}"):
-            loaded = read.warehouse.load(batch)
-    except Exception as error:
-        place, kind = Place(read.account.source_id, read.table.name), type(error).__name__
-        read.run.observe(BatchLoaded(watch.began_at, watch.seconds, place, error=kind))
-        parts = pending.in_parts() if isinstance(error, NotEnoughMemory) else ()
-        if not parts:
-            raise
-    else:
-        read.run.observe(batch_loaded(watch, mapping_seconds, batch, staged, loaded))
-        pending.finish()
-        read.progress.add(staged, loaded)
-        for name, inside in read.progress_inside.items():
-            inside.add(staged.inside[name], loaded.parts[name])
-        if read.table.keeps_records:
-            read.note_drift(drift)
-        return
-    for part in parts:
-        _load(read, part)
-
-
-def stage(
-    connection: DuckDBPyConnection,
-    account: AccountSettings,
-    table: Table,
-    pending: Pending,
-    inside: tuple[Table, ...] = (),
-) -> tuple[Batch, Staged]:
-    """Map records, and the tables *inside* them, into the temporary tables of *connection*."""
-    with translating(f"mapping {table.name}", connection):
-        staging = Staging(connection, table, account.account_id, account.source_id, inside)
-        batch = pending.stage(staging)
-        with step("mapping"):
-            staged = staging.finish()
-            batch = replace(batch, joined_ids=staged.joined_ids, parts=parts_of(staging))
-        if batch.is_full:
-            staging.collect_keys(afresh=pending.is_first)
-        return batch, staged
 
 
 @contextmanager
@@ -417,14 +345,3 @@ def _going_on(results: Results) -> Iterator[None]:
         yield
     except OmetriaError as error:
         results.errors.append(error)
-
-
-def owner_of(account: AccountSettings, catalog: Catalog) -> Owner:
-    """Return the account as the warehouse knows it: its source, its keys, its columns."""
-    return Owner(
-        account.account_id,
-        account.source_id,
-        account.wide_keys,
-        privacy.treatments_of(catalog.every.as_set(account)),
-        frozenset(table.name for table in catalog.for_account(account) if table.keeps_history),
-    )

@@ -11,7 +11,7 @@ from ometria_replica.json_documents import as_json, document, plain_document
 from ometria_replica.text import aligned, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
 Due = Literal["all", "new", "period"]
@@ -170,8 +170,13 @@ class RunReport:
 
     def failures(self) -> Iterator[str]:
         """Write each error once, with the tables that it stopped."""
-        for tables in self._failed_alike():
-            yield f"{', '.join(self.name_of(table) for table in tables)}: {tables[0].error}"
+        return map(self._failure, self._failed_alike())
+
+    def other_failures(self) -> Iterator[str]:
+        """Write each error once, but not that which is the reason why the run failed."""
+        alike, reason = list(self._failed_alike()), error_cause(self.reason or "")
+        told = next((each for each in alike if error_cause(each[0].error or "") == reason), None)
+        return (self._failure(each) for each in alike if each is not told)
 
     def with_errors_once(self) -> RunReport:
         """Return the report with each error at its first table, to which the others refer."""
@@ -183,6 +188,9 @@ class RunReport:
             for table in self.tables
         )
         return replace(self, tables=tuple(tables))
+
+    def _failure(self, tables: Sequence[TableReport]) -> str:
+        return f"{', '.join(self.name_of(table) for table in tables)}: {tables[0].error}"
 
     def _failed_alike(self) -> Iterable[list[TableReport]]:
         """Group failed tables: a wrong key fails each of an account with another request's name."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ometria_replica import history, privacy, retention
 from ometria_replica.errors import ConfigError
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.schema import Feed, Inside
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Feed, Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,9 +25,9 @@ class Results:
     The results of one account, or of a part of it that is read by a thread of its own.
 
     Only one thread at a time writes them. *not_read* are a source, a table of it, and the reason.
-    *bugs* are errors of libraries. *refusals* are why optional tables could not be read, None for
-    each other table. *is_broken* says that an error ended the reading. *parts* are
-    the results of other threads of the account. *source_id* is None for those that are no
+    *bugs* are errors of libraries. *refusals* are why optional tables could not be read, by name,
+    None for each other table that was. *is_broken* says that an error ended the reading. *parts*
+    are the results of other threads of the account. *source_id* is None for those that are no
     account's.
     """
 
@@ -37,7 +37,7 @@ class Results:
     not_read: list[tuple[str | None, str, str]] = field(default_factory=list)
     errors: list[ReplicaError] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
-    refusals: list[OmetriaError | None] = field(default_factory=list)
+    refusals: dict[str, OmetriaError | None] = field(default_factory=dict)
     is_broken: bool = False
     parts: list[Results] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Results:
         self.not_read += other.not_read
         self.errors += other.errors
         self.bugs += other.bugs
-        self.refusals += other.refusals
+        self.refusals |= other.refusals
         self.is_broken = self.is_broken or other.is_broken
 
     @property

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.clock import utc_now
 from ometria_replica.errors import RejectedRecords, ReplicaError
 from ometria_replica.log_context import logging_for
 from ometria_replica.metrics import EndedRun, write_metrics
 from ometria_replica.notify import notify
 from ometria_replica.observing import observing
-from ometria_replica.replication import sync, utc_now
+from ometria_replica.replication import sync
 from ometria_replica.state_commands import count_rejects
 from ometria_replica.stopping import Stopped, is_of_a_library
 from ometria_replica.text import counted

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.accounts import source_ids
+from ometria_replica.accounts import owner_of, source_ids
 from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.log_context import logging_for
-from ometria_replica.replication import LEASE, owner_of, reachable, refuse_future, utc_now
+from ometria_replica.run_checks import reachable, refuse_future
+from ometria_replica.run_context import LEASE
 from ometria_replica.selection import Selection
 from ometria_replica.text import names_of
 from ometria_replica.warehouse import open_warehouse

@@ -10,8 +10,8 @@ from ometria_replica.batch import Batch, TableState
 from ometria_replica.drift import Drift
 from ometria_replica.retention import clipped
 from ometria_replica.run_context import TableProgress
-from ometria_replica.schema import Feed
 from ometria_replica.selection import Selection
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.warehouse import Warehouse
 
 Answer = TypeVar("Answer")
+
+
+def lost_tables(warehouse: Warehouse, source_id: str) -> frozenset[str]:
+    """
+    Name the tables of a source that are read as if they were rewound: rows of them are gone.
+
+    None but in a dry run, or for a plan: any other run has rewound them when it began.
+    """
+    return warehouse.lost_tables(source_id) if warehouse.sessions.dry_run else frozenset()
 
 
 class Pending(Protocol):

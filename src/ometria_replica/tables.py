@@ -8,20 +8,8 @@ declarations. For the source of each meaning, see ``docs/explanation/what-ometri
 
 from __future__ import annotations
 
-from ometria_replica.schema import (
-    Column,
-    Feed,
-    Join,
-    Pages,
-    PerParent,
-    Table,
-    Windows,
-    computed,
-    documented,
-    inferred,
-    md5,
-    unknown,
-)
+from ometria_replica.schema import Column, Join, Table, computed, documented, inferred, md5, unknown
+from ometria_replica.ways_to_read import Feed, Pages, PerParent, Windows
 
 LISTS_ENDPOINT = Pages("lists", query=(("mode", "all"),))  # The default mode hides archived lists.
 

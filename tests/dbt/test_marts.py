@@ -144,15 +144,16 @@ def two_worlds(place: Place, folder: Path) -> Iterator[tuple[World, World]]:
 def shown(worlds: Sequence[World]) -> Shown:
     """Check the replica of accounts, and give what they have shown."""
     for world in worlds:
-        world.check()
+        world.replica.check()
     rows = {
-        name: [row for world in worlds for row in world.known[name]] for name in worlds[0].known
+        name: [row for world in worlds for row in world.replica.known[name]]
+        for name in worlds[0].replica.known
     }
     deleted = set()
     for world in worlds:
         for name, record_id in IDS.items():
-            gone = world.gone(name) if name in world.known else set()
-            found = [row for row in world.known.get(name, []) if row["__sync_key"] in gone]
+            gone = world.replica.gone(name) if name in world.replica.known else set()
+            found = [row for row in world.replica.known.get(name, []) if row["__sync_key"] in gone]
             deleted |= {(name, world.source_id, row[record_id]) for row in found}
     return Shown(rows, frozenset(deleted), worlds[0].account.now, ZONE)
 
@@ -295,8 +296,8 @@ def late(world: World) -> None:
 def erase_somebody(world: World) -> str:
     """Erase the person with the most events; return the address."""
     counts: dict[str, int] = {}
-    known = {row["email"] for row in world.known["profiles"]}
-    for row in world.known["email_events"]:
+    known = {row["email"] for row in world.replica.known["profiles"]}
+    for row in world.replica.known["email_events"]:
         if row["email"] in known:
             counts[row["email"]] = counts.get(row["email"], 0) + 1
     address = max(counts, key=lambda each: counts[each])

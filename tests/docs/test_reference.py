@@ -16,7 +16,8 @@ from scripts import diagram, reference
 
 from ometria_replica import errors
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
-from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.config.schema import VARIABLES
+from ometria_replica.config.setting import settings_of
 from ometria_replica.doctor.findings import Code
 from ometria_replica.errors import ReplicaError
 from ometria_replica.schema import STATE_SCHEMA

@@ -12,7 +12,8 @@ from ometria_replica.config import load_config
 from ometria_replica.describe import FORMATS, describe
 from ometria_replica.doctor.run import check
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import Column, Pages, PerParent, Table, md5
+from ometria_replica.schema import Column, Table, md5
+from ometria_replica.ways_to_read import Pages, PerParent
 from ometria_simulator import Account, serve
 from tests.e2e.program import api_env
 

@@ -21,12 +21,12 @@ ALL = "All tables, their records and histories"
 def all_tables_through_days(world: World) -> None:
     """All tables change for days: their rows, the records, the arrays inside these and the histories are what they should be after each run, and each past day is as it was."""
     world.run()
-    world.check()
+    world.replica.check()
     live(world)
     world.run("sync", DETECT_DELETES)
-    world.check()
+    world.replica.check()
     for table in ("profiles", "orders", "contacts", "products", "custom_events"):
-        if world.gone(table) != set(world.deleted(table)):
+        if world.replica.gone(table) != set(world.contents.deleted(table)):
             raise Finding(f"{table}: the deleted records are not those in deleted_upstream")
     world.account.advance(timedelta(hours=20))
     shop = world.account.shop
@@ -34,12 +34,12 @@ def all_tables_through_days(world: World) -> None:
     shop.add_order(grand_total="0.10")
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
     check_states(world)
 
 
 def check_states(world: World) -> None:
     """The histories tell of each state that was seen, and of no other. Each run was checked."""
-    for name, past in world.pasts.items():
-        if wrong := past.observer.refute(world.history(name)):
+    for name, past in world.replica.pasts.items():
+        if wrong := past.observer.refute(world.contents.history(name)):
             raise Finding(f"the history of {name}: {len(wrong)} rows with other versions than seen")

@@ -42,11 +42,11 @@ def killed_again_and_again(world: World) -> None:
         "before history",
     ):
         world.run(plan=Plan(step), code=-9)
-        world.check_after_crash()
+        world.replica.check_after_crash()
         world.account.advance(timedelta(hours=3))
         world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(ENDS, fresh=True, quirks=SMALL_PAGES, profiles=120)
@@ -66,16 +66,16 @@ def a_first_read_killed_between_batches(world: World) -> None:
     if "was continued" not in world.run("sync", "profiles").out:
         raise Finding("profiles: the read started over")
     world.run()
-    world.check_loosely()
+    world.replica.check_loosely()
 
 
 @scenario(ENDS)
 def out_of_memory(world: World) -> None:
     """A MemoryError ends the run in the middle of a transaction."""
     world.run(plan=Plan("after insert", "lists", do="raise"), code=1)
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 # --- The network -----------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _with_faults(world: World, fault: Fault, paths: tuple[str, ...], times: int 
     for path in paths:
         world.server.faults.next(path, fault, times)
     world.run(plan=Plan(timeout_seconds=0.3))
-    world.check()
+    world.replica.check()
 
 
 PATHS = ("/v2/profiles", "/v2/lists", "/v2/unsubscribes")
@@ -128,7 +128,7 @@ def a_storm_of_429(world: World) -> None:
     """Ten requests in a row are answered with 429, without a Retry-After header."""
     world.server.faults.storm(10)
     world.run(plan=Plan(give_up_seconds=30))
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK)
@@ -136,7 +136,7 @@ def a_storm_of_429_with_a_hint(world: World) -> None:
     """A request is answered with 429 and a Retry-After header."""
     world.server.faults.storm(1, retry_after="1")
     world.run(plan=Plan(give_up_seconds=30))
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK)
@@ -146,9 +146,9 @@ def an_html_page(world: World) -> None:
     ended = world.run(code=3)
     if "HTML" not in ended.err:
         raise Finding("the error does not say that HTML came")
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK)
@@ -156,10 +156,10 @@ def the_api_is_down(world: World) -> None:
     """The API fails for longer than requests are retried: the run exits 75, and the next one catches up."""
     world.server.faults.sometimes("/v2", Fault(status=503), 1.0)
     world.run(code=TRY_AGAIN_LATER)
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.server.faults.clear()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK, quirks=SMALL_PAGES, profiles=150)
@@ -175,35 +175,35 @@ def one_endpoint_refused(world: World) -> None:
     """The key may not read profiles (403): the run fails, and all other tables are loaded."""
     world.server.no_rights = frozenset({"profiles"})
     world.run(code=3)
-    world.check([name for name in world.known if name != "profiles"])
+    world.replica.check([name for name in world.replica.known if name != "profiles"])
     world.server.no_rights = frozenset()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK)
 def a_list_vanishes(world: World) -> None:
     """A list is deleted after the lists are read and before its changes are requested."""
     last = world.account.lists[-1].id
-    gone = {row["__sync_key"] for row in world.sent()["member_lists"] if row["list_id"] == last} - {
-        row["__sync_key"] for row in world.known["member_lists"]
-    }
+    gone = {
+        row["__sync_key"] for row in world.replica.sent()["member_lists"] if row["list_id"] == last
+    } - {row["__sync_key"] for row in world.replica.known["member_lists"]}
 
     def delete(request: LoggedRequest) -> None:
         if request.path == "/v2/lists" and last in {each.id for each in world.account.lists}:
             world.account.delete_list(last)
 
-    listed = [row for row in world.sent()["lists"] if row["list_id"] == last]
+    listed = [row for row in world.replica.sent()["lists"] if row["list_id"] == last]
     world.server.after_request = delete
     world.run()
     world.server.after_request = None
-    due = world.due()
+    due = world.replica.due()
     due["lists"] = sorted(
         [row for row in due["lists"] if row["list_id"] != last] + listed,
         key=lambda row: str(row["__sync_key"]),
     )
     assert not gone & {row["__sync_key"] for row in due["member_lists"]}
-    compare(world.found(), due)
+    compare(world.contents.found(), due)
 
 
 @scenario(NETWORK, profiles=600)
@@ -242,19 +242,19 @@ def _drift(world: World, change: Callable[[], None]) -> None:
     world.server.after_request = disturb
     world.run("sync", "profiles", "--full")
     world.server.after_request = None
-    found = {row["__sync_key"]: row for row in world.found()["profiles"]}
-    for row in world.sent()["profiles"]:
+    found = {row["__sync_key"]: row for row in world.contents.found()["profiles"]}
+    for row in world.replica.sent()["profiles"]:
         if row["__sync_key"] not in found or found[row["__sync_key"]]["first_name"] != "Again":
             raise Finding("profiles: rows are lost that were there throughout")
     world.run()
-    world.check_loosely()
+    world.replica.check_loosely()
 
 
 @scenario(NETWORK, quirks=SMALL_PAGES, profiles=150)
 def pages_shorter_than_requested(world: World) -> None:
     """The API sends pages of ten records, whatever limit is requested."""
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(NETWORK)
@@ -263,14 +263,14 @@ def a_list_without_a_new_refresh_time(world: World) -> None:
     account = world.account
     listed = account.add_list(type="DYNAMIC", refreshed_at=account.now - timedelta(days=90))
     world.run()
-    world.check()
+    world.replica.check()
     account.advance(timedelta(days=5))
     someone = account.profiles[0].id
     account.add_change(listed.id, someone, "list_enter", at=account.now - timedelta(days=1))
     account.advance(timedelta(days=5))
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 # --- The feed --------------------------------------------------------------------------------
@@ -285,10 +285,10 @@ def a_truncated_file(world: World) -> None:
     name = world.feed.export_truncated_gzip()
     world.run()
     _expect_unreadable(world, {name})
-    world.check()
+    world.replica.check()
     world.feed.complete(name)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -297,10 +297,10 @@ def a_file_still_being_written(world: World) -> None:
     mail(world, "half@example.com", 300)
     name = world.feed.export_partial()
     world.run()
-    world.check()
+    world.replica.check()
     world.feed.complete(name)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -308,23 +308,23 @@ def a_file_written_again(world: World) -> None:
     """A loaded file is written again with other contents."""
     name = world.feed.delivered[-1].file
     world.run()
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(minutes=5))
     world.feed.rewrite(name)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
 def a_late_file(world: World) -> None:
     """A new file is older than files that are loaded already."""
     world.run()
-    world.check()
+    world.replica.check()
     mail(world, "late@example.com", 5)
     (name,) = world.feed.export()
     _date_back(world, name, timedelta(days=3))
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -333,11 +333,11 @@ def a_late_file_with_an_old_copy(world: World) -> None:
     event = world.account.add_event("twice@example.com", "open", campaign_title="new")
     world.feed.export_events([event])
     world.run()
-    world.check()
+    world.replica.check()
     (name,) = world.feed.export_events([replace(event, campaign_title="old")])
     _date_back(world, name, timedelta(days=3))
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -346,11 +346,11 @@ def two_files_in_one_second(world: World) -> None:
     mail(world, "first@example.com")
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
     mail(world, "second@example.com")
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -358,12 +358,12 @@ def two_copies_in_one_batch(world: World) -> None:
     """Two files of one batch hold an older and a newer copy of an event."""
     event = world.account.add_event("both@example.com", "open", campaign_title="old")
     world.run()
-    world.check()
+    world.replica.check()
     world.feed.export_events([event])
     world.account.advance(timedelta(minutes=1))
     world.feed.export_events([replace(event, campaign_title="new")])
     world.run(plan=Plan(batch_files=50))
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -377,12 +377,12 @@ def unreadable_files_among_others(world: World) -> None:
     world.feed.export()
     world.run()
     _expect_unreadable(world, {html, junk})
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(minutes=1))
     world.feed.complete(html)
     world.feed.complete(junk)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
@@ -391,7 +391,7 @@ def a_file_deleted_while_it_is_fetched(world: World) -> None:
     mail(world, "brief@example.com", 3)
     (name,) = world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
     mail(world, "gone@example.com", 3)
     (name,) = world.feed.export()
     process = world.start(plan=Plan("before fetch", do="stall"))
@@ -400,14 +400,14 @@ def a_file_deleted_while_it_is_fetched(world: World) -> None:
     (world.folder / "go on").touch()
     world.end(process)
     world.feed.delivered = [each for each in world.feed.delivered if each.file != name]
-    world.check()
+    world.replica.check()
 
 
 @scenario(FEED)
 def a_file_that_changes_while_it_is_fetched(world: World) -> None:
     """A file is overwritten with a part of itself between listing and download, and completed later."""
     world.run()
-    world.check()
+    world.replica.check()
     mail(world, "moving@example.com", 40)
     (name,) = world.feed.export()
     whole = world.feed.read(name)
@@ -416,15 +416,17 @@ def a_file_that_changes_while_it_is_fetched(world: World) -> None:
     world.feed.poison(name, gzip.compress(gzip.decompress(whole)[:300]))
     (world.folder / "go on").touch()
     world.end(process)
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.account.advance(timedelta(minutes=1))
     world.feed.complete(name)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 def _expect_unreadable(world: World, names: set[str]) -> None:
-    found = {e["name"] for e in world.state("files") if e["unreadable_because"] is not None}
+    found = {
+        e["name"] for e in world.contents.state("files") if e["unreadable_because"] is not None
+    }
     if found != names:
         raise Finding(f"rows are lost without a trace: {len(names - found)} unreadable files")
 
@@ -451,8 +453,8 @@ def a_value_that_does_not_convert(world: World) -> None:
     profile = world.account.profiles[3]
     world.account.update_profile(profile.id, date_of_birth="31st of June")
     world.run()
-    world.check()
-    if "31st of June" not in {reject["raw"] for reject in world.state("rejects")}:
+    world.replica.check()
+    if "31st of June" not in {reject["raw"] for reject in world.contents.state("rejects")}:
         raise Finding("a value is not in the rejects")
     ended = world.run("sync", "--full", "--strict", code=4)
     if "31st" in ended.err + ended.out:
@@ -467,8 +469,8 @@ def an_event_without_a_key(world: World) -> None:
     world.feed.rewrite(name, lambda cells: {**cells, "dt_occurred": None, "to_address": None})
     world.feed.delivered = [e for e in world.feed.delivered if e.file != name or e.version > 1]
     world.run()
-    world.check()
-    if not any("nobody" in reject["raw"] for reject in world.state("rejects")):
+    world.replica.check()
+    if not any("nobody" in reject["raw"] for reject in world.contents.state("rejects")):
         raise Finding("a record is not in the rejects")
 
 
@@ -481,36 +483,36 @@ CLOCKS = "Clocks"
 def this_machine_a_year_ahead(world: World) -> None:
     """This machine's clock is a year ahead during one run, and correct in the next."""
     world.run(plan=Plan(at=world.account.now + YEAR))
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(days=1))
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
 def this_machine_a_year_behind(world: World) -> None:
     """This machine's clock is a year behind: late events are loaded nevertheless."""
     world.run(plan=Plan(at=world.account.now - YEAR))
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(days=1))
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
     _happen_late(world)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
 def the_clock_jumps_ahead_during_a_run(world: World) -> None:
     """This machine's clock jumps a year ahead while profiles are read."""
     world.run(plan=Plan("after page", "profiles", do="jump", jump=YEAR))
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(days=2))
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
@@ -518,11 +520,11 @@ def the_clock_jumps_back_during_a_run(world: World) -> None:
     """This machine's clock is a year ahead, and jumps back while lists are read."""
     plan = Plan("after page", "lists", do="jump", jump=-YEAR, at=world.account.now + YEAR)
     world.run(plan=plan)
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(days=2))
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
@@ -534,21 +536,21 @@ def a_record_from_the_future(world: World) -> None:
         world.account.lists[0].id, everyone[7], "list_enter", at=world.account.now + YEAR
     )
     world.run()
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(hours=2))
     world.account.add_unsubscribe(everyone[8])
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
 def events_that_arrive_late(world: World) -> None:
     """Unsubscribes and list changes appear with times days before the last run."""
     world.run()
-    world.check()
+    world.replica.check()
     _happen_late(world)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 def _happen_late(world: World) -> None:
@@ -564,13 +566,13 @@ def _happen_late(world: World) -> None:
 def days_in_another_time_zone(world: World) -> None:
     """The API reads updateSince in a time zone eleven hours behind, exclusively: updates are loaded nevertheless."""
     world.run()
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(hours=3))
     for profile in world.account.profiles[:40]:
         world.account.update_profile(profile.id, lastname="Later")
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS, fresh=True,
@@ -578,7 +580,7 @@ def days_in_another_time_zone(world: World) -> None:
 def times_without_a_zone(world: World) -> None:
     """The feed writes times without a zone, and this machine is in New York: they are read as UTC."""
     world.run()
-    world.check()
+    world.replica.check()
 
 
 # --- Other runs ------------------------------------------------------------------------------
@@ -596,7 +598,7 @@ def a_second_run_at_the_same_time(world: World) -> None:
         raise Finding("the second run does not name the first")
     (world.folder / "go on").touch()
     world.end(first)
-    world.check()
+    world.replica.check()
 
 
 @scenario(OTHERS)
@@ -609,15 +611,15 @@ def a_run_that_stalls_past_its_lease(world: World) -> None:
         world.account.update_profile(profile.id, lastname="Newer")
     world.feed.export()
     world.run(plan=Plan(at=world.account.now))
-    world.check()
-    before = world.found()
+    world.replica.check()
+    before = world.contents.found()
     (world.folder / "go on").touch()
     ended = world.end(first, TRY_AGAIN_LATER)
     if "took over" not in ended.err:
         raise Finding(f"the first run does not say that another took over: {ended.err[-600:]}")
-    compare(world.found(), before)
+    compare(world.contents.found(), before)
     world.run()
-    world.check_loosely()
+    world.replica.check_loosely()
 
 
 @scenario(OTHERS)
@@ -630,7 +632,7 @@ def another_process_has_the_file_open(world: World) -> None:
         raise Finding("the run does not name the process that has the file open")
     (world.folder / "go on").touch()
     world.end(holder)
-    world.check()
+    world.replica.check()
 
 
 # --- Disks -----------------------------------------------------------------------------------
@@ -644,9 +646,9 @@ def no_room_for_the_file(world: World) -> None:
     ended = world.run(plan=Plan(file_bytes=1_200_000), code=5)
     if "is full" not in ended.err:
         raise Finding("the error does not say that the disk is full")
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 # --- Full reads and deletes ------------------------------------------------------------------
@@ -665,7 +667,7 @@ def a_full_read_fails_midway(world: World) -> None:
 def delete_detection_fails_midway(world: World) -> None:
     """Delete detection may remove rows, and fails after the first pages: it removes none."""
     world.run()
-    world.check()
+    world.replica.check()
     _fail_after_pages(world, "sync", DETECT_DELETES)
 
 
@@ -680,27 +682,29 @@ def _fail_after_pages(world: World, *command: str) -> None:
     world.server.after_request = fail
     world.run(*command, code=TRY_AGAIN_LATER, plan=Plan(batch_records=20))
     world.server.after_request = None
-    world.check_after_crash()
+    world.replica.check_after_crash()
     world.server.faults.clear()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(DELETES)
 def deleted_profiles_stay_and_are_recorded(world: World) -> None:
     """Delete detection records which profiles and lists were deleted, since when, and keeps their rows."""
     world.run("sync", DETECT_DELETES)
-    world.check()
-    gone = world.gone("profiles")
-    missing = {row["sync_key"]: row for row in world.state("deleted_upstream")}
+    world.replica.check()
+    gone = world.replica.gone("profiles")
+    missing = {row["sync_key"]: row for row in world.contents.state("deleted_upstream")}
     if not gone or gone != {k for k, m in missing.items() if m["table_name"] == "profiles"}:
         raise Finding("the deleted profiles are not those in deleted_upstream")
     first = {key: row["first_missed_at"] for key, row in missing.items()}
     world.account.advance(timedelta(days=1))
     world.feed.export()
     world.run("sync", DETECT_DELETES)
-    world.check()
-    again = {row["sync_key"]: row["first_missed_at"] for row in world.state("deleted_upstream")}
+    world.replica.check()
+    again = {
+        row["sync_key"]: row["first_missed_at"] for row in world.contents.state("deleted_upstream")
+    }
     if not first.items() <= again.items():
         raise Finding("the time first missed has moved")
 
@@ -711,13 +715,13 @@ def a_profile_comes_back(world: World) -> None:
     profile = world.account.profiles[5]
     world.account.delete_profile(profile.id)
     world.run("sync", DETECT_DELETES)
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(hours=1))
     world.account.add_profile(profile.id, **dict(profile.fields))  # type: ignore[arg-type]
     world.run("sync")
     world.run("sync", DETECT_DELETES)
-    world.check_loosely()
-    if profile.id in {row["record_id"] for row in world.state("deleted_upstream")}:
+    world.replica.check_loosely()
+    if profile.id in {row["record_id"] for row in world.contents.state("deleted_upstream")}:
         raise Finding("a profile that exists again is still in deleted_upstream")
 
 
@@ -725,15 +729,15 @@ def a_profile_comes_back(world: World) -> None:
 def too_many_deleted_profiles(world: World) -> None:
     """Delete detection finds a third of the profiles deleted: it removes none, and warns."""
     world.run("sync", DETECT_DELETES)
-    world.check()
+    world.replica.check()
     for profile in world.account.profiles[:100]:
         world.account.delete_profile(profile.id)
     world.account.advance(timedelta(minutes=1))
-    before = len(world.known["profiles"])
+    before = len(world.replica.known["profiles"])
     ended = world.run("sync", DETECT_DELETES)
     if "max_deleted_share" not in ended.out:
         raise Finding("rows are removed, or a warning is missing")
-    if len(world.found()["profiles"]) < before:
+    if len(world.contents.found()["profiles"]) < before:
         raise Finding("profiles: rows are removed")
 
 
@@ -741,7 +745,7 @@ def too_many_deleted_profiles(world: World) -> None:
 def deleted_profiles_are_removed(world: World) -> None:
     """With `deletes = "remove"`, delete detection removes the rows of deleted records, and no others."""
     world.run("sync", DETECT_DELETES)
-    world.check()
+    world.replica.check()
 
 
 @scenario(DELETES)
@@ -750,12 +754,14 @@ def delete_detection_beside_another_account(world: World) -> None:
     with world.beside("us") as other:
         world.run("sync", DETECT_DELETES)
         world.run("sync", DETECT_DELETES)
-        world.check()
-        other.check()
+        world.replica.check()
+        other.replica.check()
         missing = {
-            row["sync_key"] for row in world.state("deleted_upstream") if row["source_id"] == "uk"
+            row["sync_key"]
+            for row in world.contents.state("deleted_upstream")
+            if row["source_id"] == "uk"
         }
-        if missing & {row["__sync_key"] for row in other.found()["profiles"]}:
+        if missing & {row["__sync_key"] for row in other.contents.found()["profiles"]}:
             raise Finding("profiles of the other account are in deleted_upstream")
 
 
@@ -768,16 +774,16 @@ MAINTENANCE = "State changed by hand"
 def rewound(world: World) -> None:
     """The state of every table is rewound: the next run loads everything again."""
     world.run()
-    world.check()
-    for table in world.known:
+    world.replica.check()
+    for table in world.replica.known:
         world.run("state", "rewind", table)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 def _reached(world: World) -> list[dict[str, Any]]:
     """Return how far tables were read, without the rows that were noted as written."""
-    marks = world.state("watermarks")
+    marks = world.contents.state("watermarks")
     return [mark for mark in marks if not mark["kind"].startswith("written ")]
 
 
@@ -785,11 +791,11 @@ def _reached(world: World) -> list[dict[str, Any]]:
 def backfilled(world: World) -> None:
     """Some days are read again: no watermark moves, and no other row changes."""
     world.run()
-    world.check()
+    world.replica.check()
     marks = _reached(world)
     day = (world.account.now - timedelta(days=40)).date()
     world.run(*backfill(day, world.account.now.date()))
-    world.check_loosely()
+    world.replica.check_loosely()
     if _reached(world) != marks:
         raise Finding("the watermarks have moved")
 
@@ -800,8 +806,8 @@ def rejects_replayed(world: World) -> None:
     mail(world, "mended@example.com", 30)
     name = world.feed.export_html()
     world.run()
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(minutes=1))
     world.feed.complete(name)
     world.run("rejects", "replay")
-    world.check(["email_events"])
+    world.replica.check(["email_events"])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from ometria_replica import api_reads, batching, due, replication
+from ometria_replica import api_reads, batching, due, loading, replication
 from ometria_replica.batch import FileLogEntry
 from ometria_replica.errors import (
     AccessDenied,
@@ -438,7 +438,7 @@ def rejects_dropped() -> None:
 @defect
 def watermark_from_records() -> None:
     """The watermark is the newest time in the records, not the start of the run."""
-    original = replication.stage
+    original = loading.stage
 
     def stage(
         connection: Any, account: Any, table: Any, pending: Any, inside: Any
@@ -452,7 +452,7 @@ def watermark_from_records() -> None:
                 batch = replace(batch, watermark=at)
         return batch, staged
 
-    _patch(replication, "stage", stage)
+    _patch(loading, "stage", stage)
 
 
 @defect

@@ -62,7 +62,7 @@ def climb(world: World, ladder: Iterable[Rung], *, batch_records: int = 1_000) -
         if rung.commits:
             live(world)
     world.run()
-    world.check()
+    world.replica.check()
 
 
 def die(world: World, rung: Rung, *, batch_records: int = 1_000) -> None:
@@ -70,7 +70,7 @@ def die(world: World, rung: Rung, *, batch_records: int = 1_000) -> None:
     plan = Plan(rung.step, rung.table, rung.nth, batch_records=batch_records)
     try:
         world.run("sync", *([rung.table] if rung.alone else []), plan=plan, code=-9)
-        world.check_after_crash()
+        world.replica.check_after_crash()
     except Finding as finding:
         raise Finding(f"killed {rung.name}: {finding}") from finding
 

@@ -36,8 +36,8 @@ def an_open_quote(world: World) -> None:
     text = "".join([header, *lines[:10], torn, *lines[10:]])
     world.feed.poison(name, gzip.compress(text.encode()))
     world.run()
-    world.check()
-    if not any("torn@" in reject["raw"] for reject in world.state("rejects")):
+    world.replica.check()
+    if not any("torn@" in reject["raw"] for reject in world.contents.state("rejects")):
         raise Finding("a line is not in the rejects")
 
 
@@ -53,7 +53,7 @@ def parts_that_were_joined(world: World) -> None:
     ]
     world.feed.poison(name, gzip.compress("".join(parts).encode()))
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(ODD)
@@ -73,7 +73,7 @@ def text_without_its_mark(world: World) -> None:
     parquet.write_table(table, data)
     world.feed.poison(name, data.getvalue())
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(ODD)
@@ -84,8 +84,10 @@ def a_time_with_the_name_of_a_zone(world: World) -> None:
     world.feed.rewrite(name, lambda cells: {**cells, "dt_occurred": "2026-03-01 10:00:00 BST"})
     world.feed.delivered = [e for e in world.feed.delivered if e.file != name or e.version > 1]
     world.run()
-    world.check()
-    if "2026-03-01 10:00:00 BST" not in {reject["raw"] for reject in world.state("rejects")}:
+    world.replica.check()
+    if "2026-03-01 10:00:00 BST" not in {
+        reject["raw"] for reject in world.contents.state("rejects")
+    }:
         raise Finding("a value is not in the rejects")
 
 
@@ -97,11 +99,11 @@ def a_young_file_that_grows(world: World) -> None:
     mail(world, "half@example.com", 40)
     name = world.feed.export_partial()
     world.run(plan=settled)
-    world.check()
+    world.replica.check()
     world.feed.complete(name)
     world.account.advance(timedelta(minutes=5))
     world.run(plan=settled)
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS, now=datetime(2026, 3, 2, 0, 10, tzinfo=UTC),
@@ -109,13 +111,13 @@ def a_young_file_that_grows(world: World) -> None:
 def days_that_begin_west_of_utc(world: World) -> None:
     """The API reads updateSince five hours behind, exclusively, and runs begin shortly after midnight: updates are loaded nevertheless."""
     world.run()
-    world.check()
+    world.replica.check()
     world.account.advance(timedelta(hours=1))
     for profile in world.account.profiles[:40]:
         world.account.update_profile(profile.id, lastname="Later")
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(CLOCKS)
@@ -124,24 +126,24 @@ def a_refresh_that_shows_late(world: World) -> None:
     account = world.account
     listed = account.add_list(type="DYNAMIC", refreshed_at=account.now - timedelta(days=90))
     world.run()
-    world.check()
+    world.replica.check()
     happened = account.now - timedelta(hours=5)
     account.advance(timedelta(hours=1))
     account.add_change(listed.id, account.profiles[0].id, "list_enter", at=happened)
     account.update_list(listed.id, refreshed_at=happened)
     world.feed.export()
     world.run()
-    world.check()
+    world.replica.check()
 
 
 @scenario(MAINTENANCE)
 def a_dropped_table(world: World) -> None:
     """A table is dropped: the next run fills it again, although the state says that all was read."""
     world.run()
-    world.check()
+    world.replica.check()
     world.place.drop_table("email_events")
     world.run()
-    world.check()
+    world.replica.check()
 
 
 def _exported(world: World, count: int) -> tuple[str, Sequence[Cells]]:

@@ -83,7 +83,7 @@ def run_scenario(
                 world.begin_as(_replicated(new_place, settings, *options.items()))
             else:
                 world.run()
-                world.check()
+                world.replica.check()
             live(world)
         world.defect = defect
         try:
@@ -100,7 +100,7 @@ def _replicated(new_place: places.NewPlace, settings: str, *sizes: tuple[str, An
     with world:
         atexit.register(shutil.rmtree, world.folder)
         world.run()
-        world.check()
+        world.replica.check()
     return world
 
 
@@ -121,7 +121,7 @@ def live(world: World) -> None:
         account.add_unsubscribe(
             everyone[number], at=account.now - timedelta(hours=number), reason_text=f"no {number}"
         )
-    if world.has_all:
+    if world.replica.has_all:
         trade(world)
     world.feed.export()
     for number in range(3):

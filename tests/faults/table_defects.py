@@ -18,8 +18,8 @@ from tests.faults.data_defects import DEFECTS
 from tests.faults.defects import _execute_unless, defect
 
 if TYPE_CHECKING:
-    from ometria_replica.schema import Growing
     from ometria_replica.warehouse.changes import Changes
+    from ometria_replica.ways_to_read import Growing
 
 __all__ = ["DEFECTS"]
 

@@ -220,8 +220,8 @@ def _live_and_fail(world: World) -> None:
 def _leaks(world: World) -> set[str]:
     """List the outputs that hold a secret, with the secret."""
     texts = {path.name: path.read_text(errors="replace") for path in world.folder.glob("child-*")}
-    texts |= {name: str(world.state(name)) for name in STATE}
-    texts["rejects"] = str([{**row, "raw": None} for row in world.state("rejects")])
+    texts |= {name: str(world.contents.state(name)) for name in STATE}
+    texts["rejects"] = str([{**row, "raw": None} for row in world.contents.state("rejects")])
     return {
         f"{name}: {secret}" for name, text in texts.items() for secret in SECRETS if secret in text
     }

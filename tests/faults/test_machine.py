@@ -125,7 +125,7 @@ class Life(RuleBasedStateMachine):
         """Replicate one table."""
         self.world.run("sync", table)
         for world in self.both:
-            world.check([table])
+            world.replica.check([table])
 
     @rule(days=st.integers(0, 10), until=st.integers(0, 10))
     def backfill(self, days: int, until: int) -> None:
@@ -141,7 +141,7 @@ class Life(RuleBasedStateMachine):
         """Let a table be forgotten."""
         self.world.run("state", "rewind", table)
         for world in self.both:
-            world.note_marks()
+            world.replica.note_marks()
 
     @precondition(lambda self: self.synced)
     @rule()
@@ -149,7 +149,7 @@ class Life(RuleBasedStateMachine):
         """Try the rejects again."""
         self.world.run("rejects", "replay")
         for world in self.both:
-            world.check(["email_events"])
+            world.replica.check(["email_events"])
 
     @rule(
         step=st.sampled_from(STEPS), table=st.sampled_from(("", *KINDS)), nth=st.integers(1, 3),
@@ -169,7 +169,7 @@ class Life(RuleBasedStateMachine):
         first = self.world.start(plan=Plan("before request", do="stall"))
         self.world.wait_for_stall(first)
         self.world.run(code=TRY_AGAIN_LATER)
-        self.other.check()  # No other run held its lease, so the second run synced it.
+        self.other.replica.check()  # No other run held its lease, so the second run synced it.
         (self.world.folder / "go on").touch()
         self.world.end(first)
         for leftover in ("go on", "stalled"):
@@ -178,12 +178,12 @@ class Life(RuleBasedStateMachine):
 
     def _check(self) -> None:
         for world in self.both:
-            world.check()
+            world.replica.check()
         self.synced = True
 
     def _check_partly(self) -> None:
         for world in self.both:
-            world.check_after_crash()
+            world.replica.check_after_crash()
 
     def _profiles(self, which: int, count: int) -> list[str]:
         everyone = [profile.id for profile in self.world.account.profiles]

@@ -48,7 +48,7 @@ def test_kills_in_any_zone_lose_nothing(zone: str, tmp_path: Path) -> None:
     """A kill ladder over three tables ends alike in every time zone."""
     with World(tmp_path, timezone=zone) as world:
         world.run()
-        world.check()
+        world.replica.check()
         live(world)
         climb(world, LADDER)
 
@@ -59,4 +59,4 @@ def test_a_time_without_a_zone_is_utc(zone: str, tmp_path: Path) -> None:
     dialect = Dialect(timestamp_form="naive")
     with World(tmp_path, timezone=zone, profiles=30, dialect=dialect) as world:
         world.run()
-        world.check()
+        world.replica.check()

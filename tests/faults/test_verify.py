@@ -85,7 +85,7 @@ def read_half_a_line(world: World) -> None:
     A line without all of its cells is rejected, so that the time is the last one here.
     """
     feed, account = world.feed, world.account
-    feed.complete(max(world.state("files"), key=lambda file: file["modified_at"])["name"])
+    feed.complete(max(world.contents.state("files"), key=lambda file: file["modified_at"])["name"])
     others = (name for name in feed.dialect.columns if name != "dt_occurred")
     feed.dialect = replace(feed.dialect, columns=(*others, "dt_occurred"))
     mail(world, "torn@example.com", 5)
@@ -154,10 +154,10 @@ def wrong_rows(world: World) -> Rows:
 
     Files that no sync has loaded are not due. What is gone in Ometria may stay.
     """
-    loaded = {(row["name"], row["modified_at"]) for row in world.state("files")}
+    loaded = {(row["name"], row["modified_at"]) for row in world.contents.state("files")}
     every = world.feed.delivered
     world.feed.delivered = [each for each in every if (each.file, each.modified_at) in loaded]
-    sent, found = world.sent(), world.found()
+    sent, found = world.replica.sent(), world.contents.found()
     world.feed.delivered = every
     wrong = set()
     for table in sent:
@@ -196,7 +196,7 @@ def rows_left_inside(world: World) -> Rows:
 
 def removed_rows(world: World) -> Rows:
     """Name the rows that were there when the replica was checked for the last time, and are not."""
-    before, found = world.known, world.found()
+    before, found = world.replica.known, world.contents.found()
     return {
         (table, key)
         for table in before

@@ -80,17 +80,16 @@ def test_a_year_in_the_life_of_a_replica(
                 except ReplicaError:
                     failed += 1
             if span == YEAR:
-                world.look_back()
+                world.replica.look_back()
         world.server.faults.clear()
         for name in broken:
             world.feed.complete(name)
         world.sync_here()
-        world.check_loosely()
+        world.replica.check_loosely()
         if span == YEAR:
             check_states(world)
-        assert (runs > least[0], killed >= least[1], len(world.state("files")) > least[2]) == (
-            True, True, True,
-        )  # fmt: skip
+        files = len(world.contents.state("files"))
+        assert (runs > least[0], killed >= least[1], files > least[2]) == (True, True, True)
 
 
 def _export(world: World, broken: list[str], chance: Random) -> list[str]:

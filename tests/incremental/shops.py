@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Config, WarehouseSettings
 from ometria_replica.replication import sync
-from ometria_replica.schema import Column, Pages, Table, md5
+from ometria_replica.schema import Column, Table, md5
+from ometria_replica.ways_to_read import Pages
 from ometria_simulator import Account
 from tests import replicas
 from tests.duck import Row, read_file

@@ -295,6 +295,27 @@ def test_deletion_requests_are_read_once_for_the_table_and_for_erasures(warehous
     assert (row["request_id"], row["user_email"]) == ("q", "me@shop.com")
 
 
+def test_deletion_requests_that_are_refused_are_asked_for_once(warehouse: Path) -> None:
+    """The table and the erasures are both told why, and the run goes on."""
+    shop = people()
+    shop.status["data-deletion-requests"] = 403
+    with shop.served() as listener:
+        settings = reading(listener, "data_deletion_requests", "orders", follow_erasures=True)
+        without = replace(settings, follow_erasures=False)
+        sync(config(warehouse, without), catalog=QUICK, clock=lambda: NOON)
+        asked = [each.path for each in listener.asked]
+        report = sync(config(warehouse, settings), catalog=QUICK, clock=lambda: NOON)
+        asked_again = [each.path for each in listener.asked[len(asked) :]]
+
+    path = "/v2/data-deletion-requests"
+    assert asked_again.count(path) == asked.count(path)
+    assert [each.partition(":")[0] for each in report.warnings] == [
+        "data_deletion_requests",
+        "deletion_requests",
+    ]
+    assert report.outcome == "succeeded"
+
+
 # --- the setting -------------------------------------------------------------------------------
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from ometria_replica import replication
 from ometria_replica.batch import Batch, BatchSize, Lease, Owner
+from ometria_replica.clock import utc_now
 from ometria_replica.errors import AccessDenied, Busy, ConfigError
 from ometria_replica.mapping import Staging
 from ometria_replica.tables import PROFILES
@@ -84,7 +84,7 @@ def test_a_second_process_exits_75(shop: Account, server: Server, warehouse: Pat
     environment = {**api_env(server, warehouse), "OMETRIA_SOURCE_ID": "uk"}
     server.after_request = start_another
 
-    report = replicate(warehouse, account(server), at=replication.utc_now)
+    report = replicate(warehouse, account(server), at=utc_now)
 
     assert ended[0].code == 75
     holder = f"run {report.run_id} (process {os.getpid()} on {HERE}) is loading 'uk' into "

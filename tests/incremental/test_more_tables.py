@@ -14,11 +14,12 @@ from ometria_replica.catalog import CATALOG, Catalog
 from ometria_replica.doctor.run import check
 from ometria_replica.errors import ConfigError, WarehouseError
 from ometria_replica.replication import sync
-from ometria_replica.schema import Column, Feed, Pages, PerParent, Table, md5
+from ometria_replica.schema import Column, Table, md5
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import read_state, rewind
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.ways_to_read import Feed, Pages, PerParent
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, account, config
 from tests.places import KINDS

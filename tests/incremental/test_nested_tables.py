@@ -20,12 +20,13 @@ from ometria_replica.erasing import erase, ids_of, read_held
 from ometria_replica.errors import ConfigError
 from ometria_replica.nested_tables import NESTED_TABLES, ORDER_LINES, PROFILE_TAGS
 from ometria_replica.rehashing import rehash
-from ometria_replica.schema import Column, Feed, Inside, Pages, Table, md5
+from ometria_replica.schema import Column, Table, md5
 from ometria_replica.selection import ALL
 from ometria_replica.state_commands import read_state, replay, rewind
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.warehouse import Warehouse
+from ometria_replica.ways_to_read import Feed, Inside, Pages
 from ometria_simulator import Account, serve
 from tests.duck import opened as opened_file
 from tests.duck import read_file

@@ -44,6 +44,11 @@ PERSON = "ann.canary@example.com"
 OK = Reply(b"ok", content_type="text/plain")
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def webhook() -> Iterator[Listener]:
     """Serve an address that takes everything."""
@@ -95,6 +100,22 @@ def test_a_failure_and_the_recovery_from_it_are_told_once_each(
         server.no_rights = frozenset({"lists"} if is_refused else ())
         invoke("sync", "lists", env=env)
         assert events(webhook) == told
+
+
+def test_a_failure_that_no_warehouse_knows_is_recovered_from_once(
+    warehouse: Path, env: dict[str, str], webhook: Listener
+) -> None:
+    """As of a file that is no database: the machine remembers what it has told."""
+    warehouse.write_text("no database")
+    invoke("sync", "lists", env=env)
+    assert events(webhook) == ["failed"]
+
+    warehouse.unlink()
+    invoke("sync", "lists", env=env)
+    assert events(webhook) == ["recovered"]
+
+    invoke("sync", "lists", env=env)
+    assert events(webhook) == []
 
 
 def test_a_notice_says_what_failed_where(

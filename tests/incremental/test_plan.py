@@ -273,8 +273,14 @@ def test_rows_that_are_gone_are_a_reason(server: Server, warehouse: Path, tmp_pa
         connection.execute("DELETE FROM ometria.profiles")
         connection.execute("DROP TABLE ometria.email_events")
     plans = [look(warehouse, account(server, feed), at=NOON + HOUR) for _ in range(2)]
-    report = replicate(warehouse, account(server, feed), at=NOON + HOUR)
+    dry, report = (
+        replicate(warehouse, account(server, feed), at=NOON + HOUR, dry_run=dry_run)
+        for dry_run in (True, False)
+    )
 
+    assert [(each.table, each.due, each.inserted) for each in dry.tables] == [
+        (each.table, each.due, each.inserted) for each in report.tables
+    ]
     for plan in plans:
         assert codes(plan, "profiles") == ["rows lost"]
         assert codes(plan, "email_events") == ["rows lost"]

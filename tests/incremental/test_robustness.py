@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ometria_replica import batching, replication
+from ometria_replica import batching
 from ometria_replica.batch import Lease, Owner
 from ometria_replica.config import Secret, load_config
 from ometria_replica.doctor.run import check
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.records import json_text, parse
+from ometria_replica.run_context import LEASE
 from ometria_replica.source_ids import keys_may_meet
 from ometria_replica.state_commands import replay
 from ometria_replica.temp_files import remove_leftovers, temp_folder
@@ -278,7 +279,7 @@ def test_a_long_quiet_round_renews_the_lease(
     report = replicate(warehouse, account(server), at=lambda: NOON + next(minutes) * MINUTE)
 
     assert report.outcome == "succeeded"
-    assert report.finished_at - report.started_at > replication.LEASE
+    assert report.finished_at - report.started_at > LEASE
 
 
 # --- Clocks, arguments -------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from ometria_replica.config import FeedSettings, Retention, Secret
 from ometria_replica.erasing import erase, ids_of
 from ometria_replica.errors import AccessDenied, Busy, ConfigError, DifferencesFound
+from ometria_replica.run_context import NoProgress
 from ometria_replica.state_commands import rewind
 from ometria_replica.verification.run import refuse_differences
 from ometria_simulator import Account, Dialect, Fault, Feed, serve
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ometria_replica.config import AccountSettings
+    from ometria_replica.report import TableReport
     from ometria_replica.verify_report import VerifyReport
     from ometria_simulator import Server
     from ometria_simulator.server import LoggedRequest
@@ -79,12 +82,25 @@ def counts(report: VerifyReport) -> dict[str, tuple[int, ...]]:
     }
 
 
+class Ends(NoProgress):
+    """Progress that keeps how many records each table had at its end."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, int] = {}
+
+    @override
+    def finish(self, report: TableReport) -> None:
+        """Keep them."""
+        self.records[report.table] = report.records
+
+
 def test_a_sound_replica_is_as_ometria_has_it(replica: Replica) -> None:
-    """Every row is compared, none differs, and nothing is written."""
-    before = everything(replica.warehouse, load_time=True)
+    """Every row is compared, none differs, nothing is written, and progress counts records."""
+    before, ends = everything(replica.warehouse, load_time=True), Ends()
 
-    report = verified(replica.warehouse, replica.settings)
+    report = verified(replica.warehouse, replica.settings, progress=ends)
 
+    assert ends.records["email_events"] == 30
     assert counts(report) == {
         "profiles": (40, 0, 0, 0, 0),
         "lists": (3, 0, 0, 0, 0),

@@ -13,8 +13,9 @@ from ometria_replica.batch import TableState
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, FeedSettings, Secret
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.schema import Column, Feed, Pages, Table, md5
+from ometria_replica.schema import Column, Table, md5
 from ometria_replica.tables import EMAIL_EVENTS, LISTS, MEMBER_LISTS, PROFILES, UNSUBSCRIBES
+from ometria_replica.ways_to_read import Feed, Pages
 from ometria_simulator import Account, Quirks
 from ometria_simulator.routes import Api, Route
 from tests.ometria.listener import KEY, Asked, Reply, json_reply, listening

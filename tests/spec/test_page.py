@@ -14,8 +14,9 @@ from ometria_replica.config import (
     WarehouseSettings,
 )
 from ometria_replica.replication import sync
-from ometria_replica.schema import DATA_SCHEMA, LINEAGE, Feed, Pages, PerParent, Windows
+from ometria_replica.schema import DATA_SCHEMA, LINEAGE
 from ometria_replica.tables import JOINS, TABLES
+from ometria_replica.ways_to_read import Feed, Pages, PerParent, Windows
 from ometria_simulator import Account, serve
 from ometria_simulator import Feed as SimulatedFeed
 from tests.spec import page

@@ -27,7 +27,8 @@ from ometria_replica.config import (
     load_config,
     masked,
 )
-from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.config.schema import VARIABLES
+from ometria_replica.config.setting import settings_of
 from ometria_replica.errors import ConfigError
 
 CANARY = "canary5f3a9c7e"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import load_config
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import settings_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.init.choices_for_ever import private_columns
 from ometria_replica.init.draft import Draft

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from ometria_replica.mapping.json_lines import json_texts, plain_file
 from ometria_replica.mapping.readers import to_arrow
 from ometria_replica.records import encodable, parse
-from ometria_replica.schema import Column, Feed, Md5, Table
+from ometria_replica.schema import Column, Md5, Table
 from ometria_replica.tables import EMAIL_EVENTS
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,12 +17,12 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
-from ometria_replica.schema import Feed
 from ometria_replica.sql import create_table
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
 from ometria_replica.warehouse.engines import duckdb_file
 from ometria_replica.warehouse.warehouse import Warehouse
+from ometria_replica.ways_to_read import Feed
 from ometria_simulator import Account, Server, serve
 from tests.duck import read, read_file
 from tests.replicas import account, everything, of, replicate, write_feed_file

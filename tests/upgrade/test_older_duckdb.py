@@ -47,7 +47,7 @@ def test_duckdb_1_4_reads_all_that_syncs_write_and_they_go_on(tmp_path: Path) ->
             assert version.startswith("1.4.")
             assert older['"ometria"."email_events"']
             assert (duckdb.__version__, older) == _read(Path(sys.executable), tmp_path)
-            world.check()
+            world.replica.check()
             live(world)
         check_states(world)
 

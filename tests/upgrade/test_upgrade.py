@@ -179,11 +179,11 @@ def test_the_tables_are_what_the_account_is(shop: Shop) -> None:
     """A sync goes on from what version 1 left, and so do those after it: nothing is lost."""
     live_on(shop)
     shop.run()
-    shop.check()
+    shop.replica.check()
 
     live_on(shop)
     shop.run("sync", "--detect-deletes")
-    shop.check()
+    shop.replica.check()
 
 
 def test_a_sync_reads_what_is_new_and_no_more(shop: Shop) -> None:
@@ -223,15 +223,17 @@ def test_a_sync_reads_what_is_new_and_no_more(shop: Shop) -> None:
 def test_a_sync_makes_up_for_a_refused_list(shop: Shop) -> None:
     """A sync reads a list that was refused to version 1 from the moment on that it was due."""
     members = {
-        row["__sync_key"] for row in shop.sent()["member_lists"] if row["list_id"] == REFUSED
+        row["__sync_key"]
+        for row in shop.replica.sent()["member_lists"]
+        if row["list_id"] == REFUSED
     }
-    lacking = members - {row["__sync_key"] for row in shop.known["member_lists"]}
+    lacking = members - {row["__sync_key"] for row in shop.replica.known["member_lists"]}
     assert lacking
 
     shop.run()
 
-    assert lacking <= {row["__sync_key"] for row in shop.found()["member_lists"]}
-    kinds = {row["kind"].partition(" ")[0] for row in shop.state("watermarks")}
+    assert lacking <= {row["__sync_key"] for row in shop.contents.found()["member_lists"]}
+    kinds = {row["kind"].partition(" ")[0] for row in shop.contents.state("watermarks")}
     assert kinds == {"watermark", "full_read", "listed", "refreshed", "written"}
 
 
@@ -316,13 +318,13 @@ def test_the_state_is_upgraded_once(shop: Shop) -> None:
     """A command that reads nothing keeps the rejects; a second run keeps the version's row."""
     before = state_of(contents(shop.place))["rejects"]
     shop.run(*UPGRADING)
-    (first,) = shop.state("version")
+    (first,) = shop.contents.state("version")
     assert state_of(contents(shop.place))["rejects"] == before
 
     shop.account.advance(timedelta(hours=1))
     shop.run()
 
-    assert shop.state("version") == [first]
+    assert shop.contents.state("version") == [first]
 
 
 # --- Commands that only read -------------------------------------------------------------------
@@ -364,7 +366,7 @@ def test_a_state_of_version_1_is_shown(shop: Shop) -> None:
 
 def test_the_runs_of_version_1_are_shown(shop: Shop) -> None:
     """``runs`` shows the runs of version 1, newest first."""
-    runs = [row["run_id"] for row in shop.state("runs")]
+    runs = [row["run_id"] for row in shop.contents.state("runs")]
 
     shown = json.loads(shop.run("runs", "--json").out)["runs"]
 
@@ -375,7 +377,7 @@ def test_the_rejects_of_version_1_are_listed(shop: Shop) -> None:
     """``rejects list`` shows each value, record and file that version 1 rejected."""
     out = shop.run("rejects", "list", "--raw").out
 
-    assert len(out.splitlines()) == 1 + len(shop.state("rejects"))
+    assert len(out.splitlines()) == 1 + len(shop.contents.state("rejects"))
     assert "31st of June" in out
 
 
@@ -450,4 +452,4 @@ def test_an_upgrade_is_done_or_not(shop: Shop, when: Killed) -> None:
 
     assert nth > 3  # Two tables became others and one was made: it was killed amid that.
     shop.run()
-    shop.check()
+    shop.replica.check()

@@ -66,7 +66,7 @@ def unpacked(kind: str, folder: Path) -> Shop:
     for _ in life(shop):
         pass
     _recognise_files(shop)
-    shop.known = shop.found()
+    shop.replica.known = shop.contents.found()
     return shop
 
 

@@ -23,12 +23,12 @@ def test_the_replica_is_the_account(kind: str, tmp_path: Path) -> None:
     place = KINDS[kind](tmp_path)
     with World(tmp_path, place=place, profiles=260, email_events=200) as world:
         world.run()
-        world.check()
+        world.replica.check()
         world.run("sync", "--full")
-        world.check()
+        world.replica.check()
         live(world)
         world.run()
-        world.check()
+        world.replica.check()
     place.remove()
 
 
@@ -43,8 +43,8 @@ def test_two_accounts_share_a_warehouse(place: Place, tmp_path: Path) -> None:
     ):
         for _ in range(2):
             world.run()
-            world.check()
-            other.check()
+            world.replica.check()
+            other.replica.check()
             live(world)
 
 
@@ -65,7 +65,7 @@ def test_killed_runs_lose_nothing(place: Place, tmp_path: Path) -> None:
         pytest.skip("a remote has steps of its own: test_lakes.py and test_dlt.py")
     with World(tmp_path, place=place, profiles=130, email_events=60, settings=HISTORY) as world:
         world.run()
-        world.check()
+        world.replica.check()
         for table in ("profiles", "email_events"):
             live(world)
             climb(world, [Rung(step, table, alone=True) for step in LADDER])
@@ -85,7 +85,7 @@ def test_runs_that_are_killed_between_rows_and_records_lose_none(
     settings = "keep_records = true"
     with World(tmp_path, place=place, profiles=60, email_events=60, settings=settings) as world:
         world.run()
-        world.check()
+        world.replica.check()
         live(world)
         ladder = [Rung(step, "profiles", alone=True)
                   for step in (BETWEEN if is_engine else BETWEEN_REMOTE)]  # fmt: skip

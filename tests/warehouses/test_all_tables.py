@@ -48,14 +48,14 @@ def test_the_replica_of_all_tables_is_the_account(place: Place, tmp_path: Path) 
         settings=SETTINGS,
     ) as world:  # fmt: skip
         world.sync_here()
-        world.check()
+        world.replica.check()
         live(world)
         world.sync_here()
-        world.check()
+        world.replica.check()
         live(world)
         world.sync_here(detect_deletes=True)
-        world.check()
-        assert world.pasts["orders"].moments
+        world.replica.check()
+        assert world.replica.pasts["orders"].moments
         check_states(world)
 
 
@@ -71,7 +71,7 @@ def test_accounts_side_by_side_are_each_what_they_should_be(place: Place, tmp_pa
     ):
         for _ in range(2):
             world.sync_here()
-            world.check()
-            other.check()
+            world.replica.check()
+            other.replica.check()
             live(world)
             live(other)

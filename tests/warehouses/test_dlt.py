@@ -19,7 +19,7 @@ from ometria_replica import load_config, sync
 from ometria_replica.batch import Batch, FileLogEntry, Owner
 from ometria_replica.catalog import Catalog
 from ometria_replica.config import Limits
-from ometria_replica.config.checks import STORAGE_VERSION
+from ometria_replica.config.warehouse_settings import STORAGE_VERSION
 from ometria_replica.errors import WarehouseError
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import Staging
@@ -89,7 +89,7 @@ def test_kills_between_the_steps_of_dlt_lose_nothing(bridged: Place, tmp_path: P
     is_file = isinstance(bridged, BridgedDuckDBPlace)
     with World(tmp_path, place=bridged, profiles=130, email_events=60) as world:
         world.run()
-        world.check()
+        world.replica.check()
         live(world)
         tables = cycle(("profiles", "email_events") if is_file else ("email_events", "profiles"))
         climb(world, [replace(rung, table=table, alone=True)
@@ -105,7 +105,7 @@ def test_sigterm_ends_a_run_while_dlt_is_at_work(bridged: Place, tmp_path: Path)
         (world.folder / "go on").touch()
         world.end(process, 143)
         world.run()
-        world.check()
+        world.replica.check()
 
 
 def test_dlt_leaves_nothing_beside_the_five_tables(file: BridgedDuckDBPlace) -> None:

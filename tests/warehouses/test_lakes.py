@@ -99,7 +99,7 @@ def test_kills_between_rows_and_state_double_nothing(lake: Place, tmp_path: Path
     """The next run finds rows without their state or history, and leaves them as they are."""
     with World(tmp_path, place=lake, profiles=130, email_events=60, settings=HISTORY) as world:
         world.run()
-        world.check()
+        world.replica.check()
         for table, ladder in (("profiles", HISTORY_LADDER), ("email_events", LADDER)):
             live(world)
             climb(world, [replace(rung, table=table, alone=True) for rung in ladder])

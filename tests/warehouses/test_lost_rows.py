@@ -66,7 +66,7 @@ def test_a_dropped_table_is_read_again(place: Place, tmp_path: Path) -> None:
     """The next sync fills it and says so, once; `check` and a dry run say it before."""
     with World(tmp_path, place=place, profiles=60, lists=3, email_events=60) as world:
         world.run()
-        world.check()
+        world.replica.check()
         for table in DROPPED:
             place.drop_table(table)
 
@@ -78,7 +78,7 @@ def test_a_dropped_table_is_read_again(place: Place, tmp_path: Path) -> None:
             assert f"ometria.{table} is missing" in checked
             assert any(f"ometria.{table} is missing" in warning for warning in dry)
             assert any(f"ometria.{table} was missing" in warning for warning in told)
-        world.check(DROPPED)
+        world.replica.check(DROPPED)
         assert warnings(world) == []
         assert "missing" not in world.run("check").out
 
@@ -91,8 +91,8 @@ def test_a_dropped_schema_is_read_again(both: Place, tmp_path: Path) -> None:
         run_statement(both, "DROP SCHEMA ometria CASCADE")
 
         assert len(warnings(world)) == 5
-        world.known = NOTHING
-        world.check()
+        world.replica.known = NOTHING
+        world.replica.check()
 
 
 @two_engines
@@ -106,8 +106,8 @@ def test_rows_that_are_all_gone_are_read_again(both: Place, tmp_path: Path) -> N
         checked = " ".join(world.run("check").out.split())
         assert checked.count("without rows of uk") == len(TABLES)
         assert len(warnings(world)) == len(TABLES)
-        world.known = NOTHING
-        world.check()
+        world.replica.known = NOTHING
+        world.replica.check()
         assert warnings(world) == []
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from ometria_replica.batch import DeleteDetection, Loaded, Owner, Part
 from ometria_replica.catalog import CATALOG
-from ometria_replica.schema import Column, Pages, Table, md5
+from ometria_replica.schema import Column, Table, md5
 from ometria_replica.selection import ALL
 from ometria_replica.tables import LISTS
 from ometria_replica.warehouse import open_warehouse
+from ometria_replica.ways_to_read import Pages
 from tests.places import DuckDBPlace
 from tests.warehouses.loads import HOUR, NOON, Load
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Secret
 from ometria_replica.errors import ConfigError
-from ometria_replica.replication import owner_of
 from ometria_replica.warehouse import open_warehouse
 from tests.warehouses.loads import NOON, Load, rows, state
 

@@ -191,8 +191,8 @@ def rejects_replay(
     from ometria_replica.errors import WarehouseError
     from ometria_replica.rendering import replay_as_json, replay_as_text
     from ometria_replica.running import measured
-    from ometria_replica.schema import Feed
     from ometria_replica.state_commands import count_rejects, replay
+    from ometria_replica.ways_to_read import Feed
 
     settings = settings_of_accounts(config, warehouse, account)
     converted = replay(settings)

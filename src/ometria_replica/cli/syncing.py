@@ -41,10 +41,13 @@ def sync_and_print(
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
-    """Print the report as text or JSON, each error once; if quiet, the errors alone."""
+    """
+    Print the report as text or JSON, each error once; if quiet, the errors alone.
+
+    The last line of the program tells the one for which the run failed.
+    """
     text = report.with_errors_once().to_json() if as_json else report.to_text()
     say_report(text, as_json=as_json)
-    failures = list(report.failures())
-    if len(failures) > 1 and is_quiet() and not writes_json():  # Of one, the last line tells.
-        for failure in failures:
+    if is_quiet() and not writes_json():
+        for failure in report.other_failures():
             say(failure, err=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from ometria_replica.config.schema import RUN_SETTINGS, FeedSettings
+from ometria_replica.config.feed_settings import FeedSettings
+from ometria_replica.config.schema import RUN_SETTINGS
 from ometria_replica.config.secrets import Secret, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ometria_replica.config.schema import AccountSettings, Config, WarehouseSettings
+    from ometria_replica.config.account_settings import AccountSettings
+    from ometria_replica.config.schema import Config
+    from ometria_replica.config.warehouse_settings import WarehouseSettings
 
 DEFAULT: Final = "default"
 

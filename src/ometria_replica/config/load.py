@@ -17,20 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ometria_replica.config.account_settings import AccountSettings
 from ometria_replica.config.checks import kind_of
+from ometria_replica.config.feed_settings import FeedSettings
 from ometria_replica.config.providers import Reader, command_line, environment, file_table
 from ometria_replica.config.retention import Retention
-from ometria_replica.config.schema import (
-    ACCOUNT_VARIABLES,
-    RUN_SETTINGS,
-    SHARED,
-    VARIABLES,
-    AccountSettings,
-    Config,
-    FeedSettings,
-    WarehouseSettings,
-    settings_of,
-)
+from ometria_replica.config.schema import ACCOUNT_VARIABLES, RUN_SETTINGS, SHARED, VARIABLES, Config
+from ometria_replica.config.setting import settings_of
+from ometria_replica.config.warehouse_settings import WarehouseSettings
 from ometria_replica.errors import ConfigError
 from ometria_replica.nearest import nearest
 from ometria_replica.source_ids import keys_may_meet

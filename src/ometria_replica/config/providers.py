@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ometria_replica.config.checks import Invalid, renamed_or_near
-from ometria_replica.config.schema import Setting, settings_of
+from ometria_replica.config.checks import Invalid
 from ometria_replica.config.secrets import Secret, holds_token, masked
+from ometria_replica.config.setting import Setting, renamed_or_near, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ from ometria_replica.catalog import CATALOG
 from ometria_replica.dagster.metadata import of_a_run, of_a_table
 from ometria_replica.dagster.resource import OmetriaReplica  # noqa: TC001 -- Dagster reads it.
 from ometria_replica.errors import TRY_AGAIN_LATER, ConfigError, ReplicaError
-from ometria_replica.schema import Feed
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,8 +8,8 @@ import dagster as dg
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ReplicaError
-from ometria_replica.schema import Feed
 from ometria_replica.status_report import TOO_OLD
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,8 +27,9 @@ from ometria_replica.extraction.state import state_of
 from ometria_replica.mapping import REJECT_COLUMNS
 from ometria_replica.nearest import did_you_mean
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.schema import ROW_KEY, Inside
+from ometria_replica.schema import ROW_KEY
 from ometria_replica.text import names_of
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

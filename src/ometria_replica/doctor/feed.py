@@ -15,9 +15,9 @@ from ometria_replica.field_paths import is_shown
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.one_per_line import first_records
 from ometria_replica.records import FeedFile, Unreadable
-from ometria_replica.schema import Feed
 from ometria_replica.temp_files import temp_folder
 from ometria_replica.text import counted, size, span
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

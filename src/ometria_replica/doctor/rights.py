@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.doctor.clock import Heard
 from ometria_replica.errors import AccessDenied, NotFound, ReplicaError, Unavailable
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
@@ -17,8 +18,7 @@ from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.ometria.response import Setback
 from ometria_replica.ometria.times import utc_text
 from ometria_replica.records import field_text
-from ometria_replica.replication import utc_now
-from ometria_replica.schema import Feed, Growing, Inside, Pages, PerParent, Windows
+from ometria_replica.ways_to_read import Feed, Growing, Inside, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings
     from ometria_replica.records import Record
-    from ometria_replica.schema import Newest
+    from ometria_replica.ways_to_read import Newest
 
     _Read = Pages | Windows | PerParent | Growing | Newest
 

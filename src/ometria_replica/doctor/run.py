@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import Config
 from ometria_replica.doctor.api import check_api
 from ometria_replica.doctor.areas import started
@@ -19,7 +20,6 @@ from ometria_replica.doctor.settings import check_settings, doubts, problems
 from ometria_replica.doctor.warehouse import check_warehouse, folder_of
 from ometria_replica.errors import ConfigError, Unavailable
 from ometria_replica.log_context import logging_for
-from ometria_replica.replication import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,8 +13,8 @@ from ometria_replica.doctor.findings import Finding, failed, of_account, passed,
 from ometria_replica.errors import ConfigError
 from ometria_replica.ometria.account_source import setting_missing
 from ometria_replica.run_checks import problems_of
-from ometria_replica.schema import Growing, PerParent
 from ometria_replica.text import counted
+from ometria_replica.ways_to_read import Growing, PerParent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ometria_replica import history
+from ometria_replica.accounts import owner_of
 from ometria_replica.config import masked
 from ometria_replica.doctor.findings import Finding, failed, of_account, passed, tested, warned
 from ometria_replica.doctor.machine import Load
 from ometria_replica.duckdb_files import duckdb_path, file_name_warning
 from ometria_replica.errors import ReplicaError
 from ometria_replica.maintenance_report import due_as_text
-from ometria_replica.replication import owner_of
 from ometria_replica.text import counted
 from ometria_replica.warehouse import local_places, open_warehouse
 from ometria_replica.warehouse.state_upgrades import STATE_VERSION, version_of

@@ -18,6 +18,7 @@ from ometria_replica.batch import BatchSize, TableState
 from ometria_replica.batching import discard, file_batches, page_batches, stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
+from ometria_replica.extraction.open_table import OpenTable, open_table
 from ometria_replica.extraction.reading import (
     is_due_in_full,
     is_read,
@@ -31,16 +32,11 @@ from ometria_replica.extraction.state import (
     set_file_log,
     table_state_in,
 )
-from ometria_replica.local_duckdb import open_duckdb, translating
-from ometria_replica.mapping import Staging
-from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.retention import retained
-from ometria_replica.schema import Feed, Growing
-from ometria_replica.temp_files import temp_folder
+from ometria_replica.local_duckdb import translating
+from ometria_replica.ways_to_read import Feed, Growing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import duckdb
 
@@ -87,34 +83,26 @@ def read_batches(
 
     Raises what a sync raises where Ometria or the bucket refuses.
     """
-    now = datetime.now(UTC)
-    specified = retained(catalog.every.as_set(account).table(table.name), account, now)
-    with (
-        temp_folder(limits.temp_directory) as folder,
-        open_duckdb(folder / "spilled", limits) as connection,
-        AccountSource(account, now, catalog) as source,
-    ):
-        read = _Read(account, source, specified, connection, now, folder, size or BatchSize())
+    with open_table(account, table, catalog, limits) as opened:
+        read = _Read(opened, size or BatchSize())
         yield from (read.files if isinstance(table.read, Feed) else read.pages)(state)
-        for warning in source.warnings:
-            logger.warning("%s: %s", table.name, warning)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """One read of a table at *now*; *folder* is for downloaded files."""
+    """One read of a table, in batches of about *size*."""
 
-    account: AccountSettings
-    source: AccountSource
-    table: Table
-    connection: duckdb.DuckDBPyConnection
-    now: datetime
-    folder: Path
+    opened: OpenTable
     size: BatchSize
+
+    @property
+    def table(self) -> Table:
+        """The table that is read."""
+        return self.opened.table
 
     def pages(self, state: State) -> Iterator[StagedBatch]:
         """Read pages of the API; the watermark moves with the last batch."""
-        reading = self.source.read(self.table, self._known(table_state_in(state)))
+        reading = self.opened.source.read(self.table, self._known(table_state_in(state)))
         for pages, is_last in page_batches(reading.pages(), self.size):
             staged_at = datetime.now(UTC)
             self._stage_pages(pages, staged_at)
@@ -131,7 +119,7 @@ class _Read:
 
     def files(self, state: State) -> Iterator[StagedBatch]:
         """Read the new export files, oldest first; each batch adds its files to the file log."""
-        log, export = file_log_in(state), self.source.export(self.table)
+        log, export = file_log_in(state), self.opened.source.export(self.table)
         if export.warning:
             logger.warning("%s: %s", self.table.name, export.warning)
         listed = list(export.list())
@@ -139,7 +127,7 @@ class _Read:
             warn_of_nothing(self.table, export, log)
             return
         warn_of_late(self.table, log.late(listed), "Start once without the state of this stream")
-        files = export.fetch(sorted(log.new_files(listed)), self.folder / "files")
+        files = export.fetch(sorted(log.new_files(listed)), self.opened.folder / "files")
         for batch in file_batches(files, self.size):
             staged_at = datetime.now(UTC)
             read = self._stage_files(batch, staged_at)
@@ -151,14 +139,14 @@ class _Read:
     def _known(self, known: TableState) -> TableState:
         """Forget what is known if a full read is due; it continues one that was interrupted."""
         grows = isinstance(self.table.read, Growing)
-        days = self.account.detect_deletes_every_days
-        days = self.account.full_read_every_days if grows else days
+        account, now = self.opened.account, self.opened.now
+        days = account.full_read_every_days if grows else account.detect_deletes_every_days
         if self.table.record_id is None:
             days = None
-        if days is not None and is_due_in_full(known, self.now, days):
+        if days is not None and is_due_in_full(known, now, days):
             known = TableState(interrupted=known.interrupted)
         found = known.interrupted
-        if found is not None and not found.is_credible(self.now, found.position.offset):
+        if found is not None and not found.is_credible(now, found.position.offset):
             logger.warning(
                 "%s: an interrupted full read is too old, and starts over", self.table.name
             )
@@ -167,36 +155,28 @@ class _Read:
 
     def _began_at(self, reading: Reading) -> datetime:
         """Give the time up to which the table is complete after the read."""
-        return reading.resumed.began_at if reading.resumed else self.source.read_until
+        return reading.resumed.began_at if reading.resumed else self.opened.source.read_until
 
     def _stage_pages(self, pages: Sequence[Page], staged_at: datetime) -> None:
-        with translating(f"mapping {self.table.name}", self.connection):
-            staging = self._staging()
+        with translating(f"mapping {self.table.name}", self.opened.connection):
+            staging = self.opened.staging()
             stage_pages(staging, pages, staged_at)
-            self._finish(staging)
+            self.opened.finish(staging)
 
     def _stage_files(self, files: Sequence[FetchedFile], staged_at: datetime) -> list[FetchedFile]:
         """Stage files, each with a time of its own; return those that are not to be read again."""
         times = [staged_at + place * TICK for place in range(len(files))]
-        with translating(f"mapping {self.table.name}", self.connection):
-            staging = self._staging()
+        with translating(f"mapping {self.table.name}", self.opened.connection):
+            staging = self.opened.staging()
             outcomes = zip(files, stage_files(staging, files, times), strict=True)
             read = [file for file, outcome in outcomes if is_read(staging, outcome, file.origin)]
             discard(files)
-            self._finish(staging)
+            self.opened.finish(staging)
         return read
-
-    def _staging(self) -> Staging:
-        account = self.account
-        return Staging(self.connection, self.table, account.account_id, account.source_id)
-
-    def _finish(self, staging: Staging) -> None:
-        staged = staging.finish()
-        logger.info("%s: %d rows", self.table.name, staged.rows)
-        if rejected := staged.records_rejected + staged.values_rejected:
-            logger.warning("%s: %d records or values were rejected", self.table.name, rejected)
 
     def _batch(
         self, staged_at: datetime, state: State, *, is_full: bool = False, is_complete: bool = False
     ) -> StagedBatch:
-        return StagedBatch(self.connection, self.table, staged_at, state, is_full, is_complete)
+        return StagedBatch(
+            self.opened.connection, self.table, staged_at, state, is_full, is_complete
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.providers import Reader, Value
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import settings_of
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.config import Limits
     from ometria_replica.config.providers import Provider
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,18 +20,14 @@ from ometria_replica.batch import TableState
 from ometria_replica.batching import discard, stage_files, stage_pages
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import NO_LIMITS
+from ometria_replica.extraction.open_table import open_table
 from ometria_replica.extraction.state import advance, file_log_in, set_file_log, table_state_in
-from ometria_replica.local_duckdb import open_duckdb
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, STAGED, Staging, quoted
-from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.records import Unreadable
-from ometria_replica.retention import retained
-from ometria_replica.schema import Feed, Growing
-from ometria_replica.temp_files import temp_folder
+from ometria_replica.ways_to_read import Feed, Growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import duckdb
 
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Limits
     from ometria_replica.extraction.file_log import FileLog
+    from ometria_replica.extraction.open_table import OpenTable
     from ometria_replica.extraction.state import State
     from ometria_replica.ometria.export import ExportFiles
     from ometria_replica.records import FeedObject, FetchedFile
@@ -71,52 +68,28 @@ def read(
 
     A load without new rows yields no batch: dlt fails to load an empty one into PostgreSQL.
     """
-    now = datetime.now(UTC)
-    specified = retained(catalog.every.as_set(account).table(table.name), account, now)
-    with (
-        temp_folder(limits.temp_directory) as folder,
-        open_duckdb(folder / "spilled", limits) as connection,
-        AccountSource(account, now, catalog) as source,
-    ):
-        load = _Load(source, specified, state, now, folder, account.full_read_every_days)
-        staging = Staging(connection, specified, account.account_id, account.source_id)
+    with open_table(account, table, catalog, limits) as opened:
+        staging = opened.staging()
         stage = _stage_files if isinstance(table.read, Feed) else _stage_pages
-        advance_state = stage(load, staging)
-        staged = staging.finish()
-        logger.info("%s: %d rows", table.name, staged.rows)
-        if rejected := staged.records_rejected + staged.values_rejected:
-            logger.warning("%s: %d records or values were rejected", table.name, rejected)
-        yield from staged_rows(connection, specified)
-        yield from staged_rejects(connection, now)
-        for warning in source.warnings:
-            logger.warning("%s: %s", table.name, warning)
+        advance_state = stage(opened, state, staging)
+        opened.finish(staging)
+        yield from staged_rows(opened.connection, opened.table)
+        yield from staged_rejects(opened.connection, opened.now)
         advance_state()
 
 
-@dataclass(frozen=True)
-class _Load:
-    """One load of a table at *now*; *folder* is for downloaded files."""
-
-    source: AccountSource
-    table: Table
-    state: State
-    now: datetime
-    folder: Path
-    full_read_every_days: int
-
-
-def _stage_pages(load: _Load, staging: Staging) -> Callable[[], None]:
+def _stage_pages(opened: OpenTable, state: State, staging: Staging) -> Callable[[], None]:
     """Stage the pages of the API; return a callback that records them as read."""
-    known = table_state_in(load.state)
-    if isinstance(load.table.read, Growing) and is_due_in_full(
-        known, load.now, load.full_read_every_days
+    known = table_state_in(state)
+    if isinstance(opened.table.read, Growing) and is_due_in_full(
+        known, opened.now, opened.account.full_read_every_days
     ):
         known = TableState()
-    reading = load.source.read(load.table, known)
+    reading = opened.source.read(opened.table, known)
     for page in reading.pages():
-        stage_pages(staging, [page], load.now)
-    until = load.source.read_until
-    return lambda: advance(load.state, reading, until)
+        stage_pages(staging, [page], opened.now)
+    until = opened.source.read_until
+    return lambda: advance(state, reading, until)
 
 
 def is_due_in_full(known: TableState, now: datetime, every_days: int) -> bool:
@@ -124,17 +97,18 @@ def is_due_in_full(known: TableState, now: datetime, every_days: int) -> bool:
     return known.full_read_at is None or now - known.full_read_at >= timedelta(days=every_days)
 
 
-def _stage_files(load: _Load, staging: Staging) -> Callable[[], None]:
+def _stage_files(opened: OpenTable, state: State, staging: Staging) -> Callable[[], None]:
     """Stage the new export files, oldest first; return a callback that records them as read."""
-    log, export = file_log_in(load.state), load.source.export(load.table)
+    table = opened.table
+    log, export = file_log_in(state), opened.source.export(table)
     listed = list(export.list())
     if not listed:
-        warn_of_nothing(load.table, export, log)
+        warn_of_nothing(table, export, log)
         return lambda: None  # If the files come back, the log still knows them.
-    warn_of_late(load.table, log.late(listed), "Load with refresh='drop_data' once")
-    files = export.fetch(sorted(log.new_files(listed)), load.folder / "files")
-    read = [file.origin for file in files if stage_file(staging, file, load.now)]
-    return lambda: set_file_log(load.state, log.after(listed, read))
+    warn_of_late(table, log.late(listed), "Load with refresh='drop_data' once")
+    files = export.fetch(sorted(log.new_files(listed)), opened.folder / "files")
+    read = [file.origin for file in files if stage_file(staging, file, opened.now)]
+    return lambda: set_file_log(state, log.after(listed, read))
 
 
 def warn_of_nothing(table: Table, export: ExportFiles, log: FileLog) -> None:

@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.html_report.marts import SendsMart, sends_mart
 from ometria_replica.html_report.periods import Period
 from ometria_replica.html_report.statement import statement
 from ometria_replica.replica_status import read_status
-from ometria_replica.replication import utc_now
 from ometria_replica.report import RunReport, report_from_dict
 from ometria_replica.state_commands import read_runs
 from ometria_replica.status_report import TOO_OLD, Status

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
 from ometria_replica.config.checks import Invalid
 from ometria_replica.config.load import config_of, references
-from ometria_replica.config.schema import VARIABLES, settings_of
+from ometria_replica.config.schema import VARIABLES
+from ometria_replica.config.setting import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from ometria_replica.config import Config
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
 
 
 @dataclass(frozen=True)

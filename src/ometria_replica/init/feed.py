@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.doctor.feed import check_feed
 from ometria_replica.doctor.findings import Finding
 from ometria_replica.init.prompts import Choice
@@ -18,7 +19,6 @@ from ometria_replica.init.questions import (
     SECRET_ACCESS_KEY,
 )
 from ometria_replica.init.sample import rows_of
-from ometria_replica.replication import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings, masked
 from ometria_replica.config.checks import Invalid
 from ometria_replica.config.providers import sentence
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import settings_of
 from ometria_replica.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
 
 Section = Literal["account", "feed", "warehouse"]
 KINDS: Mapping[Section, type] = {

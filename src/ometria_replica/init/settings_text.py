@@ -13,13 +13,13 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.config import AccountSettings, Config, FeedSettings, WarehouseSettings
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import date
 
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
     from ometria_replica.init.draft import Draft
 
 WIDTH = 92

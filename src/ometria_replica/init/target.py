@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.demo import DEMO
 from ometria_replica.doctor.findings import Finding
@@ -15,7 +16,6 @@ from ometria_replica.doctor.program import check_extra
 from ometria_replica.doctor.warehouse import check_warehouse
 from ometria_replica.errors import ConfigError
 from ometria_replica.init.questions import WAREHOUSE, is_reference
-from ometria_replica.replication import utc_now
 from ometria_replica.text import counted
 from ometria_replica.warehouse import open_warehouse
 

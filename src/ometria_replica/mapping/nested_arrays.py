@@ -15,7 +15,7 @@ from ometria_replica.mapping.readers import unknown_fields
 from ometria_replica.mapping.select import PARENT_ROW
 from ometria_replica.mapping.staged_tables import TEXT_NOT_KEPT, Relations, StagedTables
 from ometria_replica.records import encodable, field_text, json_text
-from ometria_replica.schema import Inside
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,8 @@ from ometria_replica.mapping.treatments import (
     treated_relation,
     without_addresses,
 )
-from ometria_replica.schema import Inside, Md5
+from ometria_replica.schema import Md5
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ometria_replica.duckdb_files import duckdb_catalog, duckdb_path
 from ometria_replica.ometria.bucket import naming_a_folder
-from ometria_replica.schema import Feed, Inside
 from ometria_replica.warehouse import scheme_of
+from ometria_replica.ways_to_read import Feed, Inside
 
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog

@@ -26,7 +26,7 @@ from ometria_replica.ometria.read_strategies import (
 from ometria_replica.ometria.start_times import BEGINNING, REFRESHED_AT, Refreshed, read_from
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
+from ometria_replica.ways_to_read import Feed, Growing, Inside, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

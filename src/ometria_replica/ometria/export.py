@@ -32,9 +32,9 @@ from ometria_replica.ometria.one_per_line import normalise
 from ometria_replica.ometria.prefetch import in_order
 from ometria_replica.ometria.refusals import MovedOn, NoRoom, NotGiven
 from ometria_replica.records import FeedFile, FeedObject, Unreadable
-from ometria_replica.schema import Feed
 from ometria_replica.temp_files import is_full, temp_files_full
 from ometria_replica.text import counted
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

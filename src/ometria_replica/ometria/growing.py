@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.record_counts import Counted
     from ometria_replica.read_position import InterruptedRead, ReadPosition
     from ometria_replica.records import Record
-    from ometria_replica.schema import Growing
+    from ometria_replica.ways_to_read import Growing
 
 AHEAD = timedelta(days=3)
 """How far a date is in the future in every time zone, also if a clock is a day wrong."""

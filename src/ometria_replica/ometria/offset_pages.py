@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.page_overlap import Joined
     from ometria_replica.ometria.response import Answer
     from ometria_replica.records import Record
-    from ometria_replica.schema import Pages
+    from ometria_replica.ways_to_read import Pages
 
 # How often the reader yields an empty page while it waits for an answer, so that a run can
 # renew its lease. Ometria may refuse requests for hours (429, Retry-After).

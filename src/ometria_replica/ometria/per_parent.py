@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ometria_replica.ometria.client import Client
-    from ometria_replica.schema import PerParent
+    from ometria_replica.ways_to_read import PerParent
 
 MOST_FAILURES_IN_A_ROW = 3  # Without an answer in between: then it is no matter of single parents.
 

@@ -230,13 +230,14 @@ def _this_boot() -> str:
 
 def _shared_file(folder: Path | None, api_url: str, api_key: str) -> Path | None:
     try:
-        folder = folder or _cache_folder()
+        folder = folder or cache_folder()
     except RuntimeError:  # A user without a home.
         return None
     return folder / f"pace-{_name(api_url, api_key)}.json"
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return the folder of the user's cache. Raises RuntimeError for a user without a home."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "ometria-replica"
 

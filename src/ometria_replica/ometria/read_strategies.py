@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.per_parent import Parent
     from ometria_replica.ometria.record_counts import Counted
     from ometria_replica.read_position import InterruptedRead, ReadPosition
-    from ometria_replica.schema import Newest, Pages, PerParent, Windows
+    from ometria_replica.ways_to_read import Newest, Pages, PerParent, Windows
 
 Unit = Literal["records", "lists"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.errors import OmetriaError
     from ometria_replica.ometria.client import Client
-    from ometria_replica.schema import Pages, PerParent, Windows
+    from ometria_replica.ways_to_read import Pages, PerParent, Windows
 
 WINDOW = timedelta(days=7)
 """The span of a window that is read for itself."""

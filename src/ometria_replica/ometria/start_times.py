@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.ometria.times import time_of
 from ometria_replica.records import field_text
-from ometria_replica.schema import PerParent, Windows
+from ometria_replica.ways_to_read import PerParent, Windows
 
 if TYPE_CHECKING:
     from ometria_replica.batch import TableState
     from ometria_replica.records import Record
-    from ometria_replica.schema import Read
+    from ometria_replica.ways_to_read import Read
 
 OVERLAP = timedelta(days=2)
 """`updateSince` is a date of unknown time zone and bounds.

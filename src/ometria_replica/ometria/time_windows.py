@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ometria_replica.ometria.client import Client
     from ometria_replica.ometria.page_overlap import Identity
     from ometria_replica.records import Page, Record
-    from ometria_replica.schema import Windows
+    from ometria_replica.ways_to_read import Windows
 
 # A first read requests the last year, then longer spans before it, but only while they hold
 # few events: no answer holds the decade of a large account.

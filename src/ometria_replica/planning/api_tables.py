@@ -30,8 +30,8 @@ from ometria_replica.planning.last_runs import (
 )
 from ometria_replica.planning.reasons import reasons
 from ometria_replica.planning.table_plan import TablePlan
-from ometria_replica.schema import Growing, Newest, Pages, PerParent
 from ometria_replica.selection import Selection, Span, Times
+from ometria_replica.ways_to_read import Growing, Newest, Pages, PerParent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

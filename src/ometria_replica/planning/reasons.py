@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.ometria.start_times import FULL_ROUND, Refreshed
 from ometria_replica.planning.table_plan import Why
-from ometria_replica.schema import Growing, Pages, PerParent
 from ometria_replica.text import counted
+from ometria_replica.ways_to_read import Growing, Pages, PerParent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.duckdb_files import file_name_warning
 from ometria_replica.errors import AccessDenied, ConfigError, NotFound, OmetriaError, Unavailable
-from ometria_replica.following import requests_are_due
+from ometria_replica.following import reads_deletion_requests, requests_are_due
 from ometria_replica.more_tables import DELETION_REQUESTS_ENDPOINT
 from ometria_replica.ometria.account_source import AccountSource
 from ometria_replica.planning.api_tables import ApiPlanner
@@ -21,15 +23,14 @@ from ometria_replica.planning.last_runs import LastRuns, requests_of
 from ometria_replica.planning.plan_report import Plan
 from ometria_replica.planning.table_plan import AccountPlan, TablePlan
 from ometria_replica.reading_threads import OneThread
-from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_checks import scope_of
 from ometria_replica.run_context import NoProgress, RunContext, Window
 from ometria_replica.run_results import Results
-from ometria_replica.schema import Feed
 from ometria_replica.state_commands import opened
-from ometria_replica.table_reads import TableRead
+from ometria_replica.table_reads import TableRead, lost_tables
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.state_tables import DELETION_REQUESTS
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -156,7 +157,7 @@ class _Account:
     ) -> Iterator[TableRead]:
         """Give the tables to read, as a sync would."""
         account = self.account
-        lost = self.warehouse.lost_tables(account.source_id)
+        lost = lost_tables(self.warehouse, account.source_id)
         people = self.warehouse.suppressions.of(account.source_id, privacy.secret_for(account))
         for table, reason in self.scope.readable(account, chosen):
             if reason:
@@ -218,7 +219,7 @@ class _Account:
             return
         name = DELETION_REQUESTS.name
         requests = requests_of(self.runs.reads(self.account.source_id, name, "all"))
-        if any(table.read == DELETION_REQUESTS_ENDPOINT for table in chosen):
+        if any(map(reads_deletion_requests, chosen)):
             requests = NOTHING  # They are read for that table already.
         elif requests.value is None:
             requests = unknown(1)

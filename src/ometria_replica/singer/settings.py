@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ometria_replica import privacy, retention
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, FeedSettings, WarehouseSettings
-from ometria_replica.config.checks import renamed_or_near
-from ometria_replica.config.schema import settings_of
+from ometria_replica.config.setting import renamed_or_near, settings_of
 from ometria_replica.errors import ConfigError
 from ometria_replica.extraction.config import Origin, settings_from
 from ometria_replica.ometria.account_source import setting_missing
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ometria_replica.config import Limits
-    from ometria_replica.config.schema import Setting
+    from ometria_replica.config.setting import Setting
 
 Schema = dict[str, Any]
 """A JSON Schema."""

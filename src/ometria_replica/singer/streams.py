@@ -13,7 +13,6 @@ from ometria_replica.batch import BatchSize
 from ometria_replica.errors import AccessDenied, NotFound
 from ometria_replica.extraction.batches import read_batches
 from ometria_replica.ometria.account_source import setting_missing
-from ometria_replica.schema import Pages
 from ometria_replica.singer.bookmarks import bookmark, state_in
 from ometria_replica.singer.records import (
     REJECT_KEY,
@@ -25,6 +24,7 @@ from ometria_replica.singer.records import (
     table_schema,
 )
 from ometria_replica.singer.settings import ACTIVATE_VERSION
+from ometria_replica.ways_to_read import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from ometria_replica.catalog import CATALOG
 from ometria_replica.errors import ConfigError
-from ometria_replica.schema import Inside
 from ometria_replica.singer.bookmarks import state_in
 from ometria_replica.singer.records import REJECTS
 from ometria_replica.singer.settings import (
@@ -23,6 +22,7 @@ from ometria_replica.singer.settings import (
     settings_of_config,
 )
 from ometria_replica.singer.streams import RejectsStream, TableStream
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog

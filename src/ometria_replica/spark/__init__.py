@@ -19,10 +19,10 @@ from ometria_replica.clock import utc_now
 from ometria_replica.config import FeedSettings, masked
 from ometria_replica.errors import ConfigError
 from ometria_replica.replication import sync
-from ometria_replica.schema import Feed
 from ometria_replica.spark.driver import Cluster
 from ometria_replica.spark.staging_folder import StagingFolder
 from ometria_replica.tables import TABLES
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

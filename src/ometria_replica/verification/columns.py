@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica.mapping import quoted
-from ometria_replica.schema import PerParent
+from ometria_replica.ways_to_read import PerParent
 
 if TYPE_CHECKING:
     from ometria_replica.schema import Column, Table

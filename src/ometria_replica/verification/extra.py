@@ -12,10 +12,10 @@ from ometria_replica.batching import parts_of
 from ometria_replica.errors import NotFound
 from ometria_replica.mapping import SEEN_KEYS, Staging
 from ometria_replica.records import Page
-from ometria_replica.schema import Pages
 from ometria_replica.selection import Selection, Values
 from ometria_replica.text import counted
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED
+from ometria_replica.ways_to_read import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -121,6 +121,7 @@ class FilesVerification(TableVerification):
             self.load(replace(batch, parts=parts_of(staging)), staged)
         for outcome, at in zip(outcomes, times, strict=True):
             self._note(outcome, at)
+        read.progress.count(records=staged.records)
 
     def _note(self, outcome: FileLogEntry | Unreadable, at: datetime) -> None:
         """Note whether a file could be read, as it could when it was loaded."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ometria_replica.batching import page_batches, stage_pages
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import STAGED, Staging, quoted
-from ometria_replica.schema import Inside, Pages
 from ometria_replica.selection import Selection, Values
 from ometria_replica.verification.extra import pages_of, profiles_of
 from ometria_replica.verification.findings import MOST_ASKED, NEWER, Findings
+from ometria_replica.ways_to_read import Inside, Pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

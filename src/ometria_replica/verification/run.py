@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ometria_replica import privacy, retention
+from ometria_replica.accounts import owner_of
 from ometria_replica.catalog import CATALOG
+from ometria_replica.clock import utc_now
 from ometria_replica.config import masked
 from ometria_replica.errors import (
     AccessDenied,
@@ -22,11 +24,9 @@ from ometria_replica.errors import (
 from ometria_replica.log_context import logging_for
 from ometria_replica.ometria.account_source import AccountSource, setting_missing
 from ometria_replica.reading_threads import OneThread
-from ometria_replica.replication import owner_of, utc_now
 from ometria_replica.run_context import NoProgress, RunContext, Window, history_of
 from ometria_replica.run_endings import leased, recorded_if_stopped
 from ometria_replica.run_results import Results
-from ometria_replica.schema import Feed, Inside
 from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
@@ -38,6 +38,7 @@ from ometria_replica.verification.tables import TableVerification
 from ometria_replica.verify_report import TableVerified, VerifyReport, read_of
 from ometria_replica.version import __version__
 from ometria_replica.warehouse.verification import Verification
+from ometria_replica.ways_to_read import Feed, Inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

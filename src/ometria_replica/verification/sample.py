@@ -13,8 +13,8 @@ from ometria_replica.ometria.collection import PAGE_SIZE
 from ometria_replica.ometria.page_overlap import overlap_of
 from ometria_replica.ometria.request_counts import OF_A_WINDOW, of_pages, of_windows
 from ometria_replica.ometria.samples import Stretch, stretches_of
-from ometria_replica.schema import Feed, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times
+from ometria_replica.ways_to_read import Feed, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,11 +16,11 @@ from ometria_replica.ometria.samples import read_offsets, read_parents, read_str
 from ometria_replica.ometria.start_times import LOOK_BACK, due_since
 from ometria_replica.privacy import secret_for
 from ometria_replica.records import Page, field_text
-from ometria_replica.schema import Growing, Newest, Pages, PerParent, Windows
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.verification.extra import ExtraRows, pages_of, profiles_of
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
 from ometria_replica.verification.inside import ReadInside
+from ometria_replica.ways_to_read import Growing, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
-from ometria_replica.schema import Inside
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import (
     EMPTIED,
@@ -28,6 +27,7 @@ from ometria_replica.warehouse.state_tables import (
     WATERMARKS,
     WRITTEN,
 )
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

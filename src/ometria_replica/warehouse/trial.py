@@ -16,8 +16,8 @@ from ometria_replica.batching import parts_of
 from ometria_replica.local_duckdb import translating
 from ometria_replica.mapping import RECORD, REJECTED, STAGED, Staging
 from ometria_replica.records import FeedObject
-from ometria_replica.schema import Feed
 from ometria_replica.version import __version__
+from ometria_replica.ways_to_read import Feed
 
 if TYPE_CHECKING:
     from datetime import datetime

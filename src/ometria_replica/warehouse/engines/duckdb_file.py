@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from ometria_replica import sql
-from ometria_replica.config.checks import STORAGE_VERSION
+from ometria_replica.config.warehouse_settings import STORAGE_VERSION
 from ometria_replica.errors import Busy, WarehouseError
 from ometria_replica.failpoints import step
 from ometria_replica.local_duckdb import lack

@@ -18,7 +18,6 @@ from ometria_replica.mapping import (
     words_sql,
 )
 from ometria_replica.raw_records import records_of
-from ometria_replica.schema import Inside
 from ometria_replica.selection import Selection, Values, chunks, in_parts
 from ometria_replica.warehouse.erasure.person_ids import (
     KNOWN,
@@ -30,6 +29,7 @@ from ometria_replica.warehouse.erasure.person_ids import (
 from ometria_replica.warehouse.erasure.quotations import QuotationSearch
 from ometria_replica.warehouse.erasure.temporary_tables import ARRIVED, TemporaryTables
 from ometria_replica.warehouse.state_tables import REJECTS
+from ometria_replica.ways_to_read import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from dlt.destinations import duckdb as factory
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from ometria_replica import sql
-from ometria_replica.config.checks import STORAGE_VERSION
+from ometria_replica.config.warehouse_settings import STORAGE_VERSION
 from ometria_replica.local_duckdb import config_of, open_duckdb
 from ometria_replica.permissions import CLOSED_UMASK, Holder
 from ometria_replica.temp_files import temp_folder
