@@ -11,6 +11,7 @@ DEMO   ?=
 TESTS  ?=
 # A worker sleeps while the program under test runs, so there are more than cores.
 WORKERS ?= 3
+# Each worker, and each process that a test starts, takes compiled modules from the first.
 # Temporary files of the tests are in memory if 8 GB are free there, and are removed at the end.
 MEMORY ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
 EVENTS ?= 1000000
@@ -32,7 +33,8 @@ compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE)
 
 # Each has a lock of its own, which agrees with the tests' if the packages allow it: the drivers of
-# some clouds need older versions of what the tests use.
+# some clouds, and dbt, need older versions of what the tests use. Then only these differ: uv prefers
+# the versions that are in the file before.
 extras = $(shell $(bin)/python -c "import tomllib; \
 	print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'])")
 
@@ -41,7 +43,7 @@ engines := --extra simulator --extra report --extra postgres --extra delta --ext
 	--group dev --group warehouses
 
 pytest := folder=$$(mktemp -d $(if $(MEMORY),-p $(MEMORY))) && trap 'rm -rf "$$folder"' EXIT \
-	&& TMPDIR=$$folder $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
+	&& TMPDIR=$$folder PYTHONDONTWRITEBYTECODE= $(bin)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 
 # Without an address, the site has no links to the repository, and is not told where it is served.
 mkdocs := NO_MKDOCS_2_WARNING=1 SITE_URL='$(SITE_URL)' REPO_URL='$(REPO_URL)' $(pages)/bin/python -m mkdocs
@@ -64,7 +66,7 @@ demo: $(ready)  ## Sync a simulated account into warehouse.duckdb and show it
 	@echo "The commands are in $(bin): \"source $(bin)/activate\" puts them on your path."
 
 test: $(tools)  ## Run the tests, offline (TESTS="tests/docs -x" runs some)
-	@$(pytest) -m "not slow" --hypothesis-profile quick $(TESTS)
+	@$(pytest) -p no:singer_testing -m "not slow" --hypothesis-profile quick $(TESTS)
 
 test-all: $(whole) $(older)/.ready $(dbt)/.ready  ## Run all tests: every warehouse, scenario and time zone, and Spark
 	@$(pytest) --hypothesis-profile full $(TESTS)
@@ -163,6 +165,10 @@ lock: $(ready)  ## Write the lock files from pyproject.toml (UPGRADE=--upgrade t
 	@$(call headed,requirements/build.txt,All that building the wheel needs$(comma) for the container file.)
 	@mkdir -p requirements/extras && for extra in $(extras); do \
 		for lock in warehouses runtime; do \
+			[ $$lock = warehouses ] || { touch requirements/extras/$$extra.txt && awk -F== \
+				'/^[a-z0-9].*==/ && (FNR == NR || !seen[$$1]) { if (FNR == NR) seen[$$1] = 1; sub(/ *\\$$/, ""); print }' \
+				requirements/warehouses.txt requirements/extras/$$extra.txt > requirements/extras/new \
+				&& mv requirements/extras/new requirements/extras/$$extra.txt; }; \
 			$(compile) --constraints requirements/$$lock.txt --extra $$extra \
 				--output-file requirements/extras/$$extra.txt 2>$(VENV)/lock.log && break; \
 		done || { cat $(VENV)/lock.log >&2; exit 1; }; \

@@ -80,20 +80,25 @@ class Cost:
 
 @dataclass(frozen=True)
 class Load:
-    """Loads of *table* with *rows* rows into *warehouse*, until *deadline*."""
+    """
+    Loads of *table* with *rows* rows into *warehouse*, until *deadline*.
+
+    A file of the export has *file_size* of them.
+    """
 
     warehouse: Warehouse
     table: Table
     rows: int
     cpu_seconds: Callable[[], float]
     deadline: float
+    file_size: int = FILE_SIZE
 
     def run(self, turn: int, what: Pass) -> Cost:
         """Load every batch of a pass."""
         cost, at, changing = Cost(), BEGAN + timedelta(days=1_000 + turn), self._changing()
         numbers = changing if what.only_changed else range(self.rows)
         is_feed = isinstance(self.table.read, Feed)
-        size = FILE_SIZE if is_feed else self.warehouse.batch_size.records
+        size = self.file_size if is_feed else self.warehouse.batch_size.records
         is_full = what.is_full and not is_feed
         _forget_peak()
         for first in range(0, len(numbers), size):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +26,12 @@ collect_ignore = [
 ]
 """`make test` installs none: 520 MB for tests that only `make test-all` runs."""
 
+# jsonschema imports it if it can, for IRIs, which no schema of ours has; that takes two seconds.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # Python's way to refuse one.
+
 settings.register_profile("quick", max_examples=8)
 settings.register_profile("full", max_examples=100)
+settings.register_profile("ci", max_examples=30)  # Each change gets others.
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,11 @@ REPEATS = (
         "warehouses/test_lost_rows.py",
         ("postgres", "delta", "iceberg", "dlt+duckdb", "dlt+postgres"),
     ),
-    Repeats("warehouses/test_lakes.py", ("iceberg",), ("at_once", "let_go")),
+    Repeats(
+        "warehouses/test_lakes.py",
+        ("iceberg",),
+        ("at_once", "let_go", "file_alone", "of_a_batch_are_written", "was_overtaken"),
+    ),
     Repeats(
         "warehouses/test_lakes.py",
         ("delta", "iceberg"),
@@ -79,10 +90,34 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OMETRIA_THREADS"] = "1"  # In processes that a test starts.
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which `make test` runs nothing: each worker would do it."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return bool(re.search(r"^pytestmark = .*pytest\.mark\.slow", text, re.MULTILINE)) or None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of each collection of garbage: it is for good."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let libraries in C find all of theirs at the end."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the repeats as slow."""
+    """Mark the repeats as slow, and the properties whose number of examples the profile sets."""
     here = Path(__file__).parent
     for item in items:
+        property_ = getattr(
+            getattr(item, "function", None), "_hypothesis_internal_use_settings", None
+        )
+        if property_ is not None and property_.max_examples == settings().max_examples:
+            item.add_marker(pytest.mark.more_examples)
         file = item.path.relative_to(here).as_posix()
         given = item.callspec.params.values() if hasattr(item, "callspec") else ()
         for each in REPEATS:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ometria_replica.version import __version__
 
 if TYPE_CHECKING:
-    from ometria_replica.api import check, erase, plan, status, sync, verify
+    from ometria_replica.api import check, erase, maintain, plan, status, sync, verify
     from ometria_replica.check_report import CheckReport
     from ometria_replica.config import Config, load_config
     from ometria_replica.erasure_report import ErasePreview, Erasure
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Unreachable,
         WarehouseError,
     )
+    from ometria_replica.maintenance_report import Maintenance
     from ometria_replica.planning.plan_report import Plan
     from ometria_replica.report import RunReport
     from ometria_replica.status_report import Status
@@ -46,6 +47,7 @@ _HOMES = {
     "Config": "config",
     "ErasePreview": "erasure_report",
     "Erasure": "erasure_report",
+    "Maintenance": "maintenance_report",
     "Plan": "planning.plan_report",
     "RunReport": "report",
     "Status": "status_report",
@@ -54,6 +56,7 @@ _HOMES = {
     "check": "api",
     "erase": "api",
     "load_config": "config",
+    "maintain": "api",
     "plan": "api",
     "status": "api",
     "sync": "api",
@@ -69,6 +72,7 @@ __all__ = [
     "ConfigError",
     "ErasePreview",
     "Erasure",
+    "Maintenance",
     "NotUpToDate",
     "OmetriaError",
     "Plan",
@@ -85,6 +89,7 @@ __all__ = [
     "check",
     "erase",
     "load_config",
+    "maintain",
     "plan",
     "status",
     "sync",

@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, overload
 
-from ometria_replica import erasing
+from ometria_replica import erasing, maintaining
 from ometria_replica.accounts import only_accounts
 from ometria_replica.catalog import CATALOG
 from ometria_replica.check_report import CheckReport
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import Config
+    from ometria_replica.maintenance_report import Maintenance
     from ometria_replica.planning.plan_report import Plan
     from ometria_replica.report import RunReport
     from ometria_replica.run_context import Progress
@@ -237,6 +238,46 @@ def verify(
         catalog=catalog,
         clock=clock,
         progress=progress,
+    )
+
+
+@_interruptible
+def maintain(
+    config: Config,
+    tables: Names = (),
+    *,
+    retention: timedelta | None = None,
+    optimize: bool = True,
+    dry_run: bool = False,
+    force: bool = False,
+    catalog: Catalog = CATALOG,
+    clock: Callable[[], datetime] = utc_now,
+) -> Maintenance:
+    """
+    Write the small files of a lake together, and remove old versions. No sync can run meanwhile.
+
+    *tables* names one or several, each with its history and kept records; none means all, with the
+    tables of the state. *retention* is for how long versions stay after they were replaced, in
+    whole hours; None means a week, or longer where a table says so. Less than a day needs *force*,
+    as readers at work may fail. Without *optimize*, only versions are removed. *dry_run* says what
+    would be done, and changes nothing.
+
+    `joined`, `written` and `removed` are files and their bytes. `maintains_itself` says why there
+    is nothing to do in a warehouse that is no lake; empty in a lake.
+
+    Raises ConfigError, with nothing changed, for an unknown name, a *retention* that cannot be, and
+    a warehouse that no account was synced to; Busy while a run is active; and WarehouseError if the
+    warehouse refuses. What was done before an error stays, and the next call continues there.
+    """
+    return maintaining.maintain(
+        config.warehouse,
+        names_of(tables),
+        retention=retention,
+        optimize=optimize,
+        dry_run=dry_run,
+        force=force,
+        catalog=catalog,
+        clock=clock,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,11 @@ from ometria_replica.batch import Lease
 from ometria_replica.catalog import CATALOG
 from ometria_replica.config import masked
 from ometria_replica.errors import ConfigError
+from ometria_replica.maintenance_report import Maintenance
 from ometria_replica.replication import LEASE, utc_now
 from ometria_replica.warehouse import open_warehouse
 from ometria_replica.warehouse.state_tables import STATE_TABLES
-from ometria_replica.warehouse.upkeep import Files, Maintained, Upkeep
+from ometria_replica.warehouse.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,37 +28,6 @@ if TYPE_CHECKING:
 
 FLOOR = timedelta(days=1)
 """A shorter retention could remove what a query of today still reads."""
-
-
-@dataclass(frozen=True)
-class Maintenance:
-    """
-    What was done to the tables of a warehouse, or would be.
-
-    *place* names the warehouse, without a password. *maintains_itself* says why nothing was done;
-    empty if something could be. *retention* None: a week, or longer where a table says so.
-    """
-
-    place: str
-    dry_run: bool
-    retention: timedelta | None
-    tables: tuple[Maintained, ...]
-    maintains_itself: str = ""
-
-    @property
-    def joined(self) -> Files:
-        """The small files that were written together."""
-        return sum((each.joined for each in self.tables), Files())
-
-    @property
-    def written(self) -> Files:
-        """The files that they have become."""
-        return sum((each.written for each in self.tables), Files())
-
-    @property
-    def removed(self) -> Files:
-        """The files that were removed."""
-        return sum((each.removed for each in self.tables), Files())
 
 
 def maintain(
@@ -80,14 +49,11 @@ def maintain(
     *retention* ago fail; None means a week, or what the properties of a table say if that is
     longer.
 
-    Raises ConfigError for an unknown name, for a warehouse that no account was synced to, and
-    without *force* for a retention below FLOOR; Busy while a run is active.
+    Raises ConfigError for an unknown name, for a warehouse that no account was synced to, for a
+    retention that is not of whole hours, and without *force* for one below FLOOR; Busy while a run
+    is active.
     """
-    if retention is not None and retention < FLOOR and not force:
-        raise ConfigError(
-            "--retention: less than a day may remove files that a query is reading, and ends time"
-            " travel. To do it all the same, add --force. Nothing was changed."
-        )
+    _refuse(retention, force=force)
     upkeep = Upkeep(retention, optimize, dry_run)
     tables = _tables(catalog.every, names)
     place = masked(settings.url)
@@ -109,6 +75,23 @@ def maintain(
                 if (found := warehouse.maintain(table, upkeep)) is not None:
                     done.append(found)
     return Maintenance(place, dry_run, retention, tuple(done))
+
+
+def _refuse(retention: timedelta | None, *, force: bool) -> None:
+    """Raise ConfigError for a retention that formats cannot keep, or that breaks readers."""
+    if retention is None:
+        return
+    if retention < timedelta() or retention % timedelta(hours=1):
+        raise ConfigError(
+            f"--retention: {retention} is not a number of whole hours, such as 36h or 7d. Nothing"
+            " was changed."
+        )
+    if retention < FLOOR and not force:
+        raise ConfigError(
+            "--retention: less than a day may remove files that a query is reading, and ends time"
+            " travel. To do it all the same, add --force, or in Python force=True. Nothing was"
+            " changed."
+        )
 
 
 def _tables(catalog: Catalog, names: Sequence[str]) -> list[Table | StateTable]:

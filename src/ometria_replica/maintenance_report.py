@@ -1,20 +1,80 @@
-"""The maintenance of a warehouse as text and JSON."""
+"""The maintenance of a warehouse, as data, text and JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ometria_replica.json_documents import document
+from ometria_replica.json_documents import as_json, plain_document
 from ometria_replica.text import aligned, counted, size, span
+from ometria_replica.warehouse.upkeep import OVERDUE, Files
 
 if TYPE_CHECKING:
-    from ometria_replica.maintaining import Maintenance
-    from ometria_replica.warehouse.upkeep import Files, Maintained
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from ometria_replica.warehouse.upkeep import Due, Maintained
 
 
-def maintenance_as_text(done: Maintenance) -> str:
-    """Write what was done, or would be, to each table for which there was something to do."""
+@dataclass(frozen=True)
+class Maintenance:
+    """
+    What was done to the tables of a warehouse, or would be.
+
+    *place* names the warehouse, without a password. *maintains_itself* says why nothing was done;
+    empty if something could be. *retention* None: a week, or longer where a table says so.
+    """
+
+    place: str
+    dry_run: bool
+    retention: timedelta | None
+    tables: tuple[Maintained, ...]
+    maintains_itself: str = ""
+
+    @property
+    def joined(self) -> Files:
+        """The small files that were written together."""
+        return sum((each.joined for each in self.tables), Files())
+
+    @property
+    def written(self) -> Files:
+        """The files that they have become."""
+        return sum((each.written for each in self.tables), Files())
+
+    @property
+    def removed(self) -> Files:
+        """The files that were removed."""
+        return sum((each.removed for each in self.tables), Files())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert it to plain data: the document of ``maintain --json``."""
+        return plain_document("maintain", _fields(self))
+
+    def to_json(self) -> str:
+        """Write it as a JSON document."""
+        return as_json(self.to_dict())
+
+    def to_text(self) -> str:
+        """Write what was done, or would be, to each table for which there was something to do."""
+        return _as_text(self)
+
+
+def due_as_text(tables: Sequence[Due]) -> str:
+    """Say in a sentence for which tables of a lake maintenance is due, and why."""
+    return f"maintenance is due: {'; '.join(map(_reasons, tables))}."
+
+
+def _reasons(due: Due) -> str:
+    reasons = []
+    if due.small_files:
+        reasons.append(f"at least {due.small_files:,} of {counted(due.files, 'file')} too many")
+    if due.old_versions:
+        versions = counted(due.old_versions, "version")
+        reasons.append(f"{versions} that should have been removed {span(OVERDUE)} ago")
+    return f"{due.table} has {' and '.join(reasons)}"
+
+
+def _as_text(done: Maintenance) -> str:
     if done.maintains_itself:
         return done.maintains_itself
     would = "would be " if done.dry_run else ""
@@ -54,22 +114,18 @@ def _kept(done: Maintenance) -> str:
     return f"versions stay for {span(done.retention)}"
 
 
-def maintenance_as_json(done: Maintenance) -> str:
-    """Write what was done, or would be, to each table."""
+def _fields(done: Maintenance) -> dict[str, Any]:
     retention = None if done.retention is None else done.retention.total_seconds()
-    return document(
-        "maintain",
-        {
-            "warehouse": done.place,
-            "dry_run": done.dry_run,
-            "retention_seconds": retention,
-            "maintains_itself": done.maintains_itself or None,
-            "joined": asdict(done.joined),
-            "written": _written(done.written, dry_run=done.dry_run),
-            "removed": asdict(done.removed),
-            "tables": [_table(each, dry_run=done.dry_run) for each in done.tables],
-        },
-    )
+    return {
+        "warehouse": done.place,
+        "dry_run": done.dry_run,
+        "retention_seconds": retention,
+        "maintains_itself": done.maintains_itself or None,
+        "joined": asdict(done.joined),
+        "written": _written(done.written, dry_run=done.dry_run),
+        "removed": asdict(done.removed),
+        "tables": [_table(each, dry_run=done.dry_run) for each in done.tables],
+    }
 
 
 def _table(each: Maintained, *, dry_run: bool) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _counts(config: Config, run: EndedRun) -> Iterator[tuple[Series, float]]:
 
 def _state(config: Config) -> Iterator[tuple[Series, float]]:
     """Read what holds now of each account and table."""
-    status = read_status(config, events=False)
+    status = read_status(config, details=False)
     names = {account.source_id: account.account_id for account in status.accounts}
     for account in status.accounts:
         if account.last_success_at is not None:

@@ -44,14 +44,15 @@ def read_status(
     tables: Sequence[str] = (),
     *,
     max_age: timedelta = TOO_OLD,
-    events: bool = True,
+    details: bool = True,
     catalog: Catalog = CATALOG,
     clock: Callable[[], datetime] = utc_now,
 ) -> Status:
     """
     Read the status of the accounts of *config*, and of *tables*, none for all that are on.
 
-    Without *events*, the newest event of a table is not looked for. Raises ConfigError for a
+    Without *details*, the newest event of a table is not looked for, nor whether its files need
+    maintenance. Raises ConfigError for a
     name that is no table, or none that is on.
     """
     catalog = catalog.of(config.accounts)
@@ -67,7 +68,7 @@ def read_status(
         owners = [owner.source_id for owner in warehouse.state.owners()]
         leases = [lease for source_id in sources if (lease := warehouse.leases.holder(source_id))]
         active = tuple(lease for lease in leases if warehouse.leases.is_active(lease, now))
-        reading = _Reading(warehouse, runs, alone=len(owners) == 1, events=events)
+        reading = _Reading(warehouse, runs, alone=len(owners) == 1, events=details)
         return Status(
             asked_at=now,
             warehouse=masked(config.warehouse.url),
@@ -91,6 +92,9 @@ def read_status(
             active_runs=active,
             disk=_disk(config.warehouse.url),
             elsewhere=tuple(name for name in owners if name not in sources),
+            maintenance_due=tuple(
+                warehouse.maintenance_due([*chosen.stored, *chosen.records]) if details else ()
+            ),
         )
 
 

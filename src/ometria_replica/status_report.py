@@ -7,6 +7,7 @@ from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ometria_replica.json_documents import as_json, plain_document
+from ometria_replica.maintenance_report import due_as_text
 from ometria_replica.report import error_cause
 from ometria_replica.text import ago, aligned, counted, size, span
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.batch import Lease
     from ometria_replica.report import RunReport
+    from ometria_replica.warehouse.upkeep import Due
 
 TOO_OLD = timedelta(days=2)
 """Without another limit: what a daily sync never reaches, even if one run of it fails."""
@@ -81,7 +83,8 @@ class Status:
     *not_read* are tables that the settings leave out: source, reason, names. *last_run* is the
     last one that has ended, None if none has; *active_runs* are at work. *disk* is None unless
     the warehouse is a DuckDB file that exists. *elsewhere* are sources in the warehouse that the
-    settings do not name. *max_age* is the limit of what counts as too old.
+    settings do not name. *maintenance_due* are tables of a lake that `maintain` should maintain;
+    empty in any other warehouse. *max_age* is the limit of what counts as too old.
     """
 
     asked_at: datetime
@@ -94,6 +97,7 @@ class Status:
     active_runs: tuple[Lease, ...]
     disk: Disk | None
     elsewhere: tuple[str, ...] = ()
+    maintenance_due: tuple[Due, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -226,6 +230,8 @@ def notes_of(status: Status) -> Iterator[str]:
         )
     if status.elsewhere:
         yield f"the warehouse also holds {', '.join(status.elsewhere)}, not in the settings."
+    if status.maintenance_due:
+        yield f"{due_as_text(status.maintenance_due)} Run `ometria-replica maintain`."
 
 
 def _table_notes(table: TableStatus) -> Iterator[str]:
@@ -349,6 +355,7 @@ def _fields(status: Status) -> dict[str, Any]:
             for source_id, reason, names in status.not_read
         ],
         "elsewhere": status.elsewhere,
+        "maintenance_due": [asdict(each) for each in status.maintenance_due],
     }
 
 

@@ -32,6 +32,7 @@ from ometria_replica import (
     check,
     erase,
     load_config,
+    maintain,
     plan,
     status,
     sync,
@@ -88,6 +89,7 @@ def test_each_function_returns_the_document_of_its_command(
         "status": status(config),
         "check": check(config),
         "verify": verify(config, "lists", everything=True),
+        "maintain": maintain(config, "lists"),
         "erase-dry-run": erase(config, emails=[person], dry_run=True),
         "erase": erase(config, emails=[person], dry_run=False),
     }
@@ -123,6 +125,7 @@ def test_a_call_touches_nothing_of_the_process(
     plan(config, "lists")
     status(config)
     verify(config, "lists")
+    maintain(config)
     erase(config, emails=an_address(shop), dry_run=False)
     with pytest.raises(ConfigError):
         sync(config, "profile")
@@ -141,6 +144,7 @@ def test_one_name_is_a_name_and_not_its_letters(config: Config, shop: Account) -
     assert [each.table for each in status(config, "lists").tables] == ["lists"]
     assert [each.table for each in plan(config, "lists", offline=True).tables] == ["lists"]
     assert [each.table for each in verify(config, "lists").tables] == ["lists"]
+    assert maintain(config, "lists").maintains_itself
     assert describe("lists", "text") == describe(["lists"], "text")
     rewind(config, "lists", None)
     assert read_runs(config, 1, "shop")
@@ -353,8 +357,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 from ometria_replica import (
-    CheckReport, Erasure, ErasePreview, Plan, ReplicaError, RunReport, Status, VerifyReport,
-    check, erase, load_config, plan, status, sync, verify,
+    CheckReport, Erasure, ErasePreview, Maintenance, Plan, ReplicaError, RunReport, Status,
+    VerifyReport, check, erase, load_config, maintain, plan, status, sync, verify,
 )
 
 config = load_config("ometria.toml")
@@ -366,6 +370,8 @@ planned: Plan = plan(config, ["profiles"], offline=True)
 requests: int | None = planned.requests.value
 fresh: Status = status(config, max_age=timedelta(hours=3))
 verified: VerifyReport = verify(config, share=0.1, requests=100)
+maintained: Maintenance = maintain(config, ["lists"], retention=timedelta(days=14), dry_run=True)
+small_files: int = maintained.joined.count
 preview: ErasePreview = erase(config, emails="ann@example.com", dry_run=True)
 erasure: Erasure = erase(config, emails="ann@example.com", dry_run=False)
 try:

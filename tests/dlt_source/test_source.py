@@ -110,6 +110,7 @@ def test_dlt_loads_the_account(
     assert alone == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # Used by dlt.
 def test_the_next_load_continues_after_one_that_failed_halfway(
     shop: Account, server: Server, feed: Feed, destination: Destination

@@ -15,6 +15,7 @@ SMALL = (
     "api_budget.py --profiles 1000 --latency 0 --rate 200",
     "hashing.py --events 1000 --files 2 --repeat 1",
     "json_lines.py --events 1000 --files 1 --repeat 1",
+    "lake_maintenance.py --rows 2000 --file-rows 500",
     "nested.py --profiles 300 --repeat 1",
     "records.py --events 1000 --files 2 --repeat 1",
     "table_loads.py duckdb profiles 1000 60",

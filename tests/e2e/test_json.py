@@ -177,6 +177,7 @@ def test_each_array_of_a_document_was_filled_at_least_once(story: Story) -> None
     assert [name for name, is_empty in empty.items() if is_empty] == [
         "maintain.tables",
         "plan.warnings",
+        "status.maintenance_due",
     ]
 
 

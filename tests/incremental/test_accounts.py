@@ -178,6 +178,7 @@ def test_each_command_shows_only_the_chosen_accounts(
     assert {finding["source_id"] for finding in found} == {"us", None}
 
 
+@pytest.mark.slow
 def test_state_changes_only_for_the_chosen_account(
     shop: Account, server: Server, warehouse: Path, env: Mapping[str, str]
 ) -> None:

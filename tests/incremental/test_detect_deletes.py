@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
+
+
+ONLY: dict[str, Any] = {"tables": ("profiles",)}
 
 
 def people(warehouse: Path) -> set[str]:
@@ -54,7 +57,7 @@ def test_delete_detection_records_deleted_profiles_with_a_time(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """By default the rows stay, and later detections keep the time of the first."""
-    settings = account(busy)
+    settings = account(busy, **ONLY)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
     crowd.merge_profiles("p01", ["p02"])
@@ -77,7 +80,7 @@ def test_an_incremental_read_detects_no_deletes(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """An incremental read does not contain all records, and detects no deletes."""
-    settings = account(busy, deletes="remove", max_deleted_share=1.0)
+    settings = account(busy, **ONLY, deletes="remove", max_deleted_share=1.0)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
     crowd.set_time(NOON + 3 * DAY)
@@ -93,7 +96,7 @@ def test_an_incremental_read_detects_no_deletes(
 
 def test_deletes_remove_removes_the_rows(crowd: Account, busy: Server, warehouse: Path) -> None:
     """Detected rows are removed with a time, and the next detection finds nothing."""
-    settings = account(busy, deletes="remove")
+    settings = account(busy, **ONLY, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
 
@@ -110,7 +113,7 @@ def test_a_loss_above_the_share_removes_nothing(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """Four of thirty exceed a tenth: they are recorded, the rows stay, and the run warns."""
-    settings = account(busy, deletes="remove")
+    settings = account(busy, **ONLY, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     for name in ("p01", "p02", "p03", "p04"):
         crowd.delete_profile(name)
@@ -126,7 +129,7 @@ def test_a_loss_above_the_share_removes_nothing(
     assert len(people(warehouse)) == 30
     assert set(deleted_upstream(warehouse).values()) == {(NOON + HOUR, None)}
 
-    raised = account(busy, deletes="remove", max_deleted_share=0.14)
+    raised = account(busy, **ONLY, deletes="remove", max_deleted_share=0.14)
     report = replicate(warehouse, raised, at=NOON + DAY, detect_deletes=True)
     assert report.warnings == ()
     assert of(report, "profiles").removed == 4
@@ -137,7 +140,7 @@ def test_exactly_the_allowed_share_is_removed(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """Three of thirty are a tenth, which the setting allows."""
-    settings = account(busy, deletes="remove")
+    settings = account(busy, **ONLY, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     for name in ("p01", "p02", "p03"):
         crowd.delete_profile(name)
@@ -150,7 +153,7 @@ def test_a_returned_profile_is_no_longer_deleted_upstream(
     deletes: str, crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """A profile that is back has its row and no entry in ``deleted_upstream``."""
-    settings = account(busy, deletes=deletes)
+    settings = account(busy, **ONLY, deletes=deletes)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
     replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)
@@ -296,7 +299,7 @@ def test_a_dry_run_counts_what_delete_detection_would_remove(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """A dry run counts deletes, and neither removes nor records them."""
-    settings = account(busy, deletes="remove")
+    settings = account(busy, **ONLY, deletes="remove")
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p03")
 
@@ -313,7 +316,7 @@ def test_an_incremental_read_clears_a_returned_profile(
     crowd: Account, busy: Server, warehouse: Path
 ) -> None:
     """An incremental read that contains a profile removes its entry in ``deleted_upstream``."""
-    settings = account(busy)
+    settings = account(busy, **ONLY)
     replicate(warehouse, settings, at=NOON)
     crowd.delete_profile("p07")
     replicate(warehouse, settings, at=NOON + HOUR, detect_deletes=True)

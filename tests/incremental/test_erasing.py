@@ -220,6 +220,7 @@ def test_a_table_that_an_erasure_emptied_is_not_taken_for_lost(
     assert of(report, "unsubscribes").suppressed == 0  # They are older than the look-back.
 
 
+@pytest.mark.slow
 def test_people_of_both_secrets_stay_erased(settings: AccountSettings, warehouse: Path) -> None:
     """Of a random one, and of a hash_key that the account has got since; not without it."""
     keyed = replace(settings, hash_key=Secret("a key", "the test"))
@@ -300,6 +301,7 @@ def test_what_names_an_erased_person_is_not_rejected(
     assert "ann@" not in rejects
 
 
+@pytest.mark.slow
 def test_an_erased_address_stays_masked_in_rows_of_others(
     settings: AccountSettings, warehouse: Path, tmp_path: Path
 ) -> None:

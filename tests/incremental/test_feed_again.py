@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +14,6 @@ from ometria_replica.state_commands import replay, rewind
 from tests.duck import read_file
 from tests.incremental.shops import DAY, HOUR, NOON, account, config, replicate, state
 from tests.replicas import of, write_feed_file
-
-if TYPE_CHECKING:
-    import pytest
 
 FIRST = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -122,6 +119,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(steps=steps)
 def test_any_order_of_rereads_leaves_the_newest_copies(

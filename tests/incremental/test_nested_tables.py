@@ -145,6 +145,7 @@ def test_a_table_without_the_one_that_it_is_inside_is_refused(
     assert any(message in str(each.error) for each in check(config(warehouse, alone)))
 
 
+@pytest.mark.slow
 def test_a_part_of_the_profiles_brings_their_tags_and_moves_no_state(
     tagged: Account, server: Server, warehouse: Path
 ) -> None:
@@ -178,6 +179,7 @@ def test_what_changed_while_a_table_was_off_is_read_when_it_is_on_again(
     assert tags(warehouse)[0] == "ann off"
 
 
+@pytest.mark.slow
 def test_rows_inside_profiles_that_went_while_a_table_was_off_go(
     tagged: Account, server: Server, warehouse: Path
 ) -> None:

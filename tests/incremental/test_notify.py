@@ -181,6 +181,7 @@ def test_a_backfill_tells_too_and_each_account_has_a_history_of_its_own(
         assert events(webhook) == told
 
 
+@pytest.mark.slow
 def test_an_account_recovers_from_its_own_failures_only(
     server: Server, env: dict[str, str], webhook: Listener, tmp_path: Path
 ) -> None:

@@ -320,6 +320,7 @@ def timeless(warehouse: Path, name: str) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.slow
 def test_full_reads_of_two_accounts_that_interleave_find_their_own_deleted_profiles(
     warehouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

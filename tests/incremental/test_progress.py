@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ometria_replica.progress import watching
 from tests.e2e.program import SOURCES, api_env, run
 from tests.incremental.shops import NOON, account, replicate
@@ -16,8 +18,6 @@ from tests.replicas import write_feed_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pytest
 
     from ometria_simulator import Account, Server
 
@@ -127,6 +127,7 @@ def test_a_terminal_gets_a_bar_a_table(server: Server, warehouse: Path, tmp_path
     assert out.startswith("Synced to duckdb:///")
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_tables_after_one_that_failed(
     server: Server, warehouse: Path, tmp_path: Path
 ) -> None:

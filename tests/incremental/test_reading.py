@@ -27,6 +27,7 @@ from tests.incremental.shops import (
 )
 from tests.replicas import everything, of
 
+LISTS = ("lists", "member_lists")
 API_TABLES = ("profiles", "lists", "member_lists", "unsubscribes")
 
 
@@ -193,14 +194,14 @@ def test_only_changes_of_refreshed_lists_are_requested(
     """
     shop.add_list("30", type="DYNAMIC", refreshed_at=NOON - 60 * DAY)
     first = ReceivedRequests(server)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     assert first.lists() == ["10", "20", "30"]
     assert first.values("lists/10/changes", "since") == {None}
 
     shop.set_time(shop.now + 2 * DAY)
     shop.refresh_list("10", enter=["cat"], leave=["ann"])
     second = ReceivedRequests(server)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert second.lists() == ["10", "20"]
     (since,) = second.values("lists/10/changes", "since")
@@ -216,7 +217,7 @@ def test_every_list_is_requested_once_a_week_and_not_more(
     asked_on = []
     for run in range(6):
         asked = ReceivedRequests(server)
-        replicate(warehouse, account(server), at=shop.now)
+        replicate(warehouse, account(server), at=shop.now, tables=LISTS)
         if "10" in asked.lists():
             asked_on.append(run)
         shop.set_time(shop.now + 3.5 * DAY + MINUTE)
@@ -224,6 +225,7 @@ def test_every_list_is_requested_once_a_week_and_not_more(
     assert asked_on == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_a_round_without_a_refreshed_list_delays_no_full_round(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
@@ -232,7 +234,7 @@ def test_a_round_without_a_refreshed_list_delays_no_full_round(
     asked_on = []
     for run in range(5):
         asked = ReceivedRequests(server)
-        replicate(warehouse, account(server), at=shop.now)
+        replicate(warehouse, account(server), at=shop.now, tables=LISTS)
         if "10" in asked.lists():
             asked_on.append(run)
         shop.set_time(shop.now + 3.5 * DAY + MINUTE)
@@ -249,12 +251,12 @@ def test_a_refresh_that_shows_late_is_read_when_it_shows(
     late: timedelta, shop: Account, server: Server, warehouse: Path
 ) -> None:
     """Its time is hours before the last run then; it is read once, and not in each run."""
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.set_time(shop.now + DAY)
     happened = shop.now - HOUR
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.set_time(happened + late + 2 * HOUR)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.add_change("10", "cat", "list_enter", at=happened)
     shop.update_list("10", refreshed_at=happened)
 
@@ -262,7 +264,7 @@ def test_a_refresh_that_shows_late_is_read_when_it_shows(
     for run in range(4):
         asked = ReceivedRequests(server)
         shop.set_time(shop.now + 4 * HOUR)
-        replicate(warehouse, account(server), at=shop.now)
+        replicate(warehouse, account(server), at=shop.now, tables=LISTS)
         if "10" in asked.lists():
             asked_on.append(run)
 
@@ -275,19 +277,19 @@ def test_a_list_that_comes_back_is_read_from_its_last_refresh_on(
 ) -> None:
     """Ometria does not list it for a month; what changed in the meantime is not lost."""
     shop.delete_list("20")
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     listed = next(each for each in shop.lists if each.id == "10")
     known = [change for change in shop.changes if change.list_id == "10"]
     shop.delete_list("10")
     for _ in range(3):
         shop.set_time(shop.now + 10 * DAY)
-        replicate(warehouse, account(server), at=shop.now)
+        replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.add_list("10", type="DYNAMIC", title=listed.title, refreshed_at=NOON + 10 * DAY)
     for change in known:
         shop.add_change("10", change.profile_id, change.event, at=change.at)
     shop.add_change("10", "cat", "list_enter", at=NOON + 10 * DAY)
 
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert changes(warehouse) == changes_of(shop)
 
@@ -296,12 +298,12 @@ def test_a_list_that_shows_for_the_first_time_is_read_whole(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
     """Its changes may be older than the watermark and the look-back."""
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.set_time(shop.now + DAY)
     shop.add_list("30", type="DYNAMIC", created_at=NOON - YEAR, refreshed_at=NOON - 60 * DAY)
     shop.add_change("30", "ann", "list_enter", at=NOON - 60 * DAY)
 
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert changes(warehouse) == changes_of(shop)
 
@@ -312,18 +314,18 @@ def test_a_list_that_failed_stays_due_while_it_is_not_listed(
     """It fails in the first run, is gone in the second and there in the third: none is lost."""
     server.faults.sometimes("/v2/lists/20/changes", Fault.html_200(), 1.0)
     with pytest.raises(UnexpectedResponse):
-        replicate(warehouse, account(server), at=shop.now)
+        replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     server.faults.clear()
     entered = [change for change in shop.changes if change.list_id == "20"]
     shop.delete_list("20")
     shop.set_time(shop.now + DAY)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.add_list("20", type="STATIC", title="VIP")
     for change in entered:
         shop.add_change("20", change.profile_id, change.event, at=change.at)
     shop.set_time(shop.now + DAY)
 
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert changes(warehouse) == changes_of(shop)
 
@@ -332,15 +334,15 @@ def test_the_full_round_finds_changes_without_a_refresh(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
     """A change in a list without a refresh is loaded within a week."""
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.set_time(shop.now + HOUR)
     shop.add_change("10", "bob", "list_enter")
     shop.set_time(shop.now + 2 * DAY)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     assert len(changes(warehouse)) == 2
 
     shop.set_time(NOON + 7 * DAY + HOUR)
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert changes(warehouse) == changes_of(shop)
 
@@ -377,13 +379,13 @@ def test_a_new_list_is_requested_from_its_first_day(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
     """A list created between two runs is loaded with its first members."""
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
     shop.set_time(shop.now + 3 * DAY)
     shop.add_list("30", type="DYNAMIC", title="New")
     shop.refresh_list("30", enter=["ann", "bob", "cat"], leave=[])
     shop.set_time(shop.now + 3 * DAY)
 
-    report = replicate(warehouse, account(server), at=shop.now)
+    report = replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert of(report, "lists").inserted == 1
     assert of(report, "member_lists").inserted == 3
@@ -397,7 +399,7 @@ def test_archived_lists_are_read_with_their_changes(
     shop.archive_list("10")
     asked = ReceivedRequests(server)
 
-    replicate(warehouse, account(server), at=shop.now)
+    replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert asked.values("lists", "mode") == {"all"}
     assert "10" in asked.lists()
@@ -416,7 +418,7 @@ def test_a_list_that_disappears_before_its_request_is_skipped(
 
     server.after_request = vanish
 
-    report = replicate(warehouse, account(server), at=shop.now)
+    report = replicate(warehouse, account(server), at=shop.now, tables=LISTS)
 
     assert report.outcome == "succeeded"
     assert report.warnings == ("lists/10/changes is gone (404); nothing was read from it",)
@@ -424,6 +426,7 @@ def test_a_list_that_disappears_before_its_request_is_skipped(
     assert watermark_of(warehouse, "member_lists") <= shop.now
 
 
+@pytest.mark.slow
 def test_a_list_that_failed_is_read_from_its_last_success(
     shop: Account, server: Server, warehouse: Path
 ) -> None:
@@ -431,12 +434,12 @@ def test_a_list_that_failed_is_read_from_its_last_success(
     server.quirks = Quirks(archived_changes="not_found")
     shop.archive_list("10")
     for weeks in range(5):
-        replicate(warehouse, account(server), at=NOON + weeks * 8 * DAY)
+        replicate(warehouse, account(server), at=NOON + weeks * 8 * DAY, tables=LISTS)
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"20"}
     (due,) = [row for row in state(warehouse, "watermarks") if row["kind"] == "retry 10"]
 
     server.quirks = Quirks()
-    replicate(warehouse, account(server), at=NOON + 41 * DAY)
+    replicate(warehouse, account(server), at=NOON + 41 * DAY, tables=LISTS)
 
     assert due["reached_at"] < NOON - YEAR
     assert {list_id for list_id, _, _ in changes(warehouse)} == {"10", "20"}

@@ -117,6 +117,7 @@ def test_an_interrupted_erasure_is_taken_up_for_records(warehouse: Path, server:
     assert [row["profile_id"] for row in read_file(warehouse, "ometria.profiles")] == ["bob"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("friends")
 def test_a_repair_brings_the_record_with_the_row(warehouse: Path, server: Server) -> None:
     """And removes it with a row whose record is gone in Ometria; without it nothing is written."""
@@ -167,6 +168,7 @@ def test_accounts_that_are_read_at_once_keep_their_own_records(
     assert ("de", "lists") not in {(row["source_id"], row["table_name"]) for row in fields}
 
 
+@pytest.mark.slow
 def test_a_replaced_address_is_masked_where_the_new_record_still_has_it(
     warehouse: Path, shop: Account, server: Server
 ) -> None:

@@ -158,6 +158,7 @@ def test_what_differs_is_asked_for_again(replica: Replica) -> None:
     assert differing(report, newer=False) == {each for each in planted if each[1] == "extra"}
 
 
+@pytest.mark.slow
 def test_lines_of_orders_are_read_whole_by_a_sync_and_newer(warehouse: Path) -> None:
     """Their number is known, and which they are; a repair loads them without their orders."""
     both = ("orders", "order_lines")

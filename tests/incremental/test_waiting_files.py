@@ -272,6 +272,7 @@ def test_a_file_that_was_left_is_found_by_the_next_run_whatever_its_name(
     assert of(feed.sync(now + 2 * MINUTE), "email_events").files == 1
 
 
+@pytest.mark.slow
 def test_older_files_do_not_replace_rows_of_a_file_that_can_no_longer_be_read(feed: Feed) -> None:
     """Nor once that file is gone: it was loaded, and its rows know it by the time of that load."""
     for name, at in (("old.jsonl", NOON - 2 * DAY), ("new.jsonl", NOON - DAY)):

@@ -331,9 +331,7 @@ def test_a_collection_that_grows_as_fast_as_it_is_read_ends(
     assert len(server.asked) < 100 + 3 * size / page
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, 300), page=st.sampled_from([10, 25, 250]), changes=CHANGES)
 def test_nothing_is_lost_while_a_collection_grows(
     size: int, page: int, changes: list[Change], tmp_path: Path

@@ -19,7 +19,7 @@ from ometria_replica.errors import Busy, ConfigError, WarehouseError
 from ometria_replica.mapping import Staging
 from ometria_replica.schema import Feed
 from ometria_replica.sql import create_table
-from ometria_replica.tables import TABLES, UNSUBSCRIBES
+from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES, UNSUBSCRIBES
 from ometria_replica.warehouse import SCHEMES, open_warehouse
 from ometria_replica.warehouse.engines import duckdb_file
 from ometria_replica.warehouse.warehouse import Warehouse
@@ -194,7 +194,14 @@ records = st.fixed_dictionaries(
 ).map(json.dumps)
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table",
+    [
+        each if each in (PROFILES, EMAIL_EVENTS) else pytest.param(each, marks=pytest.mark.slow)
+        for each in TABLES
+    ],
+    ids=lambda table: table.name,
+)
 @settings(max_examples=4, deadline=None)
 @given(batches=st.lists(st.lists(records, max_size=6), min_size=1, max_size=4))
 def test_a_key_has_one_row_at_rest(table: Table, batches: list[list[str]]) -> None:

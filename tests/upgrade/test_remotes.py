@@ -89,6 +89,7 @@ def test_a_remote_of_version_1_can_be_looked_at(place: Place) -> None:
     assert state(place, VERSION.name) == []
 
 
+@pytest.mark.slow
 def test_two_programs_upgrade_once(place: Place) -> None:
     """The second finds what the first one wrote, though it had looked before."""
     with open_warehouse(place.url) as first, open_warehouse(place.url) as second:

@@ -20,7 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ometria_replica import maintain
 from ometria_replica.batch import DeleteDetection, Loaded, Owner
+from ometria_replica.config import Config, WarehouseSettings
 from ometria_replica.errors import Busy, CommitConflict, ConfigError, Unreachable, WarehouseError
 from ometria_replica.selection import ALL, Span, join_spans
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES, TABLES
@@ -93,17 +95,13 @@ HISTORY_LADDER = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", ["", HISTORY], ids=["plain", "with a history"])
-def test_kills_between_rows_and_state_double_nothing(
-    lake: Place, tmp_path: Path, settings: str
-) -> None:
+def test_kills_between_rows_and_state_double_nothing(lake: Place, tmp_path: Path) -> None:
     """The next run finds rows without their state or history, and leaves them as they are."""
-    with World(tmp_path, place=lake, profiles=130, email_events=60, settings=settings) as world:
+    with World(tmp_path, place=lake, profiles=130, email_events=60, settings=HISTORY) as world:
         world.run()
         world.check()
-        for table in ("profiles", "email_events"):
+        for table, ladder in (("profiles", HISTORY_LADDER), ("email_events", LADDER)):
             live(world)
-            ladder = LADDER if table == "email_events" or not settings else HISTORY_LADDER
             climb(world, [replace(rung, table=table, alone=True) for rung in ladder])
 
 
@@ -527,7 +525,7 @@ def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
 def test_a_catalog_of_iceberg_is_in_postgres(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the driver that the page names, whichever one SQLAlchemy prefers."""
+    """By the driver that the page names, whichever one SQLAlchemy prefers. It is maintained too."""
     database = postgres().new_database()
     monkeypatch.setenv("PGHOST", str(postgres().folder))
     url = f"iceberg+postgresql://postgres@/{database}?warehouse=file://{tmp_path}"
@@ -538,4 +536,12 @@ def test_a_catalog_of_iceberg_is_in_postgres(
             assert Load(PROFILES, [record], watermark=NOON).into(warehouse) == expected
     with open_warehouse(url, dry_run=True) as warehouse:
         assert warehouse.state.table_state("uk", "profiles").watermark == NOON
+    config = Config((), WarehouseSettings(url=url))
+    found = [
+        maintain(config, "profiles", retention=timedelta(), force=True).removed.count
+        for _ in range(2)
+    ]
+    assert found[0] > found[1] == 0
+    with open_warehouse(url, dry_run=True) as warehouse:
+        assert warehouse.count(PROFILES, ALL) == 1
     postgres().drop(database)

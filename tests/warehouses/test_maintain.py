@@ -5,32 +5,46 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import deltalake
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ometria_replica import failpoints
+from ometria_replica import failpoints, maintain, status
 from ometria_replica.batch import Lease
+from ometria_replica.catalog import CATALOG
 from ometria_replica.clock import utc_now
-from ometria_replica.config import WarehouseSettings
+from ometria_replica.config import Config, WarehouseSettings
+from ometria_replica.doctor.findings import Finding
+from ometria_replica.doctor.warehouse import check_warehouse
 from ometria_replica.errors import Busy, ConfigError
-from ometria_replica.maintaining import Maintenance, maintain
-from ometria_replica.maintenance_report import maintenance_as_json, maintenance_as_text
 from ometria_replica.selection import ALL, Selection, Values
 from ometria_replica.tables import EMAIL_EVENTS, PROFILES
+from ometria_replica.warehouse import upkeep
 from ometria_replica.warehouse.remotes import delta_upkeep, iceberg_upkeep
-from ometria_replica.warehouse.upkeep import Files, Upkeep, joinable
+from ometria_replica.warehouse.upkeep import (
+    OVERDUE,
+    Due,
+    Files,
+    Upkeep,
+    joinable,
+    surplus,
+)
 from tests.forked import ROOT, forkserver
 from tests.places import BucketPlace, DeltaPlace, DuckDBPlace, IcebergPlace
+from tests.schemas import faults
 from tests.warehouses.forgetting import ANN, BOB, emails, files_with, loaded, profile
 from tests.warehouses.loads import HOUR, NOON, Load, opened, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ometria_replica import Maintenance
     from tests.places import Place
 
 KINDS = ["delta", pytest.param("iceberg", marks=pytest.mark.slow)]
@@ -57,11 +71,16 @@ def fill(place: Place) -> None:
             )
 
 
+def settings(url: str) -> Config:
+    """Return settings of a warehouse, which are all that maintenance needs."""
+    return Config((), WarehouseSettings(url=url))
+
+
 def maintained(place: Place, *names: str, **how: Any) -> Maintenance:
     """Maintain a place; its document is as its schema says."""
-    done = maintain(WarehouseSettings(url=place.url), names, **how)
+    done = maintain(settings(place.url), names, **how)
     schema = json.loads((ROOT / "docs/reference/schemas/maintain.json").read_text())
-    jsonschema.validate(json.loads(maintenance_as_json(done)), schema)
+    jsonschema.validate(json.loads(done.to_json()), schema)
     return done
 
 
@@ -91,7 +110,7 @@ def test_small_files_become_one_and_no_row_changes(kind: str, tmp_path: Path) ->
     assert {name: rows(place, name) for name in before} == before
     assert len(place.files("profiles")) == len(place.files("email_events")) == 1
     assert old_counts(place, "profiles")[: len(versions)] == versions
-    assert "no file joined, no file removed" in maintenance_as_text(maintained(place, *before))
+    assert "no file joined, no file removed" in maintained(place, *before).to_text()
 
 
 def old_counts(place: Any, table: str) -> list[int]:
@@ -161,7 +180,7 @@ def maintain_and_die(url: str, step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     failpoints.listen(kill)
-    maintain(WarehouseSettings(url=url), ["profiles"], retention=timedelta(), force=True)
+    maintain(settings(url), "profiles", retention=timedelta(), force=True)
 
 
 @pytest.mark.slow
@@ -170,22 +189,21 @@ def test_a_maintenance_that_is_killed_is_done_by_the_next(kind: str, tmp_path: P
     """At each step all rows are there, a sync works, and a second maintenance ends."""
     place = a_lake(kind, tmp_path)
     number = BATCHES
-    for step in STEPS[kind]:
-        for when in ("before", "after"):
-            process = forkserver().Process(
-                target=maintain_and_die, args=(place.url, f"{when} {step}")
-            )
-            process.start()
-            process.join()
-            assert process.exitcode in ({-signal.SIGKILL} if step != "empty version" else
-                                        {-signal.SIGKILL, 0})  # fmt: skip
-            assert len(rows(place, "profiles")) == number, f"{when} {step}"
-            with opened(place) as warehouse:
-                for _ in range(2):
-                    one = profile(number, f"p{number}@example.com")
-                    Load(PROFILES, [one], at=NOON + number * HOUR).into(warehouse)
-                    number += 1
-            assert len(rows(place, "profiles")) == number
+    # What comes after one step and before the next one does nothing that could be lost.
+    moments = [*(f"before {step}" for step in STEPS[kind]), f"after {STEPS[kind][-1]}"]
+    for moment in moments:
+        process = forkserver().Process(target=maintain_and_die, args=(place.url, moment))
+        process.start()
+        process.join()
+        assert process.exitcode in ({-signal.SIGKILL} if "empty version" not in moment else
+                                    {-signal.SIGKILL, 0})  # fmt: skip
+        assert len(rows(place, "profiles")) == number, moment
+        with opened(place) as warehouse:
+            for _ in range(2):
+                one = profile(number, f"p{number}@example.com")
+                Load(PROFILES, [one], at=NOON + number * HOUR).into(warehouse)
+                number += 1
+        assert len(rows(place, "profiles")) == number
     maintained(place, retention=timedelta(), force=True)
     assert len(rows(place, "profiles")) == number
     assert len(place.files("profiles")) == 1
@@ -243,6 +261,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     place = DeltaPlace(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="--force"):
         maintained(place, retention=timedelta(hours=23))
+    for odd in (timedelta(minutes=90), timedelta(hours=-1)):
+        with pytest.raises(ConfigError, match="whole hours"):
+            maintained(place, retention=odd, force=True)
     with pytest.raises(ConfigError, match="no table"):
         maintained(place, "profile")
     with pytest.raises(ConfigError, match="holds no account"):
@@ -255,9 +276,91 @@ def test_a_duckdb_file_needs_no_maintenance(tmp_path: Path) -> None:
     place = DuckDBPlace(tmp_path / "w.duckdb")
     with opened(place):
         pass
-    assert "DuckDB writes checkpoints itself" in maintenance_as_text(maintained(place))
+    assert "DuckDB writes checkpoints itself" in maintained(place).to_text()
+    assert not told_of(place)
 
 
 def test_files_that_lie_together_are_grouped_up_to_a_size() -> None:
     """A large one is left out, and so is a group of one."""
     assert list(joinable([5, 4, 20, 1, 9, 2, 3], int, 10)) == [[5, 4, 1], [2, 3]]
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 30))
+def test_the_bound_of_what_can_be_joined_is_never_too_high(sizes: list[int], most: int) -> None:
+    """Whatever the order of the files: a status promises no more than maintenance does."""
+    joins = sum(len(group) - 1 for group in joinable(sizes, int, most))
+    assert surplus(Files.of(sizes), most) <= joins
+
+
+def told_of(place: Place) -> list[str]:
+    """Return the findings of a check about maintenance: what status says too, in text and JSON."""
+    config = settings(place.url)
+    found = status(config, max_age=timedelta(days=9_999))
+    codes = {
+        each.code: each
+        for each in check_warehouse(config, CATALOG, (), utc_now())
+        if isinstance(each, Finding)
+    }
+    finding = codes.get("warehouse.maintenance")
+    warned = finding is not None and finding.level == "warn"
+    notes = [note for note in found.to_dict()["notes"] if "maintenance is due" in note]
+    assert faults("status", found.to_dict()) == []
+    assert warned == bool(found.maintenance_due) == bool(notes)
+    assert ("Run `ometria-replica maintain`." in found.to_text()) == warned
+    return [each.table for each in found.maintenance_due]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_lake_says_when_it_needs_maintenance(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For many small files, and for old versions long after their time; and no more afterwards."""
+    place = a_lake(kind, tmp_path / "lake")
+    assert told_of(place) == []
+    monkeypatch.setattr(upkeep, "MANY_FILES", BATCHES - 1)
+    monkeypatch.setattr(upkeep, "MANY_VERSIONS", 2)
+    assert told_of(place) == ["ometria.profiles", "ometria.email_events"]
+    maintained(place, "profiles", "email_events")
+    with opened(place) as warehouse:
+        for turn in range(3):
+            one = profile(1, f"again{turn}@example.com")
+            Load(PROFILES, [one], at=NOON + (10 + turn) * HOUR).into(warehouse)
+    assert told_of(place) == []  # The old versions are young.
+
+    if kind == "delta":
+        long_ago = time.time() - (timedelta(days=7) + OVERDUE + HOUR).total_seconds()
+        for entry in (tmp_path / "lake/ometria/profiles/_delta_log").iterdir():
+            os.utime(entry, (long_ago, long_ago))
+    else:
+        monkeypatch.setattr(iceberg_upkeep, "OVERDUE", -timedelta(days=7))
+    assert told_of(place)[0] == "ometria.profiles"
+    if kind == "delta":  # Files went otherwise, as by a vacuum of Spark, which leaves the log.
+        folder = tmp_path / "lake/ometria/profiles"
+        deltalake.DeltaTable(folder).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    else:
+        maintained(place, "profiles", "email_events", retention=timedelta(), force=True)
+    assert told_of(place) == []
+
+
+def test_a_table_is_due_from_the_limits_on() -> None:
+    """Hourly runs of a week write 168 files, so that weekly maintenance is never late."""
+    name = "ometria.profiles"
+    assert Due.found(name, 500, 199, 9) is None
+    assert Due.found(name, 500, 200, 9) == Due(name, 500, 200, 0)
+    assert Due.found(name, 500, 199, 10) == Due(name, 500, 0, 10)
+
+
+@pytest.mark.slow
+def test_files_of_two_partitions_are_never_counted_as_one(tmp_path: Path) -> None:
+    """A Delta table with partitions of your own: the dry run says what is done."""
+    place = a_lake("delta", tmp_path / "lake")
+    folder = tmp_path / "lake/ometria/profiles"
+    rows_there = deltalake.DeltaTable(folder).to_pyarrow_table()
+    deltalake.write_deltalake(
+        folder, rows_there, mode="overwrite", schema_mode="overwrite", partition_by="profile_id"
+    )
+    assert len(place.files("profiles")) == BATCHES
+
+    told = maintained(place, "profiles", dry_run=True)
+    assert by_table(told, "joined") == by_table(maintained(place, "profiles"), "joined") == {}

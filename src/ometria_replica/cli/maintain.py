@@ -62,7 +62,6 @@ def maintain(
     """Write the small files of a lake together, and remove old versions. No sync can run."""
     from ometria_replica.config import load_warehouse
     from ometria_replica.maintaining import maintain as run
-    from ometria_replica.maintenance_report import maintenance_as_json, maintenance_as_text
 
     done = run(
         load_warehouse(warehouse, os.environ, config),
@@ -72,4 +71,4 @@ def maintain(
         dry_run=dry_run,
         force=force,
     )
-    say_report(maintenance_as_json(done) if as_json else maintenance_as_text(done), as_json=as_json)
+    say_report(done.to_json() if as_json else done.to_text(), as_json=as_json)

@@ -34,6 +34,7 @@ Code = Literal[
     "warehouse.state",
     "warehouse.rows",
     "warehouse.unreadable",
+    "warehouse.maintenance",
     "machine.memory",
     "machine.disk",
     "check.unfinished",

@@ -12,6 +12,7 @@ from ometria_replica.doctor.findings import Finding, failed, of_account, passed,
 from ometria_replica.doctor.machine import Load
 from ometria_replica.duckdb_files import duckdb_path, file_name_warning
 from ometria_replica.errors import ReplicaError
+from ometria_replica.maintenance_report import due_as_text
 from ometria_replica.replication import owner_of
 from ometria_replica.text import counted
 from ometria_replica.warehouse import local_places, open_warehouse
@@ -33,6 +34,7 @@ PRIVILEGES: Final = "warehouse.privileges"
 STATE: Final = "warehouse.state"
 ROWS: Final = "warehouse.rows"
 FILES: Final = "warehouse.unreadable"
+MAINTENANCE: Final = "warehouse.maintenance"
 
 
 def check_warehouse(
@@ -99,6 +101,10 @@ def _opened(
                 ),
                 each.source_id,
             )  # fmt: skip
+        yield from tested(
+            MAINTENANCE, "The files of the tables cannot be looked at.",
+            lambda: _maintenance(warehouse, catalog),
+        )  # fmt: skip
 
 
 def _privileges(warehouse: Warehouse, catalog: Catalog, now: datetime) -> Iterator[Finding]:
@@ -170,3 +176,17 @@ def _files(warehouse: Warehouse, facts: FeedFacts, loads: list[Load]) -> Iterato
             f"{again if known.retry_files else ''}.",
             "See `ometria-replica rejects list` for the reason of each.",
         )
+
+
+def _maintenance(warehouse: Warehouse, catalog: Catalog) -> Iterator[Finding]:
+    """Tell of a lake whether its tables should be maintained; nothing of any other warehouse."""
+    if warehouse.maintains_itself():
+        return
+    if due := warehouse.maintenance_due([*catalog.stored, *catalog.records]):
+        text = due_as_text(due)
+        yield warned(
+            MAINTENANCE, f"{text[0].upper()}{text[1:]}",
+            "Run `ometria-replica maintain`; with --dry-run, it shows what it would do.",
+        )  # fmt: skip
+    else:
+        yield passed(MAINTENANCE, "No table needs maintenance.")

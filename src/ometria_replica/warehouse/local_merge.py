@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.remotes.base import Remote
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -369,6 +369,10 @@ class LocalMergeEngine(Engine):
     @override
     def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
         return self._remote.maintain(table, upkeep)
+
+    @override
+    def maintenance_due(self, table: Table) -> Due | None:
+        return self._remote.maintenance_due(table)
 
     @property
     @override

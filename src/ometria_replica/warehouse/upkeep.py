@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import timedelta
 
 T = TypeVar("T")
+
+MANY_FILES = 200
+"""By which maintenance must reduce a table to be due: hourly runs of a week add 168."""
+
+MANY_VERSIONS = 10
+"""Overdue ones, from which on maintenance is due."""
+
+OVERDUE = timedelta(weeks=3)
+"""
+How much longer than its retention no version stays in a table that is maintained each week.
+
+In Delta a version can be read as long as the log has it, which is shortened to a checkpoint: one
+of the second maintenance before, at the latest.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,29 @@ class Maintained:
         return replace(self, joined=self.joined + joined, written=self.written + written)
 
 
+@dataclass(frozen=True)
+class Due:
+    """
+    A *table* for which maintenance is due.
+
+    *files* are the data files of its newest version, and *small_files* those of them by which
+    maintenance makes them fewer, at least; *old_versions* were replaced more than OVERDUE longer
+    ago than versions stay. Either is 0 if it is no reason.
+    """
+
+    table: str
+    files: int
+    small_files: int
+    old_versions: int
+
+    @classmethod
+    def found(cls, table: str, files: int, small_files: int, old_versions: int) -> Due | None:
+        """Compare the numbers of a table with the limits; None if maintenance is not due."""
+        small = small_files if small_files >= MANY_FILES else 0
+        old = old_versions if old_versions >= MANY_VERSIONS else 0
+        return cls(table, files, small, old) if small or old else None
+
+
 def joinable(files: Sequence[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
     """
     Group *files* that lie one after the other, of at most *most* bytes together.
@@ -84,3 +121,12 @@ def joinable(files: Sequence[T], size: Callable[[T], int], most: int) -> Iterato
         group.append(file)
     if len(group) > 1:
         yield group
+
+
+def surplus(files: Files, most: int) -> int:
+    """
+    Return by how many files :func:`joinable` makes *files* fewer, at least.
+
+    Of two groups that lie one after the other, the files have more than *most* bytes together.
+    """
+    return max(files.count - 2 * files.bytes // most - 1, 0)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ometria_replica.warehouse.changes import Changes
     from ometria_replica.warehouse.engines.base import Engine
     from ometria_replica.warehouse.lost_rows import Lost
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 
 class Warehouse:
@@ -263,6 +263,12 @@ class Warehouse:
             upkeep = replace(upkeep, dry_run=True)
         with self.sessions.open(f"maintaining {table.name}"):
             return self._engine.maintain(table, upkeep)
+
+    def maintenance_due(self, tables: Iterable[Table]) -> list[Due]:
+        """Name those of *tables* that `maintain` should maintain. Only metadata is read."""
+        with self.sessions.open("looking at the files of the tables"):
+            found = (self._engine.maintenance_due(table) for table in tables)
+            return [each for each in found if each is not None]
 
     def close(self) -> None:
         """Release connections and locks. Safe to call twice."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import Batch
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.changes import Changes
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 _TEXTS_AT_ONCE = 5_000  # In a condition.
 _ROWS_AT_ONCE = 2_000  # A statement in PostgreSQL has no more than 65,535 parameters.
@@ -165,6 +165,10 @@ class Engine(ABC):
 
     def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:  # noqa: ARG002 -- For others.
         """Maintain a table; None if there is no such table. Where maintains_itself is empty."""
+        return None
+
+    def maintenance_due(self, table: Table) -> Due | None:  # noqa: ARG002 -- For others.
+        """Return whether this program should maintain a table; None if not, or without one."""
         return None
 
     @property

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ometria_replica.batch import BatchSize
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 ROWS_AT_ONCE = 16_384
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Seconds. Commits of other accounts take less than one.
@@ -132,6 +132,10 @@ class Remote(Protocol):
 
     def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained | None:
         """Do as Engine.maintain()."""
+
+    def maintenance_due(self, table: Table) -> Due | None:  # noqa: ARG002 -- For lakes.
+        """Do as Engine.maintenance_due(); by default nothing is ever due."""
+        return None
 
     @property
     def maintains_itself(self) -> str:

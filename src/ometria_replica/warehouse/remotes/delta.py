@@ -22,7 +22,7 @@ from ometria_replica.schema import STATE_SCHEMA
 from ometria_replica.selection import ALL, Dialect, Selection, to_arrow, to_sql
 from ometria_replica.sql import literal
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE
-from ometria_replica.warehouse.remotes.delta_upkeep import FILE_BYTES, WRITER, maintain
+from ometria_replica.warehouse.remotes.delta_upkeep import FILE_BYTES, WRITER, due, maintain
 from ometria_replica.warehouse.remotes.delta_versions import (
     STATE_PROPERTIES,
     keep_small,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import StateTable, Table
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 # A commit after another one fails at once: the rows to write must be computed anew.
 AT_ONCE_OR_NOT = deltalake.CommitProperties(max_commit_retries=0)
@@ -137,6 +137,10 @@ class DeltaLake(Lake):
         schema = sql.schema_of(table)
         name = f"{schema}.{table.name}"
         return maintain(f"{self.place}/{schema}/{table.name}", self._options(), name, upkeep)
+
+    @override
+    def maintenance_due(self, schema: str, name: str) -> Due | None:
+        return due(f"{self.place}/{schema}/{name}", self._options(), f"{schema}.{name}")
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:

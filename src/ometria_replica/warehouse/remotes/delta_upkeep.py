@@ -14,12 +14,13 @@ from pyarrow.fs import FileType, PyFileSystem
 
 from ometria_replica.failpoints import step
 from ometria_replica.warehouse.remotes.delta_versions import (
+    old_commits,
     remove_old_versions,
     shorten,
     unused_files,
 )
 from ometria_replica.warehouse.remotes.lake_format import RETENTION, abandoned
-from ometria_replica.warehouse.upkeep import Files, Maintained, Upkeep, joinable
+from ometria_replica.warehouse.upkeep import OVERDUE, Due, Files, Maintained, Upkeep, joinable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,10 +40,9 @@ def maintain(place: str, options: dict[str, str] | None, name: str, upkeep: Upke
     table = DeltaTable(place, storage_options=options)
     files = PyFileSystem(DeltaStorageHandler(place, options))
     retention = retention_of(table, upkeep)
-    sizes = _sizes(table)
-    done = Maintained(name, before=Files.of(sizes))
+    done = _before(table, name)
     if upkeep.optimize:
-        done = _foreseen(done, sizes) if upkeep.dry_run else _joined(done, table)
+        done = _foreseen(done, table) if upkeep.dry_run else _joined(done, table)
     table = DeltaTable(place, storage_options=options)
     removed = _existing(files, place, unused_files(table, retention))
     if upkeep.dry_run:
@@ -56,6 +56,15 @@ def maintain(place: str, options: dict[str, str] | None, name: str, upkeep: Upke
     return replace(done, removed=removed)
 
 
+def due(place: str, options: dict[str, str] | None, name: str) -> Due | None:
+    """Return whether maintenance of a table is due, by its log, and few of its files."""
+    table = DeltaTable(place, storage_options=options)
+    done = _foreseen(_before(table, name), table)
+    files = PyFileSystem(DeltaStorageHandler(place, options))
+    old = old_commits(files, retention_of(table, Upkeep()) + OVERDUE)
+    return Due.found(name, done.before.count, done.joined.count - done.written.count, old)
+
+
 def retention_of(table: DeltaTable, upkeep: Upkeep) -> timedelta:
     """Return for how long versions stay: a property of the table may ask for more than a week."""
     if upkeep.retention is not None:
@@ -65,13 +74,27 @@ def retention_of(table: DeltaTable, upkeep: Upkeep) -> timedelta:
     return max(RETENTION, asked)
 
 
-def _sizes(table: DeltaTable) -> list[int]:
-    return [int(size) for size in table.get_add_actions()["size_bytes"].to_pylist()]
+def _before(table: DeltaTable, name: str) -> Maintained:
+    sizes = (size for of_partition in _sizes(table).values() for size in of_partition)
+    return Maintained(name, before=Files.of(sizes))
 
 
-def _foreseen(done: Maintained, sizes: list[int]) -> Maintained:
-    for group in joinable(sizes, int, FILE_BYTES):
-        done = done.adding(Files.of(group), Files(1))
+def _sizes(table: DeltaTable) -> dict[tuple[Any, ...], list[int]]:
+    """Return the sizes of files, by the values of their partition; none if there are no parts."""
+    actions = table.get_add_actions(flatten=True)
+    of_partition = [name for name in actions.schema.names if name.startswith("partition.")]
+    sizes: dict[tuple[Any, ...], list[int]] = {}
+    for size, *values in zip(
+        *(actions[name].to_pylist() for name in ("size_bytes", *of_partition)), strict=True
+    ):
+        sizes.setdefault(tuple(values), []).append(int(size))
+    return sizes
+
+
+def _foreseen(done: Maintained, table: DeltaTable) -> Maintained:
+    for sizes in _sizes(table).values():
+        for group in joinable(sizes, int, FILE_BYTES):
+            done = done.adding(Files.of(group), Files(1))
     return done
 
 

@@ -12,7 +12,8 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo
 
 COMMITS = 10  # After which it pays to shorten the log: a reader reads all since a checkpoint.
+
+LOOKED_AT = 8  # Of old commits, and of files that they replaced: a request each.
 
 _KEPT_NOTES = "delta.deletedFileRetentionDuration"
 STATE_PROPERTIES = {_KEPT_NOTES: "interval 1 hours"}
@@ -84,6 +87,28 @@ def unused_files(table: DeltaTable, older_than: timedelta) -> set[str]:
         for hours, full in _ages(older_than)
         for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=full)
     }
+
+
+def old_commits(files: PyFileSystem, older_than: timedelta) -> int:
+    """
+    Count the commits of the log that are that old, if files that they replaced are still there.
+
+    It lists the log, as each open of the table does, and looks at files of the last few.
+    """
+    before = datetime.now(UTC) - older_than
+    old = [
+        each
+        for each in _log(files)
+        if each.base_name.endswith(".json") and _is_before(each, before)
+    ]
+    replaced = [
+        unquote(str(action["remove"]["path"]))
+        for each in old[-LOOKED_AT:]
+        for action in _actions(files, each)
+        if "remove" in action
+    ]
+    there = files.get_file_info(replaced[-LOOKED_AT:]) if replaced else []
+    return len(old) if any(each.is_file for each in there) else 0
 
 
 def remove_old_versions(place: str, options: dict[str, str] | None) -> int:
@@ -183,9 +208,12 @@ def _changed_rows(files: PyFileSystem, entries: list[FileInfo]) -> Iterator[str]
     """Name the files of a change data feed, which hold deleted rows, if a user has enabled it."""
     for entry in entries:
         if entry.base_name.endswith(".json"):
-            with files.open_input_file(entry.path) as file:
-                actions = [json.loads(line) for line in file.read().splitlines()]
-            for action in actions:
+            for action in _actions(files, entry):
                 path = action.get("cdc", {}).get("path")
                 if path and files.get_file_info(path).is_file:
                     yield path
+
+
+def _actions(files: PyFileSystem, commit: FileInfo) -> list[dict[str, Any]]:
+    with files.open_input_file(commit.path) as file:
+        return [json.loads(line) for line in file.read().splitlines()]

@@ -40,7 +40,7 @@ from ometria_replica.permissions import ensure_writable
 from ometria_replica.schema import STATE_SCHEMA, StateTable
 from ometria_replica.selection import ALL, Selection, to_iceberg
 from ometria_replica.warehouse.remotes.iceberg_rewrite import replace_files
-from ometria_replica.warehouse.remotes.iceberg_upkeep import maintain
+from ometria_replica.warehouse.remotes.iceberg_upkeep import due, maintain
 from ometria_replica.warehouse.remotes.iceberg_versions import (
     STATE_PROPERTIES,
     keep_small,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table as OpenTable
 
     from ometria_replica.schema import Table
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 PROPERTIES = {
     # A commit after another one fails at once: the rows to write must be computed anew.
@@ -177,6 +177,11 @@ class IcebergLake(Lake):
         by = None if isinstance(table, StateTable) else table.time
         there = self._catalog.load_table((schema, table.name))
         return maintain(there, f"{schema}.{table.name}", upkeep, by)
+
+    @override
+    def maintenance_due(self, schema: str, name: str) -> Due | None:
+        there = self._catalog.load_table((schema, name))
+        return due(there, f"{schema}.{name}", IcebergTable(there).data_files())
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:

@@ -21,7 +21,15 @@ from ometria_replica.warehouse.remotes.iceberg_versions import (
     unneeded,
 )
 from ometria_replica.warehouse.remotes.lake_format import RETENTION, abandoned
-from ometria_replica.warehouse.upkeep import Files, Maintained, Upkeep, joinable
+from ometria_replica.warehouse.upkeep import (
+    OVERDUE,
+    Due,
+    Files,
+    Maintained,
+    Upkeep,
+    joinable,
+    surplus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,6 +74,18 @@ def maintain(table: Table, name: str, upkeep: Upkeep, by: str | None) -> Maintai
     return replace(
         done, removed=removed, stays=(*done.stays, *([abandoned(young)] if young else []))
     )
+
+
+def due(table: Table, name: str, files: Files) -> Due | None:
+    """Return whether maintenance of a table with *files* is due, by its metadata alone."""
+    newest = table.current_snapshot()
+    summary = newest.summary if newest is not None else None
+    can_join = table.spec().is_unpartitioned() and (
+        summary is None or summary["total-delete-files"] in {None, "0"}
+    )
+    old = _old(table, retention_of(table, Upkeep()) + OVERDUE)
+    small = surplus(files, JOINED_BYTES) if can_join else 0
+    return Due.found(name, files.count, small, len(old))
 
 
 def retention_of(table: Table, upkeep: Upkeep) -> timedelta:

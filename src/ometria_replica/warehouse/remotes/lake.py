@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import Table
     from ometria_replica.warehouse.remotes.lake_format import Lake, LakeTable
-    from ometria_replica.warehouse.upkeep import Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Maintained, Upkeep
 
 MOST_SPANS = 32  # Of a selection: each is a condition, and conditions are tested row by row.
 MOST_KEYS = 200  # Of a filter. delta-rs 1.6 ended the process at 50,000.
@@ -217,6 +217,10 @@ class LakeRemote(Remote):
         return retried(partial(self._maintain, table, upkeep))
 
     @override
+    def maintenance_due(self, table: Table) -> Due | None:
+        return retried(partial(self._maintenance_due, table))
+
+    @override
     def check_access(self) -> None:
         self._lake.check_access()
 
@@ -260,6 +264,11 @@ class LakeRemote(Remote):
             ):
                 upkeep = replace(upkeep, retention=GRACE)
             return self._lake.maintain(table, upkeep)
+
+    def _maintenance_due(self, table: Table) -> Due | None:
+        with self._lake.explaining(f"looking at the files of {table.name}"):
+            there = self._lake.open(table.schema, table.name)
+            return self._lake.maintenance_due(table.schema, table.name) if there else None
 
     def _delete(self, table: Table, selection: Selection) -> None:
         """Overwrite the part of the table that holds the selection with the rows that stay."""

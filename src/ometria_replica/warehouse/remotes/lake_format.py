@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ometria_replica.schema import StateTable, Table
     from ometria_replica.selection import Selection
-    from ometria_replica.warehouse.upkeep import Files, Maintained, Upkeep
+    from ometria_replica.warehouse.upkeep import Due, Files, Maintained, Upkeep
 
 RETENTION = timedelta(days=7)
 """For how long a version of a table stays after it was replaced, unless the user says otherwise."""
@@ -109,6 +109,9 @@ class Lake(Protocol):
 
     def maintain(self, table: Table | StateTable, upkeep: Upkeep) -> Maintained:
         """Write small files of a table, which exists, together, and remove old versions."""
+
+    def maintenance_due(self, schema: str, name: str) -> Due | None:
+        """Return whether a table, which exists, should be maintained; None if not: by metadata."""
 
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
         """
