@@ -1,6 +1,31 @@
 {#- A text as a literal of SQL. -#}
 {% macro text(value) -%}
-'{{ value | string | replace("'", "''") }}'
+'{{ adapter.dispatch('escaped', 'ometria')(value | string) }}'
+{%- endmacro %}
+
+{% macro default__escaped(value) -%}
+{{ value | replace("'", "''") }}
+{%- endmacro %}
+
+{#- In these, a backslash in a literal is the beginning of an escape. -#}
+{% macro snowflake__escaped(value) -%}
+{{ value | replace("\\", "\\\\") | replace("'", "''") }}
+{%- endmacro %}
+
+{% macro redshift__escaped(value) -%}
+{{ value | replace("\\", "\\\\") | replace("'", "''") }}
+{%- endmacro %}
+
+{% macro bigquery__escaped(value) -%}
+{{ value | replace("\\", "\\\\") | replace("'", "\\'") }}
+{%- endmacro %}
+
+{% macro databricks__escaped(value) -%}
+{{ value | replace("\\", "\\\\") | replace("'", "\\'") }}
+{%- endmacro %}
+
+{% macro spark__escaped(value) -%}
+{{ value | replace("\\", "\\\\") | replace("'", "\\'") }}
 {%- endmacro %}
 
 {#-

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from ometria_replica import sync
 from tests.docs.pages import DOCS, read
@@ -55,6 +56,20 @@ def test_the_fields_of_the_report_that_examples_read_are_there(config: Config) -
     assert of_tables | of_rows <= document["tables"][0].keys()
     assert {"records_rejected", "inserted", "table"} <= of_tables | of_rows
     assert {"tables", "run_id"} == of_reports <= document.keys()
+
+
+def test_the_workflow_installs_from_a_lock_that_is_there() -> None:
+    """Not with it as constraints: pip refuses a folder beside the hashes of these."""
+    workflow = yaml.safe_load(read(ROOT / "examples" / "github-actions" / "ometria.yml"))
+    steps = workflow["jobs"]["sync"]["steps"]
+    (install,) = (step["run"] for step in steps if step.get("name") == "Install")
+    (cached,) = (step["with"]["cache-dependency-path"] for step in steps if "cache" in str(step))
+    locks = re.findall(r"requirements/\S+", install)
+
+    assert locks == [cached]
+    assert "--hash=sha256:" in read(ROOT / cached)
+    assert "--constraint" not in install
+    assert "pip install --no-deps ." in install
 
 
 def test_pages_quote_their_examples() -> None:

@@ -51,6 +51,7 @@ def test_without_the_extra_the_command_names_it(url: str, extra: str) -> None:
         ("w.duckdb", "marts.duckdb", "Leave --into out"),
         ("duckdb:///data/ometria.duckdb", None, "Rename the file"),
         ("snowflake://someone@account/db", None, "pip install dbt-snowflake"),
+        ("clickhouse://someone@host/db", None, "ClickHouse has no schemas"),
         ("nonsense://x", None, "is not a known kind of warehouse"),
     ],
 )

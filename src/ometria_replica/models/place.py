@@ -27,7 +27,6 @@ _POSTGRES = ("postgresql", "postgres")
 _LAKES = ("delta", "iceberg")
 _ADAPTERS = {
     "bigquery": "dbt-bigquery",
-    "clickhouse": "dbt-clickhouse",
     "databricks": "dbt-databricks",
     "redshift": "dbt-redshift",
     "snowflake": "dbt-snowflake",
@@ -85,9 +84,16 @@ def place_of(url: str, into: str | None, *, own_profile: bool = False) -> Place:
     Find where the models of the warehouse at *url* are built: in itself, or *into* a DuckDB file.
 
     With *own_profile*, a profile of the user says where. Raises ConfigError for a warehouse that
-    needs one, for a lake without a file, and for a file that a warehouse does not need.
+    needs one, for ClickHouse, for a lake without a file, and for a file that a warehouse does not
+    need.
     """
     scheme, native = scheme_of(url), url.removeprefix("dlt+")
+    if scheme == "clickhouse":
+        raise ConfigError(
+            f"warehouse.url: models cannot be built in {masked(url)}. ClickHouse has no schemas, so"
+            " its tables are named ometria___profiles, which the dbt package does not look for."
+            " Query the tables themselves, or sync into another warehouse too."
+        )
     if own_profile:
         if into is not None:
             raise ConfigError("--into has no effect with --profiles-dir. Leave out one of them.")
