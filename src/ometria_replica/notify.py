@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ometria_replica.config.addresses import is_loopback
+from ometria_replica.config.urls import is_loopback
 from ometria_replica.errors import Busy, RejectedRecords, ReplicaError
 from ometria_replica.log_context import context_of
 from ometria_replica.observing.texts import shown

@@ -14,7 +14,7 @@ from ometria_replica.errors import ConfigError
 from ometria_replica.raw_records import hides_values
 from ometria_replica.selection import Selection
 from ometria_replica.state_commands import leased, opened
-from ometria_replica.warehouse.rewriting.histories import HistoryRewriting
+from ometria_replica.warehouse.rehashing.histories import HistoryRewriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ometria_replica.catalog import Catalog
     from ometria_replica.config import AccountSettings, Config
     from ometria_replica.schema import ColumnTreatment, Table
-    from ometria_replica.warehouse.rewriting.rows import Rewritten
+    from ometria_replica.warehouse.rehashing.rows import Rewritten
     from ometria_replica.warehouse.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica import sql
 from ometria_replica.ometria.account_source import AccountSource
-from ometria_replica.ometria.growing import GrowingReading
+from ometria_replica.ometria.growing_collections import GrowingReading
 from ometria_replica.schema import RAW_SCHEMA
 from ometria_replica.warehouse import history_versions
 from ometria_replica.warehouse.comparison import _PartComparison

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ometria_replica.config.account_settings import AccountSettings
-from ometria_replica.config.addresses import is_loopback
 from ometria_replica.config.explain import explain
 from ometria_replica.config.feed_settings import FeedSettings
 from ometria_replica.config.limits import NO_LIMITS, Limits
@@ -13,6 +12,7 @@ from ometria_replica.config.retention import Retention
 from ometria_replica.config.schema import Config
 from ometria_replica.config.secrets import Secret, masked
 from ometria_replica.config.table_names import ALL, EVERY_TABLE
+from ometria_replica.config.urls import is_loopback
 from ometria_replica.config.warehouse_settings import WarehouseSettings
 
 __all__ = [

@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ometria_replica.config.addresses import check_api_url
 from ometria_replica.config.checks import (
     ANSWER_BYTES,
     check_boolean,
@@ -29,6 +28,7 @@ from ometria_replica.config.table_names import (
     check_retain,
     check_tables,
 )
+from ometria_replica.config.urls import check_api_url
 
 if TYPE_CHECKING:
     from ometria_replica.config.feed_settings import FeedSettings

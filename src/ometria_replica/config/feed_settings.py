@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ometria_replica.config.addresses import check_feed_url, check_http_url
 from ometria_replica.config.checks import (
     check_arn,
     check_boolean,
@@ -27,6 +26,7 @@ from ometria_replica.config.file_formats import (
     check_quote,
 )
 from ometria_replica.config.setting import access_setting, dialect_setting, setting
+from ometria_replica.config.urls import check_feed_url, check_http_url
 
 if TYPE_CHECKING:
     from ometria_replica.config.secrets import Secret

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from ometria_replica.config.account_settings import AccountSettings
-from ometria_replica.config.addresses import check_webhook
 from ometria_replica.config.checks import check_one_of, check_parallel, check_switch, check_text
 from ometria_replica.config.feed_settings import FeedSettings
 from ometria_replica.config.setting import setting, settings_of
+from ometria_replica.config.urls import check_webhook
 from ometria_replica.config.warehouse_settings import WarehouseSettings
 
 if TYPE_CHECKING:

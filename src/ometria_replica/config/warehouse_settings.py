@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ometria_replica.config.addresses import check_warehouse_url
 from ometria_replica.config.checks import check_memory, check_one_of, check_text, check_threads
 from ometria_replica.config.limits import Limits
 from ometria_replica.config.secrets import masked
 from ometria_replica.config.setting import setting
+from ometria_replica.config.urls import check_warehouse_url
 
 STORAGE_VERSION: Final = "v1.4.0"
 """The storage version of a new DuckDB file: DuckDB of that version, and newer, can open it."""

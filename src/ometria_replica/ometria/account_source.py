@@ -13,7 +13,7 @@ from ometria_replica.observer import ignore
 from ometria_replica.ometria.client import Client
 from ometria_replica.ometria.deletion_requests import deletion_request
 from ometria_replica.ometria.export import FILES_AHEAD, ExportFiles
-from ometria_replica.ometria.growing import Branch, Due, GrowingReading, branches_of
+from ometria_replica.ometria.growing_collections import Branch, Due, GrowingReading, branches_of
 from ometria_replica.ometria.offset_pages import read_pages
 from ometria_replica.ometria.per_parent import Parent
 from ometria_replica.ometria.read_strategies import (

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ometria_replica.config.addresses import is_loopback
+from ometria_replica.config.urls import is_loopback
 from ometria_replica.errors import UnexpectedResponse
 from ometria_replica.ometria.answer_body import ACCEPTED_ENCODINGS, UnreadableBody, read_body
 from ometria_replica.ometria.certificates import trusted

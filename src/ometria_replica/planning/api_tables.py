@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ometria_replica.due import api_due
-from ometria_replica.ometria.growing import GrowingReading
+from ometria_replica.ometria.growing_collections import GrowingReading
 from ometria_replica.ometria.prefetch import IN_FLIGHT
 from ometria_replica.ometria.read_strategies import (
     CollectionReading,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ometria_replica.due import ApiDue
-    from ometria_replica.ometria.growing import Branch
+    from ometria_replica.ometria.growing_collections import Branch
     from ometria_replica.ometria.read_strategies import Reading
     from ometria_replica.ometria.record_counts import Counted
     from ometria_replica.planning.last_runs import LastRuns

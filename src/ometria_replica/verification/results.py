@@ -8,7 +8,7 @@ from ometria_replica.verification.findings import GONE, NEWER, REPAIRED
 from ometria_replica.verify_report import Differing, TableVerified
 
 if TYPE_CHECKING:
-    from ometria_replica.verification.inside import InsideVerification
+    from ometria_replica.verification.nested import InsideVerification
     from ometria_replica.verification.tables import TableVerification
 
 KINDS = ("missing", "stale", "extra")

@@ -31,7 +31,7 @@ from ometria_replica.state_commands import opened, refuse_if_unknown
 from ometria_replica.table_reads import TableRead
 from ometria_replica.text import counted
 from ometria_replica.verification.files import FilesVerification, list_files
-from ometria_replica.verification.inside import InsideVerification
+from ometria_replica.verification.nested import InsideVerification
 from ometria_replica.verification.results import verified
 from ometria_replica.verification.sample import Budget, Planner, Sample, within
 from ometria_replica.verification.tables import TableVerification
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ometria_replica.run_context import Progress
     from ometria_replica.schema import Table
     from ometria_replica.verification.files import ListedFiles
-    from ometria_replica.verification.inside import ReadInside
+    from ometria_replica.verification.nested import ReadInside
     from ometria_replica.verification.sample import Plan
     from ometria_replica.warehouse.warehouse import Warehouse
 

@@ -19,7 +19,7 @@ from ometria_replica.records import Page, field_text
 from ometria_replica.selection import Selection, Span, Times, Values
 from ometria_replica.verification.extra import ExtraRows, pages_of, profiles_of
 from ometria_replica.verification.findings import GONE, MOST_ASKED, NEWER, REPAIRED, Findings
-from ometria_replica.verification.inside import ReadInside
+from ometria_replica.verification.nested import ReadInside
 from ometria_replica.ways_to_read import Growing, Newest, Pages, PerParent, Windows
 
 if TYPE_CHECKING:

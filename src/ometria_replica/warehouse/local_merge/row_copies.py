@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from ometria_replica import sql
 from ometria_replica.history import history_table
 from ometria_replica.selection import Selection
+from ometria_replica.warehouse.local_merge.received_rows import RECEIVED, insert_received
 from ometria_replica.warehouse.local_merge.selections import (
     replaceable,
     replaceable_of,
     versions_that_hold,
 )
-from ometria_replica.warehouse.local_merge.sent_rows import SENT, insert_sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,8 +103,8 @@ class RowCopies:
             may_be_here = place or are_known
             anew = f" ANTI JOIN {here} USING ({', '.join(table.key)})" if may_be_here else ""
             for rows in self._remote.read(table, selection):
-                insert_sent(
+                insert_received(
                     self._local,
-                    f"INSERT INTO {here} ({names}) SELECT {names} FROM {SENT}{anew}",
+                    f"INSERT INTO {here} ({names}) SELECT {names} FROM {RECEIVED}{anew}",
                     rows,
                 )

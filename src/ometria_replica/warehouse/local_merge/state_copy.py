@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.schema import STATE_SCHEMA
-from ometria_replica.warehouse.local_merge.sent_rows import SENT, insert_sent
+from ometria_replica.warehouse.local_merge.received_rows import RECEIVED, insert_received
 from ometria_replica.warehouse.remotes.base import StateChange
 from ometria_replica.warehouse.state_tables import (
     ERASURES,
@@ -116,8 +116,8 @@ class StateCopy:
     def _fill(self, name: str, table: StateTable, found: pa.Table | None) -> None:
         if found is not None and found.num_rows:
             columns = ", ".join(sql.quoted(column) for column in table.column_names)
-            statement = f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {SENT}"
-            insert_sent(self._local, statement, found)
+            statement = f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {RECEIVED}"
+            insert_received(self._local, statement, found)
 
     def _added(self, table: StateTable) -> str:
         return f"FROM {self._local.name(table)} EXCEPT FROM {_remote(table)}"

@@ -23,7 +23,7 @@ from ometria_replica.schema import Md5
 from ometria_replica.selection import Selection, Values, chunks, in_parts
 from ometria_replica.warehouse.changes import Changes
 from ometria_replica.warehouse.comparison import compare
-from ometria_replica.warehouse.rewriting.key_texts import KeyTexts
+from ometria_replica.warehouse.rehashing.key_texts import KeyTexts
 from ometria_replica.warehouse.sessions import Part
 from ometria_replica.warehouse.state_tables import DELETED_UPSTREAM, REJECTS, WRITTEN
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from ometria_replica.schema import Column, StateTable, Table
-    from ometria_replica.warehouse.rewriting.key_texts import TimeForm
+    from ometria_replica.warehouse.rehashing.key_texts import TimeForm
     from ometria_replica.warehouse.state.table_states import TableStates
 
 _ARRIVING, _STORED, _NOTHING = "arriving_rows", "stored_rows", "nothing_replaced"

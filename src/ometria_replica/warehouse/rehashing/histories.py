@@ -10,7 +10,7 @@ from ometria_replica.history import history_table
 from ometria_replica.mapping import quoted
 from ometria_replica.schema import LINEAGE
 from ometria_replica.selection import Selection
-from ometria_replica.warehouse.rewriting.rows import Rewritten, RowRewriting
+from ometria_replica.warehouse.rehashing.rows import Rewritten, RowRewriting
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
     from ometria_replica.warehouse.engines.duckdb import DuckDBEngine
 
-SENT: Final = "sent_rows"
+RECEIVED: Final = "received_rows"
 """The relation, as the statement names it."""
 
 
-def insert_sent(engine: DuckDBEngine, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
-    """Run an INSERT from :data:`SENT`, which holds *rows*."""
-    engine.connection.register(SENT, rows)
+def insert_received(engine: DuckDBEngine, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
+    """Run an INSERT from :data:`RECEIVED`, which holds *rows*."""
+    engine.connection.register(RECEIVED, rows)
     try:
         engine.execute(statement)
     finally:
-        engine.connection.unregister(SENT)
+        engine.connection.unregister(RECEIVED)
