@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import deltalake
 import pytest
+from pyiceberg.catalog import load_catalog
 
 from ometria_replica import failpoints
 from ometria_replica.batch import Run
@@ -65,6 +66,18 @@ def files_of_state(place: Place) -> dict[str, int]:
     return {each.name: sum(file.is_file() for file in each.rglob("*")) for each in tables}
 
 
+def most_manifests(place: IcebergPlace) -> int:
+    """Count the manifests of the newest version of the table that has the most."""
+    catalog = load_catalog("default", uri=f"sqlite:///{place.folder}/catalog.db")
+    tables = [
+        catalog.load_table(name)
+        for namespace in catalog.list_namespaces()
+        for name in catalog.list_tables(namespace)
+    ]
+    newest = [(each.current_snapshot(), each.io) for each in tables]
+    return max(len(version.manifests(io)) for version, io in newest if version is not None)
+
+
 # --- few files, few commits --------------------------------------------------------------------
 
 
@@ -83,6 +96,7 @@ def test_the_state_of_thirty_six_runs_has_as_many_files_as_that_of_twenty(
 
     assert max(counts[20:]) <= 1.2 * max(counts[:20])  # If they only grew: 1.8.
     assert max(most.values()) <= 160
+    assert not isinstance(lake, IcebergPlace) or most_manifests(lake) < 16  # Each is read.
     assert len(state(lake, "runs")) == len(state(lake, "files")) == 36
     assert table_state_of(lake, "profiles").watermark == NOON + 35 * HOUR
 

@@ -69,6 +69,9 @@ PROPERTIES = {
     "write.parquet.row-group-limit": "65536",  # Rows. A group is read into memory whole.
     "write.target-file-size-bytes": str(64 * 2**20),  # In memory: some 20 MB on disk.
     "write.metadata.delete-after-commit.enabled": "true",
+    # Each commit adds a manifest, and a read opens each: some ten milliseconds of processor time.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "16",
 }
 """Properties of a new table. A later change by a user stays."""
 

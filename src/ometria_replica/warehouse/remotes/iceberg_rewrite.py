@@ -11,11 +11,14 @@ from pyiceberg.io.pyarrow import (
     _dataframe_to_data_files,  # The public ways take a filter.
     schema_to_pyarrow,
 )
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import _OverwriteFiles  # The public way makes one of it.
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pyiceberg.manifest import DataFile
+    from pyiceberg.manifest import DataFile, ManifestFile
     from pyiceberg.table import FileScanTask, Table
 
 _FILE_BYTES = "write.target-file-size-bytes"
@@ -36,12 +39,32 @@ def replace_files(
         metadata = metadata.model_copy(update={"properties": properties})
     with table.transaction() as transaction:
         new = list(_dataframe_to_data_files(metadata, rows, table.io))
-        with transaction.update_snapshot().overwrite() as version:
+        with _Replacement(Operation.OVERWRITE, transaction, table.io) as version:
             for file in files:
                 version.delete_data_file(file)
             for file in new:
                 version.append_data_file(file)
     return new
+
+
+class _Replacement(_OverwriteFiles):
+    """
+    A version without the manifests that only note which files older versions have removed.
+
+    pyiceberg (0.12) leaves them out when it appends, and keeps them all when it overwrites: a
+    table that is overwritten in each run would have one more with each, and read them all.
+    """
+
+    @override
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        kept = [
+            each
+            for each in manifests
+            if each.has_added_files()
+            or each.has_existing_files()
+            or each.added_snapshot_id == self.snapshot_id
+        ]
+        return super()._process_manifests(kept)
 
 
 def join_files(table: Table, tasks: Sequence[FileScanTask]) -> list[DataFile]:
