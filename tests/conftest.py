@@ -82,6 +82,22 @@ REPEATS = (
 )
 """They run in `make test-all`. In `make test`, tests of their own show how remotes write."""
 
+TWINS = ("iceberg", "dlt+postgres", "clickhouse")
+"""Warehouses whose rows the same code merges as those of Delta, or of DuckDB through dlt."""
+
+OF_STORAGE = (
+    "column", "text", "null", "nul_", "time", "date", "words", "many_months", "any_batches",
+    "selection",
+)  # fmt: skip
+"""Words in the names of conformance cases about how a warehouse stores and selects rows."""
+
+AGAIN = (
+    "account", "all_tables", "conformance", "erasures", "further", "history", "html_report",
+    "kept_records", "lost_rows", "nested_tables", "parts", "rehash", "status", "treatments",
+    "verify",
+)  # fmt: skip
+"""Tests of warehouses whose cases with twins CI leaves out, but for those of storage."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each DuckDB one thread in `make test`: there are more workers than cores."""
@@ -120,6 +136,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.more_examples)
         file = item.path.relative_to(here).as_posix()
         given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if file in {f"warehouses/test_{name}.py" for name in AGAIN}:
+            of_twin = not {*TWINS}.isdisjoint(map(str, given))
+            if of_twin and not any(words in item.name.partition("[")[0] for words in OF_STORAGE):
+                item.add_marker(pytest.mark.again)
         for each in REPEATS:
             named = not each.tests or any(words in item.name for words in each.tests)
             if each.file == file and named and not {*each.kinds}.isdisjoint(map(str, given)):
