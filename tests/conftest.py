@@ -29,9 +29,9 @@ collect_ignore = [
 # jsonschema imports it if it can, for IRIs, which no schema of ours has; that takes two seconds.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # Python's way to refuse one.
 
-settings.register_profile("quick", max_examples=8)
-settings.register_profile("full", max_examples=100)
-settings.register_profile("ci", max_examples=30)  # Each change gets others.
+settings.register_profile("quick", max_examples=8, deadline=None)  # No test is timed.
+settings.register_profile("full", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=30, deadline=None)  # Each change gets others.
 
 
 @dataclass(frozen=True)
