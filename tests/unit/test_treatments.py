@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ometria_replica import privacy
+from ometria_replica.catalog import CATALOG
 from ometria_replica.config import AccountSettings, Config, Secret, WarehouseSettings
 from ometria_replica.doctor.run import check
 from ometria_replica.errors import ConfigError
@@ -190,6 +191,25 @@ def test_each_input_gives_the_same_row(form: str, tmp_path: Path) -> None:
     assert row["target_url"] == "https://shop.example/?a=1&"
     assert row["campaign_title"] == "Spring"
     assert "rown" not in str(found)
+
+
+THEIRS = {
+    "profile_id": "profile",
+    "customer_id": "customer",
+    "email": "address",
+    **dict.fromkeys(("name", "date_of_birth", "phone_number", "address", "address1"), None),
+}
+"""Last words of the names of columns of people, each with the id that it is, None for no id."""
+
+
+@pytest.mark.parametrize("table", CATALOG.every.tables, ids=lambda table: table.name)
+def test_a_column_whose_name_tells_of_people_is_declared_as_theirs(table: Table) -> None:
+    """Without ``person`` or ``personal`` an erasure would not find its rows, nor mask its text."""
+    for column in table.columns:
+        for words, person in THEIRS.items():
+            if f"_{column.name}".endswith(f"_{words}"):
+                assert column.person == person, column.name
+                assert column.is_personal, column.name
 
 
 def test_one_value_has_one_pseudonym_in_all_tables() -> None:
