@@ -243,7 +243,7 @@ def test_what_happens_in_one_account_is_no_matter_of_the_others(
 
 @pytest.mark.slow
 @given(st.lists(st.sampled_from(FATES), min_size=2, max_size=4), st.integers(2, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_whatever_happens_all_load_what_they_would_one_after_the_other(
     tmp_path_factory: pytest.TempPathFactory, fates: Sequence[str], at_once: int
 ) -> None:

@@ -513,7 +513,7 @@ def test_what_is_hidden_is_found_nowhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_whatever_is_hidden_is_found_nowhere(data: st.DataObject) -> None:
     """For any choice of columns, and any of the planted values."""
