@@ -57,6 +57,16 @@ def config_of(limits: Limits, folder: Path) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, name: str, rows: Any) -> Iterator[None]:
+    """Let the statements of a block read *rows*, Arrow data, as the relation *name*."""
+    connection.register(name, rows)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
+
+
 def open_staging(closing: ExitStack, limits: Limits = NO_LIMITS) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB in memory whose spill folder is deleted when *closing* ends."""
     folder = closing.enter_context(temp_folder(limits.temp_directory))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.readers import (
     BUFFER_BYTES,
@@ -229,14 +230,11 @@ class _Reader:
         needs_text = "false" if self.table.is_treated else unidentified(self.table, quoted)
         plain = f"(SELECT {_PLAIN} AS line FROM lines)"
         texts = self.texts_sql(plain, f"{_NAMES} AS _names", *self.kept)
-        self.connection.register("lines", _arrow_of(lines))
-        try:
+        with registered(self.connection, "lines", _arrow_of(lines)):
             found: pa.Table = self.connection.sql(
                 f"SELECT *, NOT ({needs_text}) AS _is_identified FROM {texts}"
             ).to_arrow_table()
             return found
-        finally:
-            self.connection.unregister("lines")
 
     @property
     def kept(self) -> list[str]:

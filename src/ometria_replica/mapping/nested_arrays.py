@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping.finishing import Staged, finish
 from ometria_replica.mapping.quoting import literal, quoted
 from ometria_replica.mapping.readers import unknown_fields
@@ -143,11 +144,8 @@ class NestedStaging:
     def _insert(self, name: str, columns: dict[str, Any]) -> None:
         import pyarrow as pa  # noqa: PLC0415 -- As above.
 
-        self._connection.register(_ARRIVING, pa.table(columns))
-        try:
+        with registered(self._connection, _ARRIVING, pa.table(columns)):
             self._connection.execute(f"INSERT INTO {name} BY NAME FROM {_ARRIVING}")
-        finally:
-            self._connection.unregister(_ARRIVING)
 
 
 def _read(table: Table, records: Sequence[Record], first: int) -> _Arrays:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping.quoting import literal
 from ometria_replica.mapping.readers import has_nuls, json_object_sql
 from ometria_replica.mapping.select import (
@@ -137,15 +138,12 @@ class StagedTables:
 
     def insert_texts(self, texts: pa.Table, synced_at: datetime) -> int:
         """Stage *texts*, a table of :func:`to_arrow`; return how many rows."""
-        self.connection.register("incoming", texts)
-        try:
-            names = self.table.fields
-            record = json_object_sql(names) if self.table.is_treated else '"_record"'
+        names = self.table.fields
+        record = json_object_sql(names) if self.table.is_treated else '"_record"'
+        with registered(self.connection, "incoming", texts):
             return self.insert(
                 "incoming", names, record, synced_at, nuls=has_nuls(texts.select(names))
             )
-        finally:
-            self.connection.unregister("incoming")
 
     def insert(
         self,
@@ -189,10 +187,8 @@ class StagedTables:
 
         names = ("line", "raw", "reason")
         columns = dict(zip(names, zip(*lines, strict=True), strict=True))
-        self.connection.register("bad_lines", pa.table(columns))
-        rejected = self.reject_lines(origin, "SELECT line, raw, reason FROM bad_lines")
-        self.connection.unregister("bad_lines")
-        return rejected
+        with registered(self.connection, "bad_lines", pa.table(columns)):
+            return self.reject_lines(origin, "SELECT line, raw, reason FROM bad_lines")
 
     def reject_lines(self, origin: str, lines: str) -> int:
         """Reject *lines*, a SELECT of the number, the text and the reason; return how many."""

@@ -7,12 +7,13 @@ holds to the disk.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ometria_replica.local_duckdb import registered
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
@@ -72,14 +73,9 @@ class VerificationTables:
             )
         )
 
-    @contextmanager
-    def registered(self, rows: pa.RecordBatch | pa.Table) -> Iterator[None]:
+    def registered(self, rows: pa.RecordBatch | pa.Table) -> AbstractContextManager[None]:
         """Let the statements of a block read *rows*."""
-        self.connection.register(SENT, rows)
-        try:
-            yield
-        finally:
-            self.connection.unregister(SENT)
+        return registered(self.connection, SENT, rows)
 
     def rows(self, query: str) -> list[tuple[str, ...]]:
         """Run a query."""

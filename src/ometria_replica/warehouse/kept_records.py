@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica import sql
 from ometria_replica.field_paths import STRUCTURE, FieldPaths
+from ometria_replica.local_duckdb import registered
 from ometria_replica.raw_records import raw_table
 from ometria_replica.selection import Selection
 from ometria_replica.warehouse.sessions import Part
@@ -55,10 +56,7 @@ class KeptRecords(Part):
             )
             return
         for rows in self._engine.scan(raw, of_source):
-            self.mapping.register(_ARRIVED, rows)
-            try:
+            with registered(self.mapping, _ARRIVED, rows):
                 yield self.mapping.sql(
                     _STRUCTURES.format(relation=_ARRIVED, where="")
                 ).to_arrow_table()
-            finally:
-                self.mapping.unregister(_ARRIVED)

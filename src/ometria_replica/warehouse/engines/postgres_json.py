@@ -12,6 +12,8 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ometria_replica.local_duckdb import registered
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,16 +55,12 @@ def as_jsonb(mapping: DuckDBPyConnection, relation: str, column: str) -> Iterato
         yield relation
         return
     rows, texts = zip(*changed, strict=True)
-    mapping.register(
-        _REWRITTEN, pa.table({"place": pa.array(rows, pa.int64()), "text": pa.array(texts)})
-    )
-    try:
+    rewritten = pa.table({"place": pa.array(rows, pa.int64()), "text": pa.array(texts)})
+    with registered(mapping, _REWRITTEN, rewritten):
         yield (
             f"(SELECT r.* REPLACE (coalesce(n.text, r.{column}) AS {column})"
             f" FROM {relation} r LEFT JOIN {_REWRITTEN} n ON r.rowid = n.place)"
         )
-    finally:
-        mapping.unregister(_REWRITTEN)
 
 
 def storable(text: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping import (
     MASKED,
     addresses_sql,
@@ -255,12 +256,9 @@ class People:
         if also is None:
             return ()
         found = addresses_sql(without_escapes("record"))
-        self.connection.register(ARRIVED, records)
-        try:
-            words = f"(SELECT DISTINCT unnest({found}) AS word FROM {ARRIVED})"
+        words = f"(SELECT DISTINCT unnest({found}) AS word FROM {ARRIVED})"
+        with registered(self.connection, ARRIVED, records):
             return self._naming("word", words, ["address"], also)
-        finally:
-            self.connection.unregister(ARRIVED)
 
     def _make_held(self, table: Table) -> None:
         columns = ", ".join(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ometria_replica import sql
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping import MASKED, SIGNS, addresses_sql, mask_addresses
 from ometria_replica.selection import in_parts
 
@@ -91,13 +92,10 @@ class QuotationSearch:
         )
         texts = f"(SELECT DISTINCT text FROM ({each}))"
         words = f"(SELECT DISTINCT unnest({addresses_sql('text')}) AS word FROM {texts})"
-        self.connection.register(_ARRIVED, rows)
-        try:
+        with registered(self.connection, _ARRIVED, rows):
             sought = {*self.addresses, *self.known(words)}
             if sought and mask_addresses(self.connection, texts, sought):
                 self._keep(names, without)
-        finally:
-            self.connection.unregister(_ARRIVED)
 
     def _keep(self, names: Sequence[str], without: str | None) -> None:
         """Keep what was masked of the rows of others."""

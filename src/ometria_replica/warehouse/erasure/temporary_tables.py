@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ometria_replica.local_duckdb import registered
 from ometria_replica.pseudonyms import parameters_in
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ class TemporaryTables:
 
     def insert(self, statement: str, rows: pa.RecordBatch | pa.Table, joined: str = "") -> None:
         """Run an INSERT with a SELECT from *rows*, which *joined* may narrow."""
-        self.connection.register(ARRIVED, rows)
-        try:
+        with registered(self.connection, ARRIVED, rows):
             self.execute(f"{statement} FROM {ARRIVED}{joined}")
-        finally:
-            self.connection.unregister(ARRIVED)
 
     def execute(self, statement: str, suppressions: Suppressions | None = None) -> None:
         """Run a statement with the parameters that it names."""

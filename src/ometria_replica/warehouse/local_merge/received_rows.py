@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ometria_replica.local_duckdb import registered
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -15,8 +17,5 @@ RECEIVED: Final = "received_rows"
 
 def insert_received(engine: DuckDBEngine, statement: str, rows: pa.Table | pa.RecordBatch) -> None:
     """Run an INSERT from :data:`RECEIVED`, which holds *rows*."""
-    engine.connection.register(RECEIVED, rows)
-    try:
+    with registered(engine.connection, RECEIVED, rows):
         engine.execute(statement)
-    finally:
-        engine.connection.unregister(RECEIVED)

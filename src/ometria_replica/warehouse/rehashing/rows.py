@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ometria_replica.batch import Batch, Loaded
 from ometria_replica.failpoints import step
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping import (
     REJECTED,
     SQL_TYPES,
@@ -303,13 +304,11 @@ class RowRewriting(Part):
             batch if batch.schema == schema else batch.cast(schema)
             for batch in chain(first, batches)
         )
-        self.mapping.register(_ARRIVING, pa.RecordBatchReader.from_batches(schema, rows))
-        try:
+        arriving = pa.RecordBatchReader.from_batches(schema, rows)
+        with registered(self.mapping, _ARRIVING, arriving):
             self.mapping.execute(
                 f"CREATE OR REPLACE TEMP TABLE {_STORED} AS SELECT * FROM {_ARRIVING}"
             )
-        finally:
-            self.mapping.unregister(_ARRIVING)
 
     def _new_key(self, texts: KeyTexts, new: Mapping[str, str]) -> str:
         """

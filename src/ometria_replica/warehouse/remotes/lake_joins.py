@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from ometria_replica.local_duckdb import registered
 from ometria_replica.warehouse.remotes.base import ROWS_AT_ONCE, Relation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -39,11 +41,8 @@ class Joins:
         finally:
             self.connection.execute("RESET disabled_optimizers")
 
-    @contextmanager
-    def registered(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> Iterator[None]:
+    def registered(
+        self, name: str, rows: pa.Table | pa.RecordBatchReader
+    ) -> AbstractContextManager[None]:
         """Give *rows* a name in queries."""
-        self.connection.register(name, rows)
-        try:
-            yield
-        finally:
-            self.connection.unregister(name)
+        return registered(self.connection, name, rows)

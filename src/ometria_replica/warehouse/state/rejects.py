@@ -9,6 +9,7 @@ from ometria_replica import sql
 from ometria_replica.batch import Loaded, Reject
 from ometria_replica.failpoints import step
 from ometria_replica.history import stored
+from ometria_replica.local_duckdb import registered
 from ometria_replica.mapping import REJECT_COLUMNS, REJECTED, conversion, file_reject
 from ometria_replica.schema import HISTORY_SCHEMA
 from ometria_replica.selection import Selection, Times, Values, in_parts
@@ -224,9 +225,6 @@ def _converted(
 
     from ometria_replica.arrow_types import text_array  # noqa: PLC0415 -- It imports pyarrow.
 
-    mapping.register("rejected_texts", pa.table({"raw": text_array(texts)}))
-    try:
+    with registered(mapping, "rejected_texts", pa.table({"raw": text_array(texts)})):
         found = mapping.execute(f"SELECT {conversion('raw', column)} FROM rejected_texts")
         return [value for (value,) in found.fetchall()]
-    finally:
-        mapping.unregister("rejected_texts")
