@@ -42,6 +42,18 @@ class Repeats:
     kinds: tuple[str, ...]
     tests: tuple[str, ...] = ()
     """Words in the names of the tests; none means all tests of the file."""
+    but: tuple[str, ...] = ()
+    """Words in the names of tests of the file that show something else."""
+
+    def __contains__(self, item: pytest.Item) -> bool:
+        """Whether a test is such a case."""
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        return (
+            item.path == Path(__file__).parent / self.file
+            and not {*self.kinds}.isdisjoint(map(str, given))
+            and (not self.tests or any(words in item.name for words in self.tests))
+            and not any(words in item.name.partition("[")[0] for words in self.but)
+        )
 
 
 REPEATS = (
@@ -91,12 +103,15 @@ OF_STORAGE = (
 )  # fmt: skip
 """Words in the names of conformance cases about how a warehouse stores and selects rows."""
 
-AGAIN = (
-    "account", "all_tables", "conformance", "erasures", "further", "history", "html_report",
-    "kept_records", "lost_rows", "nested_tables", "parts", "rehash", "status", "treatments",
-    "verify",
+AGAIN = tuple(
+    Repeats(f"warehouses/test_{name}.py", TWINS, but=OF_STORAGE)
+    for name in (
+        "account", "all_tables", "conformance", "erasures", "further", "history", "html_report",
+        "kept_records", "lost_rows", "nested_tables", "parts", "rehash", "status", "treatments",
+        "verify",
+    )
 )  # fmt: skip
-"""Tests of warehouses whose cases with twins CI leaves out, but for those of storage."""
+"""CI leaves them out."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -127,20 +142,12 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the repeats as slow, and the properties whose number of examples the profile sets."""
-    here = Path(__file__).parent
     for item in items:
         property_ = getattr(
             getattr(item, "function", None), "_hypothesis_internal_use_settings", None
         )
         if property_ is not None and property_.max_examples == settings().max_examples:
             item.add_marker(pytest.mark.more_examples)
-        file = item.path.relative_to(here).as_posix()
-        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if file in {f"warehouses/test_{name}.py" for name in AGAIN}:
-            of_twin = not {*TWINS}.isdisjoint(map(str, given))
-            if of_twin and not any(words in item.name.partition("[")[0] for words in OF_STORAGE):
-                item.add_marker(pytest.mark.again)
-        for each in REPEATS:
-            named = not each.tests or any(words in item.name for words in each.tests)
-            if each.file == file and named and not {*each.kinds}.isdisjoint(map(str, given)):
-                item.add_marker(pytest.mark.slow)
+        for repeats, mark in ((REPEATS, pytest.mark.slow), (AGAIN, pytest.mark.again)):
+            if any(item in each for each in repeats):
+                item.add_marker(mark)
