@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Maintenance:
     """
-    What was done to the tables of a warehouse, or would be.
+    The maintenance of a warehouse: its changes to each table, or those that a dry run foresees.
 
     *place* names the warehouse, without a password. *maintains_itself* says why nothing was done;
     empty if something could be. *retention* None: a week, or longer where a table says so.

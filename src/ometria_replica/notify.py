@@ -29,7 +29,7 @@ from ometria_replica.ometria.deadlines import DeadlineBackend
 from ometria_replica.ometria.http_loggers import silence_http_loggers
 from ometria_replica.ometria.response import certificate_problem
 from ometria_replica.ometria.transport import USER_AGENT
-from ometria_replica.posted_failures import forget, remember, remembered
+from ometria_replica.posted_failures import forget_failures, note_failure, noted_failures
 from ometria_replica.report import duration, report_from_dict
 from ometria_replica.state_commands import opened
 from ometria_replica.stopping import Stopped
@@ -71,9 +71,9 @@ def notify(config: Config, run: EndedRun) -> None:
     try:
         events = list(_events(config, run))
         if "failed" in events:
-            remember(config, _run_id(run))
+            note_failure(config, _run_id(run))
         elif run.error is None or isinstance(run.error, RejectedRecords):
-            forget(config)
+            forget_failures(config)
         notices = [_notice(event, config, run) for event in events]
         seconds = STOPPED_SECONDS if isinstance(run.error, Stopped) else SECONDS
         problem = _post(config.notify.reveal(), notices, seconds) if notices else None
@@ -117,7 +117,7 @@ def _failed_before(config: Config, run: EndedRun) -> bool:
             recorded = warehouse.runs.newest(RECENT_RUNS)
     except ReplicaError:
         return False
-    if remembered(config) - {each.run_id for each in recorded}:
+    if noted_failures(config) - {each.run_id for each in recorded}:
         return True
     reports = (report_from_dict(json.loads(each.report)) for each in recorded)
     before = [each for each in reports if run.report is None or each.run_id != run.report.run_id]

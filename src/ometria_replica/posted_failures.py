@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def remember(config: Config, run_id: str | None) -> None:
+def note_failure(config: Config, run_id: str | None) -> None:
     """Note that a run of these accounts was told to have failed; None if it has no id."""
     try:
         for file in _files(config):
@@ -37,7 +37,7 @@ def remember(config: Config, run_id: str | None) -> None:
         logger.info("that the run failed cannot be noted: %s", type(error).__name__)
 
 
-def remembered(config: Config) -> set[str | None]:
+def noted_failures(config: Config) -> set[str | None]:
     """Return the ids of the runs of these accounts that failed last; None for one without."""
     found = set()
     for file in _files(config):
@@ -47,7 +47,7 @@ def remembered(config: Config) -> set[str | None]:
     return found
 
 
-def forget(config: Config) -> None:
+def forget_failures(config: Config) -> None:
     """Forget what was noted of these accounts: a run of them went through."""
     with suppress(OSError):
         for file in _files(config):

@@ -52,8 +52,7 @@ def read_status(
     Read the status of the accounts of *config*, and of *tables*, none for all that are on.
 
     Without *details*, the newest event of a table is not looked for, nor whether its files need
-    maintenance. Raises ConfigError for a
-    name that is no table, or none that is on.
+    maintenance. Raises ConfigError for a name that is no table, or none that is on.
     """
     catalog = catalog.of(config.accounts)
     tables = names_of(tables)

@@ -169,7 +169,7 @@ class AccountSettings:
         check_hash_key,
         "secret",
         "The secret of the pseudonyms, at least 16 characters: a pseudonym is the HMAC-SHA256 of"
-        " the value with it, in hex. Without it nobody can make the pseudonym of a value.",
+        " the value with it, in hex. Nobody who lacks the secret can compute a pseudonym.",
         None,
         env="OMETRIA_HASH_KEY",
         reference="required",

@@ -69,7 +69,7 @@ class WarehouseSettings:
 
     @property
     def limits(self) -> Limits:
-        """What each DuckDB may use."""
+        """The limits of each DuckDB that the program opens."""
         return Limits(self.memory_limit, self.threads, self.temp_directory)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a verification has found of one table: rows that differ, and why that is no fault."""
+"""The rows of one table that differ from their records, and the reasons that are no fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verification has read of one table: the keys and contents of records, and parents."""
+"""The records of one table that a verification has read: keys, contents, and parents."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ class Receipt:
     An erasure of a source, without personal data.
 
     *rows* counts by table. *quoted* texts of other people's rows lost an address. *emptied* are the
-    tables that have no row of the source left. *finished_at* None: it did not end. *remains* says
-    what the storage may still hold, as a sentence; empty for nothing, and None until what rows have
-    left there is removed.
+    tables that have no row of the source left. *finished_at* None: it did not end. *remains* is a
+    sentence about deleted data that the storage may still hold: empty if it holds none, and None
+    while the storage was not cleaned yet.
     """
 
     erasure_id: str

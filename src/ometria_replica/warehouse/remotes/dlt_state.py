@@ -48,7 +48,7 @@ class DltState:
 
     def read(self, tables: Sequence[StateTable]) -> list[pa.Table | None]:
         """Read state tables by one query: each costs the way there and back, however small."""
-        self._tables.look_up(STATE_TABLES)  # All: more of them are asked for later.
+        self._tables.look_up(STATE_TABLES)  # All at once: later calls read the others.
         there = [table for table in tables if self._tables.columns(table)]
         found = self._read_union(there) or [self._read_whole(table) for table in there]
         by_name = dict(zip((table.name for table in there), found, strict=True))
