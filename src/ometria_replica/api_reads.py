@@ -31,7 +31,8 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
     The others of a full read note how far it has come, so that the next run can continue it.
     """
     window = read.window
-    may_miss = isinstance(read.table.read, Newest) and read.state.watermark is not None
+    way = read.table.read
+    may_miss = way if isinstance(way, Newest) and read.state.watermark is not None else None
     due = api_due(read)
     if due.whole[:1] == ("inside",):
         read.progress.remark(
@@ -60,8 +61,8 @@ def api_batches(read: TableRead) -> Iterator[Pending]:
         is_first = is_first and not batch.is_full
     if reading.failure is not None:
         raise reading.failure  # After the last batch, with what else was read, is committed.
-    if may_miss:
-        _warn_if_missed(read)
+    if may_miss is not None:
+        _warn_if_missed(read, may_miss)
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,11 @@ def _watched(read: TableRead, reading: Reading) -> Iterator[Page]:
         yield page
 
 
-def _warn_if_missed(read: TableRead) -> None:
+def _warn_if_missed(read: TableRead, newest: Newest) -> None:
     """Warn if an endpoint that gives its newest records gave none that was known."""
-    report, newest = read.progress.report, read.table.read
+    report = read.progress.report
     is_known = report.unchanged or report.updated or report.merged
-    if isinstance(newest, Newest) and report.records >= newest.most and not is_known:
+    if report.records >= newest.most and not is_known:
         read.progress.warn(
             f"all of the newest {newest.most} are new, so there were probably more since the last"
             " run, and Ometria no longer gives them; run more often to miss none"

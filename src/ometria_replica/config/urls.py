@@ -15,42 +15,40 @@ from ometria_replica.config.checks import Invalid, check_text
 
 def check_http_url(value: object) -> str:
     text = check_text(value)
-    allowed = "must be a URL such as https://host/path, without user, password, query or fragment"
-    try:
-        url = urlsplit(text)
-        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
-    except ValueError:
-        clean = False
-    if not clean or re.search(r"[\s@?#\\]", text):
-        raise Invalid(allowed)
+    if not _is_http(text) or re.search(r"[\s@?#\\]", text):
+        raise Invalid(
+            "must be a URL such as https://host/path, without user, password, query or fragment"
+        )
     return text.rstrip("/")
 
 
 def check_api_url(value: object) -> str:
-    text = check_http_url(value)
-    url = urlsplit(text)
-    if url.scheme == "http" and not is_loopback(url.hostname or ""):
-        raise Invalid(
-            "must be https: over http, the API key would be sent unencrypted"
-            " (http is allowed for localhost)"
-        )
-    return text
+    return _encrypted(check_http_url(value), "the API key")
 
 
 def check_webhook(value: object) -> str:
     text = value if isinstance(value, str) else ""
-    try:
-        url = urlsplit(text)
-        clean = url.scheme in {"http", "https"} and url.hostname and url.port != 0
-    except ValueError:
-        clean = False
-    if not clean or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@#\\]", text):
+    if not _is_http(text) or not re.fullmatch(r"[!-~]+", text) or re.search(r"[@#\\]", text):
         raise Invalid(
             "must be a URL such as https://host/path, without user, password, fragment or spaces"
         )
+    return _encrypted(text, "the address")
+
+
+def _is_http(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return bool(url.scheme in {"http", "https"} and url.hostname and url.port != 0)
+    except ValueError:
+        return False
+
+
+def _encrypted(text: str, what: str) -> str:
+    """Return the URL *text*, unless it would send *what* elsewhere in the clear."""
+    url = urlsplit(text)
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise Invalid(
-            "must be https: over http, the address would be sent unencrypted"
+            f"must be https: over http, {what} would be sent unencrypted"
             " (http is allowed for localhost)"
         )
     return text

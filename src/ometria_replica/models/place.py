@@ -17,14 +17,13 @@ from ometria_replica.schema import (
     RAW_SCHEMA,
     STATE_SCHEMA,
 )
-from ometria_replica.warehouse import SCHEMES, scheme_of
+from ometria_replica.warehouse import SCHEMES, is_lake, scheme_of
 
 LAKE = "lake"
 """The catalog in which DuckDB sees the tables of a lake."""
 
 _SCHEMAS = (DATA_SCHEMA, HISTORY_SCHEMA, MARTS_SCHEMA, RAW_SCHEMA, STATE_SCHEMA)
 _POSTGRES = ("postgresql", "postgres")
-_LAKES = ("delta", "iceberg")
 _ADAPTERS = {
     "bigquery": "dbt-bigquery",
     "databricks": "dbt-databricks",
@@ -98,7 +97,7 @@ def place_of(url: str, into: str | None, *, own_profile: bool = False) -> Place:
         if into is not None:
             raise ConfigError("--into has no effect with --profiles-dir. Leave out one of them.")
         return Place("", url, file=duckdb_path(native), own_profile=True)
-    if scheme.partition("+")[0] in _LAKES and scheme in SCHEMES:
+    if is_lake(url):
         return _beside_lake(url, into)
     if into is not None:
         raise ConfigError(

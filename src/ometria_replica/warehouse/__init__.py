@@ -178,6 +178,15 @@ Each module has ``open_engine``, ``open_remote`` or a ``DESTINATION`` of dlt's.
 """
 
 
+_LAKES = ("delta", "iceberg")
+
+
+def is_lake(url: str) -> bool:
+    """Return whether *url* names a warehouse that is files of a table format."""
+    scheme = scheme_of(url)
+    return scheme.partition("+")[0] in _LAKES and scheme in SCHEMES
+
+
 def scheme_of(url: str) -> str:
     """Read the scheme; a bare path names a DuckDB file, and MotherDuck's URL has no slashes."""
     scheme, separator, _ = url.partition(":" if url.startswith("md:") else "://")

@@ -136,9 +136,8 @@ class Warehouse:
             tables = [*self._catalog, *self._histories(owner), *self._records]
             self._engine.look_up(tables)
             for table in tables:
-                refuse_other_columns(
-                    self._engine, table
-                )  # Before anything is created: then nothing changes.
+                # Before anything is created: then nothing changes.
+                refuse_other_columns(self._engine, table)
             known = self.accounts.is_known(owner)
             are_treated = self.treatments.refuse_changed(owner, self._catalog.every)
             lost = list(LostRows(self.sessions).of(self._catalog, owner.source_id))

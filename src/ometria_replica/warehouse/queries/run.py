@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ometria_replica.duckdb_files import duckdb_path
 from ometria_replica.errors import ConfigError
-from ometria_replica.warehouse import SCHEMES, imported, scheme_of
+from ometria_replica.warehouse import SCHEMES, imported, is_lake, scheme_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from ometria_replica.config import Limits
     from ometria_replica.warehouse.queries.answer import Answer
 
-_LAKES = ("delta", "iceberg")
 _POSTGRES = ("postgresql", "postgres")
 
 
 def can_ask(url: str) -> bool:
     """Return whether this program can query the warehouse at *url*."""
     native = url.removeprefix("dlt+")
-    is_lake = scheme_of(url).partition("+")[0] in _LAKES and scheme_of(url) in SCHEMES
-    return duckdb_path(native) is not None or scheme_of(native) in _POSTGRES or is_lake
+    return duckdb_path(native) is not None or scheme_of(native) in _POSTGRES or is_lake(url)
 
 
 def ask(url: str, text: str, limits: Limits) -> AbstractContextManager[Answer]:
@@ -43,7 +41,7 @@ def ask(url: str, text: str, limits: Limits) -> AbstractContextManager[Answer]:
         from ometria_replica.warehouse.queries.postgres import ask_postgres  # noqa: PLC0415
 
         return ask_postgres(native, text)
-    if scheme.partition("+")[0] in _LAKES and scheme in SCHEMES:
+    if is_lake(url):
         from ometria_replica.warehouse.queries.lake import ask_lake  # noqa: PLC0415
 
         return ask_lake(imported(scheme), url, text, limits)

@@ -140,7 +140,11 @@ class DeltaLake(Lake):
 
     @override
     def maintenance_due(self, schema: str, name: str) -> Due | None:
-        return due(f"{self.place}/{schema}/{name}", self._options(), f"{schema}.{name}")
+        there = self.open(schema, name)
+        if there is None:
+            return None
+        place = f"{self.place}/{schema}/{name}"
+        return due(there.table, place, self._options(), f"{schema}.{name}")
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:

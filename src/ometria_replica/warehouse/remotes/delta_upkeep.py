@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable, WriterProperties
@@ -34,15 +35,19 @@ _AT_ONCE = timedelta(minutes=1)  # Work that is committed: an interrupted run ha
 _INTERVAL = re.compile(r"interval\s+(\d+)\s+(second|minute|hour|day|week)s?", re.IGNORECASE)
 _KEPT = "delta.deletedFileRetentionDuration"
 
+_Sizes = dict[tuple[Any, ...], list[int]]
+"""The sizes of files by the values of their partition, which has none in a table without."""
+
 
 def maintain(place: str, options: dict[str, str] | None, name: str, upkeep: Upkeep) -> Maintained:
     """Do what *upkeep* orders to the table *name*. It is done whole, or goes on the next time."""
     table = DeltaTable(place, storage_options=options)
     files = PyFileSystem(DeltaStorageHandler(place, options))
     retention = retention_of(table, upkeep)
-    done = _before(table, name)
+    sizes = _sizes(table)
+    done = _before(name, sizes)
     if upkeep.optimize:
-        done = _foreseen(done, table) if upkeep.dry_run else _joined(done, table)
+        done = _foreseen(done, sizes) if upkeep.dry_run else _joined(done, table)
     table = DeltaTable(place, storage_options=options)
     removed = _existing(files, place, unused_files(table, retention))
     if upkeep.dry_run:
@@ -56,11 +61,11 @@ def maintain(place: str, options: dict[str, str] | None, name: str, upkeep: Upke
     return replace(done, removed=removed)
 
 
-def due(place: str, options: dict[str, str] | None, name: str) -> Due | None:
+def due(table: DeltaTable, place: str, options: dict[str, str] | None, name: str) -> Due | None:
     """Return whether maintenance of a table is due, by its log, and few of its files."""
-    table = DeltaTable(place, storage_options=options)
-    done = _foreseen(_before(table, name), table)
     files = PyFileSystem(DeltaStorageHandler(place, options))
+    sizes = _sizes(table)
+    done = _foreseen(_before(name, sizes), sizes)
     old = old_commits(files, retention_of(table, Upkeep()) + OVERDUE)
     return Due.found(name, done.before.count, done.joined.count - done.written.count, old)
 
@@ -74,16 +79,14 @@ def retention_of(table: DeltaTable, upkeep: Upkeep) -> timedelta:
     return max(RETENTION, asked)
 
 
-def _before(table: DeltaTable, name: str) -> Maintained:
-    sizes = (size for of_partition in _sizes(table).values() for size in of_partition)
-    return Maintained(name, before=Files.of(sizes))
+def _before(name: str, sizes: _Sizes) -> Maintained:
+    return Maintained(name, before=Files.of(chain.from_iterable(sizes.values())))
 
 
-def _sizes(table: DeltaTable) -> dict[tuple[Any, ...], list[int]]:
-    """Return the sizes of files, by the values of their partition; none if there are no parts."""
+def _sizes(table: DeltaTable) -> _Sizes:
     actions = table.get_add_actions(flatten=True)
     of_partition = [name for name in actions.schema.names if name.startswith("partition.")]
-    sizes: dict[tuple[Any, ...], list[int]] = {}
+    sizes: _Sizes = {}
     for size, *values in zip(
         *(actions[name].to_pylist() for name in ("size_bytes", *of_partition)), strict=True
     ):
@@ -91,9 +94,9 @@ def _sizes(table: DeltaTable) -> dict[tuple[Any, ...], list[int]]:
     return sizes
 
 
-def _foreseen(done: Maintained, table: DeltaTable) -> Maintained:
-    for sizes in _sizes(table).values():
-        for group in joinable(sizes, int, FILE_BYTES):
+def _foreseen(done: Maintained, sizes: _Sizes) -> Maintained:
+    for of_partition in sizes.values():
+        for group in joinable(of_partition, int, FILE_BYTES):
             done = done.adding(Files.of(group), Files(1))
     return done
 

@@ -183,8 +183,8 @@ class IcebergLake(Lake):
 
     @override
     def maintenance_due(self, schema: str, name: str) -> Due | None:
-        there = self._catalog.load_table((schema, name))
-        return due(there, f"{schema}.{name}", IcebergTable(there).data_files())
+        there = self.open(schema, name)
+        return None if there is None else there.maintenance_due(f"{schema}.{name}")
 
     @override
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
@@ -311,6 +311,10 @@ class IcebergTable(LakeTable):
         if summary is None:
             return Files(0, 0)
         return Files(*(int(summary[f"total-{what}"] or 0) for what in _SIZES))
+
+    def maintenance_due(self, name: str) -> Due | None:
+        """Return whether this table should be maintained; *name* names it."""
+        return due(self._table, name, self.data_files())
 
     @override
     def append(self, rows: pa.RecordBatchReader) -> None:

@@ -267,8 +267,7 @@ class LakeRemote(Remote):
 
     def _maintenance_due(self, table: Table) -> Due | None:
         with self._lake.explaining(f"looking at the files of {table.name}"):
-            there = self._lake.open(table.schema, table.name)
-            return self._lake.maintenance_due(table.schema, table.name) if there else None
+            return self._lake.maintenance_due(table.schema, table.name)
 
     def _delete(self, table: Table, selection: Selection) -> None:
         """Overwrite the part of the table that holds the selection with the rows that stay."""

@@ -111,7 +111,7 @@ class Lake(Protocol):
         """Write small files of a table, which exists, together, and remove old versions."""
 
     def maintenance_due(self, schema: str, name: str) -> Due | None:
-        """Return whether a table, which exists, should be maintained; None if not: by metadata."""
+        """Return whether a table should be maintained, by its metadata; None if not, or none."""
 
     def forget_deleted(self, schema: str, name: str) -> Sequence[str]:
         """

@@ -111,8 +111,8 @@ class Watermarks(Part):
         """Name those of *tables*, which exist, that have no row of a source left, and note it."""
         left = self._engine.holding(tables, source_id) if tables else set()
         emptied = tuple(table.name for table in tables if table.name not in left)
-        for name in emptied:
-            self.put(source_id, name, {EMPTIED: at}, run_id)
+        rows = [[source_id, name, EMPTIED, at, run_id] for name in emptied]
+        self._engine.replace(WATERMARKS, *rows)
         return emptied
 
     def write(self, batch: Batch) -> None:
